@@ -1,0 +1,49 @@
+# make demo | test | test-all | lint | quick: each does its own set-up, in .venv beside this file.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SHARED ?= ../shared
+
+.PHONY: demo test test-all lint format quick install-check clean
+
+demo: $(READY)
+	$(BIN)/thawnet train digits
+
+test: $(READY)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(READY)
+	$(BIN)/python -m pytest -m slow
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The reference data in minutes: accuracy and peak memory, red below 75.0 % or above 3 GB.
+quick: $(READY)
+	$(BIN)/python .ci/quick.py $(SHARED)
+
+# What a user installs: requirements.txt for main.py, and the wheel outside the checkout.
+install-check: $(READY)
+	rm -rf build
+	$(PYTHON) -m venv build/venv
+	build/venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	build/venv/bin/python main.py --help > build/help.txt
+	$(BIN)/python -m build --wheel --outdir build/dist > build/wheel.txt
+	build/venv/bin/python -m pip install --quiet --no-deps --force-reinstall build/dist/*.whl
+	there=$$(mktemp -d) && wheel=$$(pwd)/build/venv/bin && cd $$there && $$wheel/thawnet train digits
+
+# The stamp is written last, so that an interrupted set-up is done again.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[train,dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,35 @@
+"""The reference job: CIFAR-100 with MobileNetV2, a head on the frozen network, then fine-tuning.
+
+    pip install -r requirements.txt
+    python main.py
+
+Writes advanced_training_history.png here and prints the final test accuracy. All flags of
+`thawnet train` work here too, for example --data-dir and --weights.
+"""
+
+import shutil
+import sys
+
+import tyro
+
+from thawnet import cli
+from thawnet.recipe import TrainOptions
+
+PLOT = "advanced_training_history.png"
+
+
+def job() -> None:
+    """Parse the flags, train, and put the plot where the reference puts it."""
+    options = tyro.cli(
+        TrainOptions,
+        default=TrainOptions(recipe="seed"),
+        args=cli.fill_resume(sys.argv[1:]),
+        description=__doc__,
+    )
+    outcome = cli.train(options)
+    shutil.copyfile(outcome.folder / "history.png", PLOT)
+    print(f"plot: {PLOT}")
+
+
+if __name__ == "__main__":
+    sys.exit(cli.guarded(job))

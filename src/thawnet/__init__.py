@@ -1,0 +1,41 @@
+"""Train an image classifier from a pretrained network: freeze, learn a head, thaw, fine-tune."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import ThawnetError
+    from .recipe import Phase, Recipe, TrainOptions, load_recipe
+    from .training.outcome import Outcome
+    from .training.run import train
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Outcome",
+    "Phase",
+    "Recipe",
+    "ThawnetError",
+    "TrainOptions",
+    "load_recipe",
+    "train",
+]
+
+_HOMES = {
+    "Outcome": "training.outcome",
+    "Phase": "recipe",
+    "Recipe": "recipe",
+    "ThawnetError": "errors",
+    "TrainOptions": "recipe",
+    "load_recipe": "recipe",
+    "train": "training.run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: torch takes seconds."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'thawnet' has no attribute '{name}'")
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)

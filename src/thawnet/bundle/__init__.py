@@ -1,0 +1,1 @@
+"""The artefact of a run: weights, class names and preprocessing in one folder."""

@@ -1,0 +1,119 @@
+"""The command line: parse, call, print."""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from . import console
+from .errors import InterruptedRunError, ThawnetError, UsageError
+from .recipe import TrainOptions
+
+if TYPE_CHECKING:
+    from .training.outcome import Outcome
+
+TRAIN_PACKAGES = ("torch", "timm", "safetensors", "sklearn", "matplotlib", "pyarrow", "tomli_w")
+
+
+@dataclass(frozen=True)
+class CacheOptions:
+    """Show or remove what is cached: decoded images and frozen activations."""
+
+    action: Annotated[Literal["list", "clear"], tyro.conf.Positional]
+    """list: one line per entry and the total; clear: remove everything."""
+
+
+Command = (
+    Annotated[TrainOptions, tyro.conf.subcommand("train")]
+    | Annotated[CacheOptions, tyro.conf.subcommand("cache")]
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status: 0, 1 failed, 2 wrong call, 130/143 stopped."""
+    given = fill_resume(sys.argv[1:] if arguments is None else arguments)
+
+    def job() -> None:
+        command: TrainOptions | CacheOptions = tyro.cli(
+            Command,
+            args=given,
+            prog="thawnet",
+            description="Train an image classifier from a pretrained network in two phases.",
+        )
+        if isinstance(command, TrainOptions):
+            train(command)
+        else:
+            cache(command)
+
+    return guarded(job)
+
+
+def entry() -> None:
+    """The `thawnet` command."""
+    sys.exit(main())
+
+
+def guarded(job: Callable[[], object]) -> int:
+    """Run a job; a user's mistake or a stop becomes one line on stderr and an exit status."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        job()
+    except ThawnetError as error:
+        console.say(f"thawnet: {error}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        console.say("thawnet: stopped")
+        return 130
+    return 0
+
+
+def train(options: TrainOptions) -> Outcome:
+    """Train, and print the accuracy as the last line on stdout."""
+    missing = [name for name in TRAIN_PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            f"training needs packages that are not installed ({', '.join(missing)}): "
+            "pip install 'thawnet[train]'"
+        )
+    from .training.run import train as run
+
+    outcome = run(options)
+    console.say(f"plot {outcome.folder / 'history.png'}, network {outcome.folder / 'bundle'}")
+    console.result(outcome.line)
+    return outcome
+
+
+def cache(options: CacheOptions) -> None:
+    """List or clear the cache."""
+    from .files import cache_entries, cache_folder, clear_cache
+
+    if options.action == "clear":
+        console.result(f"removed {clear_cache() / 1e6:,.1f} MB from {cache_folder()}")
+        return
+    entries = cache_entries()
+    for path, size in entries:
+        console.result(f"{size / 1e6:12,.1f} MB  {path.relative_to(cache_folder())}")
+    total = sum(size for _, size in entries)
+    console.result(f"{total / 1e6:12,.1f} MB  in {len(entries)} entries under {cache_folder()}")
+
+
+def fill_resume(arguments: Sequence[str]) -> list[str]:
+    """Let `--resume` stand without a value, meaning the newest unfinished run."""
+    filled: list[str] = []
+    for place, word in enumerate(arguments):
+        filled.append(word)
+        following = arguments[place + 1 : place + 2]
+        if word == "--resume" and (not following or following[0].startswith("-")):
+            filled.append("")
+    return filled
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    raise InterruptedRunError("stopped by SIGTERM", 143)

@@ -1,0 +1,56 @@
+"""What a person sees while it works: lines and progress bars on stderr; stdout is for results."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+_console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:,.0f} images/s" if task.speed else "")
+
+
+def say(text: str) -> None:
+    """Print one line on stderr, as it is."""
+    _console.print(text, markup=False)
+
+
+def result(text: str) -> None:
+    """Print one line on stdout."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+@contextmanager
+def progress(title: str, images: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar with images/s and time left on a terminal; yield the function that advances it.
+
+    In a log file a bar is noise: there, only the lines printed with `say` appear.
+    """
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+    )
+    bars = Progress(*columns, console=_console, transient=True, disable=not _console.is_terminal)
+    with bars:
+        task = bars.add_task(title, total=images)
+        yield lambda done: bars.advance(task, done)

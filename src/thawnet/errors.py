@@ -1,0 +1,75 @@
+"""Every error a user can meet, in one tree.
+
+    ThawnetError                 exit 1   a job failed; the message is one sentence for a person
+    |-- UsageError               exit 2   the call itself is wrong (flag, recipe, layer, backbone)
+    |   `-- RecipeError                   a recipe file or field
+    |-- DataError                         what was found at DATA can not be trained on
+    |   `-- ImageError                    one image can not be read
+    |-- WeightsError                      weights can not be found, read or fitted to the network
+    |-- RunError                          a run folder can not be written, read or resumed
+    |   `-- DivergedError                 loss or gradient became NaN or infinite
+    `-- InterruptedRunError      exit 130/143   Ctrl-C or SIGTERM, after the state was kept
+
+A message says what was received and what to do about it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ThawnetError(Exception):
+    """Root of the tree; `exit_code` is what the command line ends with."""
+
+    exit_code = 1
+
+
+class UsageError(ThawnetError):
+    """The call is wrong: an unknown flag value, layer, backbone or recipe."""
+
+    exit_code = 2
+
+
+class RecipeError(UsageError):
+    """A recipe file is malformed, or a field is unknown, of the wrong type or out of range."""
+
+
+class DataError(ThawnetError):
+    """The data can not be trained on."""
+
+
+class ImageError(DataError):
+    """One image can not be read; the message is the reason, without the image's name."""
+
+
+class WeightsError(ThawnetError):
+    """Weights can not be found, read or fitted to the network."""
+
+
+class RunError(ThawnetError):
+    """A run folder can not be written, read or resumed."""
+
+
+class DivergedError(RunError):
+    """Loss or gradient became NaN or infinite."""
+
+
+class InterruptedRunError(ThawnetError):
+    """The user or the system asked to stop; everything up to the last epoch is kept."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def suggest(received: str, known: Iterable[str]) -> str:
+    """Return `the nearest are a, b` for a misspelt name, or the whole list if nothing is near."""
+    names = list(known)
+    near = difflib.get_close_matches(received, names, n=3, cutoff=0.5)
+    if len(near) == 1:
+        return f"did you mean '{near[0]}'?"
+    if near:
+        return "the nearest are " + ", ".join(f"'{name}'" for name in near)
+    shown = names if len(names) <= 12 else [*names[:12], "..."]
+    return "known are " + ", ".join(f"'{name}'" for name in shown)

@@ -1,0 +1,143 @@
+"""Files that must survive: written beside, fsynced, renamed; and where caches live."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from .errors import RunError
+
+
+@contextmanager
+def clear_disk_errors(path: Path) -> Iterator[None]:
+    """Turn an OSError under `path` into one sentence naming the path and the way out."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = "the disk is full; free some space and go on with --resume"
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            hint = "it can not be written; choose another folder with --out or THAWNET_CACHE"
+        else:
+            hint = error.strerror or str(error)
+        raise RunError(f"{path}: {hint}") from error
+
+
+def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Write a file so that a reader finds the old content or the new, never a part.
+
+    `write` receives a binary handle. The folder of `path` is made if missing.
+    Raises RunError when the disk refuses.
+    """
+    with clear_disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)
+            sync_folder(path.parent)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_atomic` for UTF-8 text."""
+    write_atomic(path, lambda file: file.write(text.encode()))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`write_atomic` for JSON, indented, NaN refused."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder that becomes `path` when the block ends without an error.
+
+    Its files are fsynced first. If another process finished the same folder meanwhile, that one
+    is kept: both hold the same content, for `path` is named by everything that decides it.
+    """
+    with clear_disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        try:
+            yield temporary
+            for file in temporary.iterdir():
+                with file.open("rb") as opened:
+                    os.fsync(opened.fileno())
+            try:
+                temporary.rename(path)
+            except OSError:
+                if not path.is_dir():
+                    raise
+            sync_folder(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sync_folder(path: Path) -> None:
+    """Make a rename in `path` durable; Windows has no handle on a folder and needs none."""
+    if sys.platform == "win32":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fingerprint(value: Any) -> str:
+    """Return 16 hexadecimal digits that name a JSON-able value."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def cache_folder() -> Path:
+    """Return $THAWNET_CACHE, or the user's cache folder for thawnet."""
+    chosen = os.environ.get("THAWNET_CACHE")
+    if chosen:
+        return Path(chosen)
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    elif sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    return base / "thawnet"
+
+
+def cache_entries() -> list[tuple[Path, int]]:
+    """Return every store and feature file set in the cache with its size in bytes."""
+    entries = []
+    for kind in ("stores", "features"):
+        for path in sorted((cache_folder() / kind).glob("*")):
+            entries.append((path, sum(file.stat().st_size for file in path.glob("*"))))
+    return entries
+
+
+def clear_cache() -> int:
+    """Remove every cache entry and return how many bytes they took."""
+    entries = cache_entries()
+    for path, _ in entries:
+        shutil.rmtree(path, ignore_errors=True)
+    return sum(size for _, size in entries)

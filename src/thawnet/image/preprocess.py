@@ -1,0 +1,62 @@
+"""What happens to an image before the network sees it, as one small, storable specification."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """The way of an image: reduce once, crop the middle, enlarge, normalise.
+
+    size: pixels a side that the network sees.
+    side: pixels of the short side that the store keeps; the reduction is antialiased.
+    mean, std: per channel, for pixels in [0, 1].
+    """
+
+    size: int
+    side: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @property
+    def crop(self) -> int:
+        """Pixels a side cut from the middle of the reduced image; never more than `size`."""
+        return min(self.side, self.size)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the specification as it stands in model.json."""
+        return {**asdict(self), "crop": self.crop, "reduce": "bicubic", "enlarge": "bilinear"}
+
+
+def store_side(size: int, typical_short_side: int) -> int:
+    """Return the short side to keep: ceil(size / 0.875), but never enlarged on disk.
+
+    0.875 is the field's usual ratio between the crop and the resized image. Images smaller than
+    that are kept as they are and enlarged on the device.
+    """
+    return min(math.ceil(size / 0.875), typical_short_side)
+
+
+def reduce(image: Image.Image, side: int) -> NDArray[np.uint8]:
+    """Resize an RGB image so that its short side is `side`; return (height, width, 3) uint8."""
+    width, height = image.size
+    short = min(width, height)
+    if short != side:
+        scale = side / short
+        target = (max(side, round(width * scale)), max(side, round(height * scale)))
+        image = image.resize(target, Image.Resampling.BICUBIC, reducing_gap=3.0)
+    return np.asarray(image, dtype=np.uint8)
+
+
+def centre_crop(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Cut the middle `side` x `side` of (height, width, 3)."""
+    height, width = pixels.shape[:2]
+    top, left = (height - side) // 2, (width - side) // 2
+    return pixels[top : top + side, left : left + side]

@@ -1,0 +1,1 @@
+"""The network: built through timm, filled with weights, frozen and split."""

@@ -1,0 +1,258 @@
+"""What a run does: Recipe and Phase, checked when built; presets and files; the command's options.
+
+A field's docstring is its help everywhere: on the command line and in error messages.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import types
+import typing
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from .data.augment import Augment
+from .errors import RecipeError, suggest
+
+PRESETS = ("quick", "full", "seed")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One phase: which layers train, for how long, and how."""
+
+    train_from: str
+    """First layer to train: 'head', 'all', a timm name, or a Keras index or name."""
+    epochs: int
+    """Times every training image is seen; at least 1."""
+    lr: float
+    """Largest learning rate."""
+    min_steps: int = 0
+    """Small data gets more epochs until this many optimiser steps are reached; 0 for never."""
+    batch_size: int = 256
+    """Images per step; reduced to an eighth of the training images where those are few."""
+    optimizer: Literal["adamw", "keras-adam"] = "adamw"
+    """'adamw' (Loshchilov and Hutter 2019), or Keras's Adam (Kingma and Ba 2015, epsilon hat)."""
+    epsilon: float = 1e-8
+    """The optimiser's epsilon; Keras uses 1e-7."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay; never applied to norms and biases."""
+    schedule: Literal["constant", "one-cycle"] = "one-cycle"
+    """'one-cycle': linear warm-up, then a half cosine to zero (Smith and Topin 2018)."""
+    warmup: float = 0.2
+    """Share of the steps spent warming up in 'one-cycle', 0 to 1."""
+    label_smoothing: float = 0.0
+    """Share of the target spread over all classes, 0 to 1 (Szegedy et al. 2016)."""
+    ema: float = 0.0
+    """Decay per step of the averaged weights that are kept in the end; 0 for none."""
+    views: int = 0
+    """Cached views per image; 0 draws a fresh view every epoch and caches nothing."""
+    batch_norm: Literal["train", "frozen"] = "train"
+    """Thawed batch-norms: 'train' uses and updates batch statistics, 'frozen' keeps them."""
+    bn_momentum: float = 0.1
+    """Weight of a batch in the running statistics (1 - Keras's momentum)."""
+    drop_last: bool = True
+    """Leave out an epoch's last, smaller batch; Keras keeps it."""
+
+    def __post_init__(self) -> None:
+        _require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
+        _require(0 < self.lr <= 10, "lr", self.lr, "above 0 and at most 10")
+        _require(self.min_steps >= 0, "min_steps", self.min_steps, "at least 0")
+        _require(1 <= self.batch_size <= 65536, "batch_size", self.batch_size, "1 to 65536")
+        _require(0 < self.epsilon < 1, "epsilon", self.epsilon, "between 0 and 1")
+        _require(0 <= self.weight_decay <= 1, "weight_decay", self.weight_decay, "0 to 1")
+        _require(0 <= self.warmup <= 1, "warmup", self.warmup, "0 to 1")
+        _require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "0 to 1")
+        _require(0 <= self.ema < 1, "ema", self.ema, "0 to 1")
+        _require(0 <= self.views <= 64, "views", self.views, "0 to 64")
+        _require(0 < self.bn_momentum <= 1, "bn_momentum", self.bn_momentum, "above 0, at most 1")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole job, but for the data: `thawnet train DATA --recipe FILE` repeats it."""
+
+    name: str
+    """Shown in logs and in the run folder's name."""
+    head: Phase
+    """Phase 1, feature extraction."""
+    finetune: Phase
+    """Phase 2, fine-tuning."""
+    augment: Augment = field(default_factory=Augment)
+    """How far training views may go from the image."""
+    backbone: str = "mobilenetv2_100"
+    """A timm model name."""
+    weights: str = "imagenet"
+    """'imagenet' (timm's own), 'bundled' (the embedded network), or a .safetensors file."""
+    size: int = 96
+    """Pixels a side that the network sees, 32 to 1024."""
+    seed: int = 0
+    """Decides initial weights, shuffles and views."""
+    split_seed: int = 0
+    """Decides which images validate; independent of `seed`."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of activations. 'auto': bfloat16 where the processor has it in hardware."""
+    validate_on: Literal["validation", "test"] = "validation"
+    """'test' only for the reference recipe, whose author did so; nothing is selected by it."""
+
+    def __post_init__(self) -> None:
+        _require(32 <= self.size <= 1024, "size", self.size, "32 to 1024")
+        _require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
+        _require(0 <= self.split_seed < 2**32, "split_seed", self.split_seed, "0 to 4294967295")
+
+    @property
+    def phases(self) -> tuple[Phase, Phase]:
+        """Both phases in order."""
+        return self.head, self.finetune
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Train a classifier in two phases: learn a head on the frozen network, then fine-tune.
+
+    Results go to stdout, progress to stderr. What a flag does not say, the recipe decides.
+    """
+
+    data: Annotated[str, tyro.conf.Positional] = "cifar100"
+    """cifar100, digits, or a folder: train/<class>/*, test/<class>/*, or just <class>/*."""
+    recipe: str | None = None
+    """quick, full, seed, or a .toml file. Default: quick on a CPU, full on a GPU."""
+    backbone: str | None = None
+    """A timm model name."""
+    size: int | None = None
+    """Pixels a side that the network sees."""
+    weights: str | None = None
+    """'imagenet', 'bundled' (the embedded CIFAR-100 network), or a .safetensors file."""
+    train_from: str | None = None
+    """First layer to thaw in phase 2: a timm name, a Keras index or name, or 'all'."""
+    epochs: tuple[int, int] | None = None
+    """Epochs of phase 1 and phase 2."""
+    lr: tuple[float, float] | None = None
+    """Largest learning rates of phase 1 and phase 2."""
+    data_dir: Path | None = None
+    """Where the data lies, when it is not to be downloaded."""
+    out: Path | None = None
+    """The run folder. Default: runs/<data>-<recipe>-<n>, the next free n."""
+    seed: int | None = None
+    """Decides initial weights, shuffles and views."""
+    no_test: bool = False
+    """Never open the test part."""
+    resume: str | None = None
+    """Go on with an unfinished run: its folder, or nothing for the newest under runs/."""
+    workers: int | None = None
+    """Threads that decode images. Default: one per core."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute."""
+    precision: Literal["auto", "float32", "bfloat16"] | None = None
+    """Of activations; auto: bfloat16 where the processor has it in hardware."""
+    compile: Literal["auto", "yes", "no"] = "auto"
+    """auto: torch.compile where there is a compiler and enough steps to pay for it."""
+
+
+def load_recipe(name: str) -> Recipe:
+    """Load a preset by name or a recipe from a .toml file.
+
+    Raises RecipeError naming the field, what was received and what is allowed.
+    """
+    if name in PRESETS:
+        text = (resources.files("thawnet.recipes") / f"{name}.toml").read_text(encoding="utf-8")
+        return parse_recipe(text, name)
+    path = Path(name)
+    if path.suffix != ".toml":
+        raise RecipeError(
+            f"--recipe '{name}': not a preset and not a .toml file; {suggest(name, PRESETS)}"
+        )
+    try:
+        return parse_recipe(path.read_text(encoding="utf-8"), name)
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"--recipe '{name}': can not be read ({error})") from error
+
+
+def parse_recipe(text: str, where: str) -> Recipe:
+    """Parse a recipe; `where` names it in errors."""
+    try:
+        table = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise RecipeError(f"recipe '{where}': not valid TOML ({error})") from error
+    try:
+        recipe: Recipe = _from_table(Recipe, table, "")
+    except RecipeError as error:
+        raise RecipeError(f"recipe '{where}': {error}") from error
+    return recipe
+
+
+def resolve(recipe: Recipe, options: TrainOptions) -> Recipe:
+    """Lay the flags over a recipe; explicit epochs also switch `min_steps` off."""
+    chosen = {
+        name: getattr(options, name)
+        for name in ("backbone", "size", "weights", "seed", "precision")
+        if getattr(options, name) is not None
+    }
+    phases: list[Phase] = []
+    for place, phase in enumerate(recipe.phases):
+        changes: dict[str, Any] = {}
+        if options.epochs is not None:
+            changes |= {"epochs": options.epochs[place], "min_steps": 0}
+        if options.lr is not None:
+            changes["lr"] = options.lr[place]
+        if place == 1 and options.train_from is not None:
+            changes["train_from"] = options.train_from
+        phases.append(dataclasses.replace(phase, **changes))
+    return dataclasses.replace(recipe, **chosen, head=phases[0], finetune=phases[1])
+
+
+def to_table(value: Any) -> dict[str, Any]:
+    """Return a recipe as the tables that `parse_recipe` reads back to an equal one."""
+    return dataclasses.asdict(value)
+
+
+def _require(holds: bool, name: str, received: object, allowed: str) -> None:
+    if not holds:
+        raise RecipeError(f"{name} = {received!r}: must be {allowed}")
+
+
+def _from_table(kind: Any, table: dict[str, Any], prefix: str) -> Any:
+    hints = typing.get_type_hints(kind)
+    for key in table:
+        if key not in hints:
+            raise RecipeError(f"unknown field '{prefix}{key}'; {suggest(key, hints)}")
+    values: dict[str, Any] = {}
+    for item in dataclasses.fields(kind):
+        if item.name in table:
+            values[item.name] = _value(hints[item.name], table[item.name], prefix + item.name)
+        elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
+            raise RecipeError(f"field '{prefix}{item.name}' is missing")
+    try:
+        return kind(**values)
+    except RecipeError as error:
+        raise RecipeError(f"{prefix}{error}") from error
+
+
+def _value(hint: Any, received: Any, name: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(received, dict):
+            raise RecipeError(f"'{name}' must be a table, as in [{name}]; received {received!r}")
+        return _from_table(hint, received, f"{name}.")
+    if typing.get_origin(hint) is Literal:
+        allowed = typing.get_args(hint)
+        if received not in allowed:
+            shown = " or ".join(repr(word) for word in allowed)
+            raise RecipeError(f"'{name}' must be {shown}; received {received!r}")
+        return received
+    if hint is float and type(received) is int:
+        return float(received)
+    # A bool is an int to Python; to a reader of a recipe it is not.
+    if type(received) is not hint:
+        assert not isinstance(hint, types.UnionType)
+        raise RecipeError(
+            f"'{name}' must be {_WORDS[hint]}; received {type(received).__name__} {received!r}"
+        )
+    return received
+
+
+_WORDS = {int: "a whole number", float: "a number", str: "text in quotes", bool: "true or false"}

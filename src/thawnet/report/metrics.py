@@ -1,0 +1,45 @@
+"""Accuracies with their intervals."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def interval(accuracy: float, images: int, z: float = 1.959964) -> tuple[float, float]:
+    """Return Wilson's 95 % score interval of a share of hits, both in [0, 1].
+
+    Wilson 1927, "Probable inference, the law of succession, and statistical inference".
+    """
+    spread = z * z / images
+    middle = (accuracy + spread / 2) / (1 + spread)
+    half = z / (1 + spread) * math.sqrt(accuracy * (1 - accuracy) / images + spread / (4 * images))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def quote(part: str, accuracy: float, images: int) -> str:
+    """Return an accuracy as it is quoted everywhere.
+
+    >>> quote("test", 0.7654, 10_000)
+    'test accuracy: 76.54 % (95 % interval 75.70-77.36, 10,000 images)'
+    """
+    low, high = interval(accuracy, images)
+    return (
+        f"{part} accuracy: {100 * accuracy:.2f} % "
+        f"(95 % interval {100 * low:.2f}-{100 * high:.2f}, {images:,} images)"
+    )
+
+
+def top_k(logits: NDArray[np.float32], labels: NDArray[np.int64], k: int) -> float:
+    """Return the share of images whose class is among the k largest logits, (n, classes)."""
+    k = min(k, logits.shape[1])
+    best = np.argpartition(-logits, k - 1, axis=1)[:, :k]
+    return float((best == labels[:, None]).any(axis=1).mean())
+
+
+def balanced_accuracy(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    """Return the mean over the classes present of each class's share of hits."""
+    hits = logits.argmax(axis=1) == labels
+    return float(np.mean([hits[labels == label].mean() for label in np.unique(labels)]))

@@ -1,0 +1,76 @@
+"""The history of a run as a picture: both phases, the thaw marked, readable in grey."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from ..files import write_atomic
+
+TRAIN: dict[str, Any] = {
+    "color": "#8a8a8a",
+    "linestyle": "--",
+    "marker": "o",
+    "markersize": 4,
+    "markerfacecolor": "white",
+}
+HELD_OUT: dict[str, Any] = {"color": "#0b4f8a", "linestyle": "-", "marker": "o", "markersize": 4.5}
+
+
+def plot_history(path: Path, history: list[dict[str, Any]], title: str, held_out: str) -> None:
+    """Draw accuracy and loss over all epochs and write a PNG, 1800 x 810 pixels.
+
+    history: a dict per epoch with phase (0 or 1), train_accuracy, val_accuracy in [0, 1],
+    train_loss, val_loss in nats. held_out: what 'val' was, for the legend.
+    """
+    figure = Figure(figsize=(12, 5.4), dpi=150, layout="constrained")
+    figure.suptitle(title, fontsize=14, fontweight="bold")
+    left, right = figure.subplots(1, 2)
+    _curves(left, history, "accuracy", 100.0, "accuracy (%)", held_out)
+    _curves(right, history, "loss", 1.0, "cross-entropy (nats)", held_out)
+    # Head-room for the captions, but no tick that promises more than 100 %.
+    left.set_yticks([tick for tick in left.get_yticks()[1:-1] if tick <= 100])
+    best = 100 * history[-1]["val_accuracy"]
+    left.annotate(
+        f"{best:.1f} %",
+        (len(history), best),
+        xytext=(4, 10),
+        textcoords="offset points",
+        ha="right",
+        fontweight="bold",
+        color=HELD_OUT["color"],
+    )
+    left.legend(loc="lower right", frameon=False)
+    write_atomic(path, lambda file: figure.savefig(file, format="png"))
+
+
+def _curves(
+    axes: Axes, history: list[dict[str, Any]], key: str, scale: float, label: str, held_out: str
+) -> None:
+    epochs = list(range(1, len(history) + 1))
+    axes.plot(epochs, [scale * row[f"train_{key}"] for row in history], label="training", **TRAIN)
+    axes.plot(epochs, [scale * row[f"val_{key}"] for row in history], label=held_out, **HELD_OUT)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.12 * (high - low))
+    first = sum(row["phase"] == 0 for row in history)
+    if 0 < first < len(history):
+        thaw = first + 0.5
+        axes.axvline(thaw, color="black", linewidth=1.2, linestyle=":")
+        axes.axvspan(thaw, len(history) + 0.5, color="#f4ead8", zorder=0)
+        top: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "va": "top", "fontsize": 10}
+        axes.text(thaw - 0.12, 0.985, "head only", ha="right", **top)
+        axes.text(thaw + 0.12, 0.985, "thawed: fine-tuning", ha="left", **top)
+    axes.set_xlim(0.5, len(history) + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(label)
+    axes.grid(axis="y", color="#dddddd", linewidth=0.8)
+    axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,207 @@
+"""The run folder: what is written when a run starts, after each epoch, and in the end."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tomli_w
+from numpy.typing import NDArray
+
+from ..bundle.format import write_bundle
+from ..data.store import ImageStore
+from ..errors import RunError
+from ..files import clear_disk_errors, write_json, write_text
+from ..image.preprocess import Preprocess
+from ..model.backbone import Network
+from ..model.weights import Weights
+from ..recipe import TrainOptions
+from ..report.metrics import balanced_accuracy, interval, quote, top_k
+from ..report.plots import plot_history
+from . import checkpoint
+from .checkpoint import RunState
+from .loop import Metrics
+from .machine import Machine, describe
+
+PACKAGES = ("thawnet", "torch", "timm", "numpy", "pillow")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came out of a run. `result` is the content of result.json."""
+
+    folder: Path
+    line: str
+    result: dict[str, Any]
+
+
+def new_run_folder(chosen: Path | None, data: str, recipe: str) -> Path:
+    """Make the run folder: the one chosen, or the next free runs/<data>-<recipe>-<n>.
+
+    Raises RunError when the chosen folder is not empty or can not be made.
+    """
+    if chosen is not None:
+        if chosen.is_dir() and any(chosen.iterdir()):
+            raise RunError(
+                f"--out '{chosen}': the folder already holds a run or other files; "
+                f"choose a new one, or go on with that run: --resume {chosen}"
+            )
+        with clear_disk_errors(chosen):
+            chosen.mkdir(parents=True, exist_ok=True)
+        return chosen
+    number = 1
+    while True:
+        folder = Path("runs") / f"{data}-{recipe}-{number}"
+        with clear_disk_errors(folder):
+            try:
+                folder.mkdir(parents=True)
+                return folder
+            except FileExistsError:
+                number += 1
+
+
+def toml(recipe: dict[str, Any]) -> str:
+    """Return a recipe's tables as TOML text."""
+    return tomli_w.dumps(recipe)
+
+
+def options_from(saved: dict[str, Any]) -> TrainOptions:
+    """Return the options that a checkpoint holds."""
+    paths = {name: Path(saved[name]) for name in ("data_dir", "out") if saved[name] is not None}
+    pairs = {name: tuple(saved[name]) for name in ("epochs", "lr") if saved[name] is not None}
+    return TrainOptions(**{**saved, **paths, **pairs})
+
+
+def write_start(folder: Path, state: RunState, train: ImageStore, val: ImageStore) -> None:
+    """Write the resolved recipe, and the list of broken images if there are any."""
+    heading = "# The complete recipe of this run: thawnet train DATA --recipe this-file\n"
+    write_text(folder / "recipe.toml", heading + toml(state.recipe))
+    write_broken(folder, [train, val])
+
+
+def write_broken(folder: Path, stores: Iterable[ImageStore]) -> None:
+    """Write broken.json, what could not be read in any of the stores, if there is anything."""
+    broken = sorted({entry for store in stores for entry in store.broken})
+    if broken:
+        write_json(folder / "broken.json", [{"image": name, "reason": why} for name, why in broken])
+
+
+def write_log(folder: Path, history: list[dict[str, Any]]) -> None:
+    """Write log.jsonl, a line per epoch."""
+    write_text(folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in history))
+
+
+def write_end(
+    folder: Path,
+    state: RunState,
+    parts: dict[str, tuple[Metrics, NDArray[np.float32], NDArray[np.int64]]],
+    network: Network,
+    weights: Weights,
+    classes: tuple[str, ...],
+    spec: Preprocess,
+    data: dict[str, Any],
+    machine: Machine,
+    wall: float,
+) -> Outcome:
+    """Write history.png, the bundle and result.json, mark the run finished, and sum it up."""
+    accuracies = {name: _scores(*values) for name, values in parts.items()}
+    headline = "test" if "test" in parts else "validation"
+    metrics = parts[headline][0]
+    line = quote(headline, metrics.accuracy, metrics.images)
+    held_out = "test" if state.recipe["validate_on"] == "test" else "validation"
+    title = f"{data['name']}, {network.backbone}, recipe {state.recipe['name']}"
+    plot_history(folder / "history.png", state.history, title, held_out)
+    facts = {
+        "source": f"{weights.origin}; trained on {data['name']} by thawnet",
+        "license": weights.licence,
+        "recipe": state.recipe,
+        "metrics": accuracies,
+        "data": data,
+        "starting_weights": {"origin": weights.origin, "sha256": weights.digest},
+    }
+    write_bundle(
+        folder / "bundle",
+        {
+            name: value.detach().cpu().contiguous()
+            for name, value in network.net.state_dict().items()
+        },
+        {"backbone": network.backbone, "padding": weights.padding, "epsilon": weights.epsilon},
+        classes,
+        spec,
+        facts,
+    )
+    state.seconds["this process"] = wall
+    result = {
+        "line": line,
+        "metrics": accuracies,
+        "end_of_phase_1": _last(state.history, 0),
+        "end_of_phase_2": _last(state.history, 1),
+        "seconds": {name: round(value, 2) for name, value in state.seconds.items()},
+        "seed": state.recipe["seed"],
+        "command": _command(),
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "git_commit": _git_commit(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "machine": {**describe(), **machine.as_dict()},
+        "data": data,
+        "weights": {"origin": weights.origin, "sha256": weights.digest},
+    }
+    write_json(folder / "result.json", result)
+    state.finished = True
+    state.optimizer = None
+    checkpoint.save(state, folder)
+    return Outcome(folder, line, result)
+
+
+def _scores(
+    metrics: Metrics, logits: NDArray[np.float32], labels: NDArray[np.int64]
+) -> dict[str, Any]:
+    return {
+        "accuracy": metrics.accuracy,
+        "interval_95": interval(metrics.accuracy, metrics.images),
+        "top_5": top_k(logits, labels, 5),
+        "balanced_accuracy": balanced_accuracy(logits, labels),
+        "loss": metrics.loss,
+        "images": metrics.images,
+    }
+
+
+def _command() -> str:
+    """Return the command line as a person would type it again."""
+    program = Path(sys.argv[0]).name
+    return shlex.join(["thawnet" if program == "__main__.py" else program, *sys.argv[1:]])
+
+
+def _last(history: list[dict[str, Any]], phase: int) -> dict[str, Any]:
+    return [row for row in history if row["phase"] == phase][-1]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """Return the commit of the checkout that thawnet runs from, if it runs from one."""
+    try:
+        done = subprocess.run(  # noqa: S603 - a fixed command
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],  # noqa: S607 - wherever git is
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

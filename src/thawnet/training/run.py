@@ -1,0 +1,409 @@
+"""A run: setup, learn a head on the frozen network, thaw and fine-tune, finish."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from .. import console
+from ..data.sources import Items, Source, TrainTest, arrange, open_source, split_off
+from ..data.store import ImageStore, open_store, typical_short_side
+from ..errors import DataError, InterruptedRunError, UsageError
+from ..image.preprocess import Preprocess, store_side
+from ..model.backbone import Network, channels_last, frozen_function, mend_strided_depthwise
+from ..model.weights import BUNDLED, IMAGENET, Weights, fill, load_weights
+from ..recipe import Phase, Recipe, TrainOptions, load_recipe, parse_recipe, resolve
+from . import checkpoint, outcome
+from .checkpoint import RunState
+from .features import CachedFeed, Feed, LiveFeed, Origin, cached_features
+from .loop import Ema, Metrics, batches, evaluate, make_optimizer, train_epoch
+from .machine import Machine, choose_device, decide
+
+VALIDATION_LIMIT = 2500
+PHASE_NAMES = ("head", "fine-tune")
+EVALUATION_BATCH = 250
+
+
+@dataclass
+class Run:
+    """Everything a phase needs. `state` is what changes and what a checkpoint holds."""
+
+    folder: Path
+    options: TrainOptions
+    recipe: Recipe
+    machine: Machine
+    source: Source
+    lists: TrainTest
+    spec: Preprocess
+    weights: Weights
+    network: Network
+    train: ImageStore
+    val: ImageStore
+    state: RunState
+
+    def origin(self, images: ImageStore) -> Origin:
+        """Return what decides the trunk's output for some images."""
+        augment = self.recipe.augment
+        if not self.source.mirror_safe:
+            augment = dataclasses.replace(augment, flip=False)
+        return Origin(self.network, self.weights.digest, images, self.spec, augment, self.machine)
+
+
+def train(options: TrainOptions) -> outcome.Outcome:
+    """Do a whole run, or the rest of one, and return what came out.
+
+    Raises ThawnetError (see errors.py) with one sentence for a person; what was done until then
+    lies in the run folder.
+    """
+    started = time.perf_counter()
+    run = setup(options)
+    try:
+        for number in range(run.state.phase, 2):
+            do_phase(run, number)
+    except KeyboardInterrupt as stop:
+        raise _interrupted(run, 130) from stop
+    except InterruptedRunError as stop:
+        raise _interrupted(run, stop.exit_code) from stop
+    return finish(run, started)
+
+
+def _interrupted(run: Run, code: int) -> InterruptedRunError:
+    if not run.state.history:
+        return InterruptedRunError("stopped before the first epoch was done; start again", code)
+    return InterruptedRunError(
+        f"stopped; {len(run.state.history)} epochs are kept: thawnet train --resume {run.folder}",
+        code,
+    )
+
+
+# --- setup ---------------------------------------------------------------------------------------
+
+
+def setup(options: TrainOptions) -> Run:
+    """Resolve the call, find data and weights, build store and network, make the run folder."""
+    resumed: RunState | None = None
+    folder: Path | None = options.out
+    if options.resume is not None:
+        folder = (
+            checkpoint.newest_unfinished(Path("runs"))
+            if not options.resume
+            else Path(options.resume)
+        )
+        resumed = checkpoint.load(folder)
+        options = outcome.options_from(resumed.options)
+        recipe = parse_recipe(outcome.toml(resumed.recipe), str(folder))
+        machine = Machine(**resumed.machine)
+        torch.set_num_threads(machine.threads)
+    else:
+        device = choose_device(options.device)
+        name = options.recipe or ("quick" if device == "cpu" else "full")
+        recipe = resolve(load_recipe(name), options)
+        machine = decide(device, recipe.precision, options.compile)
+        if options.weights is None and options.data == "digits" and recipe.weights == IMAGENET:
+            # The data that comes with the package starts from the weights that come with it.
+            recipe = dataclasses.replace(recipe, weights=BUNDLED)
+    console.say(
+        f"{recipe.name}: {recipe.backbone} at {recipe.size} px from '{recipe.weights}' weights, "
+        f"{machine.device}, {machine.dtype}, {machine.threads} threads"
+    )
+    # What the call names is checked before anything is downloaded or decoded.
+    check_layers(recipe)
+    source = open_source(options.data, options.data_dir)
+    weights = load_weights(recipe.weights, recipe.backbone)
+    # The head's initial weights are the only random ones; the seed decides them.
+    torch.manual_seed(recipe.seed)
+    network = Network(recipe.backbone, len(source.classes), weights.padding, weights.epsilon)
+    fill(network, weights, recipe.weights)
+    if machine.device == "cpu" and machine.dtype == "bfloat16":
+        mend_strided_depthwise(network.net)
+    channels_last(network.to(machine.torch_device))
+    if resumed is None:
+        folder = outcome.new_run_folder(options.out, source.name, recipe.name)
+    assert folder is not None
+    state = resumed or RunState(
+        options=checkpoint.plain(options),
+        recipe=dataclasses.asdict(recipe),
+        machine=machine.as_dict(),
+    )
+    with _timed(state, "data"):
+        lists, spec, train_images, val_images = _images(recipe, options, source, weights)
+    run = Run(
+        folder=folder,
+        options=options,
+        recipe=recipe,
+        machine=machine,
+        source=source,
+        lists=lists,
+        spec=spec,
+        weights=weights,
+        network=network,
+        train=train_images,
+        val=val_images,
+        state=state,
+    )
+    if state.network is not None:
+        network.net.load_state_dict(state.network)
+    outcome.write_start(folder, state, train_images, val_images)
+    console.say(f"run folder: {folder}")
+    return run
+
+
+def check_layers(recipe: Recipe) -> None:
+    """Raise UsageError if the backbone, or a layer that a phase trains from, is unknown."""
+    network = Network(recipe.backbone, 2, "", 1e-5)
+    for phase in recipe.phases:
+        network.first_layer(phase.train_from)
+
+
+def _images(
+    recipe: Recipe, options: TrainOptions, source: Source, weights: Weights
+) -> tuple[TrainTest, Preprocess, ImageStore, ImageStore]:
+    for note in source.notes:
+        console.say(note)
+    lists = arrange(source, recipe.split_seed)
+    side = store_side(recipe.size, typical_short_side(lists.train))
+    spec = Preprocess(recipe.size, side, weights.mean, weights.std)
+    images = open_images("train", lists.train, source.classes, side, options)
+    if recipe.validate_on == "test":
+        if options.no_test:
+            raise UsageError(
+                f"--no-test: recipe '{recipe.name}' validates on the test part; "
+                "choose another recipe"
+            )
+        console.say("validating on the test part, as the reference does; it selects nothing")
+        train_images, val = images, open_images("test", lists.test(), source.classes, side, options)
+    elif lists.val is not None:
+        train_images, val = (
+            images,
+            open_images("validation", lists.val, source.classes, side, options),
+        )
+    else:
+        rest, part = split_off(images.labels, images.hashes, recipe.split_seed, VALIDATION_LIMIT)
+        train_images, val = images.subset(rest), images.subset(part)
+    if len(val) == 0:
+        raise DataError(
+            f"{len(images)} training images are too few to validate on; each class needs at least 4"
+        )
+    console.say(
+        f"{source.name}: {len(source.classes)} classes, {len(train_images):,} training and "
+        f"{len(val):,} validation images, stored at {side} px"
+    )
+    return lists, spec, train_images, val
+
+
+def open_images(
+    part: str, items: Items, classes: Sequence[str], side: int, options: TrainOptions
+) -> ImageStore:
+    """Open the store of one part, building it under a progress bar, and list what is broken."""
+    workers = options.workers or torch.get_num_threads()
+    with console.progress(f"decoding {part}", len(items)) as advance:
+        store = open_store(items, classes, side, advance, workers)
+    if store.broken:
+        console.say(
+            f"{len(store.broken)} of {len(items):,} {part} images can not be read and are left out:"
+        )
+        for name, reason in store.broken[:5]:
+            console.say(f"  {name}: {reason}")
+        if len(store.broken) > 5:
+            console.say("  ... all are listed in broken.json in the run folder")
+    return store
+
+
+@contextmanager
+def _timed(state: RunState, stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        state.seconds[stage] = state.seconds.get(stage, 0.0) + time.perf_counter() - start
+
+
+# --- a phase -------------------------------------------------------------------------------------
+
+
+def do_phase(run: Run, number: int) -> None:
+    """Thaw what the phase trains and train it, from the state's epoch on."""
+    phase, state, network, machine = run.recipe.phases[number], run.state, run.network, run.machine
+    network.thaw(phase.train_from)
+    split = network.split(phase.train_from)
+    with _timed(state, "features"):
+        feed = make_feed(run, run.train, number, split, phase.views)
+        val_feed = make_feed(run, run.val, number, split, 1)
+    size = batch_size(phase, len(run.train))
+    epochs = epochs_for(phase, len(run.train), size)
+    parameters = network.trainable()
+    optimizer = make_optimizer(parameters, phase)
+    averaged = copy.deepcopy(network)
+    ema = Ema(network.net, averaged.net, phase.ema) if phase.ema else None
+    if state.epoch:
+        assert state.optimizer is not None
+        optimizer.load_state_dict(state.optimizer)
+        if state.averaged is not None:
+            averaged.net.load_state_dict(state.averaged)
+    tail: nn.Module = network.part(split)
+    images = len(run.train) * epochs
+    compiled = machine.compiles(images) and len(tail) > 1  # type: ignore[arg-type]
+    if compiled:
+        tail = torch.compile(tail, dynamic=False)  # type: ignore[assignment]
+    count = sum(value.numel() for value in parameters.values())
+    console.say(
+        f"phase {number + 1}, {PHASE_NAMES[number]}: {count:,} parameters train from "
+        f"{network.first_layer(phase.train_from)}, {epochs} epochs, batch {size}, "
+        f"{'compiled' if compiled else 'eager'}"
+    )
+    labels = torch.from_numpy(run.train.labels).to(machine.torch_device)
+    done = sum(row["phase"] == 0 for row in state.history) if number else 0
+    network.training_mode(phase.batch_norm, phase.bn_momentum)
+    for epoch in range(state.epoch, epochs):
+        start = time.perf_counter()
+        total = done + epoch
+        order = batches(len(run.train), size, phase.drop_last, [run.recipe.seed, total, 0x0BDE])
+        with console.progress(f"epoch {total + 1}", sum(map(len, order))) as advance:
+            trained = train_epoch(
+                tail=tail,
+                parameters=list(parameters.values()),
+                optimizer=optimizer,
+                ema=ema,
+                batch=feed.epoch(total),
+                labels=labels,
+                order=order,
+                phase=phase,
+                first_step=epoch * len(order),
+                steps=epochs * len(order),
+                machine=machine,
+                progress=advance,
+            )
+        spent = time.perf_counter() - start
+        kept = averaged if ema else network
+        part = frozen_function(kept.part(split), machine.trunk_dtype, machine.torch_device)
+        with console.progress("validating", len(run.val)) as advance:
+            held_out, _ = evaluate(
+                part, val_feed.epoch(0), run.val.labels, EVALUATION_BATCH, advance
+            )
+        last = epoch + 1 == epochs
+        if last and ema:
+            network.net.load_state_dict(averaged.net.state_dict())
+        state.seconds[PHASE_NAMES[number]] = (
+            state.seconds.get(PHASE_NAMES[number], 0.0) + time.perf_counter() - start
+        )
+        _record(run, number, total, trained, held_out, spent, epochs - epoch - 1)
+        state.phase, state.epoch = (number + 1, 0) if last else (number, epoch + 1)
+        state.network = network.net.state_dict()
+        state.averaged = averaged.net.state_dict() if ema and not last else None
+        state.optimizer = None if last else optimizer.state_dict()
+        checkpoint.save(state, run.folder)
+
+
+def batch_size(phase: Phase, images: int) -> int:
+    """Return the phase's batch size, at most an eighth of the images, at least 2."""
+    return max(2, min(phase.batch_size, images // 8))
+
+
+def epochs_for(phase: Phase, images: int, size: int) -> int:
+    """Return the phase's epochs, raised until `min_steps` are reached."""
+    per_epoch = max(1, images // size if phase.drop_last else math.ceil(images / size))
+    return max(phase.epochs, math.ceil(phase.min_steps / per_epoch))
+
+
+def make_feed(run: Run, images: ImageStore, number: int, split: int, views: int) -> Feed:
+    """Return cached activations where the phase has fixed views and a trunk, else live ones."""
+    origin = run.origin(images)
+    seed = run.recipe.seed
+    if views == 0 or split == 0:
+        return LiveFeed(origin, split, views, seed)
+    # One pass also fills the caches of a later phase that reads the same views further up.
+    splits = [split]
+    for later in run.recipe.phases[number + 1 :]:
+        place = run.network.split(later.train_from)
+        if 0 < place < split and (images is run.val or later.views >= views):
+            splits.append(place)
+    stores = []
+    with console.progress("caching features", len(images) * views) as advance:
+        for view in range(views):
+            found = cached_features(origin, view, splits, advance)
+            if found is None:
+                console.say(
+                    "features do not fit the disk budget (THAWNET_CACHE_GB): recomputed as needed"
+                )
+                return LiveFeed(origin, split, views, seed)
+            stores.append(found[0])
+    return CachedFeed(stores, len(images), seed, run.machine.torch_device)
+
+
+def _record(
+    run: Run, number: int, total: int, trained: Metrics, held_out: Metrics, spent: float, left: int
+) -> None:
+    row = {
+        "epoch": total + 1,
+        "phase": number,
+        "train_loss": round(trained.loss, 5),
+        "train_accuracy": round(trained.accuracy, 5),
+        "val_loss": round(held_out.loss, 5),
+        "val_accuracy": round(held_out.accuracy, 5),
+        "seconds": round(spent, 2),
+        "images_per_second": round(trained.images / spent, 1),
+    }
+    run.state.history.append(row)
+    outcome.write_log(run.folder, run.state.history)
+    remaining = f", {left * spent / 60:.1f} min left in this phase" if left * spent > 60 else ""
+    console.say(
+        f"epoch {total + 1:3d} {PHASE_NAMES[number]:9s} train {100 * trained.accuracy:6.2f} % "
+        f"loss {trained.loss:.3f}   {_held_out_name(run.recipe)} {100 * held_out.accuracy:6.2f} % "
+        f"loss {held_out.loss:.3f}   {row['images_per_second']:,.0f} images/s{remaining}"
+    )
+
+
+def _held_out_name(recipe: Recipe) -> str:
+    return "test" if recipe.validate_on == "test" else "validation"
+
+
+# --- finish --------------------------------------------------------------------------------------
+
+
+def finish(run: Run, started: float) -> outcome.Outcome:
+    """Read the test part once, in the arithmetic that ships (float32), and write what is left."""
+    state, spec = run.state, run.spec
+    # float32 whatever the run computed in: this is what the bundle holds.
+    exact = dataclasses.replace(run.machine, dtype="float32")
+    part = frozen_function(run.network.part(0), torch.float32, run.machine.torch_device)
+    parts: dict[str, tuple[Metrics, np.ndarray, np.ndarray]] = {}
+    with _timed(state, "test"):
+        stores = {"validation": run.val} if run.recipe.validate_on == "validation" else {}
+        if not run.options.no_test:
+            test = (
+                run.val
+                if not stores
+                else open_images(
+                    "test", run.lists.test(), run.source.classes, spec.side, run.options
+                )
+            )
+            stores["test"] = test
+        for name, images in stores.items():
+            origin = dataclasses.replace(run.origin(images), machine=exact)
+            feed = LiveFeed(origin, 0, 1, 0).epoch(0)
+            with console.progress(f"reading {name}", len(images)) as advance:
+                metrics, logits = evaluate(part, feed, images.labels, EVALUATION_BATCH, advance)
+            parts[name] = (metrics, logits, images.labels)
+    outcome.write_broken(run.folder, [run.train, *stores.values()])
+    return outcome.write_end(
+        folder=run.folder,
+        state=state,
+        parts=parts,
+        network=run.network,
+        weights=run.weights,
+        classes=run.source.classes,
+        spec=spec,
+        data={"name": run.source.name, "fingerprint": run.lists.fingerprint},
+        machine=run.machine,
+        wall=time.perf_counter() - started,
+    )

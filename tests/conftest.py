@@ -1,0 +1,70 @@
+"""Small real inputs: photos drawn here, random weights in timm's names, a cache of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+CIFAR = SHARED / "data" / "cifar100"
+FLOWERS = SHARED / "data" / "flowers"
+IMAGENET = SHARED / "weights" / "mobilenetv2_100_imagenet.safetensors"
+
+
+@pytest.fixture(autouse=True)
+def own_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test has its own cache and working folder, so that none reads another's leftovers."""
+    monkeypatch.setenv("THAWNET_CACHE", str(tmp_path / "cache"))
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+
+
+def draw(label: int, number: int, size: tuple[int, int] = (40, 40)) -> Image.Image:
+    """Draw a photo-like picture whose class shows: stripes of a width and colour per class."""
+    rng = np.random.default_rng([label, number])
+    width, height = size
+    wave = np.sin(np.arange(width) / (1.5 + label) + rng.uniform(0, 3))[None, :, None]
+    colour = np.array([1.0, 0.5 - 0.5 * (label % 2), label / 4])
+    pixels = 128 + 70 * wave * colour + rng.normal(0, 12, (height, width, 3))
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes a folder of class folders."""
+
+    def write(counts: dict[str, int], root: str = "photos", start: int = 0) -> Path:
+        folder = tmp_path / root
+        for label, (name, count) in enumerate(counts.items()):
+            (folder / name).mkdir(parents=True)
+            for number in range(start, start + count):
+                draw(label, number).save(folder / name / f"{number:03d}.png")
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a MobileNetV2 with random weights, in timm's names, and return its path."""
+    import torch
+    from safetensors.torch import save_file
+
+    from thawnet.model.backbone import Network
+
+    torch.manual_seed(1)
+    network = Network("mobilenetv2_100", 3, "same", 1e-5)
+    tensors = {
+        name: value.contiguous()
+        for name, value in network.net.state_dict().items()
+        if not name.startswith("classifier.") and not name.endswith("num_batches_tracked")
+    }
+    path = tmp_path_factory.mktemp("weights") / "random.safetensors"
+    metadata = {"pad_type": "same", "bn_eps": "1e-05", "mean": "0.5,0.5,0.5", "std": "0.5,0.5,0.5"}
+    save_file(tensors, path, metadata=metadata)
+    return path

@@ -1,0 +1,84 @@
+"""The image store: built once, the same pixels, broken images listed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import draw
+from thawnet.data.sources import open_source
+from thawnet.data.store import ImageStore, open_store, typical_short_side
+from thawnet.errors import DataError
+from thawnet.files import cache_entries
+
+Photos = Callable[..., Path]
+
+
+def store_of(folder: Path, side: int = 40) -> ImageStore:
+    source = open_source(str(folder))
+    return open_store(source.open_part("train"), source.classes, side, lambda done: None, 2)
+
+
+def test_store_holds_the_decoded_pixels_in_order(photos: Photos) -> None:
+    store = store_of(photos({"a": 2, "b": 3}))
+    expected = np.stack([np.asarray(draw(0, 1)), np.asarray(draw(1, 2))])
+    assert (store.batch(np.array([1, 4])) == expected).all()
+    assert store.labels.tolist() == [0, 0, 1, 1, 1]
+
+
+def test_second_opening_reads_no_image(photos: Photos, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = photos({"a": 2, "b": 2})
+    first = store_of(folder)
+    monkeypatch.setattr("thawnet.data.store.decode", lambda data: pytest.fail("decoded again"))
+    assert store_of(folder).fingerprint == first.fingerprint
+    assert len(cache_entries()) == 1
+
+
+def test_changed_image_is_another_store(photos: Photos) -> None:
+    folder = photos({"a": 2, "b": 2})
+    first = store_of(folder)
+    draw(3, 9).save(folder / "a" / "000.png")
+    assert store_of(folder).fingerprint != first.fingerprint
+
+
+def test_images_of_many_shapes_are_cut_along_the_longer_side(photos: Photos) -> None:
+    folder = photos({"a": 1, "b": 1})
+    wide = Image.new("RGB", (120, 40), "black")
+    wide.paste((255, 255, 255), (80, 0, 120, 40))
+    wide.save(folder / "a" / "wide.png")
+    store = store_of(folder)
+    position = np.array([1])
+    assert store.batch(position).max() == 0  # the middle is black
+    assert store.batch(position, np.array([1.0], np.float32)).min() == 255
+
+
+def test_broken_images_are_listed_with_reasons_and_left_out(photos: Photos) -> None:
+    folder = photos({"a": 3, "b": 3})
+    (folder / "a" / "empty.jpg").write_bytes(b"")
+    (folder / "a" / "text.jpg").write_text("not a picture")
+    whole = (folder / "b" / "001.png").read_bytes()
+    (folder / "b" / "001.png").write_bytes(whole[:200])
+    store = store_of(folder)
+    assert len(store) == 5
+    reasons = dict(store.broken)
+    assert reasons["a/empty.jpg"] == "the file is empty (0 bytes)"
+    assert reasons["a/text.jpg"] == "not an image in a known format"
+    assert reasons["b/001.png"].startswith("damaged: ")
+
+
+def test_class_whose_every_image_is_broken_is_an_error(photos: Photos) -> None:
+    folder = photos({"a": 3, "b": 1})
+    (folder / "b" / "000.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"no image of class 'b' can be read.*b/000.png.*empty"):
+        store_of(folder)
+
+
+def test_typical_side_is_the_median_and_survives_broken_files(photos: Photos) -> None:
+    folder = photos({"a": 4, "b": 4})
+    (folder / "a" / "000.png").write_bytes(b"")
+    items = open_source(str(folder)).open_part("train")
+    assert typical_short_side(items) == 40

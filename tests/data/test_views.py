@@ -1,0 +1,106 @@
+"""Views: one affine resample that does what it says, whatever the batch."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from thawnet.data.augment import Augment
+from thawnet.data.store import ImageStore
+from thawnet.data.views import Views, fixed_views, plain_views, random_views, render
+from thawnet.image.preprocess import Preprocess
+
+CPU = torch.device("cpu")
+SPEC = Preprocess(size=96, side=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+
+
+def store_of(pixels: np.ndarray) -> ImageStore:
+    count, side = pixels.shape[:2]
+    return ImageStore(
+        pixels=pixels.reshape(-1),
+        offsets=np.arange(count) * side * side * 3,
+        shapes=np.full((count, 2), side, np.int32),
+        all_labels=np.zeros(count, np.int64),
+        all_hashes=np.zeros(count, "V32"),
+        rows=np.arange(count),
+        side=side,
+        content="",
+    )
+
+
+@pytest.fixture
+def noise() -> ImageStore:
+    return store_of(np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8))
+
+
+def shown(images: ImageStore, views: Views, two_steps: bool = False) -> torch.Tensor:
+    return render(images, np.arange(len(images)), views, SPEC, two_steps, CPU)
+
+
+def test_plain_view_is_bilinear_enlargement_normalised(noise: ImageStore) -> None:
+    image = Image.fromarray(noise.batch(np.array([2]))[0])
+    expected = np.asarray(image.resize((96, 96), Image.Resampling.BILINEAR), np.float32)
+    got = (shown(noise, plain_views(6))[2].permute(1, 2, 0).numpy() * 0.5 + 0.5) * 255
+    assert np.abs(got - expected).max() <= 1.0  # Pillow rounds to whole grey levels
+
+
+def test_affine_path_gives_the_numbers_of_the_plain_one(noise: ImageStore) -> None:
+    tiny = np.full(6, 1e-6, np.float32)
+    for mirror in (False, True):
+        plain = plain_views(6, mirror)
+        nearly = dataclasses.replace(plain, shift_x=tiny)
+        assert torch.allclose(shown(noise, plain), shown(noise, nearly), atol=2e-3)
+
+
+def test_mirrored_view_is_the_mirror(noise: ImageStore) -> None:
+    plain, mirrored = shown(noise, plain_views(6)), shown(noise, plain_views(6, mirror=True))
+    assert torch.equal(plain.flip(-1), mirrored)
+
+
+def test_quarter_turn_is_a_rotation_of_the_picture(noise: ImageStore) -> None:
+    views = dataclasses.replace(plain_views(6), angle=np.full(6, np.pi / 2, np.float32))
+    turned = shown(noise, views, two_steps=True)
+    assert torch.allclose(turned, shown(noise, plain_views(6)).rot90(1, (-2, -1)), atol=1e-3)
+
+
+def test_random_views_stay_inside_their_limits() -> None:
+    augment = Augment(flip=True, rotate=36.0, shift=0.1, zoom=0.2)
+    views = random_views(20_000, augment, seed=1, epoch=2)
+    assert np.abs(np.rad2deg(views.angle)).max() == pytest.approx(36, abs=0.1)
+    assert 0.48 < (views.mirror < 0).mean() < 0.52
+    assert views.scale.min() == pytest.approx(1 / 1.2, abs=1e-3)
+    assert views.scale.max() == pytest.approx(1.2, abs=1e-3)
+    assert np.abs(views.shift_x).max() == pytest.approx(0.2, abs=1e-3)
+
+
+def test_view_depends_on_seed_epoch_and_image_not_on_the_batch(noise: ImageStore) -> None:
+    augment = Augment(rotate=36.0)
+    views = random_views(6, augment, seed=3, epoch=1)
+    whole = shown(noise, views)
+    some = np.array([4, 1])
+    assert torch.equal(render(noise, some, views.at(some), SPEC, False, CPU), whole[[4, 1]])
+    assert (views.angle != random_views(6, augment, seed=3, epoch=2).angle).all()
+    assert (views.angle != random_views(6, augment, seed=4, epoch=1).angle).all()
+
+
+def test_cached_views_are_plain_then_mirrored_then_drawn() -> None:
+    augment = Augment(flip=True, shift=0.1)
+    first, second, third = (fixed_views(50, augment, number) for number in range(3))
+    assert (first.mirror == 1).all()
+    assert (second.mirror == -1).all()
+    assert np.abs(third.shift_x).min() > 0
+    unflipped = fixed_views(50, dataclasses.replace(augment, flip=False), 1)
+    assert (unflipped.mirror == 1).all()
+
+
+def test_photos_are_shown_through_the_middle_crop() -> None:
+    pixels = np.zeros((1, 110, 110, 3), np.uint8)
+    pixels[:, 7:103, 7:103] = 255
+    spec = dataclasses.replace(SPEC, side=110)
+    plain = render(store_of(pixels), np.array([0]), plain_views(1), spec, False, CPU)
+    assert plain.shape == (1, 3, 96, 96)
+    assert plain.min() == 1.0

@@ -1,0 +1,143 @@
+"""What trains, what is frozen, where the network is split, and that shortcuts are exact."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from thawnet.errors import UsageError
+from thawnet.model.backbone import Network, frozen_copy, mend_strided_depthwise
+from thawnet.model.keras_layers import keras_layers
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    torch.manual_seed(0)
+    built = Network("mobilenetv2_100", 100, "same", 1e-5)
+    for module in built.net.modules():
+        if isinstance(module, nn.BatchNorm2d):  # statistics that folding must honour
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+            nn.init.uniform_(module.weight, 0.5, 2)
+            nn.init.normal_(module.bias)
+    return built.eval()
+
+
+def test_keras_index_100_thaws_the_parameters_of_the_design(network: Network) -> None:
+    network.thaw("100")
+    counts = {name: value.numel() for name, value in network.trainable().items()}
+    head = sum(count for name, count in counts.items() if name.startswith("classifier"))
+    assert head == 128_100
+    assert sum(counts.values()) - head == 1_861_440
+    assert next(iter(counts)) == "blocks.4.1.conv_dw.weight"
+    assert network.stages[network.split("100")][0] == "blocks.4.1"
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "stage"),
+    [
+        ("head", "head", "head"),
+        ("all", "conv_stem", "stem"),
+        ("0", "conv_stem", "stem"),
+        ("3", "blocks.0.0.conv_dw", "blocks.0.0"),
+        ("block_11_expand_relu", "blocks.4.1.conv_dw", "blocks.4.1"),
+        ("blocks.3.1", "blocks.3.1.conv_pw", "blocks.3.1"),
+        ("blocks.5", "blocks.5.0.conv_pw", "blocks.5.0"),
+        ("blocks.4.1.bn3", "blocks.4.1.bn3", "blocks.4.1"),
+        ("conv_head", "conv_head", "conv_head"),
+        ("Conv_1_bn", "bn2", "conv_head"),
+        ("153", "head", "head"),
+    ],
+)
+def test_a_layer_is_found_by_timm_and_keras_name(
+    network: Network, name: str, layer: str, stage: str
+) -> None:
+    assert network.first_layer(name) == layer
+    assert network.stages[network.split(name)][0] == stage
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("block_99", "mobilenetv2_100 has no such layer; the nearest are 'block_9_"),
+        ("blocks.3.9", "the nearest are 'blocks.3."),
+        ("154", "has layers 0 to 153"),
+        ("", "has no such layer"),
+    ],
+)
+def test_unknown_layer_suggests_the_nearest(network: Network, name: str, told: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        network.first_layer(name)
+    assert told in str(caught.value)
+
+
+def test_unknown_backbone_suggests_the_nearest() -> None:
+    with pytest.raises(UsageError, match="did you mean 'mobilenetv2_100'"):
+        Network("mobilenet_v2", 10, "", 1e-5)
+
+
+def test_every_layer_with_weights_stands_once_in_the_keras_table(network: Network) -> None:
+    in_table = [timm for _, timm in keras_layers() if timm is not None]
+    assert [*in_table, "head"] == network.layers
+
+
+def test_stages_in_a_row_are_the_network(network: Network) -> None:
+    x = torch.randn(2, 3, 96, 96)
+    with torch.no_grad():
+        assert torch.equal(network.part(0)(x), network(x))
+        middle = network.part(0, 9)(x)
+        assert torch.equal(network.part(9)(middle), network(x))
+
+
+def test_folded_batch_norms_compute_the_same(network: Network) -> None:
+    x = torch.randn(4, 3, 96, 96)
+    folded = frozen_copy(network.part(0), torch.float32, torch.device("cpu"))
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    with torch.no_grad():
+        expected = network(x)
+        assert torch.allclose(folded(x), expected, rtol=1e-3, atol=1e-3 * expected.abs().max())
+
+
+@pytest.mark.parametrize("padding", ["same", ""])
+@pytest.mark.parametrize("side", [6, 7, 12])
+def test_decimated_depthwise_gives_the_same_outputs_and_gradients(padding: str, side: int) -> None:
+    plain = Network("mobilenetv2_100", 10, padding, 1e-5)
+    conv = plain.net.get_submodule("blocks.5.0.conv_dw")
+    x = torch.randn(2, conv.in_channels, side, side, requires_grad=True)
+    expected = conv(x)
+    weight = torch.randn_like(expected)
+    (expected * weight).sum().backward()
+    wanted = [x.grad.clone(), conv.weight.grad.clone()]
+    mend_strided_depthwise(plain.net)
+    mended = plain.net.get_submodule("blocks.5.0.conv_dw")
+    assert type(mended) is not type(conv)
+    x.grad = mended.weight.grad = None
+    got = mended(x)
+    (got * weight).sum().backward()
+    assert torch.allclose(got, expected, atol=1e-5)
+    assert torch.allclose(x.grad, wanted[0], atol=1e-5)
+    assert torch.allclose(mended.weight.grad, wanted[1], atol=1e-4)
+
+
+def test_only_thawed_batch_norms_use_batch_statistics(network: Network) -> None:
+    network.thaw("100")
+    network.training_mode("train", 0.001)
+    moving = {
+        name
+        for name, module in network.net.named_modules()
+        if isinstance(module, nn.BatchNorm2d) and module.training
+    }
+    assert "blocks.4.1.bn2" in moving
+    assert "blocks.4.1.bn1" not in moving
+    assert "bn1" not in moving
+    network.training_mode("frozen", 0.001)
+    assert not any(module.training for module in network.net.modules())
+
+
+def test_head_starts_glorot_uniform_with_zero_bias() -> None:
+    head = Network("mobilenetv2_100", 100, "same", 1e-5).head
+    limit = (6 / 1380) ** 0.5
+    assert head.weight.abs().max() <= limit
+    assert head.weight.std().item() == pytest.approx(limit / 3**0.5, rel=0.02)
+    assert not head.bias.any()

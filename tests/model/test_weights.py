@@ -1,0 +1,92 @@
+"""Weights: found, read, checked against the network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from thawnet.errors import WeightsError
+from thawnet.model.backbone import Network
+from thawnet.model.weights import fill, load_weights
+
+NAME = "mobilenetv2_100"
+
+
+def filled(path: Path) -> Network:
+    network = Network(NAME, 5, "same", 1e-5)
+    fill(network, load_weights(str(path), NAME), str(path))
+    return network
+
+
+def test_file_fills_every_layer_but_the_head(random_weights: Path) -> None:
+    network = filled(random_weights)
+    tensors = load_file(random_weights)
+    for key, value in network.net.state_dict().items():
+        if key in tensors:
+            assert torch.equal(value, tensors[key])
+        else:
+            assert key.startswith("classifier.") or key.endswith("num_batches_tracked")
+
+
+def test_file_says_padding_epsilon_and_normalisation(random_weights: Path) -> None:
+    weights = load_weights(str(random_weights), NAME)
+    assert (weights.padding, weights.epsilon) == ("same", 1e-5)
+    assert (weights.mean, weights.std) == ((0.5,) * 3, (0.5,) * 3)
+
+
+def test_weights_of_another_architecture_are_refused_with_the_first_misfit(tmp_path: Path) -> None:
+    import timm
+
+    path = tmp_path / "resnet.safetensors"
+    tensors = {
+        key: value.contiguous() for key, value in timm.create_model("resnet18").state_dict().items()
+    }
+    save_file(tensors, path, metadata={"architecture": "resnet18"})
+    with pytest.raises(WeightsError) as caught:
+        filled(path)
+    assert "(made for 'resnet18') do not fit backbone 'mobilenetv2_100'" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_one_tensor_of_another_shape_is_named(random_weights: Path, tmp_path: Path) -> None:
+    tensors = load_file(random_weights)
+    tensors["conv_stem.weight"] = torch.zeros(16, 3, 3, 3)
+    save_file(tensors, tmp_path / "odd.safetensors")
+    with pytest.raises(WeightsError, match=r"conv_stem.weight is \(16, 3, 3, 3\), expected \(32"):
+        filled(tmp_path / "odd.safetensors")
+
+
+def test_nan_in_weights_is_refused(random_weights: Path, tmp_path: Path) -> None:
+    tensors = load_file(random_weights)
+    tensors["bn1.weight"][3] = torch.nan
+    save_file(tensors, tmp_path / "nan.safetensors")
+    with pytest.raises(WeightsError, match=r"tensor 'bn1.weight' holds NaN"):
+        filled(tmp_path / "nan.safetensors")
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 64, b"PK\x03\x04 a zip"])
+def test_what_is_not_safetensors_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match="not a readable safetensors file"):
+        load_weights(str(path), NAME)
+
+
+def test_missing_file_lists_the_choices() -> None:
+    with pytest.raises(WeightsError, match=r"no such file; give a .safetensors file, 'imagenet'"):
+        load_weights("nowhere.safetensors", NAME)
+
+
+def test_bundled_network_is_small_and_finite() -> None:
+    from importlib import resources
+
+    from thawnet.model.weights import BUNDLED_FILE
+
+    size = (resources.files("thawnet.embedded") / BUNDLED_FILE).stat().st_size  # type: ignore[attr-defined]
+    assert size <= 5_000_000
+    weights = load_weights("bundled", NAME)
+    fill(Network(NAME, 10, weights.padding, weights.epsilon), weights, "bundled")
+    assert weights.licence == "Apache-2.0"

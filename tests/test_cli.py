@@ -1,0 +1,96 @@
+"""The command: results on stdout, one line per mistake on stderr, exit statuses."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from thawnet import cli
+from thawnet.recipe import TrainOptions
+
+
+def called(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    status = cli.main(arguments)
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def test_last_line_on_stdout_is_the_accuracy(
+    photos: Callable[..., Path], random_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = photos({"a": 24, "b": 24})
+    status, out, err = called(
+        capsys,
+        *("train", str(folder), "--weights", str(random_weights), "--size", "32"),
+        *("--epochs", "1", "1", "--compile", "no", "--recipe", "quick", "--out", "run"),
+    )
+    assert status == 0, err
+    assert out.count("\n") == 1
+    assert out.startswith("test accuracy: ")
+    assert out.endswith("images)\n")
+    assert "epoch   2 fine-tune" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "told"),
+    [
+        (("train", "nowhere"), 1, "no data at 'nowhere'"),
+        (("train", "digits", "--recipe", "quik"), 2, "did you mean 'quick'?"),
+        (("train", "digits", "--backbone", "mobilenetv2"), 2, "did you mean 'mobilenetv2_100'?"),
+        (("train", "digits", "--train-from", "block_99"), 2, "no such layer"),
+        (("train", "digits", "--weights", "nowhere.st"), 1, "no such file"),
+        (("train", "digits", "--epochs", "0", "1"), 2, "epochs = 0: must be at least 1"),
+        (("train", "digits", "--device", "cuda"), 2, "sees no CUDA device"),
+        (("train", "--resume"), 1, "no unfinished run"),
+    ],
+)
+def test_mistake_is_one_line_and_a_status(
+    arguments: tuple[str, ...], status: int, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    if "cuda" in arguments and torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here")
+    got, out, err = called(capsys, *arguments)
+    assert got == status
+    assert out == ""
+    assert told in err.splitlines()[-1]
+    assert "Traceback" not in err
+    assert not Path("runs").exists()
+
+
+def test_unknown_flag_is_a_wrong_call(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["train", "digits", "--epoch", "3"])
+    assert caught.value.code == 2
+
+
+def test_every_option_has_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--help"])
+    shown = capsys.readouterr().out
+    for field in dataclasses.fields(TrainOptions):
+        if field.name != "data":
+            assert "--" + field.name.replace("_", "-") in shown
+
+
+def test_resume_may_stand_alone() -> None:
+    assert cli.fill_resume(["train", "--resume"]) == ["train", "--resume", ""]
+    assert cli.fill_resume(["--resume", "--seed", "1"]) == ["--resume", "", "--seed", "1"]
+    assert cli.fill_resume(["--resume", "runs/x"]) == ["--resume", "runs/x"]
+
+
+def test_cache_is_listed_and_cleared(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    entry = tmp_path / "cache" / "features" / "abc"
+    entry.mkdir(parents=True)
+    (entry / "values.bin").write_bytes(bytes(2_000_000))
+    status, out, _ = called(capsys, "cache", "list")
+    assert status == 0
+    assert "2.0 MB  features/abc" in out
+    status, out, _ = called(capsys, "cache", "clear")
+    assert status == 0
+    assert out.startswith("removed 2.0 MB")
+    assert not entry.exists()

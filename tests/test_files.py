@@ -1,0 +1,58 @@
+"""Writes that must survive."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from thawnet.errors import RunError
+from thawnet.files import new_folder, write_atomic, write_json
+
+
+def test_failed_write_keeps_the_old_file_and_no_leftover(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"good": 1})
+
+    def fail(file: IO[bytes]) -> None:
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_atomic(path, fail)
+    assert path.read_text() == '{\n  "good": 1\n}\n'
+    assert [entry.name for entry in tmp_path.iterdir() if entry.name.startswith(".a")] == []
+
+
+def test_full_disk_is_one_line_that_says_so(tmp_path: Path) -> None:
+    def full(file: IO[bytes]) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(RunError, match=r"a\.bin: the disk is full; free some space"):
+        write_atomic(tmp_path / "a.bin", full)
+
+
+def test_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    def stopped_halfway() -> None:
+        with new_folder(tmp_path / "entry") as folder:
+            (folder / "part").write_text("x")
+            raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        stopped_halfway()
+    assert not (tmp_path / "entry").exists()
+    with new_folder(tmp_path / "entry") as folder:
+        (folder / "part").write_text("x")
+    assert (tmp_path / "entry" / "part").read_text() == "x"
+    assert [entry.name for entry in tmp_path.iterdir() if entry.name.startswith(".entry")] == []
+
+
+def test_second_builder_of_a_folder_succeeds_too(tmp_path: Path) -> None:
+    target = tmp_path / "entry"
+    with new_folder(target) as first:
+        (first / "part").write_text("same")
+        with new_folder(target) as second:
+            (second / "part").write_text("same")
+    assert (target / "part").read_text() == "same"

@@ -1,0 +1,122 @@
+"""The epoch: schedules, averages, shuffles, and the stop at NaN."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from thawnet.errors import DivergedError
+from thawnet.recipe import Phase
+from thawnet.training.loop import (
+    Ema,
+    batches,
+    evaluate,
+    make_optimizer,
+    rate,
+    train_epoch,
+)
+from thawnet.training.machine import Machine
+from thawnet.training.run import batch_size, epochs_for
+
+MACHINE = Machine("cpu", "float32", 1, "no")
+PHASE = Phase(train_from="head", epochs=1, lr=0.1, weight_decay=0.01)
+
+
+def test_one_cycle_rises_then_falls_to_nothing() -> None:
+    rates = [rate(PHASE, step, 100) for step in range(100)]
+    assert max(rates) == rates[20] == PHASE.lr
+    assert rates[:20] == sorted(rates[:20])
+    assert rates[20:] == sorted(rates[20:], reverse=True)
+    assert rates[-1] < 1e-3 * PHASE.lr
+
+
+def test_shuffle_is_a_function_of_its_key_and_covers_every_image() -> None:
+    order = batches(103, 10, drop_last=False, key=[1, 2])
+    assert sorted(np.concatenate(order)) == list(range(103))
+    assert [len(batch) for batch in order] == [10] * 10 + [3]
+    assert len(batches(103, 10, drop_last=True, key=[1, 2])) == 10
+    assert (order[0] == batches(103, 10, drop_last=True, key=[1, 2])[0]).all()
+    assert (order[0] != batches(103, 10, drop_last=True, key=[1, 3])[0]).any()
+    assert [len(batch) for batch in batches(21, 10, drop_last=False, key=[1])] == [10, 10]
+
+
+def test_small_data_gets_smaller_batches_and_more_epochs() -> None:
+    phase = Phase(train_from="head", epochs=3, lr=0.1, min_steps=100, batch_size=256)
+    assert batch_size(phase, 50_000) == 256
+    assert batch_size(phase, 80) == 10
+    assert batch_size(phase, 3) == 2
+    assert epochs_for(phase, 50_000, 256) == 3
+    assert epochs_for(phase, 80, 10) == 13
+
+
+def test_weight_decay_spares_norms_and_biases() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    groups = make_optimizer(dict(net.named_parameters()), PHASE).param_groups
+    assert [group["weight_decay"] for group in groups] == [0.01, 0.0]
+    assert [len(group["params"]) for group in groups] == [1, 3]
+
+
+def test_average_follows_the_definition() -> None:
+    live, averaged = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
+    ema = Ema(live, averaged, decay=0.5)
+    expected = averaged.running_mean.clone()
+    for step in range(8):
+        live.running_mean.normal_()
+        ema.update(step)
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * live.running_mean
+    assert torch.allclose(averaged.running_mean, expected)
+    assert averaged.num_batches_tracked == 0
+
+
+def linear_job(
+    inputs: torch.Tensor, labels: torch.Tensor, phase: Phase, epochs: int
+) -> tuple[nn.Linear, list[float]]:
+    torch.manual_seed(0)
+    net = nn.Linear(inputs.shape[1], 3)
+    parameters = dict(net.named_parameters())
+    optimizer = make_optimizer(parameters, phase)
+    losses = []
+    for epoch in range(epochs):
+        order = batches(len(labels), 8, False, [0, epoch])
+        metrics = train_epoch(
+            tail=net,
+            parameters=list(parameters.values()),
+            optimizer=optimizer,
+            ema=None,
+            batch=lambda positions: inputs[torch.from_numpy(positions)],
+            labels=labels,
+            order=order,
+            phase=phase,
+            first_step=epoch * len(order),
+            steps=epochs * len(order),
+            machine=MACHINE,
+            progress=lambda done: None,
+        )
+        losses.append(metrics.loss)
+    return net, losses
+
+
+def test_training_learns_and_evaluation_counts_every_image() -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 3, (50,), generator=generator)
+    inputs = torch.eye(3)[labels] + 0.1 * torch.randn(50, 3, generator=generator)
+    net, losses = linear_job(inputs, labels, PHASE, 5)
+    assert losses[0] > 2 * losses[-1]
+    read = lambda positions: inputs[torch.from_numpy(positions)]  # noqa: E731
+    metrics, logits = evaluate(net, read, labels.numpy(), 7, lambda done: None)
+    assert metrics.images == len(logits) == 50
+    assert metrics.accuracy == pytest.approx((logits.argmax(1) == labels.numpy()).mean())
+    assert metrics.accuracy > 0.95
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_nan_or_infinity_stops_the_run_with_a_sentence(value: float) -> None:
+    inputs = torch.randn(20, 4)
+    inputs[13] = value
+    with pytest.raises(DivergedError, match=r"NaN or infinite by step .* smaller learning rate"):
+        linear_job(inputs, torch.zeros(20, dtype=torch.long), PHASE, 1)

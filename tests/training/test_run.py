@@ -1,0 +1,282 @@
+"""A whole run on small photos: the two phases, what is left behind, and how it stops."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from thawnet.data.sources import Items, Source, open_source
+from thawnet.errors import InterruptedRunError, RunError, UsageError
+from thawnet.files import cache_entries
+from thawnet.recipe import PRESETS, TrainOptions, load_recipe
+from thawnet.training import checkpoint, run
+from thawnet.training.outcome import Outcome
+
+Job = Callable[..., Outcome]
+
+
+@pytest.fixture
+def options(photos: Callable[..., Path], random_weights: Path) -> TrainOptions:
+    """Return a call that takes about two seconds: 72 photos, 32 px, one epoch a phase."""
+    folder = photos({"a": 24, "b": 24, "c": 24})
+    return TrainOptions(
+        data=str(folder),
+        recipe="quick",
+        weights=str(random_weights),
+        size=32,
+        epochs=(1, 1),
+        precision="float32",
+        compile="no",
+    )
+
+
+def tensors_of(outcome: Outcome) -> dict[str, torch.Tensor]:
+    return load_file(outcome.folder / "bundle" / "model.safetensors")
+
+
+def epochs_of(outcome: Outcome) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (outcome.folder / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("recipe", PRESETS)
+def test_every_preset_trains_both_phases(options: TrainOptions, recipe: str) -> None:
+    outcome = run.train(dataclasses.replace(options, recipe=recipe))
+    rows = epochs_of(outcome)
+    assert [row["phase"] for row in rows] == [0, 1]
+    assert all(np.isfinite(row["val_loss"]) for row in rows)
+    assert outcome.line.startswith("test accuracy: ")
+
+
+@pytest.mark.parametrize("recipe", ["quick", "seed"])
+def test_frozen_tensors_are_bit_identical_after_each_phase(
+    options: TrainOptions, recipe: str
+) -> None:
+    job = run.setup(dataclasses.replace(options, recipe=recipe))
+    before = {name: value.clone() for name, value in job.network.net.state_dict().items()}
+    run.do_phase(job, 0)
+    after = job.network.net.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"classifier.weight", "classifier.bias"}
+    run.do_phase(job, 1)
+    first = job.network.layers.index(job.network.first_layer(job.recipe.finetune.train_from))
+    frozen = job.network.layers[:first]
+    after = job.network.net.state_dict()
+    changed = {
+        name.rsplit(".", 1)[0] for name in before if not torch.equal(before[name], after[name])
+    }
+    assert not changed & set(frozen)
+    thawed_norms = {name for name in job.network.layers[first:] if ".bn" in name}
+    assert thawed_norms <= changed
+
+
+def test_training_from_the_cache_equals_training_without_it(
+    options: TrainOptions, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # Small steps: Adam would blow rounding up to visible size on gradients near nothing.
+    options = dataclasses.replace(options, epochs=(2, 2), lr=(1e-3, 1e-5))
+    cached = run.train(options)
+    assert any("features" in str(path) for path, _ in cache_entries())
+    monkeypatch.setenv("THAWNET_CACHE", str(tmp_path / "second"))
+    monkeypatch.setenv("THAWNET_CACHE_GB", "0")
+    live = run.train(options)
+    assert not any("features" in str(path) for path, _ in cache_entries())
+    for one, other in zip(epochs_of(cached), epochs_of(live), strict=True):
+        assert one["train_loss"] == pytest.approx(other["train_loss"], rel=2e-3)
+        assert one["val_loss"] == pytest.approx(other["val_loss"], rel=2e-3)
+
+
+def watched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Record which parts a run opens, in order with the epochs it finishes."""
+    events: list[str] = []
+
+    def opened(data: str, data_dir: Path | None) -> Source:
+        source = open_source(data, data_dir)
+
+        def open_part(part: str) -> Items:
+            events.append(part)
+            return source.open_part(part)
+
+        return dataclasses.replace(source, open_part=open_part)
+
+    kept = checkpoint.save
+
+    def save(state: checkpoint.RunState, folder: Path) -> None:
+        events.append("epoch")
+        kept(state, folder)
+
+    monkeypatch.setattr(run, "open_source", opened)
+    monkeypatch.setattr(checkpoint, "save", save)
+    return events
+
+
+@pytest.fixture
+def parted(options: TrainOptions, photos: Callable[..., Path], tmp_path: Path) -> TrainOptions:
+    photos({"a": 24, "b": 24}, "parted/train")
+    photos({"a": 6, "b": 6}, "parted/test", start=100)
+    return dataclasses.replace(options, data=str(tmp_path / "parted"))
+
+
+def test_no_test_never_opens_the_test_part(
+    parted: TrainOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = watched(monkeypatch)
+    outcome = run.train(dataclasses.replace(parted, no_test=True))
+    assert "test" not in events
+    assert outcome.line.startswith("validation accuracy: ")
+    assert "test" not in outcome.result["metrics"]
+
+
+def test_test_part_is_opened_once_after_the_last_epoch(
+    parted: TrainOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = watched(monkeypatch)
+    outcome = run.train(parted)
+    assert events == ["train", "epoch", "epoch", "test", "epoch"]  # the last save marks the end
+    assert outcome.result["metrics"]["test"]["images"] == 12
+
+
+def test_no_test_contradicts_a_recipe_that_validates_on_test(parted: TrainOptions) -> None:
+    with pytest.raises(UsageError, match="--no-test: recipe 'seed' validates on the test part"):
+        run.train(dataclasses.replace(parted, recipe="seed", no_test=True))
+
+
+def test_run_folder_holds_what_the_contract_says(options: TrainOptions) -> None:
+    outcome = run.train(options)
+    assert outcome.folder == Path("runs/photos-quick-1")
+    names = {path.name for path in outcome.folder.iterdir()}
+    assert names == {
+        "recipe.toml",
+        "log.jsonl",
+        "history.png",
+        "result.json",
+        "checkpoint",
+        "bundle",
+    }
+    written = load_recipe(str(outcome.folder / "recipe.toml"))
+    assert written.finetune.epochs == 1
+    assert written.weights == options.weights
+    result = json.loads((outcome.folder / "result.json").read_text())
+    expected = {"metrics", "seconds", "seed", "command", "versions", "machine", "data", "weights"}
+    assert expected <= set(result)
+    low, high = result["metrics"]["test"]["interval_95"]
+    assert low <= result["metrics"]["test"]["accuracy"] <= high
+    model = json.loads((outcome.folder / "bundle" / "model.json").read_text())
+    assert model["classes"] == ["a", "b", "c"]
+    assert model["preprocess"]["size"] == 32
+
+
+def test_run_repeated_from_its_own_recipe_gives_the_same_bits(options: TrainOptions) -> None:
+    first = run.train(options)
+    again = TrainOptions(
+        data=options.data,
+        recipe=str(first.folder / "recipe.toml"),
+        precision="float32",
+        compile="no",
+    )
+    second = run.train(again)
+    assert second.folder == Path("runs/photos-quick-2")
+    one, other = tensors_of(first), tensors_of(second)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_another_seed_reuses_every_cache_and_gives_another_network(options: TrainOptions) -> None:
+    first = run.train(options)
+    entries = cache_entries()
+    second = run.train(dataclasses.replace(options, seed=1))
+    assert cache_entries() == entries
+    assert not torch.equal(
+        tensors_of(first)["classifier.weight"], tensors_of(second)["classifier.weight"]
+    )
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, epochs: int, error: BaseException) -> None:
+    kept = checkpoint.save
+    saved: list[int] = []
+
+    def save(state: checkpoint.RunState, folder: Path) -> None:
+        kept(state, folder)
+        saved.append(1)
+        if len(saved) == epochs:
+            raise error
+
+    monkeypatch.setattr(checkpoint, "save", save)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+def test_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(
+    options: TrainOptions, monkeypatch: pytest.MonkeyPatch, epochs: int
+) -> None:
+    options = dataclasses.replace(options, epochs=(2, 2))
+    whole = run.train(options)
+    with monkeypatch.context() as patch:
+        stop_after(patch, epochs, KeyboardInterrupt())
+        with pytest.raises(InterruptedRunError) as caught:
+            run.train(options)
+    assert caught.value.exit_code == 130
+    assert str(caught.value) == (
+        f"stopped; {epochs} epochs are kept: thawnet train --resume runs/photos-quick-2"
+    )
+    resumed = run.train(TrainOptions(resume=""))
+    assert resumed.folder == Path("runs/photos-quick-2")
+    one, other = tensors_of(whole), tensors_of(resumed)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert len((resumed.folder / "log.jsonl").read_text().splitlines()) == 4
+
+
+def test_nothing_to_resume_is_one_sentence() -> None:
+    with pytest.raises(RunError, match="no unfinished run under 'runs/'"):
+        run.train(TrainOptions(resume=""))
+    with pytest.raises(RunError, match="no checkpoint in it"):
+        run.train(TrainOptions(resume="elsewhere"))
+
+
+def test_output_folder_with_another_run_is_left_alone(options: TrainOptions) -> None:
+    folder = Path("mine")
+    folder.mkdir()
+    (folder / "result.json").write_text("precious")
+    with pytest.raises(RunError, match="--out 'mine': the folder already holds a run"):
+        run.train(dataclasses.replace(options, out=folder))
+    assert (folder / "result.json").read_text() == "precious"
+
+
+def test_full_disk_keeps_the_last_epoch_and_says_so(
+    options: TrainOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+    kept = torch.save
+
+    def save(*arguments: Any) -> None:
+        written.append(1)
+        if len(written) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        kept(*arguments)
+
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(RunError, match="the disk is full; free some space and go on with --resume"):
+        run.train(options)
+    assert run.train(TrainOptions(resume="")).line.startswith("test accuracy")
+
+
+def test_broken_images_are_named_on_screen_and_listed_in_the_run(
+    options: TrainOptions, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (Path(options.data) / "a" / "zero.jpg").write_bytes(b"")
+    outcome = run.train(options)
+    listed = json.loads((outcome.folder / "broken.json").read_text())
+    assert listed == [{"image": "a/zero.jpg", "reason": "the file is empty (0 bytes)"}]
+    assert "a/zero.jpg: the file is empty" in capsys.readouterr().err
+
+
+def test_unknown_layer_leaves_no_run_folder(options: TrainOptions) -> None:
+    with pytest.raises(UsageError, match=r"--train-from 'blocks.9'"):
+        run.train(dataclasses.replace(options, train_from="blocks.9"))
+    assert not Path("runs").exists()
