@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import CIFAR, draw
-from thawnet.data.sources import arrange, open_source, split_off
+from thawnet.data.sources import open_source
+from thawnet.data.splits import arrange, split_off
 from thawnet.errors import DataError
 
 Photos = Callable[..., Path]

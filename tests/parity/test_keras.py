@@ -20,7 +20,7 @@ from thawnet.model.backbone import Network
 from thawnet.model.keras_layers import keras_layers
 from thawnet.model.weights import fill, load_weights
 from thawnet.recipe import TrainOptions, load_recipe
-from thawnet.training import run
+from thawnet.training import run, setup
 
 NAME = "mobilenetv2_100"
 IMAGES = 2000
@@ -172,7 +172,7 @@ def subset(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
         open_source("cifar100", CIFAR),
         open_part={"train": train_items, "test": test_items}.__getitem__,
     )
-    monkeypatch.setattr(run, "open_source", lambda data, data_dir: source)
+    monkeypatch.setattr(setup, "open_source", lambda data, data_dir: source)
     return (train, train_items.labels), (test, test_items.labels)
 
 
@@ -184,12 +184,12 @@ def test_same_batches_give_keras_fit_to_four_digits(
 
     unmoved = dataclasses.replace(load_recipe("seed"), augment=Augment(flip=False, two_steps=True))
     monkeypatch.setattr(run, "batches", in_order)
-    monkeypatch.setattr(run, "load_recipe", lambda name: unmoved)
+    monkeypatch.setattr(setup, "load_recipe", lambda name: unmoved)
     heads: list[tuple[np.ndarray, np.ndarray]] = []
-    setup = run.setup
+    kept = run.setup
 
-    def remembered(given: TrainOptions) -> run.Run:
-        job = setup(given)
+    def remembered(given: TrainOptions) -> setup.Run:
+        job = kept(given)
         head = job.network.head
         heads.append((head.weight.detach().numpy().T.copy(), head.bias.detach().numpy().copy()))
         return job

@@ -15,10 +15,10 @@ import torch
 from safetensors.torch import load_file
 
 from thawnet.data.sources import Items, Source, open_source
-from thawnet.errors import InterruptedRunError, RunError, UsageError
+from thawnet.errors import DataError, InterruptedRunError, RunError, UsageError
 from thawnet.files import cache_entries
 from thawnet.recipe import PRESETS, TrainOptions, load_recipe
-from thawnet.training import checkpoint, run
+from thawnet.training import checkpoint, run, setup
 from thawnet.training.outcome import Outcome
 
 Job = Callable[..., Outcome]
@@ -60,7 +60,7 @@ def test_every_preset_trains_both_phases(options: TrainOptions, recipe: str) -> 
 def test_frozen_tensors_are_bit_identical_after_each_phase(
     options: TrainOptions, recipe: str
 ) -> None:
-    job = run.setup(dataclasses.replace(options, recipe=recipe))
+    job = setup.setup(dataclasses.replace(options, recipe=recipe))
     before = {name: value.clone() for name, value in job.network.net.state_dict().items()}
     run.do_phase(job, 0)
     after = job.network.net.state_dict()
@@ -113,7 +113,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         events.append("epoch")
         kept(state, folder)
 
-    monkeypatch.setattr(run, "open_source", opened)
+    monkeypatch.setattr(setup, "open_source", opened)
     monkeypatch.setattr(checkpoint, "save", save)
     return events
 
@@ -237,6 +237,15 @@ def test_nothing_to_resume_is_one_sentence() -> None:
         run.train(TrainOptions(resume=""))
     with pytest.raises(RunError, match="no checkpoint in it"):
         run.train(TrainOptions(resume="elsewhere"))
+
+
+def test_data_that_can_not_be_trained_on_leaves_no_run_folder(
+    options: TrainOptions, photos: Callable[..., Path]
+) -> None:
+    tiny = photos({"a": 2, "b": 2}, "tiny")
+    with pytest.raises(DataError, match="too few to validate on"):
+        run.train(dataclasses.replace(options, data=str(tiny)))
+    assert not Path("runs").exists()
 
 
 def test_output_folder_with_another_run_is_left_alone(options: TrainOptions) -> None:

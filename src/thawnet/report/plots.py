@@ -53,11 +53,14 @@ def plot_history(path: Path, history: list[dict[str, Any]], title: str, held_out
 
 
 def _curves(
-    axes: Axes, history: list[dict[str, Any]], key: str, scale: float, label: str, held_out: str
+    axes: Axes, history: list[dict[str, Any]], key: str, scale: float, title: str, held_out: str
 ) -> None:
     epochs = list(range(1, len(history) + 1))
-    axes.plot(epochs, [scale * row[f"train_{key}"] for row in history], label="training", **TRAIN)
-    axes.plot(epochs, [scale * row[f"val_{key}"] for row in history], label=held_out, **HELD_OUT)
+    # With many epochs markers would run into each other; dashes still tell the curves apart.
+    every = 1 if len(history) <= 40 else len(history) // 20
+    for name, label, look in (("train", "training", TRAIN), ("val", held_out, HELD_OUT)):
+        values = [scale * row[f"{name}_{key}"] for row in history]
+        axes.plot(epochs, values, label=label, markevery=every, **look)
     low, high = axes.get_ylim()
     axes.set_ylim(low, high + 0.12 * (high - low))
     first = sum(row["phase"] == 0 for row in history)
@@ -65,12 +68,19 @@ def _curves(
         thaw = first + 0.5
         axes.axvline(thaw, color="black", linewidth=1.2, linestyle=":")
         axes.axvspan(thaw, len(history) + 0.5, color="#f4ead8", zorder=0)
-        top: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "va": "top", "fontsize": 10}
-        axes.text(thaw - 0.12, 0.985, "head only", ha="right", **top)
-        axes.text(thaw + 0.12, 0.985, "thawed: fine-tuning", ha="left", **top)
+        for caption, side in (("head only", -1), ("thawed: fine-tuning", 1)):
+            axes.annotate(
+                caption,
+                (thaw, 0.985),
+                xycoords=axes.get_xaxis_transform(),
+                xytext=(6 * side, 0),
+                textcoords="offset points",
+                ha="left" if side > 0 else "right",
+                va="top",
+            )
     axes.set_xlim(0.5, len(history) + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
-    axes.set_ylabel(label)
+    axes.set_ylabel(title)
     axes.grid(axis="y", color="#dddddd", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)

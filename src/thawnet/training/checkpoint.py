@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +40,16 @@ class RunState:
     averaged: dict[str, torch.Tensor] | None = None
     optimizer: dict[str, Any] | None = None
     finished: bool = False
+
+
+@contextmanager
+def timed(state: RunState, stage: str) -> Iterator[None]:
+    """Add the wall time of a block to a stage of the run."""
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        state.seconds[stage] = state.seconds.get(stage, 0.0) + time.perf_counter() - start
 
 
 def save(state: RunState, run: Path) -> None:

@@ -44,17 +44,22 @@ class Outcome:
     result: dict[str, Any]
 
 
+def require_free(chosen: Path | None) -> None:
+    """Raise RunError when the chosen run folder already holds something."""
+    if chosen is not None and chosen.is_dir() and any(chosen.iterdir()):
+        raise RunError(
+            f"--out '{chosen}': the folder already holds a run or other files; "
+            f"choose a new one, or go on with that run: --resume {chosen}"
+        )
+
+
 def new_run_folder(chosen: Path | None, data: str, recipe: str) -> Path:
     """Make the run folder: the one chosen, or the next free runs/<data>-<recipe>-<n>.
 
     Raises RunError when the chosen folder is not empty or can not be made.
     """
+    require_free(chosen)
     if chosen is not None:
-        if chosen.is_dir() and any(chosen.iterdir()):
-            raise RunError(
-                f"--out '{chosen}': the folder already holds a run or other files; "
-                f"choose a new one, or go on with that run: --resume {chosen}"
-            )
         with clear_disk_errors(chosen):
             chosen.mkdir(parents=True, exist_ok=True)
         return chosen

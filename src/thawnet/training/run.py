@@ -6,57 +6,24 @@ import copy
 import dataclasses
 import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
 from .. import console
-from ..data.sources import Items, Source, TrainTest, arrange, open_source, split_off
-from ..data.store import ImageStore, open_store, typical_short_side
-from ..errors import DataError, InterruptedRunError, UsageError
-from ..image.preprocess import Preprocess, store_side
-from ..model.backbone import Network, channels_last, frozen_function, mend_strided_depthwise
-from ..model.weights import BUNDLED, IMAGENET, Weights, fill, load_weights
-from ..recipe import Phase, Recipe, TrainOptions, load_recipe, parse_recipe, resolve
+from ..data.store import ImageStore
+from ..errors import InterruptedRunError
+from ..model.backbone import frozen_function
+from ..recipe import Phase, Recipe, TrainOptions
 from . import checkpoint, outcome
-from .checkpoint import RunState
-from .features import CachedFeed, Feed, LiveFeed, Origin, cached_features
+from .checkpoint import timed
+from .features import CachedFeed, Feed, LiveFeed, cached_features
 from .loop import Ema, Metrics, batches, evaluate, make_optimizer, train_epoch
-from .machine import Machine, choose_device, decide
+from .setup import Run, open_images, setup
 
-VALIDATION_LIMIT = 2500
 PHASE_NAMES = ("head", "fine-tune")
 EVALUATION_BATCH = 250
-
-
-@dataclass
-class Run:
-    """Everything a phase needs. `state` is what changes and what a checkpoint holds."""
-
-    folder: Path
-    options: TrainOptions
-    recipe: Recipe
-    machine: Machine
-    source: Source
-    lists: TrainTest
-    spec: Preprocess
-    weights: Weights
-    network: Network
-    train: ImageStore
-    val: ImageStore
-    state: RunState
-
-    def origin(self, images: ImageStore) -> Origin:
-        """Return what decides the trunk's output for some images."""
-        augment = self.recipe.augment
-        if not self.source.mirror_safe:
-            augment = dataclasses.replace(augment, flip=False)
-        return Origin(self.network, self.weights.digest, images, self.spec, augment, self.machine)
 
 
 def train(options: TrainOptions) -> outcome.Outcome:
@@ -86,148 +53,6 @@ def _interrupted(run: Run, code: int) -> InterruptedRunError:
     )
 
 
-# --- setup ---------------------------------------------------------------------------------------
-
-
-def setup(options: TrainOptions) -> Run:
-    """Resolve the call, find data and weights, build store and network, make the run folder."""
-    resumed: RunState | None = None
-    folder: Path | None = options.out
-    if options.resume is not None:
-        folder = (
-            checkpoint.newest_unfinished(Path("runs"))
-            if not options.resume
-            else Path(options.resume)
-        )
-        resumed = checkpoint.load(folder)
-        options = outcome.options_from(resumed.options)
-        recipe = parse_recipe(outcome.toml(resumed.recipe), str(folder))
-        machine = Machine(**resumed.machine)
-        torch.set_num_threads(machine.threads)
-    else:
-        device = choose_device(options.device)
-        name = options.recipe or ("quick" if device == "cpu" else "full")
-        recipe = resolve(load_recipe(name), options)
-        machine = decide(device, recipe.precision, options.compile)
-        if options.weights is None and options.data == "digits" and recipe.weights == IMAGENET:
-            # The data that comes with the package starts from the weights that come with it.
-            recipe = dataclasses.replace(recipe, weights=BUNDLED)
-    console.say(
-        f"{recipe.name}: {recipe.backbone} at {recipe.size} px from '{recipe.weights}' weights, "
-        f"{machine.device}, {machine.dtype}, {machine.threads} threads"
-    )
-    # What the call names is checked before anything is downloaded or decoded.
-    check_layers(recipe)
-    source = open_source(options.data, options.data_dir)
-    weights = load_weights(recipe.weights, recipe.backbone)
-    # The head's initial weights are the only random ones; the seed decides them.
-    torch.manual_seed(recipe.seed)
-    network = Network(recipe.backbone, len(source.classes), weights.padding, weights.epsilon)
-    fill(network, weights, recipe.weights)
-    if machine.device == "cpu" and machine.dtype == "bfloat16":
-        mend_strided_depthwise(network.net)
-    channels_last(network.to(machine.torch_device))
-    if resumed is None:
-        folder = outcome.new_run_folder(options.out, source.name, recipe.name)
-    assert folder is not None
-    state = resumed or RunState(
-        options=checkpoint.plain(options),
-        recipe=dataclasses.asdict(recipe),
-        machine=machine.as_dict(),
-    )
-    with _timed(state, "data"):
-        lists, spec, train_images, val_images = _images(recipe, options, source, weights)
-    run = Run(
-        folder=folder,
-        options=options,
-        recipe=recipe,
-        machine=machine,
-        source=source,
-        lists=lists,
-        spec=spec,
-        weights=weights,
-        network=network,
-        train=train_images,
-        val=val_images,
-        state=state,
-    )
-    if state.network is not None:
-        network.net.load_state_dict(state.network)
-    outcome.write_start(folder, state, train_images, val_images)
-    console.say(f"run folder: {folder}")
-    return run
-
-
-def check_layers(recipe: Recipe) -> None:
-    """Raise UsageError if the backbone, or a layer that a phase trains from, is unknown."""
-    network = Network(recipe.backbone, 2, "", 1e-5)
-    for phase in recipe.phases:
-        network.first_layer(phase.train_from)
-
-
-def _images(
-    recipe: Recipe, options: TrainOptions, source: Source, weights: Weights
-) -> tuple[TrainTest, Preprocess, ImageStore, ImageStore]:
-    for note in source.notes:
-        console.say(note)
-    lists = arrange(source, recipe.split_seed)
-    side = store_side(recipe.size, typical_short_side(lists.train))
-    spec = Preprocess(recipe.size, side, weights.mean, weights.std)
-    images = open_images("train", lists.train, source.classes, side, options)
-    if recipe.validate_on == "test":
-        if options.no_test:
-            raise UsageError(
-                f"--no-test: recipe '{recipe.name}' validates on the test part; "
-                "choose another recipe"
-            )
-        console.say("validating on the test part, as the reference does; it selects nothing")
-        train_images, val = images, open_images("test", lists.test(), source.classes, side, options)
-    elif lists.val is not None:
-        train_images, val = (
-            images,
-            open_images("validation", lists.val, source.classes, side, options),
-        )
-    else:
-        rest, part = split_off(images.labels, images.hashes, recipe.split_seed, VALIDATION_LIMIT)
-        train_images, val = images.subset(rest), images.subset(part)
-    if len(val) == 0:
-        raise DataError(
-            f"{len(images)} training images are too few to validate on; each class needs at least 4"
-        )
-    console.say(
-        f"{source.name}: {len(source.classes)} classes, {len(train_images):,} training and "
-        f"{len(val):,} validation images, stored at {side} px"
-    )
-    return lists, spec, train_images, val
-
-
-def open_images(
-    part: str, items: Items, classes: Sequence[str], side: int, options: TrainOptions
-) -> ImageStore:
-    """Open the store of one part, building it under a progress bar, and list what is broken."""
-    workers = options.workers or torch.get_num_threads()
-    with console.progress(f"decoding {part}", len(items)) as advance:
-        store = open_store(items, classes, side, advance, workers)
-    if store.broken:
-        console.say(
-            f"{len(store.broken)} of {len(items):,} {part} images can not be read and are left out:"
-        )
-        for name, reason in store.broken[:5]:
-            console.say(f"  {name}: {reason}")
-        if len(store.broken) > 5:
-            console.say("  ... all are listed in broken.json in the run folder")
-    return store
-
-
-@contextmanager
-def _timed(state: RunState, stage: str) -> Iterator[None]:
-    start = time.perf_counter()
-    try:
-        yield
-    finally:
-        state.seconds[stage] = state.seconds.get(stage, 0.0) + time.perf_counter() - start
-
-
 # --- a phase -------------------------------------------------------------------------------------
 
 
@@ -236,9 +61,6 @@ def do_phase(run: Run, number: int) -> None:
     phase, state, network, machine = run.recipe.phases[number], run.state, run.network, run.machine
     network.thaw(phase.train_from)
     split = network.split(phase.train_from)
-    with _timed(state, "features"):
-        feed = make_feed(run, run.train, number, split, phase.views)
-        val_feed = make_feed(run, run.val, number, split, 1)
     size = batch_size(phase, len(run.train))
     epochs = epochs_for(phase, len(run.train), size)
     parameters = network.trainable()
@@ -251,8 +73,7 @@ def do_phase(run: Run, number: int) -> None:
         if state.averaged is not None:
             averaged.net.load_state_dict(state.averaged)
     tail: nn.Module = network.part(split)
-    images = len(run.train) * epochs
-    compiled = machine.compiles(images) and len(tail) > 1  # type: ignore[arg-type]
+    compiled = machine.compiles(len(run.train) * epochs) and split < len(network.stages) - 1
     if compiled:
         tail = torch.compile(tail, dynamic=False)  # type: ignore[assignment]
     count = sum(value.numel() for value in parameters.values())
@@ -261,6 +82,9 @@ def do_phase(run: Run, number: int) -> None:
         f"{network.first_layer(phase.train_from)}, {epochs} epochs, batch {size}, "
         f"{'compiled' if compiled else 'eager'}"
     )
+    with timed(state, "features"):
+        feed = make_feed(run, run.train, number, split, phase.views)
+        val_feed = make_feed(run, run.val, number, split, 1)
     labels = torch.from_numpy(run.train.labels).to(machine.torch_device)
     done = sum(row["phase"] == 0 for row in state.history) if number else 0
     network.training_mode(phase.batch_norm, phase.bn_momentum)
@@ -377,7 +201,7 @@ def finish(run: Run, started: float) -> outcome.Outcome:
     exact = dataclasses.replace(run.machine, dtype="float32")
     part = frozen_function(run.network.part(0), torch.float32, run.machine.torch_device)
     parts: dict[str, tuple[Metrics, np.ndarray, np.ndarray]] = {}
-    with _timed(state, "test"):
+    with timed(state, "test"):
         stores = {"validation": run.val} if run.recipe.validate_on == "validation" else {}
         if not run.options.no_test:
             test = (

@@ -1,0 +1,181 @@
+"""Setup of a run: the call resolved, data and weights found, the network built."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from .. import console
+from ..data.sources import Items, Source, open_source
+from ..data.splits import TrainTest, arrange, split_off
+from ..data.store import ImageStore, open_store, typical_short_side
+from ..errors import DataError, UsageError
+from ..image.preprocess import Preprocess, store_side
+from ..model.backbone import Network, channels_last, mend_strided_depthwise
+from ..model.weights import BUNDLED, IMAGENET, Weights, fill, load_weights
+from ..recipe import Recipe, TrainOptions, load_recipe, parse_recipe, resolve
+from . import checkpoint, outcome
+from .checkpoint import RunState, timed
+from .features import Origin
+from .machine import Machine, choose_device, decide
+
+VALIDATION_LIMIT = 2500
+
+
+@dataclass
+class Run:
+    """Everything a phase needs. `state` is what changes and what a checkpoint holds."""
+
+    folder: Path
+    options: TrainOptions
+    recipe: Recipe
+    machine: Machine
+    source: Source
+    lists: TrainTest
+    spec: Preprocess
+    weights: Weights
+    network: Network
+    train: ImageStore
+    val: ImageStore
+    state: RunState
+
+    def origin(self, images: ImageStore) -> Origin:
+        """Return what decides the trunk's output for some images."""
+        augment = self.recipe.augment
+        if not self.source.mirror_safe:
+            augment = dataclasses.replace(augment, flip=False)
+        return Origin(self.network, self.weights.digest, images, self.spec, augment, self.machine)
+
+
+def setup(options: TrainOptions) -> Run:
+    """Resolve the call, find data and weights, build store and network, make the run folder."""
+    resumed: RunState | None = None
+    folder: Path | None = None
+    if options.resume is not None:
+        folder = (
+            checkpoint.newest_unfinished(Path("runs"))
+            if not options.resume
+            else Path(options.resume)
+        )
+        resumed = checkpoint.load(folder)
+        options = outcome.options_from(resumed.options)
+        recipe = parse_recipe(outcome.toml(resumed.recipe), str(folder))
+        machine = Machine(**resumed.machine)
+        torch.set_num_threads(machine.threads)
+    else:
+        outcome.require_free(options.out)
+        device = choose_device(options.device)
+        name = options.recipe or ("quick" if device == "cpu" else "full")
+        recipe = resolve(load_recipe(name), options)
+        machine = decide(device, recipe.precision, options.compile)
+        if options.weights is None and options.data == "digits" and recipe.weights == IMAGENET:
+            # The data that comes with the package starts from the weights that come with it.
+            recipe = dataclasses.replace(recipe, weights=BUNDLED)
+    console.say(
+        f"{recipe.name}: {recipe.backbone} at {recipe.size} px from '{recipe.weights}' weights, "
+        f"{machine.device}, {machine.dtype}, {machine.threads} threads"
+    )
+    # What the call names is checked before anything is downloaded or decoded.
+    check_layers(recipe)
+    source = open_source(options.data, options.data_dir)
+    weights = load_weights(recipe.weights, recipe.backbone)
+    # The head's initial weights are the only random ones; the seed decides them.
+    torch.manual_seed(recipe.seed)
+    network = Network(recipe.backbone, len(source.classes), weights.padding, weights.epsilon)
+    fill(network, weights, recipe.weights)
+    if machine.device == "cpu" and machine.dtype == "bfloat16":
+        mend_strided_depthwise(network.net)
+    channels_last(network.to(machine.torch_device))
+    state = resumed or RunState(
+        options=checkpoint.plain(options),
+        recipe=dataclasses.asdict(recipe),
+        machine=machine.as_dict(),
+    )
+    with timed(state, "data"):
+        lists, spec, train_images, val_images = _images(recipe, options, source, weights)
+    if folder is None:
+        folder = outcome.new_run_folder(options.out, source.name, recipe.name)
+    run = Run(
+        folder=folder,
+        options=options,
+        recipe=recipe,
+        machine=machine,
+        source=source,
+        lists=lists,
+        spec=spec,
+        weights=weights,
+        network=network,
+        train=train_images,
+        val=val_images,
+        state=state,
+    )
+    if state.network is not None:
+        network.net.load_state_dict(state.network)
+    outcome.write_start(folder, state, train_images, val_images)
+    console.say(f"run folder: {folder}")
+    return run
+
+
+def check_layers(recipe: Recipe) -> None:
+    """Raise UsageError if the backbone, or a layer that a phase trains from, is unknown."""
+    network = Network(recipe.backbone, 2, "", 1e-5)
+    for phase in recipe.phases:
+        network.first_layer(phase.train_from)
+
+
+def _images(
+    recipe: Recipe, options: TrainOptions, source: Source, weights: Weights
+) -> tuple[TrainTest, Preprocess, ImageStore, ImageStore]:
+    for note in source.notes:
+        console.say(note)
+    lists = arrange(source, recipe.split_seed)
+    side = store_side(recipe.size, typical_short_side(lists.train))
+    spec = Preprocess(recipe.size, side, weights.mean, weights.std)
+    images = open_images("train", lists.train, source.classes, side, options)
+    if recipe.validate_on == "test":
+        if options.no_test:
+            raise UsageError(
+                f"--no-test: recipe '{recipe.name}' validates on the test part; "
+                "choose another recipe"
+            )
+        console.say("validating on the test part, as the reference does; it selects nothing")
+        train_images, val = images, open_images("test", lists.test(), source.classes, side, options)
+    elif lists.val is not None:
+        train_images, val = (
+            images,
+            open_images("validation", lists.val, source.classes, side, options),
+        )
+    else:
+        rest, part = split_off(images.labels, images.hashes, recipe.split_seed, VALIDATION_LIMIT)
+        train_images, val = images.subset(rest), images.subset(part)
+    if len(val) == 0:
+        raise DataError(
+            f"{len(images)} training images are too few to validate on; each class needs at least 4"
+        )
+    console.say(
+        f"{source.name}: {len(source.classes)} classes, {len(train_images):,} training and "
+        f"{len(val):,} validation images, stored at {side} px"
+    )
+    return lists, spec, train_images, val
+
+
+def open_images(
+    part: str, items: Items, classes: Sequence[str], side: int, options: TrainOptions
+) -> ImageStore:
+    """Open the store of one part, building it under a progress bar, and list what is broken."""
+    workers = options.workers or torch.get_num_threads()
+    with console.progress(f"decoding {part}", len(items)) as advance:
+        store = open_store(items, classes, side, advance, workers)
+    if store.broken:
+        console.say(
+            f"{len(store.broken)} of {len(items):,} {part} images can not be read and are left out:"
+        )
+        for name, reason in store.broken[:5]:
+            console.say(f"  {name}: {reason}")
+        if len(store.broken) > 5:
+            console.say("  ... all are listed in broken.json in the run folder")
+    return store
