@@ -75,6 +75,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         try:
+            temporary.chmod(0o755)  # mkdtemp's 0700 would hide a bundle from everybody else
             yield temporary
             for file in temporary.iterdir():
                 with file.open("rb") as opened:

@@ -61,6 +61,17 @@ class Origin:
             ]
         )
 
+    def pictures(self, positions: NDArray[np.int64], views: Views) -> torch.Tensor:
+        """Return network input for some images; `views` holds one view of every image."""
+        return render(
+            self.images,
+            positions,
+            views.at(positions),
+            self.spec,
+            self.augment.two_steps,
+            self.machine.torch_device,
+        )
+
     def trunk(self, first: int, last: int) -> Callable[[torch.Tensor], torch.Tensor]:
         """Return the frozen stages first..last (exclusive) as a function."""
         machine = self.machine
@@ -125,14 +136,7 @@ class LiveFeed:
         views = self._views(number)
 
         def batch(positions: NDArray[np.int64]) -> torch.Tensor:
-            pictures = render(
-                origin.images,
-                positions,
-                views.at(positions),
-                origin.spec,
-                origin.augment.two_steps,
-                origin.machine.torch_device,
-            )
+            pictures = origin.pictures(positions, views)
             if self.trunk is None:
                 return pictures.contiguous(memory_format=torch.channels_last)
             # Activations leave inference mode by a copy, so that autograd may save them.
@@ -226,14 +230,7 @@ def _build(
         ]
         for start in range(0, count, BLOCK):
             positions = np.arange(start, min(start + BLOCK, count))
-            x = render(
-                origin.images,
-                positions,
-                views.at(positions),
-                origin.spec,
-                origin.augment.two_steps,
-                origin.machine.torch_device,
-            )
+            x = origin.pictures(positions, views)
             for place, trunk in zip(order, trunks, strict=True):
                 x = trunk(x)
                 stored = _stored(x).to("cpu", origin.machine.torch_dtype).contiguous()
