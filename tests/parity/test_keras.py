@@ -72,12 +72,11 @@ def test_outputs_equal_keras_applications(keras: Any, size: int) -> None:
     photos = [decode(items.read(row)).resize((size, size)) for row in range(4)]
     images = np.stack([np.asarray(photo, np.float64) / 127.5 - 1 for photo in photos])
     # Both in float64: what is compared is the function, not two orders of rounding.
-    kept = keras.config.floatx()
-    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
     try:
         expected = keras.ops.convert_to_numpy(keras_trunk(keras, size)(images, training=False))
     finally:
-        keras.config.set_floatx(kept)
+        keras.config.set_dtype_policy("float32")
     weights = load_weights(str(IMAGENET), NAME)
     network = Network(NAME, 100, weights.padding, weights.epsilon)
     fill(network, weights, "shared")
