@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 from pathlib import Path
 from typing import IO
 
@@ -24,6 +25,30 @@ def test_failed_write_keeps_the_old_file_and_no_leftover(tmp_path: Path) -> None
         write_atomic(path, fail)
     assert path.read_text() == '{\n  "good": 1\n}\n'
     assert [entry.name for entry in tmp_path.iterdir() if entry.name.startswith(".a")] == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stop_in_the_middle_of_a_write_waits_for_its_end(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    def stop(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(number, stop)
+    path = tmp_path / "a"
+
+    def write(file: IO[bytes]) -> None:
+        file.write(b"first ")
+        signal.raise_signal(number)
+        file.write(b"second")
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            write_atomic(path, write)
+        assert path.read_bytes() == b"first second"
+        assert signal.getsignal(number) is stop
+    finally:
+        signal.signal(number, before)
 
 
 def test_full_disk_is_one_line_that_says_so(tmp_path: Path) -> None:

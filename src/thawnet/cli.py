@@ -62,15 +62,25 @@ def entry() -> None:
 
 def guarded(job: Callable[[], object]) -> int:
     """Run a job; a user's mistake or a stop becomes one line on stderr and an exit status."""
-    signal.signal(signal.SIGTERM, _terminated)
+    stop = signal.SIGINT
+
+    def terminate(_number: int, _frame: FrameType | None) -> None:
+        nonlocal stop
+        stop = signal.SIGTERM
+        raise KeyboardInterrupt  # no `except Exception` on the way up takes it for its own error
+
+    signal.signal(signal.SIGTERM, terminate)
     try:
         job()
+    except InterruptedRunError as error:
+        console.say(f"thawnet: {error}")
+        return 128 + stop
     except ThawnetError as error:
         console.say(f"thawnet: {error}")
         return error.exit_code
     except KeyboardInterrupt:
         console.say("thawnet: stopped")
-        return 130
+        return 128 + stop
     return 0
 
 
@@ -113,7 +123,3 @@ def fill_resume(arguments: Sequence[str]) -> list[str]:
         if word == "--resume" and (not following or following[0].startswith("-")):
             filled.append("")
     return filled
-
-
-def _terminated(number: int, frame: FrameType | None) -> None:
-    raise InterruptedRunError("stopped by SIGTERM", 143)

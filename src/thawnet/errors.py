@@ -58,9 +58,7 @@ class DivergedError(RunError):
 class InterruptedRunError(ThawnetError):
     """The user or the system asked to stop; everything up to the last epoch is kept."""
 
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
+    exit_code = 130
 
 
 def suggest(received: str, known: Iterable[str]) -> str:

@@ -7,8 +7,10 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,13 +34,38 @@ def clear_disk_errors(path: Path) -> Iterator[None]:
         raise RunError(f"{path}: {hint}") from error
 
 
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C and SIGTERM back until the block is done, then let them act.
+
+    A handler that raises inside torch's writer, which is C++ that calls back into Python, would
+    come out of it as another error.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python runs signal handlers in the main thread alone
+        return
+    held: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {
+        number: signal.signal(number, lambda caught, _frame: held.append(caught))
+        for number in numbers
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        if held:
+            signal.raise_signal(held[0])
+
+
 def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Write a file so that a reader finds the old content or the new, never a part.
 
     `write` receives a binary handle. The folder of `path` is made if missing.
     Raises RunError when the disk refuses.
     """
-    with clear_disk_errors(path):
+    with uninterrupted(), clear_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:

@@ -232,6 +232,20 @@ def test_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(
     assert len((resumed.folder / "log.jsonl").read_text().splitlines()) == 4
 
 
+def test_stop_that_torch_turned_into_its_own_error_is_still_a_stop(
+    options: TrainOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def save(state: checkpoint.RunState, folder: Path) -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise RuntimeError("unexpected pos 4243904 vs 4243800")  # noqa: B904 - as torch does
+
+    monkeypatch.setattr(checkpoint, "save", save)
+    with pytest.raises(InterruptedRunError, match=r"^stopped; "):
+        run.train(options)
+
+
 def test_nothing_to_resume_is_one_sentence() -> None:
     with pytest.raises(RunError, match="no unfinished run under 'runs/'"):
         run.train(TrainOptions(resume=""))

@@ -37,19 +37,26 @@ def train(options: TrainOptions) -> outcome.Outcome:
     try:
         for number in range(run.state.phase, 2):
             do_phase(run, number)
-    except KeyboardInterrupt as stop:
-        raise _interrupted(run, 130) from stop
-    except InterruptedRunError as stop:
-        raise _interrupted(run, stop.exit_code) from stop
-    return finish(run, started)
+        return finish(run, started)
+    except (KeyboardInterrupt, RuntimeError) as error:
+        if not _stopped(error):
+            raise
+        raise _interrupted(run) from error
 
 
-def _interrupted(run: Run, code: int) -> InterruptedRunError:
+def _stopped(error: BaseException) -> bool:
+    """Whether a stop is behind an error: C++ that was calling Python turns it into its own."""
+    behind: BaseException | None = error
+    while behind is not None and not isinstance(behind, KeyboardInterrupt):
+        behind = behind.__context__
+    return behind is not None
+
+
+def _interrupted(run: Run) -> InterruptedRunError:
     if not run.state.history:
-        return InterruptedRunError("stopped before the first epoch was done; start again", code)
+        return InterruptedRunError("stopped before the first epoch was done; start again")
     return InterruptedRunError(
-        f"stopped; {len(run.state.history)} epochs are kept: thawnet train --resume {run.folder}",
-        code,
+        f"stopped; {len(run.state.history)} epochs are kept: thawnet train --resume {run.folder}"
     )
 
 
