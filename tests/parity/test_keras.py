@@ -14,7 +14,8 @@ import torch
 
 from conftest import CIFAR, IMAGENET
 from thawnet.data.augment import Augment
-from thawnet.data.sources import Items, open_source
+from thawnet.data.items import Items
+from thawnet.data.sources import open_source
 from thawnet.image.decode import decode
 from thawnet.model.backbone import Network
 from thawnet.model.keras_layers import keras_layers

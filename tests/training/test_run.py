@@ -14,7 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from thawnet.data.sources import Items, Source, open_source
+from thawnet.data.items import Items, Source
+from thawnet.data.sources import open_source
 from thawnet.errors import DataError, InterruptedRunError, RunError, UsageError
 from thawnet.files import cache_entries
 from thawnet.recipe import PRESETS, TrainOptions, load_recipe

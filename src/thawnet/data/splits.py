@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..files import fingerprint
-from .sources import Items, Source
+from .items import Items, Source
 
 
 def split_off(

@@ -20,7 +20,7 @@ from ..errors import DataError, ImageError
 from ..files import cache_folder, fingerprint, new_folder, write_json
 from ..image.decode import decode
 from ..image.preprocess import reduce
-from .sources import Items
+from .items import Items
 
 VERSION = 1
 CHUNK = 1024  # images decoded between two progress reports

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from .. import console
-from ..data.sources import Items, Source, open_source
+from ..data.items import Items, Source
+from ..data.sources import open_source
 from ..data.splits import TrainTest, arrange, split_off
 from ..data.store import ImageStore, open_store, typical_short_side
 from ..errors import DataError, UsageError
