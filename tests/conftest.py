@@ -58,7 +58,7 @@ def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from thawnet.model.backbone import Network
 
     torch.manual_seed(1)
-    network = Network("mobilenetv2_100", 3, "same", 1e-5)
+    network = Network("mobilenetv2_100", 3, 32, "same")
     tensors = {
         name: value.contiguous()
         for name, value in network.net.state_dict().items()

@@ -71,3 +71,8 @@ def suggest(received: str, known: Iterable[str]) -> str:
         return "the nearest are " + ", ".join(f"'{name}'" for name in near)
     shown = names if len(names) <= 12 else [*names[:12], "..."]
     return "known are " + ", ".join(f"'{name}'" for name in shown)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of another library's error, or its kind if it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -27,7 +27,7 @@ class Phase:
     """One phase: which layers train, for how long, and how."""
 
     train_from: str
-    """First layer to train: 'head', 'all', a timm name, or a Keras index or name."""
+    """First layer to train: 'head', 'upper', 'all', a timm name, or a Keras index or name."""
     epochs: int
     """Times every training image is seen; at least 1."""
     lr: float
@@ -89,8 +89,8 @@ class Recipe:
     """A timm model name."""
     weights: str = "imagenet"
     """'imagenet' (timm's own), 'bundled' (the embedded network), or a .safetensors file."""
-    size: int = 96
-    """Pixels a side that the network sees, 32 to 1024."""
+    size: int = 0
+    """Pixels a side that the network sees, 32 to 1024; 0: as the weights and the data ask."""
     seed: int = 0
     """Decides initial weights, shuffles and views."""
     split_seed: int = 0
@@ -101,7 +101,7 @@ class Recipe:
     """'test' only for the reference recipe, whose author did so; nothing is selected by it."""
 
     def __post_init__(self) -> None:
-        _require(32 <= self.size <= 1024, "size", self.size, "32 to 1024")
+        _require(not self.size or 32 <= self.size <= 1024, "size", self.size, "32 to 1024, or 0")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
         _require(0 <= self.split_seed < 2**32, "split_seed", self.split_seed, "0 to 4294967295")
 
@@ -125,11 +125,11 @@ class TrainOptions:
     backbone: str | None = None
     """A timm model name."""
     size: int | None = None
-    """Pixels a side that the network sees."""
+    """Pixels a side that the network sees. Default: the weights' size, within what the data has."""
     weights: str | None = None
     """'imagenet', 'bundled' (the embedded CIFAR-100 network), or a .safetensors file."""
     train_from: str | None = None
-    """First layer to thaw in phase 2: a timm name, a Keras index or name, or 'all'."""
+    """First layer to thaw in phase 2: a timm name, a Keras index or name, 'upper' or 'all'."""
     epochs: tuple[int, int] | None = None
     """Epochs of phase 1 and phase 2."""
     lr: tuple[float, float] | None = None

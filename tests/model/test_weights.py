@@ -16,7 +16,7 @@ NAME = "mobilenetv2_100"
 
 
 def filled(path: Path) -> Network:
-    network = Network(NAME, 5, "same", 1e-5)
+    network = Network(NAME, 5, 96, "same")
     fill(network, load_weights(str(path), NAME), str(path))
     return network
 
@@ -88,5 +88,5 @@ def test_bundled_network_is_small_and_finite() -> None:
     size = (resources.files("thawnet.embedded") / BUNDLED_FILE).stat().st_size  # type: ignore[attr-defined]
     assert size <= 5_000_000
     weights = load_weights("bundled", NAME)
-    fill(Network(NAME, 10, weights.padding, weights.epsilon), weights, "bundled")
+    fill(Network(NAME, 10, 96, weights.padding, weights.epsilon), weights, "bundled")
     assert weights.licence == "Apache-2.0"

@@ -79,10 +79,10 @@ def test_outputs_equal_keras_applications(keras: Any, size: int) -> None:
     finally:
         keras.config.set_dtype_policy("float32")
     weights = load_weights(str(IMAGENET), NAME)
-    network = Network(NAME, 100, weights.padding, weights.epsilon)
+    network = Network(NAME, 100, 96, weights.padding, weights.epsilon)
     fill(network, weights, "shared")
     network.eval().double()
-    features = torch.nn.Sequential(*network.part(0, -2), network.stages[-2][1][:2])
+    features = network.part(0, network.stages.index("global_pool"))
     with torch.no_grad():
         got = features(torch.from_numpy(images).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).numpy()
     assert got.shape == expected.shape

@@ -37,7 +37,7 @@ def origin(request: pytest.FixtureRequest, photos: Callable[..., Path]) -> Origi
     store = open_store(source.open_part("train"), source.classes, 40, silent, 1)
     torch.manual_seed(0)
     return Origin(
-        network=Network("mobilenetv2_100", 2, "same", 1e-5),
+        network=Network("mobilenetv2_100", 2, 32, "same"),
         weights="random",
         images=store,
         spec=Preprocess(64, 40, (0.5,) * 3, (0.5,) * 3),

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError
+from ..errors import DataError, first_line
 from .items import VALIDATION_NAMES, Items, Source
 
 
@@ -80,7 +80,7 @@ def _opened(shard: Path) -> Any:
     except (pyarrow.lib.ArrowException, OSError) as error:
         raise DataError(
             f"'{shard}' is not a whole parquet file ({shard.stat().st_size:,} bytes; "
-            f"{_first_line(error)}); download it again"
+            f"{first_line(error)}); download it again"
         ) from error
 
 
@@ -96,7 +96,7 @@ def _read_shards(files: list[Path], image: str, label: str, classes: int) -> Ite
             labels += table.column(label).to_pylist()
         except (pyarrow.lib.ArrowException, OSError, KeyError, TypeError) as error:
             raise DataError(
-                f"'{shard}' can not be read ({_first_line(error)}); download it again"
+                f"'{shard}' can not be read ({first_line(error)}); download it again"
             ) from error
     array = np.asarray(labels, dtype=np.int64)
     if len(array) == 0 or array.min() < 0 or array.max() >= classes:
@@ -108,7 +108,3 @@ def _read_shards(files: list[Path], image: str, label: str, classes: int) -> Ite
         hashes=[hashlib.sha256(value).digest() for value in encoded],
         read=encoded.__getitem__,
     )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

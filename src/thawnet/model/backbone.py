@@ -3,69 +3,75 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import math
+from collections import Counter
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import timm
 import torch
-from torch import nn
+from torch import fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ..errors import UsageError, suggest
+from ..errors import UsageError, first_line, suggest
 from . import keras_layers
+from .chain import HEAD, trace
 
-HEAD = "head"
 ALL = "all"
-SUPPORTED = (keras_layers.BACKBONE,)
+UPPER = "upper"
 
 
 class Network(nn.Module):
-    """A timm backbone with a linear head.
+    """A timm backbone with a linear head, as a list of stages.
 
-    `stages` lists (name, module) in the order of computing; running them one after another is the
-    network, so a split is a position in that list. The last stage is the head; its input are the
-    pooled features, (n, features). `net` holds the parameters under timm's own names.
+    Running the stages one after another is the network, so a split is a position in that list. The
+    last stage is the head; its input are the pooled features, (n, features). `net` holds the
+    parameters under timm's own names.
     """
 
-    def __init__(self, backbone: str, classes: int, padding: str, epsilon: float) -> None:
+    def __init__(
+        self,
+        backbone: str,
+        classes: int,
+        size: int,
+        padding: str = "",
+        epsilon: float | None = None,
+    ) -> None:
         """Build with random weights.
 
-        padding: '' (symmetric) or 'same' (TensorFlow's). epsilon: of every batch-norm.
-        Raises UsageError for a backbone that is not known.
+        size: pixels a side of its input. padding: '' (the model's own) or 'same' (TensorFlow's).
+        epsilon: of every batch-norm, None for the model's own.
+        Raises UsageError for a model that timm does not know or can not build so, or that has no
+        single linear classifier.
         """
         super().__init__()
-        if backbone not in SUPPORTED:
-            raise UsageError(
-                f"--backbone '{backbone}': not supported; {suggest(backbone, SUPPORTED)}"
-            )
         self.backbone = backbone
-        self.net: nn.Module = timm.create_model(
-            backbone, num_classes=classes, pad_type=padding, bn_eps=epsilon
-        )
+        self.size = size
+        self.net: nn.Module = _build(backbone, classes, size, padding)
+        for module in self.net.modules():
+            if epsilon is not None and isinstance(module, _BatchNorm):
+                module.eps = epsilon
+        self.head_name = _head_name(self.net, backbone)
+        try:
+            self._chain = trace(self.net, self.head_name)
+        except Exception as error:  # any of timm's 1,300 models may raise anything
+            raise UsageError(
+                f"--backbone '{backbone}' can not be taken apart into stages "
+                f"({first_line(error)}); choose another backbone"
+            ) from error
         _glorot(self.head)
 
     @property
     def head(self) -> nn.Linear:
         """The classifier, features -> logits."""
-        return self.net.get_submodule("classifier")  # type: ignore[return-value]
+        return self.net.get_submodule(self.head_name)  # type: ignore[return-value]
 
     @property
-    def stages(self) -> list[tuple[str, nn.Module]]:
-        """(name, module) in the order of computing; the modules are shared, not copied."""
-        net = self.net
-        blocks = [
-            (f"blocks.{outer}.{inner}", block)
-            for outer, stage in enumerate(net.get_submodule("blocks").children())
-            for inner, block in enumerate(stage.children())
-        ]
-        return [
-            ("stem", _chain(net, "conv_stem", "bn1")),
-            *blocks,
-            ("conv_head", _chain(net, "conv_head", "bn2", "global_pool")),
-            (HEAD, self.head),
-        ]
+    def stages(self) -> list[str]:
+        """Names of the stages in the order of computing; the last is 'head'."""
+        return [stage.name for stage in self._chain.stages]
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return logits, (n, classes), for normalised images (n, 3, size, size)."""
@@ -75,39 +81,46 @@ class Network(nn.Module):
 
     @property
     def layers(self) -> list[str]:
-        """Names of the layers that hold weights, in the order of computing; then the head."""
-        head = {id(module) for module in self.head.modules()}
-        return [
-            name
-            for name, module in self.net.named_modules()
-            if next(module.parameters(recurse=False), None) is not None and id(module) not in head
-        ] + [HEAD]
+        """Names of the modules that hold weights, in the order of computing; then the head.
+
+        Weights of the network itself, such as a class token, stand under the name ''.
+        """
+        found = [layer for stage in self._chain.stages[:-1] for layer in stage.layers]
+        return [*dict.fromkeys(found), HEAD]
 
     def first_layer(self, train_from: str) -> str:
-        """Resolve 'head', 'all', a timm name, or a Keras name or index to a layer in `layers`.
+        """Resolve 'head', 'all', 'upper', a timm name, or a Keras name or index to a layer.
 
-        Raises UsageError with the nearest names.
+        'upper' starts behind the first block that brings the resolution down to a sixteenth of
+        the input's; in a network of one resolution throughout (a vision transformer), half-way
+        through its stages. Raises UsageError with the nearest names.
         """
         layers = self.layers
         if train_from == ALL:
             return layers[0]
+        if train_from == UPPER:
+            return self._upper
         wanted = (
             keras_layers.to_timm(train_from) if self.backbone == keras_layers.BACKBONE else None
         ) or train_from
         for name in layers:
-            if name == wanted or name.startswith(f"{wanted}."):
+            if name and (name == wanted or name.startswith(f"{wanted}.")):
                 return name
-        near = keras_layers.suggest_layer(train_from, [name for name, _ in self.stages] + layers)
+        known = [*self.stages, *filter(None, layers)]
+        near = (
+            keras_layers.suggest_layer(train_from, known)
+            if self.backbone == keras_layers.BACKBONE
+            else suggest(train_from, known)
+        )
         raise UsageError(f"--train-from '{train_from}': {self.backbone} has no such layer; {near}")
 
     def split(self, train_from: str) -> int:
         """Return the position of the stage that holds a layer: all before it is frozen."""
         layer = self.first_layer(train_from)
-        module = self.head if layer == HEAD else self.net.get_submodule(layer)
+        if layer == HEAD:
+            return len(self.stages) - 1
         return next(
-            place
-            for place, (_, stage) in enumerate(self.stages)
-            if any(inner is module for inner in stage.modules())
+            place for place, stage in enumerate(self._chain.stages) if layer in stage.layers
         )
 
     def thaw(self, train_from: str) -> None:
@@ -123,7 +136,7 @@ class Network(nn.Module):
                 parameter.requires_grad_(name in thawed or module is self.head)
 
     def training_mode(self, batch_norm: str, momentum: float) -> None:
-        """Put the thawed layers in training mode and the frozen ones in evaluation mode.
+        """Put thawed batch-norms in training mode and everything else in evaluation mode.
 
         batch_norm: 'train' lets thawed batch-norms use and update batch statistics with torch's
         `momentum` (1 - Keras's); 'frozen' leaves every batch-norm as it is.
@@ -131,7 +144,7 @@ class Network(nn.Module):
         self.eval()
         for module in self.net.modules():
             own = list(module.parameters(recurse=False))
-            if isinstance(module, nn.BatchNorm2d):
+            if isinstance(module, _BatchNorm):
                 module.momentum = momentum
                 if batch_norm == "train" and any(parameter.requires_grad for parameter in own):
                     # Only the flag of this module: its activation and dropout have none.
@@ -143,13 +156,89 @@ class Network(nn.Module):
 
     # --- running a part ------------------------------------------------------------------------
 
-    def part(self, first: int, last: int | None = None) -> nn.Sequential:
-        """Return stages first..last (exclusive) as one module that shares their weights."""
-        return nn.Sequential(*(stage for _, stage in self.stages[first:last]))
+    def part(self, first: int, last: int | None = None) -> fx.GraphModule:
+        """Return stages first..last (exclusive) as one module that shares their weights.
+
+        It may overwrite its input, where the network works in place.
+        """
+        return self._chain.part(self.net, first, last)
+
+    def check(self) -> None:
+        """Raise UsageError unless the network takes images of its size, in stages as in one."""
+        probe = torch.linspace(-1, 1, 3 * self.size * self.size).view(1, 3, self.size, self.size)
+        try:
+            with torch.inference_mode():
+                whole, staged = self.eval()(probe), self.part(0)(probe)
+        except Exception as error:  # any of timm's 1,300 models may raise anything
+            raise UsageError(
+                f"--backbone '{self.backbone}' can not take images of {self.size} x {self.size} "
+                f"pixels ({first_line(error)}); choose another --size or backbone"
+            ) from error
+        if not torch.allclose(whole, staged, rtol=1e-3, atol=1e-4):
+            raise UsageError(
+                f"--backbone '{self.backbone}' computes something else in stages than as a whole; "
+                "choose another backbone"
+            )
+
+    @cached_property
+    def _upper(self) -> str:
+        sides = self._sides()
+        weighty = [bool(stage.layers) for stage in self._chain.stages]
+        places = [place for place, side in enumerate(sides) if side and weighty[place]]
+        coarse = [place for place in places if sides[place] * 16 <= self.size]
+        one_resolution = len({sides[place] for place in places}) == 1
+        start = places[len(places) // 2] if one_resolution or not coarse else coarse[0]
+        return self._chain.stages[start].layers[0]
+
+    def _sides(self) -> list[int]:
+        """Return the positions a side that each stage's input has; 0 once it is pooled."""
+        x = torch.zeros(1, 3, self.size, self.size, device=self.head.weight.device)
+        sides: list[int] = []
+        with torch.inference_mode():
+            for place in range(len(self.stages)):
+                # (1, channels, h, w), (1, h, w, channels) or (1, tokens, channels)
+                # A class token beside a square of patches does not change the rounded side.
+                side = x.shape[2] if x.dim() == 4 else math.isqrt(x.shape[1]) if x.dim() == 3 else 0
+                sides.append(side if place and side > 1 else 0)
+                x = self.part(place, place + 1).eval()(x)
+        return sides
 
 
-def _chain(net: nn.Module, *names: str) -> nn.Sequential:
-    return nn.Sequential(*(net.get_submodule(name) for name in names))
+def has_fixed_size(backbone: str) -> bool:
+    """Whether a model is built for one input size, as vision transformers are."""
+    config = timm.get_pretrained_cfg(backbone)
+    return bool(config is not None and config.fixed_input_size)
+
+
+def _build(backbone: str, classes: int, size: int, padding: str) -> nn.Module:
+    options: dict[str, Any] = {"pad_type": padding} if padding else {}
+    if has_fixed_size(backbone):
+        options["img_size"] = size
+    try:
+        net: nn.Module = timm.create_model(backbone, num_classes=classes, **options)
+    except Exception as error:  # any of timm's 1,300 models may raise anything
+        if not timm.is_model(backbone):
+            raise UsageError(
+                f"--backbone '{backbone}': timm has no such model; "
+                f"{suggest(backbone, timm.list_models())}"
+            ) from error
+        asked = "".join(f", {name} {value!r}" for name, value in options.items())
+        raise UsageError(
+            f"--backbone '{backbone}' can not be built for {classes} classes{asked} "
+            f"({first_line(error)})"
+        ) from error
+    return net
+
+
+def _head_name(net: nn.Module, backbone: str) -> str:
+    head: Any = net.get_classifier()  # type: ignore[operator]
+    for name, module in net.named_modules():
+        if module is head and isinstance(head, nn.Linear):
+            return str(name)
+    raise UsageError(
+        f"--backbone '{backbone}' has no single linear classifier "
+        f"(it has {type(head).__name__}); choose another backbone"
+    )
 
 
 def _glorot(head: nn.Linear) -> None:
@@ -164,7 +253,7 @@ def _glorot(head: nn.Linear) -> None:
 CPU_CHUNK = 32
 
 
-def frozen_copy(part: nn.Module, dtype: torch.dtype, device: torch.device) -> nn.Module:
+def frozen_copy(part: fx.GraphModule, dtype: torch.dtype, device: torch.device) -> nn.Module:
     """Return a copy for inference: batch-norms folded into convolutions, channels last, `dtype`.
 
     Folding is exact up to rounding and saves a pass over memory per layer.
@@ -176,7 +265,7 @@ def frozen_copy(part: nn.Module, dtype: torch.dtype, device: torch.device) -> nn
 
 
 def frozen_function(
-    part: nn.Module, dtype: torch.dtype, device: torch.device
+    part: fx.GraphModule, dtype: torch.dtype, device: torch.device
 ) -> Callable[[torch.Tensor], torch.Tensor]:
     """Return a frozen copy as a function of activations on `device`, without gradients."""
     copied = frozen_copy(part, dtype, device)
@@ -200,16 +289,20 @@ def channels_last(module: Any) -> Any:
     return module.to(memory_format=torch.channels_last)
 
 
-def _fold(module: nn.Module) -> None:
-    children = list(module.named_children())
-    for _, child in children:
-        _fold(child)
-    for (conv_name, conv), (norm_name, norm) in itertools.pairwise(children):
+def _fold(part: fx.GraphModule) -> None:
+    uses = Counter(node.target for node in part.graph.nodes if node.op == "call_module")
+    for node in part.graph.nodes:
+        before = node.args[0] if node.op == "call_module" and node.args else None
+        if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) > 1:
+            continue
+        conv, norm = (part.get_submodule(str(each.target)) for each in (before, node))
         if not isinstance(conv, nn.Conv2d) or not isinstance(norm, nn.BatchNorm2d):
             continue
-        setattr(module, conv_name, fuse_conv_bn_eval(conv, norm))
+        if uses[before.target] > 1 or uses[node.target] > 1:
+            continue
+        part.set_submodule(str(before.target), fuse_conv_bn_eval(conv, norm))
         # timm's BatchNormAct2d carries the activation; a plain BatchNorm2d has none.
-        setattr(module, norm_name, getattr(norm, "act", nn.Identity()))
+        part.set_submodule(str(node.target), getattr(norm, "act", nn.Identity()))
 
 
 class _Decimated(nn.Module):
@@ -232,7 +325,7 @@ class _Decimated(nn.Module):
 
 
 def mend_strided_depthwise(net: nn.Module) -> None:
-    """Replace strided depthwise 3x3 convolutions by `_Decimated`, in place; names stay."""
+    """Replace thawed strided depthwise 3x3 convolutions by `_Decimated`, in place; names stay."""
     for name, module in list(net.named_modules()):
         if (
             isinstance(module, nn.Conv2d)
@@ -240,6 +333,7 @@ def mend_strided_depthwise(net: nn.Module) -> None:
             and module.kernel_size == (3, 3)
             and module.groups == module.in_channels == module.out_channels
             and module.bias is None
+            and module.weight.requires_grad
         ):
             same = type(module).__name__ == "Conv2dSame"
             net.set_submodule(name, _Decimated(module, same))

@@ -24,15 +24,17 @@ BUNDLED_FILE = "cifar100_mobilenetv2_100.safetensors"
 class Weights:
     """Tensors in timm's names without the head, and what they ask of network and images.
 
-    padding: '' or 'same'. epsilon: of the batch-norms. mean, std: for pixels in [0, 1].
+    padding: '' or 'same'. epsilon: of the batch-norms, None for the model's own. mean, std: for
+    pixels in [0, 1]. size: pixels a side that they were trained at.
     digest: SHA-256 over names and values.
     """
 
     tensors: dict[str, torch.Tensor]
     padding: str
-    epsilon: float
+    epsilon: float | None
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    size: int
     origin: str
     licence: str
     architecture: str
@@ -70,11 +72,12 @@ def _from_file(path: Path, backbone: str) -> Weights:
     default = _published(backbone)
     try:
         return Weights(
-            tensors=_trunk_only(tensors),
+            tensors=_trunk_only(tensors, backbone),
             padding=metadata.get("pad_type", ""),
-            epsilon=float(metadata.get("bn_eps", 1e-5)),
+            epsilon=float(metadata["bn_eps"]) if "bn_eps" in metadata else None,
             mean=_triple(metadata["mean"]) if "mean" in metadata else default[0],
             std=_triple(metadata["std"]) if "std" in metadata else default[1],
+            size=int(metadata.get("input_size", default[2])),
             origin=metadata.get("source", path.name),
             licence=metadata.get("license", "not stated"),
             architecture=metadata.get("architecture", ""),
@@ -99,14 +102,15 @@ def _from_hub(backbone: str) -> Weights:
             f"the variable HF_ENDPOINT, or start from the embedded network with --weights {BUNDLED}"
         ) from error
     tensors: dict[str, torch.Tensor] = dict(model.state_dict())
-    mean, std = _published(backbone)
+    mean, std, size = _published(backbone)
     config: Any = model.pretrained_cfg
     return Weights(
-        tensors=_trunk_only(tensors),
+        tensors=_trunk_only(tensors, backbone),
         padding="",
-        epsilon=1e-5,
+        epsilon=None,
         mean=mean,
         std=std,
+        size=size,
         origin=str(config.get("hf_hub_id") or backbone),
         licence=str(config.get("license", "not stated")),
         architecture=backbone,
@@ -119,7 +123,11 @@ def fill(network: Network, weights: Weights, name: str) -> None:
 
     Raises WeightsError naming the first tensor that does not fit.
     """
-    own = {key: value for key, value in network.net.state_dict().items() if not _ignored(key)}
+    own = {
+        key: value
+        for key, value in network.net.state_dict().items()
+        if not _ignored(key, network.head_name)
+    }
     missing = [key for key in own if key not in weights.tensors]
     foreign = [key for key in weights.tensors if key not in own]
     wrong = [
@@ -143,22 +151,33 @@ def fill(network: Network, weights: Weights, name: str) -> None:
     network.net.load_state_dict(weights.tensors, strict=False)
 
 
-def _ignored(key: str) -> bool:
-    return key.startswith("classifier.") or key.endswith("num_batches_tracked")
+def _ignored(key: str, head: str) -> bool:
+    return key.startswith(f"{head}.") or key.endswith("num_batches_tracked")
 
 
-def _trunk_only(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {key: value.float() for key, value in tensors.items() if not _ignored(key)}
+def _trunk_only(tensors: dict[str, torch.Tensor], backbone: str) -> dict[str, torch.Tensor]:
+    import timm
+
+    config = timm.get_pretrained_cfg(backbone)
+    head = str(config.classifier) if config is not None else "classifier"
+    return {key: value.float() for key, value in tensors.items() if not _ignored(key, head)}
 
 
-def _published(backbone: str) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Return mean and std of timm's own weights for a backbone."""
+def published_size(backbone: str) -> int:
+    """Return pixels a side that timm's own weights for a backbone were trained at."""
+    return _published(backbone)[2]
+
+
+def _published(
+    backbone: str,
+) -> tuple[tuple[float, float, float], tuple[float, float, float], int]:
+    """Return mean, std and input size of timm's own weights for a backbone."""
     import timm
 
     config = timm.get_pretrained_cfg(backbone)
     if config is None:
-        return (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    return _three(config.mean), _three(config.std)
+        return (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 224
+    return _three(config.mean), _three(config.std), int(config.input_size[-1])
 
 
 def _triple(text: str) -> tuple[float, float, float]:

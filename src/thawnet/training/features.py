@@ -26,7 +26,7 @@ from ..image.preprocess import Preprocess
 from ..model.backbone import Network, frozen_function
 from .machine import Machine
 
-VERSION = 1
+VERSION = 2
 BLOCK = 256  # images per pass; fixed, so that whoever builds a cache builds the same one
 
 Batch = Callable[[NDArray[np.int64]], torch.Tensor]
@@ -175,7 +175,7 @@ def cached_features(
     Missing splits are computed in one pass. None when they do not fit the disk budget; the caller
     then computes them as they are needed.
     """
-    names = [origin.network.stages[split][0] for split in splits]
+    names = [origin.network.stages[split] for split in splits]
     paths = [cache_folder() / "features" / origin.key(view, name) for name in names]
     missing = [place for place, path in enumerate(paths) if not path.is_dir()]
     if missing:
@@ -243,7 +243,7 @@ def _build(
                 "kind": "features",
                 "shape": [count, *shapes[place]],
                 "dtype": origin.machine.dtype,
-                "stage": origin.network.stages[splits[place]][0],
+                "stage": origin.network.stages[splits[place]],
                 "view": view,
             }
             write_json(folder / "meta.json", meta)

@@ -47,6 +47,11 @@ class Machine:
         """
         return torch.float32 if self.device == "cpu" else self.torch_dtype
 
+    @property
+    def mends(self) -> bool:
+        """Whether strided depthwise convolutions are replaced while they train."""
+        return self.device == "cpu" and self.dtype == "bfloat16"
+
     def compiles(self, images: int) -> bool:
         """Whether a phase that trains on this many images in all is compiled."""
         return self.compile == "yes" or (self.compile == "auto" and images >= COMPILE_PAYS_FROM)

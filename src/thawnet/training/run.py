@@ -14,7 +14,7 @@ from torch import nn
 from .. import console
 from ..data.store import ImageStore
 from ..errors import InterruptedRunError
-from ..model.backbone import frozen_function
+from ..model.backbone import frozen_function, mend_strided_depthwise
 from ..recipe import Phase, Recipe, TrainOptions
 from . import checkpoint, outcome
 from .checkpoint import timed
@@ -67,6 +67,8 @@ def do_phase(run: Run, number: int) -> None:
     """Thaw what the phase trains and train it, from the state's epoch on."""
     phase, state, network, machine = run.recipe.phases[number], run.state, run.network, run.machine
     network.thaw(phase.train_from)
+    if machine.mends:
+        mend_strided_depthwise(network.net)
     split = network.split(phase.train_from)
     size = batch_size(phase, len(run.train))
     epochs = epochs_for(phase, len(run.train), size)

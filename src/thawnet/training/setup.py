@@ -16,8 +16,8 @@ from ..data.splits import TrainTest, arrange, split_off
 from ..data.store import ImageStore, open_store, typical_short_side
 from ..errors import DataError, UsageError
 from ..image.preprocess import Preprocess, store_side
-from ..model.backbone import Network, channels_last, mend_strided_depthwise
-from ..model.weights import BUNDLED, IMAGENET, Weights, fill, load_weights
+from ..model.backbone import Network, channels_last, has_fixed_size
+from ..model.weights import BUNDLED, IMAGENET, Weights, fill, load_weights, published_size
 from ..recipe import Recipe, TrainOptions, load_recipe, parse_recipe, resolve
 from . import checkpoint, outcome
 from .checkpoint import RunState, timed
@@ -76,28 +76,35 @@ def setup(options: TrainOptions) -> Run:
         if options.weights is None and options.data == "digits" and recipe.weights == IMAGENET:
             # The data that comes with the package starts from the weights that come with it.
             recipe = dataclasses.replace(recipe, weights=BUNDLED)
+    # What the call names is checked before anything is downloaded or decoded.
+    check_call(recipe, options)
+    source = open_source(options.data, options.data_dir)
+    weights = load_weights(recipe.weights, recipe.backbone)
+    lists = arrange(source, recipe.split_seed)
+    short_side = typical_short_side(lists.train)
+    if not recipe.size:
+        size = natural_size(weights.size, short_side, has_fixed_size(recipe.backbone))
+        recipe = dataclasses.replace(recipe, size=size)
     console.say(
         f"{recipe.name}: {recipe.backbone} at {recipe.size} px from '{recipe.weights}' weights, "
         f"{machine.device}, {machine.dtype}, {machine.threads} threads"
     )
-    # What the call names is checked before anything is downloaded or decoded.
-    check_layers(recipe)
-    source = open_source(options.data, options.data_dir)
-    weights = load_weights(recipe.weights, recipe.backbone)
     # The head's initial weights are the only random ones; the seed decides them.
     torch.manual_seed(recipe.seed)
-    network = Network(recipe.backbone, len(source.classes), weights.padding, weights.epsilon)
+    network = Network(
+        recipe.backbone, len(source.classes), recipe.size, weights.padding, weights.epsilon
+    )
     fill(network, weights, recipe.weights)
-    if machine.device == "cpu" and machine.dtype == "bfloat16":
-        mend_strided_depthwise(network.net)
+    network.check()
     channels_last(network.to(machine.torch_device))
     state = resumed or RunState(
         options=checkpoint.plain(options),
         recipe=dataclasses.asdict(recipe),
         machine=machine.as_dict(),
     )
+    spec = Preprocess(recipe.size, store_side(recipe.size, short_side), weights.mean, weights.std)
     with timed(state, "data"):
-        lists, spec, train_images, val_images = _images(recipe, options, source, weights)
+        train_images, val_images = _images(recipe, options, source, lists, spec.side)
     if folder is None:
         folder = outcome.new_run_folder(options.out, source.name, recipe.name)
     run = Run(
@@ -121,28 +128,36 @@ def setup(options: TrainOptions) -> Run:
     return run
 
 
-def check_layers(recipe: Recipe) -> None:
-    """Raise UsageError if the backbone, or a layer that a phase trains from, is unknown."""
-    network = Network(recipe.backbone, 2, "", 1e-5)
+def check_call(recipe: Recipe, options: TrainOptions) -> None:
+    """Raise UsageError if the backbone or a layer is unknown, or a flag contradicts the recipe."""
+    if recipe.validate_on == "test" and options.no_test:
+        raise UsageError(
+            f"--no-test: recipe '{recipe.name}' validates on the test part; choose another recipe"
+        )
+    network = Network(recipe.backbone, 2, recipe.size or published_size(recipe.backbone))
     for phase in recipe.phases:
         network.first_layer(phase.train_from)
 
 
+def natural_size(weights_size: int, short_side: int, fixed: bool) -> int:
+    """Return the input size for data: the one the weights were trained at, within reason.
+
+    Images are enlarged at most three times: beyond that, time grows and what is seen does not
+    (CIFAR's 32 px give 96). Never below 96 px, where convolutional networks lose their last
+    feature map. A multiple of 32, the networks' largest stride. A `fixed` size is kept.
+    """
+    if fixed:
+        return weights_size
+    return max(96, min(weights_size, 32 * round(3 * short_side / 32)))
+
+
 def _images(
-    recipe: Recipe, options: TrainOptions, source: Source, weights: Weights
-) -> tuple[TrainTest, Preprocess, ImageStore, ImageStore]:
+    recipe: Recipe, options: TrainOptions, source: Source, lists: TrainTest, side: int
+) -> tuple[ImageStore, ImageStore]:
     for note in source.notes:
         console.say(note)
-    lists = arrange(source, recipe.split_seed)
-    side = store_side(recipe.size, typical_short_side(lists.train))
-    spec = Preprocess(recipe.size, side, weights.mean, weights.std)
     images = open_images("train", lists.train, source.classes, side, options)
     if recipe.validate_on == "test":
-        if options.no_test:
-            raise UsageError(
-                f"--no-test: recipe '{recipe.name}' validates on the test part; "
-                "choose another recipe"
-            )
         console.say("validating on the test part, as the reference does; it selects nothing")
         train_images, val = images, open_images("test", lists.test(), source.classes, side, options)
     elif lists.val is not None:
@@ -161,7 +176,7 @@ def _images(
         f"{source.name}: {len(source.classes)} classes, {len(train_images):,} training and "
         f"{len(val):,} validation images, stored at {side} px"
     )
-    return lists, spec, train_images, val
+    return train_images, val
 
 
 def open_images(

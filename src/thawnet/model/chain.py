@@ -1,0 +1,172 @@
+"""Any timm model as a chain of stages: cut wherever one tensor alone carries everything on.
+
+The model is traced once with torch.fx. A cut between two steps is possible where the later steps
+need nothing but the result of the earlier one, and it is taken at the borders of blocks: directly
+inside the network or inside an nn.Sequential of it, and before the classifier.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+from timm.models import get_notrace_functions, get_notrace_modules
+from torch import fx, nn
+
+HEAD = "head"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Steps of the trace between two cuts.
+
+    name: of the block, as timm names it, unique; the last one's is 'head'. layers: the modules in
+    it that hold weights, in the order of computing. start, stop: its steps, stop excluded.
+    """
+
+    name: str
+    layers: tuple[str, ...]
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The trace of a network. It names modules and holds none, so that copies may share it."""
+
+    steps: tuple[fx.Node, ...]
+    stages: tuple[Stage, ...]
+
+    def part(self, net: nn.Module, first: int, last: int | None) -> fx.GraphModule:
+        """Return stages first..last (exclusive) as a module that shares the weights of `net`."""
+        stages = self.stages[first:last]
+        graph = fx.Graph()
+        entry = graph.placeholder("x")
+        done: dict[fx.Node, fx.Node] = {}
+
+        def copied(node: fx.Node) -> fx.Node:
+            if node not in done and node.op == "get_attr":
+                done[node] = graph.node_copy(node)  # a weight, wherever in the trace it was fetched
+            return done[node]
+
+        before = self.steps[stages[0].start - 1]
+        done[before] = entry
+        result = entry
+        for node in self.steps[stages[0].start : stages[-1].stop]:
+            result = done[node] = graph.node_copy(node, copied)
+        graph.output(result)
+        return fx.GraphModule(net, graph)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Chain:
+        """Return the same trace: it holds names, no weights."""
+        return self
+
+
+class _Tracer(fx.Tracer):
+    def __init__(self) -> None:
+        functions: list[Any] = get_notrace_functions()  # type: ignore[no-untyped-call]
+        modules: list[type] = get_notrace_modules()  # type: ignore[no-untyped-call]
+        super().__init__(autowrap_functions=tuple(functions))
+        # Also timm's own kinds of these, which the default would look into.
+        self.whole = (*modules, nn.Linear, nn.Conv2d, nn.LayerNorm)
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return super().is_leaf_module(m, module_qualified_name) or isinstance(m, self.whole)
+
+
+def trace(net: nn.Module, head: str) -> Chain:
+    """Trace a network in evaluation mode and cut it into stages; `head` names its classifier.
+
+    Raises ValueError when the classifier can not be cut off, and whatever torch.fx raises for a
+    network whose computing depends on its input's values.
+    """
+    parameters = list(inspect.signature(net.forward).parameters.values())
+    fixed = {
+        each.name: each.default for each in parameters[1:] if each.kind is not each.VAR_KEYWORD
+    }
+    graph = _Tracer().trace(net.eval(), concrete_args=fixed)
+    nodes = list(graph.nodes)
+    image, (result,) = nodes[0], nodes[-1].all_input_nodes
+    wanted, asked = {image, result}, [result]
+    while asked:  # assertions and fixed arguments lead to nothing and are left behind
+        new = set(asked.pop().all_input_nodes) - wanted
+        wanted |= new
+        asked += new
+    steps = [node for node in nodes if node in wanted]
+    cuts = _cuts(net, steps, head)
+    ends = [place for place, (start, _) in enumerate(cuts) if steps[start].target == head]
+    if not ends:
+        raise ValueError(f"more than one tensor leads to its classifier '{head}'")
+    starts = cuts[: ends[0] + 1]
+    names: list[str] = []
+    for start, depth in starts[:-1]:
+        name = _name(net, steps[start], depth)
+        again = names.count(name) or name == HEAD
+        names.append(f"{name}@{start}" if again else name)
+    stages = [
+        Stage(
+            name=name,
+            layers=_layers(net, steps[start:stop]),
+            start=start,
+            stop=stop,
+        )
+        for name, (start, _), (stop, _) in zip(
+            [*names, HEAD], starts, [*starts[1:], (len(steps), 0)], strict=True
+        )
+    ]
+    return Chain(tuple(steps), tuple(stages))
+
+
+def _cuts(net: nn.Module, steps: list[fx.Node], head: str) -> list[tuple[int, int]]:
+    """Return the place of each stage's first step and the depth of nesting that it starts at."""
+    computed = [place for place, node in enumerate(steps) if node.op != "get_attr"]
+    where = {node: place for place, node in enumerate(steps)}
+    last_use = [
+        max((where[user] for user in node.users if user in where), default=0) for node in steps
+    ]
+    cuts: list[tuple[int, int]] = []
+    needed = 0  # place of the last step that needs something from before the present one
+    for earlier, place in itertools.pairwise(computed):
+        if needed <= earlier:
+            outside = _modules(steps[earlier]), _modules(steps[place])
+            depth = next(
+                (
+                    depth
+                    for depth, pair in enumerate(zip(*outside, strict=False))
+                    if pair[0] != pair[1]
+                ),
+                min(map(len, outside)),
+            )
+            around = net.get_submodule(outside[1][depth - 1]) if depth else net
+            if around is net or isinstance(around, nn.Sequential) or steps[place].target == head:
+                cuts.append((earlier + 1, depth))
+        needed = max(needed, last_use[earlier])
+    return cuts
+
+
+def _modules(node: fx.Node) -> list[str]:
+    """Return the names of the modules that a step lies in, from the outermost to its own."""
+    return [str(name) for name, _ in (node.meta.get("nn_module_stack") or {}).values()]
+
+
+def _name(net: nn.Module, node: fx.Node, depth: int) -> str:
+    inner = _modules(node)[depth:]
+    for name in inner:
+        if not isinstance(net.get_submodule(name), nn.Sequential):
+            return name
+    return inner[-1] if inner else node.name
+
+
+def _layers(net: nn.Module, steps: list[fx.Node]) -> tuple[str, ...]:
+    found: dict[str, None] = {}
+    for node in steps:
+        if node.op == "call_module":
+            name = str(node.target)
+            for inner, module in net.get_submodule(name).named_modules(prefix=name):
+                if next(module.parameters(recurse=False), None) is not None:
+                    found[inner] = None
+        elif node.op == "get_attr":
+            found[str(node.target).rpartition(".")[0]] = None
+    return tuple(found)

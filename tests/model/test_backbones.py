@@ -1,0 +1,186 @@
+"""Any timm backbone: in stages as in one, thawed where asked, trained from caches as without."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from thawnet.errors import UsageError
+from thawnet.model.backbone import Network, frozen_copy, mend_strided_depthwise
+
+BACKBONES = {
+    "mobilenetv2_100": "blocks.3.1",
+    "mobilenetv3_large_100": "blocks.3.1",
+    "resnet50": "layer3.1",
+    "efficientnet_b0": "blocks.3.1",
+    "convnext_tiny": "stages.2.blocks.1",
+    "vit_small_patch16_224": "blocks.6",
+}
+SIZE = 64
+
+
+@pytest.fixture(scope="module", params=BACKBONES)
+def network(request: pytest.FixtureRequest) -> Network:
+    torch.manual_seed(0)
+    built = Network(request.param, 5, SIZE)
+    for module in built.net.modules():
+        if isinstance(module, nn.BatchNorm2d):  # statistics that folding must honour
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+    return built.eval()
+
+
+@torch.no_grad()
+def test_every_split_computes_what_the_whole_network_computes(network: Network) -> None:
+    images = torch.randn(2, 3, SIZE, SIZE)
+    expected = network(images)
+    x = images
+    for place in range(len(network.stages)):
+        assert torch.allclose(network.part(place)(x.clone()), expected, rtol=1e-4, atol=1e-5)
+        x = network.part(place, place + 1)(x)
+    assert torch.allclose(x, expected, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_folded_copy_computes_the_same_and_leaves_the_network_alone(network: Network) -> None:
+    before = copy.deepcopy(network.net.state_dict())
+    images = torch.randn(2, 3, SIZE, SIZE)
+    folded = frozen_copy(network.part(0), torch.float32, torch.device("cpu"))
+    assert torch.allclose(folded(images), network(images), rtol=1e-3, atol=1e-4)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    assert all(torch.equal(before[name], value) for name, value in network.net.state_dict().items())
+
+
+def test_stages_are_named_once_and_hold_every_weight_once(network: Network) -> None:
+    assert len(set(network.stages)) == len(network.stages)
+    assert network.stages[-1] == "head"
+    held = {
+        name
+        for name, module in network.net.named_modules()
+        if next(module.parameters(recurse=False), None) is not None
+    }
+    assert {*network.layers[:-1], network.head_name} == held
+
+
+def test_upper_part_starts_behind_the_first_block_at_a_sixteenth(network: Network) -> None:
+    assert network.stages[network.split("upper")] == BACKBONES[network.backbone]
+
+
+def test_last_stage_takes_pooled_features(network: Network) -> None:
+    with torch.no_grad():
+        features = network.part(0, -1)(torch.randn(2, 3, SIZE, SIZE))
+    assert features.shape == (2, network.head.in_features)
+
+
+@pytest.mark.parametrize("train_from", ["head", "upper", "all"])
+def test_two_steps_on_cached_activations_equal_those_on_images(
+    network: Network, train_from: str
+) -> None:
+    assert_same_training(network, train_from)
+
+
+@pytest.mark.slow
+def test_two_steps_from_every_split_equal_those_on_images(network: Network) -> None:
+    for stage in network.stages:
+        if any(layer == stage or layer.startswith(f"{stage}.") for layer in network.layers):
+            assert_same_training(network, stage)
+
+
+def assert_same_training(network: Network, train_from: str) -> None:
+    """Compare two steps of plain descent, on activations computed once and on images."""
+    torch.manual_seed(1)
+    images, labels = torch.randn(8, 3, SIZE, SIZE), torch.arange(8) % 5
+
+    def trained(cached: bool) -> dict[str, torch.Tensor]:
+        own = copy.deepcopy(network)
+        own.thaw(train_from)
+        own.training_mode("train", 0.1)
+        split = own.split(train_from)
+        x = images
+        if cached and split:
+            with torch.no_grad():
+                x = own.part(0, split)(images)
+        optimizer = torch.optim.SGD(own.trainable().values(), lr=1e-3)
+        for _ in range(2):
+            logits = own.part(split)(x) if cached else own(x)
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(logits, labels).backward()
+            optimizer.step()
+        return own.net.state_dict()
+
+    one, other = trained(cached=True), trained(cached=False)
+    for name, value in one.items():
+        assert torch.allclose(value, other[name], rtol=1e-3, atol=1e-5), (train_from, name)
+
+
+def test_frozen_weights_do_not_move_and_thawed_ones_do(network: Network) -> None:
+    own = copy.deepcopy(network)
+    own.thaw("upper")
+    own.training_mode("train", 0.1)
+    first = own.layers.index(own.first_layer("upper"))
+    logits = own(torch.randn(8, 3, SIZE, SIZE))
+    nn.functional.cross_entropy(logits, torch.arange(8) % 5).backward()
+    for place, layer in enumerate(own.layers[:-1]):
+        module = own.net.get_submodule(layer)
+        for parameter in module.parameters(recurse=False):
+            assert parameter.requires_grad == (place >= first)
+            assert (parameter.grad is not None) == (place >= first), layer
+    assert own.head.weight.grad is not None
+
+
+def test_mended_network_computes_the_same(network: Network) -> None:
+    own = copy.deepcopy(network)
+    own.thaw("all")
+    mend_strided_depthwise(own.net)
+    images = torch.randn(2, 3, SIZE, SIZE)
+    with torch.no_grad():
+        for split in (0, own.split("upper")):
+            x = network.part(0, split)(images) if split else images
+            assert torch.allclose(own.part(split)(x), network(images), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "told"),
+    [
+        ("resnet5o", "timm has no such model; the nearest are"),
+        ("deit_tiny_distilled_patch16_224", "no single linear classifier"),
+    ],
+)
+def test_backbone_that_can_not_be_used_is_one_sentence(backbone: str, told: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Network(backbone, 5, 224)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_size_that_a_backbone_can_not_take_is_one_sentence() -> None:
+    network = Network("inception_v3", 5, 32)
+    with pytest.raises(UsageError, match="can not take images of 32 x 32 pixels"):
+        network.check()
+
+
+def test_padding_that_a_backbone_does_not_know_is_one_sentence() -> None:
+    with pytest.raises(UsageError, match="'vit_small_patch16_224' can not be built"):
+        Network("vit_small_patch16_224", 5, 224, padding="same")
+
+
+@pytest.mark.slow
+def test_a_model_of_most_timm_families_can_be_used() -> None:
+    """One model of each of timm's files, in stages as in one; a few can not, and say so."""
+    families: dict[str, list[str]] = {}
+    for name in timm.list_models():
+        families.setdefault(timm.model_entrypoint(name).__module__, []).append(name)
+    usable, refused = [], []
+    for names in families.values():
+        name = min(names, key=len)
+        config = timm.get_pretrained_cfg(name)
+        try:
+            Network(name, 5, config.input_size[-1] if config else 224).check()
+            usable.append(name)
+        except UsageError as error:
+            refused.append(str(error))
+    assert len(usable) >= 0.8 * (len(usable) + len(refused)), refused
