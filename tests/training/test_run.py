@@ -159,6 +159,7 @@ def test_run_folder_holds_what_the_contract_says(options: TrainOptions) -> None:
         "log.jsonl",
         "history.png",
         "result.json",
+        "predictions.csv",
         "checkpoint",
         "bundle",
     }
