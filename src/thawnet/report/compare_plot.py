@@ -13,7 +13,7 @@ matplotlib.use("Agg")
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from ..files import write_atomic
 from .compare import Comparison, evidence, headline, printable
@@ -25,7 +25,7 @@ from .paired import difference_interval
 LOOKS: dict[str, dict[str, Any]] = {
     "A": {"color": "#0b4f8a", "linestyle": "-", "marker": "o", "markersize": 5},
     "B": {
-        "color": "#d9730d",
+        "color": "#c2610a",
         "linestyle": (0, (4, 1.5)),
         "marker": "s",
         "markersize": 5.5,
@@ -45,8 +45,8 @@ def plot_comparison(path: Path, found: Comparison) -> None:
         height_ratios=(1.25, 1, 1.25),
         left=0.065,
         right=0.975,
-        bottom=0.09,
-        top=0.745,
+        bottom=0.085,
+        top=0.755,
         wspace=0.17,
         hspace=0.95,
     )
@@ -70,14 +70,14 @@ def _heading(figure: Figure, found: Comparison) -> None:
     title = headline(found)
     figure.text(left, 0.975, title[0].upper() + title[1:], size=16, weight="bold", va="top")
     told = shortened(found.a.data, 30) + ": " + evidence(found)
-    figure.text(left, 0.925, told, size=11, va="top", parse_math=False)
+    figure.text(left, 0.927, told, size=11, va="top", parse_math=False)
     keys = [Line2D([], [], linewidth=1.8, **LOOKS[name]) for name, _ in _runs(found)]
     names = [f"{name}   {shortened(str(run.folder), NAME_LENGTH)}" for name, run in _runs(found)]
     legend = figure.legend(
         keys,
         names,
         loc="upper left",
-        bbox_to_anchor=(left, 0.895),
+        bbox_to_anchor=(left, 0.884),
         frameon=False,
         borderpad=0,
         borderaxespad=0,
@@ -132,27 +132,23 @@ def _thaws(axes: Axes, found: Comparison, longest: int) -> None:
             places.setdefault(first + 0.5, []).append(name)
     for row, (place, names) in enumerate(places.items()):
         together = len(names) == 2
-        colour = "black" if together else LOOKS[names[0]]["color"]
-        axes.axvline(place, color=colour, linewidth=1.3, linestyle=":")
+        look = {"color": "black"} if together else {"color": LOOKS[names[0]]["color"]}
+        axes.axvline(place, linewidth=1.3, linestyle=":", **look)
         if together:
             axes.axvspan(place, longest + 0.5, color="#f4ead8", zorder=0)
-        side = 1 if place < longest / 2 else -1
-        axes.annotate(
-            "both thawed: fine-tuning" if together else f"{names[0]} thawed",
+        side = 1 if place < 0.65 * longest else -1
+        caption = axes.annotate(
+            "thawed: fine-tuning" if together else f"{names[0]} thawed",
             (place, 0.985 - 0.055 * row),
             xycoords=axes.get_xaxis_transform(),
             xytext=(6 * side, 0),
             textcoords="offset points",
             ha="left" if side > 0 else "right",
             va="top",
-            color=colour,
-            bbox={
-                "facecolor": "white",
-                "edgecolor": "none",
-                "pad": 1,
-                "alpha": 0.0 if together else 0.9,
-            },
+            **look,
         )
+        if not together:  # the other run's line may pass behind it
+            caption.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})
 
 
 def _accuracies(axes: Axes, found: Comparison) -> None:
@@ -168,7 +164,7 @@ def _accuracies(axes: Axes, found: Comparison) -> None:
 def _difference(axes: Axes, found: Comparison) -> None:
     ends = difference_interval(found.pairs)
     gap = found.pairs.difference
-    _dot(axes, 0, gap, ends, None, f"{100 * gap:+.2f}")
+    _dot(axes, 0, gap, ends, None, f"{100 * gap:+.2f}".replace("-", "\N{MINUS SIGN}"))
     low, high = axes.get_xlim()
     reach = 1.1 * max(abs(low), abs(high))
     axes.set_xlim(-reach, reach)
@@ -194,6 +190,7 @@ def _dot(
         ha="center",
         fontweight="bold",
         color=look["color"],
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
     )
 
 
@@ -224,11 +221,9 @@ def _discordant(axes: Axes, found: Comparison) -> None:
     axes.set_ylim(-0.5, 1.5)
     axes.set_xlim(0, 1.18 * max(1, *counts.values()))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-    axes.set_title(
-        f"images only one gets right (both right: {pairs.both:,}, neither: {pairs.neither:,})",
-        loc="left",
-        fontsize=11,
-    )
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.set_title("images that only one gets right", loc="left", fontsize=11)
+    axes.set_xlabel(f"both right: {pairs.both:,}    neither: {pairs.neither:,}")
     _bare(axes, grid="x")
 
 
