@@ -137,11 +137,10 @@ def compare(options: CompareOptions) -> None:
     if options.out.suffix.lower() != ".png":
         raise UsageError(f"--out '{options.out}': the picture is a PNG; name it so, as in a.png")
     found = pair.compare(options.first, options.second)
-    for line in pair.table(found):
-        console.result(line)
     plot_comparison(options.out, found)
     console.say(f"picture {options.out}")
-    console.result(pair.verdict(found))
+    for line in (*pair.table(found), pair.verdict(found)):
+        console.result(line)
 
 
 def cache(options: CacheOptions) -> None:
