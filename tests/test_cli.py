@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,6 +35,34 @@ def test_last_line_on_stdout_is_the_accuracy(
     assert "epoch   2 fine-tune" in err
 
 
+def test_two_runs_are_compared_and_one_on_other_images_is_refused(
+    photos: Callable[..., Path], random_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = photos({"a": 24, "b": 24})
+    photos({"a": 24, "b": 24}, "others", start=100)
+    others = folder.parent / "others"
+    for seed, (name, data) in enumerate((("one", folder), ("two", folder), ("three", others))):
+        status, _, err = called(
+            capsys,
+            *("train", str(data), "--weights", str(random_weights), "--size", "32"),
+            *("--epochs", "1", "1", "--compile", "no", "--recipe", "quick", "--out", name),
+            *("--seed", str(seed)),
+        )
+        assert status == 0, err
+    status, out, err = called(capsys, "compare", "one", "three")
+    assert status == 1
+    assert out == ""
+    assert "were measured on different test images: data set 'photos' against 'others'" in err
+    assert not Path("compare.png").exists()
+    status, out, err = called(capsys, "compare", "one", "two", "--out", "both.png")
+    assert status == 0, err
+    assert err == "picture both.png\n"
+    assert "photos: 10 test images, the same for both" in out
+    assert re.search(r"^recipe seed +0  1$", out, re.MULTILINE)
+    assert re.search(r", McNemar p = [\d.]+ on 10 test images$", out.splitlines()[-1])
+    assert Path("both.png").stat().st_size > 10_000
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "told"),
     [
@@ -49,6 +78,9 @@ def test_last_line_on_stdout_is_the_accuracy(
         (("train", "digits", "--epochs", "0", "1"), 2, "epochs = 0: must be at least 1"),
         (("train", "digits", "--device", "cuda"), 2, "sees no CUDA device"),
         (("train", "--resume"), 1, "no unfinished run"),
+        (("compare", "nowhere", "elsewhere"), 1, "'nowhere': no such folder"),
+        (("compare", ".", "./"), 2, "are the same run"),
+        (("compare", "a", "b", "--out", "a.pdf"), 2, "the picture is a PNG"),
     ],
 )
 def test_mistake_is_one_line_and_a_status(

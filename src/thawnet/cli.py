@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -19,7 +20,11 @@ from .recipe import TrainOptions
 if TYPE_CHECKING:
     from .training.outcome import Outcome
 
-TRAIN_PACKAGES = ("torch", "timm", "safetensors", "sklearn", "matplotlib", "pyarrow", "tomli_w")
+COMPARE_PACKAGES = ("scipy", "matplotlib")
+TRAIN_PACKAGES = (
+    *("torch", "timm", "safetensors", "sklearn", "pyarrow", "tomli_w"),
+    *COMPARE_PACKAGES,
+)
 
 
 @dataclass(frozen=True)
@@ -30,8 +35,24 @@ class CacheOptions:
     """list: one line per entry and the total; clear: remove everything."""
 
 
+@dataclass(frozen=True)
+class CompareOptions:
+    """Compare two finished runs on the images that both were measured on.
+
+    The table and the verdict go to stdout; McNemar's exact test decides.
+    """
+
+    first: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """A run folder, called A."""
+    second: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Another one, called B."""
+    out: Annotated[Path, tyro.conf.arg(metavar="PNG")] = Path("compare.png")
+    """Where the picture goes; a file there is replaced."""
+
+
 Command = (
     Annotated[TrainOptions, tyro.conf.subcommand("train")]
+    | Annotated[CompareOptions, tyro.conf.subcommand("compare")]
     | Annotated[CacheOptions, tyro.conf.subcommand("cache")]
 )
 
@@ -41,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = fill_resume(sys.argv[1:] if arguments is None else arguments)
 
     def job() -> None:
-        command: TrainOptions | CacheOptions = tyro.cli(
+        command: TrainOptions | CompareOptions | CacheOptions = tyro.cli(
             Command,
             args=given,
             prog="thawnet",
@@ -49,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         if isinstance(command, TrainOptions):
             train(command)
+        elif isinstance(command, CompareOptions):
+            compare(command)
         else:
             cache(command)
 
@@ -86,18 +109,38 @@ def guarded(job: Callable[[], object]) -> int:
 
 def train(options: TrainOptions) -> Outcome:
     """Train, and print the accuracy as the last line on stdout."""
-    missing = [name for name in TRAIN_PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UsageError(
-            f"training needs packages that are not installed ({', '.join(missing)}): "
-            "pip install 'thawnet[train]'"
-        )
+    require_installed("training", TRAIN_PACKAGES)
     from .training.run import train as run
 
     outcome = run(options)
     console.say(f"plot {outcome.folder / 'history.png'}, network {outcome.folder / 'bundle'}")
     console.result(outcome.line)
     return outcome
+
+
+def require_installed(job: str, packages: Sequence[str]) -> None:
+    """Raise UsageError with the pip line when packages of the train extra are missing."""
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            f"{job} needs packages that are not installed ({', '.join(missing)}): "
+            "pip install 'thawnet[train]'"
+        )
+
+
+def compare(options: CompareOptions) -> None:
+    """Print two runs side by side, draw them, and say in the last line who is better."""
+    require_installed("comparing", COMPARE_PACKAGES)
+    from .report import compare as pair
+    from .report.compare_plot import plot_comparison
+
+    if options.out.suffix.lower() != ".png":
+        raise UsageError(f"--out '{options.out}': the picture is a PNG; name it so, as in a.png")
+    found = pair.compare(options.first, options.second)
+    plot_comparison(options.out, found)
+    console.say(f"picture {options.out}")
+    for line in (*pair.table(found), pair.verdict(found)):
+        console.result(line)
 
 
 def cache(options: CacheOptions) -> None:

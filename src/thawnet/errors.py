@@ -6,7 +6,7 @@
     |-- DataError                         what was found at DATA can not be trained on
     |   `-- ImageError                    one image can not be read
     |-- WeightsError                      weights can not be found, read or fitted to the network
-    |-- RunError                          a run folder can not be written, read or resumed
+    |-- RunError                          a run folder can not be written, read, resumed or compared
     |   `-- DivergedError                 loss or gradient became NaN or infinite
     `-- InterruptedRunError      exit 130/143   Ctrl-C or SIGTERM, after the state was kept
 
@@ -48,7 +48,7 @@ class WeightsError(ThawnetError):
 
 
 class RunError(ThawnetError):
-    """A run folder can not be written, read or resumed."""
+    """A run folder can not be written, read, resumed or compared."""
 
 
 class DivergedError(RunError):

@@ -56,6 +56,20 @@ def test_images_of_many_shapes_are_cut_along_the_longer_side(photos: Photos) -> 
     assert store.batch(position, np.array([1.0], np.float32)).min() == 255
 
 
+def test_names_follow_the_images_past_broken_ones_and_into_a_copy_of_the_folder(
+    photos: Photos, tmp_path: Path
+) -> None:
+    folder = photos({"a": 3, "b": 2})
+    (folder / "a" / "001.png").write_bytes(b"")
+    store = store_of(folder)
+    assert store.names == ["a/000.png", "a/002.png", "b/000.png", "b/001.png"]
+    assert store.subset(np.array([3, 1])).names == ["b/001.png", "a/002.png"]
+    copy = folder.rename(tmp_path / "copy")
+    (copy / "a" / "002.png").rename(copy / "a" / "renamed.png")
+    assert store_of(copy).names[1] == "a/renamed.png"
+    assert len(cache_entries()) == 1
+
+
 def test_broken_images_are_listed_with_reasons_and_left_out(photos: Photos) -> None:
     folder = photos({"a": 3, "b": 3})
     (folder / "a" / "empty.jpg").write_bytes(b"")

@@ -26,6 +26,7 @@ def store_of(pixels: np.ndarray) -> ImageStore:
         shapes=np.full((count, 2), side, np.int32),
         all_labels=np.zeros(count, np.int64),
         all_hashes=np.zeros(count, "V32"),
+        all_names=[str(position) for position in range(count)],
         rows=np.arange(count),
         side=side,
         content="",

@@ -16,11 +16,13 @@ from safetensors.torch import load_file
 
 from thawnet.data.items import Items, Source
 from thawnet.data.sources import open_source
+from thawnet.data.store import ImageStore, open_store
 from thawnet.errors import DataError, InterruptedRunError, RunError, UsageError
 from thawnet.files import cache_entries
 from thawnet.recipe import PRESETS, TrainOptions, load_recipe
+from thawnet.report.predictions import read_predictions
 from thawnet.training import checkpoint, run, setup
-from thawnet.training.outcome import Outcome
+from thawnet.training.outcome import Outcome, content_of
 
 Job = Callable[..., Outcome]
 
@@ -159,6 +161,7 @@ def test_run_folder_holds_what_the_contract_says(options: TrainOptions) -> None:
         "log.jsonl",
         "history.png",
         "result.json",
+        "predictions.csv",
         "checkpoint",
         "bundle",
     }
@@ -173,6 +176,46 @@ def test_run_folder_holds_what_the_contract_says(options: TrainOptions) -> None:
     model = json.loads((outcome.folder / "bundle" / "model.json").read_text())
     assert model["classes"] == ["a", "b", "c"]
     assert model["preprocess"]["size"] == 32
+
+
+def test_predictions_name_each_measured_image_and_give_the_quoted_accuracy(
+    parted: TrainOptions,
+) -> None:
+    (Path(parted.data) / "test" / "a" / "000.png").write_bytes(b"broken")  # first of its part
+    outcome = run.train(parted)
+    found = read_predictions(outcome.folder / "predictions.csv")
+    assert found.part == "test"
+    expected = sorted(f"test/{name}/{number}.png" for name in "ab" for number in range(100, 106))
+    assert found.images == expected
+    assert found.classes == [name.split("/")[1] for name in expected]
+    assert found.hits.mean() == pytest.approx(outcome.result["metrics"]["test"]["accuracy"])
+
+
+def test_without_test_the_predictions_are_of_validation(options: TrainOptions) -> None:
+    outcome = run.train(dataclasses.replace(options, no_test=True))
+    found = read_predictions(outcome.folder / "predictions.csv")
+    assert found.part == "validation"
+    assert all((Path(options.data) / image).is_file() for image in found.images)
+    assert "validation_fingerprint" in outcome.result["data"]
+    assert "test_fingerprint" not in outcome.result["data"]
+
+
+def store_of(folder: Path) -> ImageStore:
+    source = open_source(str(folder))
+    return open_store(source.open_part("train"), source.classes, 40, lambda done: None, 1)
+
+
+def test_content_of_a_part_is_its_images_and_classes_in_any_order(
+    photos: Callable[..., Path],
+) -> None:
+    folder = photos({"a": 3, "b": 3})
+    whole = store_of(folder)
+    name = content_of(whole, ("a", "b"))
+    assert content_of(whole.subset(np.arange(6)[::-1]), ("a", "b")) == name
+    assert content_of(whole.subset(np.arange(5)), ("a", "b")) != name
+    assert content_of(whole, ("a", "c")) != name
+    (folder / "a" / "000.png").write_bytes((folder / "a" / "001.png").read_bytes())
+    assert content_of(store_of(folder), ("a", "b")) != name
 
 
 def test_run_repeated_from_its_own_recipe_gives_the_same_bits(options: TrainOptions) -> None:

@@ -22,7 +22,7 @@ from ..image.decode import decode
 from ..image.preprocess import reduce
 from .items import Items
 
-VERSION = 1
+VERSION = 2
 CHUNK = 1024  # images decoded between two progress reports
 
 Progress = Callable[[int], None]
@@ -33,8 +33,8 @@ class ImageStore:
     """Images of one short side, some of them, in a given order.
 
     pixels: flat uint8, memory-mapped. offsets: first byte of each image. shapes: (n, 2) height
-    and width. labels: (n,) int64. hashes: (n,) of 32 bytes. rows: the images meant, in order.
-    broken: what could not be read, as (name, reason).
+    and width. labels: (n,) int64. hashes: (n,) of 32 bytes. names: as the source calls them.
+    rows: the images meant, in order. broken: what could not be read, as (name, reason).
     """
 
     pixels: NDArray[np.uint8]
@@ -42,6 +42,7 @@ class ImageStore:
     shapes: NDArray[np.int32]
     all_labels: NDArray[np.int64]
     all_hashes: NDArray[np.bytes_]
+    all_names: Sequence[str]
     rows: NDArray[np.int64]
     side: int
     content: str
@@ -59,6 +60,11 @@ class ImageStore:
     def hashes(self) -> list[bytes]:
         """SHA-256 of each image as its source holds it."""
         return [value.tobytes() for value in self.all_hashes[self.rows]]
+
+    @property
+    def names(self) -> list[str]:
+        """The name of each image in its source."""
+        return [self.all_names[row] for row in self.rows]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -126,7 +132,7 @@ def open_store(
     path = cache_folder() / "stores" / key
     if not path.is_dir():
         _build(path, items, side, progress, workers)
-    store = _load(path)
+    store = _load(path, items.names)
     missing = set(items.labels.tolist()) - set(store.all_labels.tolist())
     if missing:
         raise DataError(
@@ -172,6 +178,7 @@ def _build(path: Path, items: Items, side: int, progress: Progress, workers: int
             "labels": labels,
             "shapes": np.asarray(shapes, dtype=np.int32).reshape(-1, 2),
             "hashes": np.asarray([items.hashes[position] for position in kept], dtype="V32"),
+            "kept": np.asarray(kept, dtype=np.int64),
         }
         for name, array in arrays.items():
             np.save(folder / f"{name}.npy", array, allow_pickle=False)
@@ -186,10 +193,11 @@ def _chunks(count: int) -> Iterator[range]:
         yield range(start, min(start + CHUNK, count))
 
 
-def _load(path: Path) -> ImageStore:
+def _load(path: Path, names: Sequence[str]) -> ImageStore:
     meta = json.loads((path / "meta.json").read_text())
-    shapes, labels, hashes = (
-        np.load(path / f"{name}.npy", allow_pickle=False) for name in ("shapes", "labels", "hashes")
+    shapes, labels, hashes, kept = (
+        np.load(path / f"{name}.npy", allow_pickle=False)
+        for name in ("shapes", "labels", "hashes", "kept")
     )
     sizes = shapes.astype(np.int64).prod(axis=1) * 3
     return ImageStore(
@@ -198,6 +206,8 @@ def _load(path: Path) -> ImageStore:
         shapes=shapes,
         all_labels=labels,
         all_hashes=hashes,
+        # Not kept in the store: it is named by content alone, and content may lie elsewhere too.
+        all_names=[names[position] for position in kept],
         rows=np.arange(len(labels)),
         side=int(meta["side"]),
         content=str(meta["content"]),

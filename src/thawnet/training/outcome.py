@@ -7,7 +7,7 @@ import json
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from ..bundle.format import write_bundle
 from ..data.store import ImageStore
 from ..errors import RunError
-from ..files import clear_disk_errors, write_json, write_text
+from ..files import clear_disk_errors, fingerprint, write_json, write_text
 from ..image.preprocess import Preprocess
 from ..model.backbone import Network
 from ..model.weights import Weights
 from ..recipe import TrainOptions
 from ..report.metrics import balanced_accuracy, interval, quote, top_k
 from ..report.plots import plot_history
+from ..report.predictions import PREDICTIONS, write_predictions
 from . import checkpoint
 from .checkpoint import RunState
 from .loop import Metrics
@@ -108,7 +109,7 @@ def write_log(folder: Path, history: list[dict[str, Any]]) -> None:
 def write_end(
     folder: Path,
     state: RunState,
-    parts: dict[str, tuple[Metrics, NDArray[np.float32], NDArray[np.int64]]],
+    parts: dict[str, tuple[Metrics, NDArray[np.float32], ImageStore]],
     network: Network,
     weights: Weights,
     classes: tuple[str, ...],
@@ -117,10 +118,17 @@ def write_end(
     machine: Machine,
     wall: float,
 ) -> Outcome:
-    """Write history.png, the bundle and result.json, mark the run finished, and sum it up."""
+    """Write all that a finished run leaves, result.json last, mark it finished, and sum it up.
+
+    parts: metrics, logits (n, classes) and images of each part that was measured.
+    """
     accuracies = {name: _scores(*values) for name, values in parts.items()}
+    data = data | {
+        f"{name}_fingerprint": content_of(images, classes) for name, (_, _, images) in parts.items()
+    }
     headline = "test" if "test" in parts else "validation"
-    metrics = parts[headline][0]
+    metrics, logits, images = parts[headline]
+    write_predictions(folder / PREDICTIONS, headline, images.names, images.labels, logits, classes)
     line = quote(headline, metrics.accuracy, metrics.images)
     held_out = "test" if state.recipe["validate_on"] == "test" else "validation"
     title = f"{data['name']}, {network.backbone}, recipe {state.recipe['name']}"
@@ -167,14 +175,22 @@ def write_end(
     return Outcome(folder, line, result)
 
 
-def _scores(
-    metrics: Metrics, logits: NDArray[np.float32], labels: NDArray[np.int64]
-) -> dict[str, Any]:
+def content_of(images: ImageStore, classes: Sequence[str]) -> str:
+    """Name the images meant and their classes, in whatever order they lie.
+
+    Two runs with the same name here were measured on the same images.
+    """
+    names = [classes[label] for label in images.labels]
+    hashes = [value.hex() for value in images.hashes]
+    return fingerprint(sorted(zip(hashes, names, strict=True)))
+
+
+def _scores(metrics: Metrics, logits: NDArray[np.float32], images: ImageStore) -> dict[str, Any]:
     return {
         "accuracy": metrics.accuracy,
         "interval_95": interval(metrics.accuracy, metrics.images),
-        "top_5": top_k(logits, labels, 5),
-        "balanced_accuracy": balanced_accuracy(logits, labels),
+        "top_5": top_k(logits, images.labels, 5),
+        "balanced_accuracy": balanced_accuracy(logits, images.labels),
         "loss": metrics.loss,
         "images": metrics.images,
     }

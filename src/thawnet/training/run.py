@@ -209,7 +209,7 @@ def finish(run: Run, started: float) -> outcome.Outcome:
     # float32 whatever the run computed in: this is what the bundle holds.
     exact = dataclasses.replace(run.machine, dtype="float32")
     part = frozen_function(run.network.part(0), torch.float32, run.machine.torch_device)
-    parts: dict[str, tuple[Metrics, np.ndarray, np.ndarray]] = {}
+    parts: dict[str, tuple[Metrics, np.ndarray, ImageStore]] = {}
     with timed(state, "test"):
         stores = {"validation": run.val} if run.recipe.validate_on == "validation" else {}
         if not run.options.no_test:
@@ -226,7 +226,7 @@ def finish(run: Run, started: float) -> outcome.Outcome:
             feed = LiveFeed(origin, 0, 1, 0).epoch(0)
             with console.progress(f"reading {name}", len(images)) as advance:
                 metrics, logits = evaluate(part, feed, images.labels, EVALUATION_BATCH, advance)
-            parts[name] = (metrics, logits, images.labels)
+            parts[name] = (metrics, logits, images)
     outcome.write_broken(run.folder, [run.train, *stores.values()])
     return outcome.write_end(
         folder=run.folder,

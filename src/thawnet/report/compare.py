@@ -1,0 +1,251 @@
+"""Two finished runs side by side: the same images, who is right where, and what differs."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.cells import cell_len
+
+from ..errors import RunError, UsageError
+from .finished import FinishedRun, read_finished
+from .metrics import interval
+from .paired import Pairs, count_pairs, difference_interval, mcnemar
+
+SIGNIFICANT = 0.05
+MOST_CLASSES = 5  # listed each way
+SMALLEST_P = 1e-6  # below this a p is not spelt out
+
+
+@dataclass(frozen=True)
+class ClassCount:
+    """How often each run is right on the images of one class."""
+
+    name: str
+    right_a: int
+    right_b: int
+    images: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs on the same images. `classes`: every class, in order of name."""
+
+    a: FinishedRun
+    b: FinishedRun
+    pairs: Pairs
+    classes: list[ClassCount]
+
+    @property
+    def p(self) -> float:
+        """McNemar's exact two-sided p."""
+        return mcnemar(self.pairs)
+
+    @property
+    def winner(self) -> str | None:
+        """The better run, 'A' or 'B', if a difference can be told."""
+        if self.p >= SIGNIFICANT:
+            return None
+        return "B" if self.pairs.difference > 0 else "A"
+
+
+def compare(first: Path, second: Path) -> Comparison:
+    """Read two run folders and lay their predictions side by side.
+
+    Raises UsageError for one folder twice, RunError when a folder is not a finished run, a file
+    in it is damaged, or the two were not measured on the same images.
+    """
+    if first.is_dir() and second.is_dir() and first.samefile(second):
+        raise UsageError(f"'{first}' and '{second}' are the same run; give two different ones")
+    a, b = read_finished(first), read_finished(second)
+    _require_same_images(a, b)
+    hits_a, hits_b = a.predictions.hits, b.predictions.hits
+    truth = np.array(a.predictions.classes)
+    classes = []
+    for name in sorted(set(a.predictions.classes)):
+        of_class = truth == name
+        right_a, right_b = int(hits_a[of_class].sum()), int(hits_b[of_class].sum())
+        classes.append(ClassCount(name, right_a, right_b, int(of_class.sum())))
+    return Comparison(a, b, count_pairs(hits_a, hits_b), classes)
+
+
+def _require_same_images(a: FinishedRun, b: FinishedRun) -> None:
+    one, other = a.predictions, b.predictions
+    if a.part != b.part:
+        tested, untested = (a, b) if a.part == "test" else (b, a)
+        raise RunError(
+            f"'{tested.folder}' was measured on the test part and '{untested.folder}' on "
+            "validation (--no-test): there are no images that both were measured on"
+        )
+    if a.content != b.content:
+        raise RunError(
+            f"'{a.folder}' and '{b.folder}' were measured on different {a.part} images: "
+            + "; ".join(_what_differs(a, b))
+        )
+    if one.images != other.images:
+        mine, theirs = Counter(one.images), Counter(other.images)
+        odd = min((mine - theirs) | (theirs - mine))
+        raise RunError(
+            f"'{a.folder}' and '{b.folder}' name the same images differently: "
+            f"'{odd}' is in one of them only"
+        )
+    for image, name, other_name in zip(one.images, one.classes, other.classes, strict=True):
+        if name != other_name:
+            raise RunError(
+                f"the predictions of '{a.folder}' or '{b.folder}' were changed: image '{image}' "
+                f"is of class '{name}' in one and '{other_name}' in the other"
+            )
+
+
+def _what_differs(a: FinishedRun, b: FinishedRun) -> list[str]:
+    """Say how two sets of images differ, as far as the runs tell."""
+    reasons = []
+    if a.data != b.data:
+        reasons.append(f"data set '{a.data}' against '{b.data}'")
+    counts = len(a.predictions.images), len(b.predictions.images)
+    if counts[0] != counts[1]:
+        reasons.append(f"{counts[0]:,} against {counts[1]:,} images")
+    classes = set(a.predictions.classes), set(b.predictions.classes)
+    if classes[0] != classes[1]:
+        odd = min(classes[0] ^ classes[1])
+        only = "first" if odd in classes[0] else "second"
+        reasons.append(
+            f"{len(classes[0])} against {len(classes[1])} classes, '{odd}' only in the {only}"
+        )
+    seeds = [run.facts.get("recipe split_seed", "unknown") for run in (a, b)]
+    if seeds[0] != seeds[1]:
+        reasons.append(f"split_seed {seeds[0]} against {seeds[1]}")
+    return reasons or ["as many, of the same classes and split_seed, but other pixels or labels"]
+
+
+# --- words ---------------------------------------------------------------------------------------
+
+
+def verdict(found: Comparison) -> str:
+    """Return the comparison in one plain line."""
+    return f"{headline(found)}: {evidence(found)}"
+
+
+def headline(found: Comparison) -> str:
+    """Return who is better, if that can be told."""
+    return f"{found.winner} is better" if found.winner else "no difference can be told"
+
+
+def evidence(found: Comparison) -> str:
+    """Return what the headline rests on; two decimals, as one image of 10,000 is 0.01 points."""
+    pairs = found.pairs
+    low, high = (100 * end for end in difference_interval(pairs))
+    a, b, gap = 100 * pairs.accuracy_a, 100 * pairs.accuracy_b, 100 * pairs.difference
+    if found.winner == "A":
+        a, b, gap, low, high = b, a, -gap, -high, -low
+    shares = f"{b:.2f} % against {a:.2f} %" if found.winner else f"A {a:.2f} %, B {b:.2f} %"
+    return (
+        f"{shares}, difference {gap:.2f} points ({low:.2f} to {high:.2f}), "
+        f"McNemar {p_value(found.p)} on {pairs.images:,} {found.a.part} images"
+    )
+
+
+def p_value(p: float) -> str:
+    """Return a p as it is read: no power of ten, no false precision.
+
+    >>> p_value(0.0000312), p_value(0.0496), p_value(1e-9)
+    ('p = 0.00003', 'p = 0.0496', 'p < 0.000001')
+    """
+    if p < SMALLEST_P:
+        return f"p < {np.format_float_positional(SMALLEST_P)}"
+    digits = 3 if p >= 0.01 else 1
+    return f"p = {np.format_float_positional(p, digits, fractional=False, trim='-')}"
+
+
+def table(found: Comparison) -> list[str]:
+    """Return the comparison as lines of aligned columns."""
+    a, b, pairs = found.a, found.b, found.pairs
+    low, high = difference_interval(pairs)
+    scores = [
+        ("", "A", "B"),
+        (f"{a.part} accuracy", *(_with_interval(run, pairs.images) for run in (a, b))),
+        ("top-5 accuracy", *(f"{100 * run.top_5:.2f} %" for run in (a, b))),
+        ("balanced accuracy", *(f"{100 * run.balanced_accuracy:.2f} %" for run in (a, b))),
+        ("wall time, all stages", *(f"{_wall(run):,.1f} s" for run in (a, b))),
+        ("  training alone", *(f"{_training(run):,.1f} s" for run in (a, b))),
+    ]
+    square = [
+        ("", "B right", "B wrong"),
+        ("A right", f"{pairs.both:,}", f"{pairs.only_a:,}"),
+        ("A wrong", f"{pairs.only_b:,}", f"{pairs.neither:,}"),
+    ]
+    tests = [
+        (
+            "difference B - A",
+            f"{100 * pairs.difference:.2f} points, 95 % interval {100 * low:.2f} to "
+            f"{100 * high:.2f} (Newcombe 1998, method 10)",
+        ),
+        ("McNemar's exact test", f"{p_value(found.p)}, two-sided"),
+    ]
+    names = [("A", str(a.folder)), ("B", str(b.folder))]
+    about = f"{a.data}: {pairs.images:,} {a.part} images, the same for both"
+    if a.part == "validation":
+        about += "; the test part was not read (--no-test)"
+    lines = [*_aligned(names), printable(about), "", *_aligned(scores), ""]
+    different = [
+        (name, a.facts.get(name, "-"), b.facts.get(name, "-"))
+        for name in a.facts | b.facts
+        if a.facts.get(name) != b.facts.get(name)
+    ]
+    lines += _aligned([("what differs", "A", "B"), *different]) if different else [_SAME]
+    lines += ["", *_aligned(square), "", *_aligned(tests), ""]
+    for name, sign in (("A", 1), ("B", -1)):
+        lines += [*_wins(found.classes, name, sign), ""]
+    return [*lines, "The test speaks of these two networks; another seed of a recipe is another."]
+
+
+_SAME = "recipe, machine, versions, weights and data are the same"
+
+
+def _with_interval(run: FinishedRun, images: int) -> str:
+    low, high = interval(run.accuracy, images)
+    return f"{100 * run.accuracy:.2f} % ({100 * low:.2f}-{100 * high:.2f})"
+
+
+def _wall(run: FinishedRun) -> float:
+    """Sum the stages; the last process alone would leave out what a resumed run did before."""
+    return sum(value for name, value in run.seconds.items() if name != "this process")
+
+
+def _training(run: FinishedRun) -> float:
+    return run.seconds.get("head", 0.0) + run.seconds.get("fine-tune", 0.0)
+
+
+def _wins(classes: list[ClassCount], name: str, sign: int) -> list[str]:
+    """List the classes on which a run gains most over the other one."""
+
+    def gain(entry: ClassCount) -> int:
+        return sign * (entry.right_a - entry.right_b)
+
+    best = [entry for entry in sorted(classes, key=gain, reverse=True) if gain(entry) > 0]
+    if not best:
+        return [f"{name} wins on no class"]
+    rows = [(e.name, str(e.right_a), str(e.right_b), str(e.images)) for e in best[:MOST_CLASSES]]
+    return _aligned([(f"where {name} wins most", "A right", "B right", "images"), *rows])
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Pad the columns of one block to equal width on a terminal."""
+    shown = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(*shown, strict=True)]
+    widths[0] = max(widths[0], 22)  # so that the blocks' second columns stand below each other
+    return [
+        "  ".join(
+            cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)
+        ).rstrip()
+        for row in shown
+    ]
+
+
+def printable(text: str) -> str:
+    """Return text without what would move a terminal's cursor or colour it."""
+    return "".join("?" if unicodedata.category(c)[0] == "C" else c for c in text)

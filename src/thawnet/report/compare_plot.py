@@ -1,0 +1,233 @@
+"""Two runs as one picture: both histories, both accuracies, and what the test rests on."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+from ..files import write_atomic
+from .compare import Comparison, evidence, headline, printable
+from .finished import FinishedRun
+from .metrics import interval
+from .paired import difference_interval
+
+# Apart in hue for every kind of colour vision, in lightness on a grey print, and by shape.
+LOOKS: dict[str, dict[str, Any]] = {
+    "A": {"color": "#0b4f8a", "linestyle": "-", "marker": "o", "markersize": 5},
+    "B": {
+        "color": "#c2610a",
+        "linestyle": (0, (4, 1.5)),
+        "marker": "s",
+        "markersize": 5.5,
+        "markerfacecolor": "white",
+    },
+}
+NAME_LENGTH = 88  # characters of a run's name that fit beside its key
+
+
+def plot_comparison(path: Path, found: Comparison) -> None:
+    """Draw the comparison and write a PNG, 1800 x 960 pixels. Raises RunError if it can not be."""
+    figure = Figure(figsize=(12, 6.4), dpi=150)
+    grid = figure.add_gridspec(
+        3,
+        2,
+        width_ratios=(1.25, 1),
+        height_ratios=(1.25, 1, 1.25),
+        left=0.065,
+        right=0.975,
+        bottom=0.085,
+        top=0.755,
+        wspace=0.17,
+        hspace=0.95,
+    )
+    _heading(figure, found)
+    _histories(figure.add_subplot(grid[:, 0]), found)
+    _accuracies(figure.add_subplot(grid[0, 1]), found)
+    _difference(figure.add_subplot(grid[1, 1]), found)
+    _discordant(figure.add_subplot(grid[2, 1]), found)
+    with warnings.catch_warnings():
+        # A run's name may hold letters that the font lacks; they are drawn as boxes.
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)
+        write_atomic(path, lambda file: figure.savefig(file, format="png"))
+
+
+def _runs(found: Comparison) -> list[tuple[str, FinishedRun]]:
+    return [("A", found.a), ("B", found.b)]
+
+
+def _heading(figure: Figure, found: Comparison) -> None:
+    left = 0.012
+    title = headline(found)
+    figure.text(left, 0.975, title[0].upper() + title[1:], size=16, weight="bold", va="top")
+    told = shortened(found.a.data, 30) + ": " + evidence(found)
+    figure.text(left, 0.927, told, size=11, va="top", parse_math=False)
+    keys = [Line2D([], [], linewidth=1.8, **LOOKS[name]) for name, _ in _runs(found)]
+    names = [f"{name}   {shortened(str(run.folder), NAME_LENGTH)}" for name, run in _runs(found)]
+    legend = figure.legend(
+        keys,
+        names,
+        loc="upper left",
+        bbox_to_anchor=(left, 0.884),
+        frameon=False,
+        borderpad=0,
+        borderaxespad=0,
+        handlelength=3.2,
+        fontsize=11,
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
+def shortened(text: str, most: int) -> str:
+    """Return at most `most` characters: the end of a long path tells more than its middle."""
+    text = printable(text)
+    if len(text) <= most:
+        return text
+    head = most // 4
+    return text[:head] + "…" + text[head + 1 - most :]
+
+
+def _histories(axes: Axes, found: Comparison) -> None:
+    longest = max(len(run.history) for _, run in _runs(found))
+    for name, run in _runs(found):
+        values = [100 * epoch.accuracy for epoch in run.history]
+        every = 1 if longest <= 40 else longest // 20
+        axes.plot(range(1, len(values) + 1), values, markevery=every, linewidth=1.8, **LOOKS[name])
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.14 * (high - low))
+    # Head-room for the captions, but no tick that promises more than 100 %.
+    axes.set_yticks([tick for tick in axes.get_yticks()[1:-1] if tick <= 100])
+    axes.set_xlim(0.5, longest + 0.5)
+    _thaws(axes, found, longest)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("epoch")
+    parts = {run.validated_on for _, run in _runs(found)}
+    axes.set_title(
+        f"{parts.pop()} accuracy after each epoch (%)"
+        if len(parts) == 1
+        else f"accuracy after each epoch (%): A on {found.a.validated_on}, "
+        f"B on {found.b.validated_on}",
+        loc="left",
+        fontsize=11,
+    )
+    _bare(axes, grid="y")
+
+
+def _thaws(axes: Axes, found: Comparison, longest: int) -> None:
+    """Mark where each run thaws, as one line if both do at once; captions never share a line."""
+    places: dict[float, list[str]] = {}
+    for name, run in _runs(found):
+        first = sum(epoch.phase == 0 for epoch in run.history)
+        if 0 < first < len(run.history):
+            places.setdefault(first + 0.5, []).append(name)
+    for row, (place, names) in enumerate(places.items()):
+        together = len(names) == 2
+        look = {"color": "black"} if together else {"color": LOOKS[names[0]]["color"]}
+        axes.axvline(place, linewidth=1.3, linestyle=":", **look)
+        if together:
+            axes.axvspan(place, longest + 0.5, color="#f4ead8", zorder=0)
+        side = 1 if place < 0.65 * longest else -1
+        caption = axes.annotate(
+            "thawed: fine-tuning" if together else f"{names[0]} thawed",
+            (place, 0.985 - 0.055 * row),
+            xycoords=axes.get_xaxis_transform(),
+            xytext=(6 * side, 0),
+            textcoords="offset points",
+            ha="left" if side > 0 else "right",
+            va="top",
+            **look,
+        )
+        if not together:  # the other run's line may pass behind it
+            caption.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})
+
+
+def _accuracies(axes: Axes, found: Comparison) -> None:
+    for place, (name, run) in enumerate(_runs(found)):
+        ends = interval(run.accuracy, found.pairs.images)
+        _dot(axes, 1 - place, run.accuracy, ends, name, f"{100 * run.accuracy:.2f} %")
+    axes.set_yticks([1, 0], ["A", "B"], fontweight="bold")
+    axes.set_ylim(-0.55, 1.75)
+    axes.set_title(f"{found.a.part} accuracy with its 95 % interval (%)", loc="left", fontsize=11)
+    _bare(axes, grid="x")
+
+
+def _difference(axes: Axes, found: Comparison) -> None:
+    ends = difference_interval(found.pairs)
+    gap = found.pairs.difference
+    _dot(axes, 0, gap, ends, None, f"{100 * gap:+.2f}".replace("-", "\N{MINUS SIGN}"))
+    low, high = axes.get_xlim()
+    reach = 1.1 * max(abs(low), abs(high))
+    axes.set_xlim(-reach, reach)
+    axes.axvline(0, color="black", linewidth=1.2)
+    axes.set_ylim(-0.6, 0.95)
+    axes.set_yticks([])
+    axes.set_title("B less A, 95 % interval (points)", loc="left", fontsize=11)
+    _bare(axes, grid="x")
+
+
+def _dot(
+    axes: Axes, y: float, share: float, ends: tuple[float, float], name: str | None, told: str
+) -> None:
+    look = LOOKS[name] if name else {"color": "black", "marker": "D", "markersize": 5}
+    look = {**look, "linestyle": "none"}
+    axes.plot([100 * end for end in ends], [y, y], color=look["color"], linewidth=2, zorder=2)
+    axes.plot([100 * share], [y], zorder=3, **{**look, "markersize": 7, "markeredgewidth": 1.6})
+    axes.annotate(
+        told,
+        (100 * share, y),
+        xytext=(0, 7),
+        textcoords="offset points",
+        ha="center",
+        fontweight="bold",
+        color=look["color"],
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+    )
+
+
+def _discordant(axes: Axes, found: Comparison) -> None:
+    pairs = found.pairs
+    counts = {"A": pairs.only_a, "B": pairs.only_b}
+    for place, (name, count) in enumerate(counts.items()):
+        look = LOOKS[name]
+        axes.barh(
+            1 - place,
+            count,
+            height=0.62,
+            color=look["color"] if name == "A" else "white",
+            edgecolor=look["color"],
+            linewidth=1.6,
+            hatch="" if name == "A" else "////",
+        )
+        axes.annotate(
+            f"{count:,}",
+            (count, 1 - place),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            fontweight="bold",
+            color=look["color"],
+        )
+    axes.set_yticks([1, 0], ["A", "B"], fontweight="bold")
+    axes.set_ylim(-0.5, 1.5)
+    axes.set_xlim(0, 1.18 * max(1, *counts.values()))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.set_title("images that only one gets right", loc="left", fontsize=11)
+    axes.set_xlabel(f"both right: {pairs.both:,}    neither: {pairs.neither:,}")
+    _bare(axes, grid="x")
+
+
+def _bare(axes: Axes, grid: Any) -> None:
+    axes.grid(axis=grid, color="#dddddd", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,278 @@
+"""Two runs side by side: the numbers, the words, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from thawnet.errors import RunError, UsageError
+from thawnet.report.compare import compare, p_value, printable, table, verdict
+from thawnet.report.compare_plot import plot_comparison, shortened
+from thawnet.report.predictions import write_predictions
+
+CLASSES = ("ant", "bee", "cat")
+LABELS = np.arange(120) % 3
+
+
+def write_run(
+    name: str,
+    wrong: Sequence[int],
+    *,
+    part: str = "test",
+    labels: np.ndarray = LABELS,
+    content: str = "same",
+    data: str = "insects",
+    head_epochs: int = 3,
+    **recipe: Any,
+) -> Path:
+    """Write a run folder as training leaves it; `wrong`: positions that the network misses."""
+    folder = Path(name)
+    folder.mkdir(parents=True)
+    predicted = labels.copy()
+    predicted[list(wrong)] = (predicted[list(wrong)] + 1) % 3
+    logits = np.eye(3, dtype=np.float32)[predicted]
+    names = [f"{part}/{position}.png" for position in range(len(labels))]
+    write_predictions(folder / "predictions.csv", part, names, labels, logits, CLASSES)
+    recipe = {"name": "quick", "seed": 0, "split_seed": 0, "validate_on": "validation"} | recipe
+    (folder / "recipe.toml").write_text(
+        "".join(f"{key} = {json.dumps(value)}\n" for key, value in recipe.items())
+        + "[finetune]\nlr = 0.001\n"
+    )
+    rows = [
+        {"phase": int(epoch >= head_epochs), "val_accuracy": 0.3 + 0.1 * epoch}
+        for epoch in range(6)
+    ]
+    (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    accuracy = float((predicted == labels).mean())
+    result = {
+        "metrics": {
+            part: {
+                "accuracy": accuracy,
+                "top_5": 1.0,
+                "balanced_accuracy": accuracy,
+                "images": len(labels),
+            }
+        },
+        "seconds": {"data": 1.5, "head": 2.0, "fine-tune": 30.0, "this process": 40.0},
+        "machine": {"threads": 2},
+        "versions": {"torch": "2.15.0"},
+        "weights": {"sha256": "00ff"},
+        "data": {"name": data, "fingerprint": "f", f"{part}_fingerprint": content},
+        "git_commit": None,
+    }
+    (folder / "result.json").write_text(json.dumps(result))
+    return folder
+
+
+@pytest.fixture
+def a() -> Path:
+    """Wrong on 12 of 120 images."""
+    return write_run("runs/a", range(12))
+
+
+@pytest.fixture
+def b() -> Path:
+    """Wrong on 30: 8 of those that A misses and 22 others."""
+    return write_run("runs/b", range(4, 34), seed=1)
+
+
+# --- numbers and words ---------------------------------------------------------------------------
+
+
+def test_discordant_images_are_counted_and_the_better_run_is_named(a: Path, b: Path) -> None:
+    found = compare(a, b)
+    pairs = found.pairs
+    assert (pairs.both, pairs.only_a, pairs.only_b, pairs.neither) == (86, 22, 4, 8)
+    assert found.winner == "A"
+    assert verdict(found) == (
+        "A is better: 90.00 % against 75.00 %, difference 15.00 points (6.91 to 23.27), "
+        "McNemar p = 0.0005 on 120 test images"
+    )
+    assert verdict(compare(b, a)).startswith("B is better: 90.00 % against 75.00 %, difference 15")
+
+
+def test_no_difference_is_said_to_be_none(a: Path) -> None:
+    other = write_run("runs/c", range(1, 13))
+    assert verdict(compare(a, other)) == (
+        "no difference can be told: A 90.00 %, B 90.00 %, difference 0.00 points "
+        "(-3.73 to 3.73), McNemar p = 1 on 120 test images"
+    )
+
+
+def test_order_of_the_rows_does_not_matter(a: Path, b: Path) -> None:
+    expected = table(compare(a, b))
+    file = b / "predictions.csv"
+    head, *rows = file.read_text().splitlines(keepends=True)
+    file.write_text(head + "".join(reversed(rows)))
+    assert table(compare(a, b)) == expected
+
+
+def test_table_shows_only_what_differs(a: Path, b: Path) -> None:
+    lines = table(compare(a, b))
+    assert "recipe seed             0  1" in lines
+    assert not any(word in line for line in lines for word in ("split_seed", "torch", "sha256"))
+    assert "wall time, all stages   33.5 s                 33.5 s" in lines
+
+
+def test_runs_of_one_recipe_are_said_to_be_so(a: Path) -> None:
+    lines = table(compare(a, write_run("runs/c", [0])))
+    assert "recipe, machine, versions, weights and data are the same" in lines
+
+
+def test_classes_are_listed_where_each_run_wins() -> None:
+    one = write_run("one", [0, 3, 6, 1])  # three ants and a bee
+    other = write_run("other", [1, 2, 5])  # the same bee and two cats
+    lines = table(compare(one, other))
+    at = lines.index("where A wins most       A right  B right  images")
+    assert lines[at + 1] == "cat                     40       38       40"
+    at = lines.index("where B wins most       A right  B right  images")
+    assert lines[at + 1] == "ant                     37       40       40"
+    assert lines[at + 2] == ""
+
+
+def test_validation_is_compared_when_test_was_not_read_and_said_so() -> None:
+    one, other = (write_run(name, [2], part="validation") for name in ("one", "other"))
+    found = compare(one, other)
+    assert table(found)[2] == (
+        "insects: 120 validation images, the same for both; the test part was not read (--no-test)"
+    )
+    assert verdict(found).endswith("on 120 validation images")
+
+
+@pytest.mark.parametrize(
+    ("p", "told"),
+    [
+        (1.0, "p = 1"),
+        (0.0496, "p = 0.0496"),
+        (0.0312345, "p = 0.0312"),
+        (0.0000312, "p = 0.00003"),
+        (2e-300, "p < 0.000001"),
+    ],
+)
+def test_p_is_read_without_powers_of_ten(p: float, told: str) -> None:
+    assert p_value(p) == told
+
+
+def test_terminal_codes_in_names_are_not_printed() -> None:
+    assert printable("a\x1b[31m\nb") == "a?[31m?b"
+
+
+# --- what is refused -----------------------------------------------------------------------------
+
+
+def test_one_run_twice_is_a_wrong_call(a: Path) -> None:
+    with pytest.raises(UsageError, match="are the same run"):
+        compare(a, Path("runs/../runs/a"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"content": "x", "data": "birds"}, "data set 'insects' against 'birds'$"),
+        ({"content": "x", "labels": LABELS[:60]}, "test images: 120 against 60 images$"),
+        (
+            {"content": "x", "labels": LABELS % 2},
+            "3 against 2 classes, 'cat' only in the first$",
+        ),
+        ({"content": "x", "split_seed": 7}, "split_seed 0 against 7$"),
+        ({"content": "x"}, "but other pixels or labels$"),
+        ({"part": "validation"}, "there are no images that both were measured on$"),
+        (
+            {"labels": np.roll(LABELS, 1)},
+            "image 'test/0.png' is of class 'ant' in one and 'cat' in",
+        ),
+    ],
+)
+def test_different_test_data_is_refused_with_what_differs(
+    a: Path, changes: dict[str, Any], told: str
+) -> None:
+    other = write_run("runs/other", [], **changes)
+    with pytest.raises(RunError, match=told):
+        compare(a, other)
+
+
+def test_images_named_otherwise_are_refused(a: Path, b: Path) -> None:
+    file = b / "predictions.csv"
+    file.write_text(file.read_text().replace("test/7.png", "test/seven.png"))
+    with pytest.raises(RunError, match=r"differently: 'test/7\.png' is in one of them only"):
+        compare(a, b)
+
+
+def change(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda run: (run / "result.json").unlink(), r"is not finished; .* --resume runs/b$"),
+        (
+            lambda run: (run / "recipe.toml").unlink(),
+            "is not a run folder: there is no recipe.toml",
+        ),
+        (lambda run: (run / "log.jsonl").unlink(), "log.jsonl is missing"),
+        (lambda run: (run / "predictions.csv").unlink(), "has no predictions.csv"),
+        (lambda run: (run / "log.jsonl").write_text(""), r"log\.jsonl' is damaged \(it holds no"),
+        (lambda run: (run / "log.jsonl").write_text("[]"), r"log\.jsonl' is damaged"),
+        (lambda run: (run / "result.json").write_text("[]"), r"result\.json' is damaged"),
+        (lambda run: (run / "result.json").write_text("{"), r"result\.json' is damaged"),
+        (lambda run: (run / "result.json").write_text("[" * 99999), r"result\.json' is damaged"),
+        (lambda run: (run / "result.json").write_bytes(b"\xff"), r"result\.json' is damaged"),
+        (
+            lambda run: change(run / "result.json", '"top_5": 1.0', '"top_5": NaN'),
+            r"result\.json' is damaged \(an accuracy of nan\)",
+        ),
+        (
+            lambda run: change(run / "result.json", '"seconds"', '"minutes"'),
+            r"result\.json' is damaged \('seconds' is missing\)",
+        ),
+        (
+            lambda run: change(run / "predictions.csv", "test/0.png,ant,ant", "test/0.png,ant,bee"),
+            r"74\.17 % of its rows are right, not 75\.00 %; the file was changed",
+        ),
+        (
+            lambda run: change(run / "result.json", '"images": 120', '"images": 10000'),
+            "holds 120 images and its result.json speaks of 10000",
+        ),
+    ],
+)
+def test_damaged_run_is_one_sentence(
+    a: Path, b: Path, damage: Callable[[Path], object], told: str
+) -> None:
+    damage(b)
+    with pytest.raises(RunError, match=told) as caught:
+        compare(a, b)
+    assert "\n" not in str(caught.value)
+
+
+def test_folder_that_is_not_there_is_one_sentence(a: Path) -> None:
+    with pytest.raises(RunError, match="'nowhere': no such folder"):
+        compare(a, Path("nowhere"))
+
+
+# --- the picture ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("head_epochs", [0, 1, 2, 3])
+def test_picture_is_drawn_wherever_the_other_run_thaws(a: Path, head_epochs: int) -> None:
+    name = "runs/" + "a very long name, $with$ _signs_ and 名前 " * 5
+    other = write_run(name, [], head_epochs=head_epochs)
+    plot_comparison(Path("compare.png"), compare(a, other))
+    with Image.open("compare.png") as picture:
+        assert picture.size == (1800, 960)
+        assert len(picture.convert("L").getcolors(1 << 20) or []) > 50
+
+
+def test_long_names_keep_their_end() -> None:
+    assert shortened("runs/short", 20) == "runs/short"
+    cut = shortened("x" * 200 + "/digits-quick-12", 40)
+    assert len(cut) == 40
+    assert cut.endswith("/digits-quick-12")
