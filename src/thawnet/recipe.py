@@ -31,11 +31,15 @@ class Phase:
     epochs: int
     """Times every training image is seen; at least 1."""
     lr: float
-    """Largest learning rate."""
+    """Largest learning rate, at `batch_size`."""
     min_steps: int = 0
     """Small data gets more epochs until this many optimiser steps are reached; 0 for never."""
+    max_steps: int = 0
+    """Large data gets fewer epochs, but at least 1, within this many steps; 0 for no limit."""
+    patience: int = 0
+    """Stop after so many epochs without a better validation, keep the best; 0 for never."""
     batch_size: int = 256
-    """Images per step; reduced to an eighth of the training images where those are few."""
+    """Images per step; few images get smaller batches, and `lr` shrinks with their root."""
     optimizer: Literal["adamw", "keras-adam"] = "adamw"
     """'adamw' (Loshchilov and Hutter 2019), or Keras's Adam (Kingma and Ba 2015, epsilon hat)."""
     epsilon: float = 1e-8
@@ -50,8 +54,14 @@ class Phase:
     """Share of the target spread over all classes, 0 to 1 (Szegedy et al. 2016)."""
     ema: float = 0.0
     """Decay per step of the averaged weights that are kept in the end; 0 for none."""
+    mixup: float = 0.0
+    """Mix pairs of images, shares drawn from Beta(a, a); 0 for never (Zhang et al. 2018)."""
+    cutmix: float = 0.0
+    """Paste a box from another image, area from Beta(a, a); 0 for never (Yun et al. 2019)."""
     views: int = 0
     """Cached views per image; 0 draws a fresh view every epoch and caches nothing."""
+    view_images: int = 0
+    """Small data gets more cached views, at most one per epoch, up to this many in all."""
     batch_norm: Literal["train", "frozen"] = "train"
     """Thawed batch-norms: 'train' uses and updates batch statistics, 'frozen' keeps them."""
     bn_momentum: float = 0.1
@@ -62,14 +72,17 @@ class Phase:
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
         _require(0 < self.lr <= 10, "lr", self.lr, "above 0 and at most 10")
-        _require(self.min_steps >= 0, "min_steps", self.min_steps, "at least 0")
+        for name in ("min_steps", "max_steps", "patience", "view_images"):
+            _require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
+        for name in ("mixup", "cutmix"):
+            _require(0 <= getattr(self, name) <= 10, name, getattr(self, name), "0 to 10")
         _require(1 <= self.batch_size <= 65536, "batch_size", self.batch_size, "1 to 65536")
         _require(0 < self.epsilon < 1, "epsilon", self.epsilon, "between 0 and 1")
         _require(0 <= self.weight_decay <= 1, "weight_decay", self.weight_decay, "0 to 1")
         _require(0 <= self.warmup <= 1, "warmup", self.warmup, "0 to 1")
         _require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "0 to 1")
         _require(0 <= self.ema < 1, "ema", self.ema, "0 to 1")
-        _require(0 <= self.views <= 64, "views", self.views, "0 to 64")
+        _require(0 <= self.views <= 1000, "views", self.views, "0 to 1000")
         _require(0 < self.bn_momentum <= 1, "bn_momentum", self.bn_momentum, "above 0, at most 1")
 
 
@@ -97,6 +110,8 @@ class Recipe:
     """Decides which images validate; independent of `seed`."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of activations. 'auto': bfloat16 where the processor has it in hardware."""
+    balance: bool = False
+    """Weight the loss so that every class counts alike, however many images it has."""
     validate_on: Literal["validation", "test"] = "validation"
     """'test' only for the reference recipe, whose author did so; nothing is selected by it."""
 
@@ -142,6 +157,8 @@ class TrainOptions:
     """Decides initial weights, shuffles and views."""
     no_test: bool = False
     """Never open the test part."""
+    balance: bool = False
+    """Weight the loss so that every class counts alike, however many images it has."""
     resume: str | None = None
     """Go on with an unfinished run: its folder, or nothing for the newest under runs/."""
     workers: int | None = None
@@ -187,17 +204,20 @@ def parse_recipe(text: str, where: str) -> Recipe:
 
 
 def resolve(recipe: Recipe, options: TrainOptions) -> Recipe:
-    """Lay the flags over a recipe; explicit epochs also switch `min_steps` off."""
+    """Lay the flags over a recipe; explicit epochs are done, whatever the size of the data."""
     chosen = {
         name: getattr(options, name)
         for name in ("backbone", "size", "weights", "seed", "precision")
         if getattr(options, name) is not None
     }
+    if options.balance:
+        chosen["balance"] = True
     phases: list[Phase] = []
     for place, phase in enumerate(recipe.phases):
         changes: dict[str, Any] = {}
         if options.epochs is not None:
-            changes |= {"epochs": options.epochs[place], "min_steps": 0}
+            changes |= {"epochs": options.epochs[place], "min_steps": 0, "max_steps": 0}
+            changes |= {"patience": 0}
         if options.lr is not None:
             changes["lr"] = options.lr[place]
         if place == 1 and options.train_from is not None:

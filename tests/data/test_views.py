@@ -39,33 +39,38 @@ def noise() -> ImageStore:
 
 
 def shown(images: ImageStore, views: Views, two_steps: bool = False) -> torch.Tensor:
-    return render(images, np.arange(len(images)), views, SPEC, two_steps, CPU)
+    return render(images, np.arange(len(images)), views, SPEC, Augment(two_steps=two_steps), CPU)
 
 
 def test_plain_view_is_bilinear_enlargement_normalised(noise: ImageStore) -> None:
     image = Image.fromarray(noise.batch(np.array([2]))[0])
     expected = np.asarray(image.resize((96, 96), Image.Resampling.BILINEAR), np.float32)
-    got = (shown(noise, plain_views(6))[2].permute(1, 2, 0).numpy() * 0.5 + 0.5) * 255
+    got = (shown(noise, plain_views(6, Augment()))[2].permute(1, 2, 0).numpy() * 0.5 + 0.5) * 255
     assert np.abs(got - expected).max() <= 1.0  # Pillow rounds to whole grey levels
 
 
 def test_affine_path_gives_the_numbers_of_the_plain_one(noise: ImageStore) -> None:
     tiny = np.full(6, 1e-6, np.float32)
     for mirror in (False, True):
-        plain = plain_views(6, mirror)
+        plain = plain_views(6, Augment(), mirror)
         nearly = dataclasses.replace(plain, shift_x=tiny)
         assert torch.allclose(shown(noise, plain), shown(noise, nearly), atol=2e-3)
 
 
 def test_mirrored_view_is_the_mirror(noise: ImageStore) -> None:
-    plain, mirrored = shown(noise, plain_views(6)), shown(noise, plain_views(6, mirror=True))
+    plain, mirrored = (
+        shown(noise, plain_views(6, Augment())),
+        shown(noise, plain_views(6, Augment(), mirror=True)),
+    )
     assert torch.equal(plain.flip(-1), mirrored)
 
 
 def test_quarter_turn_is_a_rotation_of_the_picture(noise: ImageStore) -> None:
-    views = dataclasses.replace(plain_views(6), angle=np.full(6, np.pi / 2, np.float32))
+    views = dataclasses.replace(plain_views(6, Augment()), angle=np.full(6, np.pi / 2, np.float32))
     turned = shown(noise, views, two_steps=True)
-    assert torch.allclose(turned, shown(noise, plain_views(6)).rot90(1, (-2, -1)), atol=1e-3)
+    assert torch.allclose(
+        turned, shown(noise, plain_views(6, Augment())).rot90(1, (-2, -1)), atol=1e-3
+    )
 
 
 def test_random_views_stay_inside_their_limits() -> None:
@@ -73,8 +78,8 @@ def test_random_views_stay_inside_their_limits() -> None:
     views = random_views(20_000, augment, seed=1, epoch=2)
     assert np.abs(np.rad2deg(views.angle)).max() == pytest.approx(36, abs=0.1)
     assert 0.48 < (views.mirror < 0).mean() < 0.52
-    assert views.scale.min() == pytest.approx(1 / 1.2, abs=1e-3)
-    assert views.scale.max() == pytest.approx(1.2, abs=1e-3)
+    assert views.width.min() == pytest.approx(1 / 1.2, abs=1e-3)
+    assert views.width.max() == pytest.approx(1.2, abs=1e-3)
     assert np.abs(views.shift_x).max() == pytest.approx(0.2, abs=1e-3)
 
 
@@ -83,7 +88,7 @@ def test_view_depends_on_seed_epoch_and_image_not_on_the_batch(noise: ImageStore
     views = random_views(6, augment, seed=3, epoch=1)
     whole = shown(noise, views)
     some = np.array([4, 1])
-    assert torch.equal(render(noise, some, views.at(some), SPEC, False, CPU), whole[[4, 1]])
+    assert torch.equal(render(noise, some, views.at(some), SPEC, Augment(), CPU), whole[[4, 1]])
     assert (views.angle != random_views(6, augment, seed=3, epoch=2).angle).all()
     assert (views.angle != random_views(6, augment, seed=4, epoch=1).angle).all()
 
@@ -102,6 +107,6 @@ def test_photos_are_shown_through_the_middle_crop() -> None:
     pixels = np.zeros((1, 110, 110, 3), np.uint8)
     pixels[:, 7:103, 7:103] = 255
     spec = dataclasses.replace(SPEC, side=110)
-    plain = render(store_of(pixels), np.array([0]), plain_views(1), spec, False, CPU)
+    plain = render(store_of(pixels), np.array([0]), plain_views(1, Augment()), spec, Augment(), CPU)
     assert plain.shape == (1, 3, 96, 96)
     assert plain.min() == 1.0

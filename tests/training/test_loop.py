@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -14,13 +15,13 @@ from thawnet.recipe import Phase
 from thawnet.training.loop import (
     Ema,
     batches,
+    class_weights,
     evaluate,
     make_optimizer,
     rate,
     train_epoch,
 )
 from thawnet.training.machine import Machine
-from thawnet.training.run import batch_size, epochs_for
 
 MACHINE = Machine("cpu", "float32", 1, "no")
 PHASE = Phase(train_from="head", epochs=1, lr=0.1, weight_decay=0.01)
@@ -35,22 +36,15 @@ def test_one_cycle_rises_then_falls_to_nothing() -> None:
 
 
 def test_shuffle_is_a_function_of_its_key_and_covers_every_image() -> None:
-    order = batches(103, 10, drop_last=False, key=[1, 2])
+    whole = dataclasses.replace(PHASE, batch_size=10, drop_last=True)
+    short = dataclasses.replace(whole, drop_last=False)
+    order = batches(103, short, [1, 2])
     assert sorted(np.concatenate(order)) == list(range(103))
     assert [len(batch) for batch in order] == [10] * 10 + [3]
-    assert len(batches(103, 10, drop_last=True, key=[1, 2])) == 10
-    assert (order[0] == batches(103, 10, drop_last=True, key=[1, 2])[0]).all()
-    assert (order[0] != batches(103, 10, drop_last=True, key=[1, 3])[0]).any()
-    assert [len(batch) for batch in batches(21, 10, drop_last=False, key=[1])] == [10, 10]
-
-
-def test_small_data_gets_smaller_batches_and_more_epochs() -> None:
-    phase = Phase(train_from="head", epochs=3, lr=0.1, min_steps=100, batch_size=256)
-    assert batch_size(phase, 50_000) == 256
-    assert batch_size(phase, 80) == 10
-    assert batch_size(phase, 3) == 2
-    assert epochs_for(phase, 50_000, 256) == 3
-    assert epochs_for(phase, 80, 10) == 13
+    assert len(batches(103, whole, [1, 2])) == 10
+    assert (order[0] == batches(103, whole, [1, 2])[0]).all()
+    assert (order[0] != batches(103, whole, [1, 3])[0]).any()
+    assert [len(batch) for batch in batches(21, short, [1])] == [10, 10]
 
 
 def test_weight_decay_spares_norms_and_biases() -> None:
@@ -74,7 +68,11 @@ def test_average_follows_the_definition() -> None:
 
 
 def linear_job(
-    inputs: torch.Tensor, labels: torch.Tensor, phase: Phase, epochs: int
+    inputs: torch.Tensor,
+    labels: torch.Tensor,
+    phase: Phase,
+    epochs: int,
+    weights: torch.Tensor | None = None,
 ) -> tuple[nn.Linear, list[float]]:
     torch.manual_seed(0)
     net = nn.Linear(inputs.shape[1], 3)
@@ -82,7 +80,9 @@ def linear_job(
     optimizer = make_optimizer(parameters, phase)
     losses = []
     for epoch in range(epochs):
-        order = batches(len(labels), 8, False, [0, epoch])
+        order = batches(
+            len(labels), dataclasses.replace(phase, batch_size=8, drop_last=False), [0, epoch]
+        )
         metrics = train_epoch(
             tail=net,
             parameters=list(parameters.values()),
@@ -90,10 +90,12 @@ def linear_job(
             ema=None,
             batch=lambda positions: inputs[torch.from_numpy(positions)],
             labels=labels,
+            class_weights=weights,
             order=order,
             phase=phase,
             first_step=epoch * len(order),
             steps=epochs * len(order),
+            seed=0,
             machine=MACHINE,
             progress=lambda done: None,
         )
@@ -120,3 +122,24 @@ def test_nan_or_infinity_stops_the_run_with_a_sentence(value: float) -> None:
     inputs[13] = value
     with pytest.raises(DivergedError, match=r"NaN or infinite by step .* smaller learning rate"):
         linear_job(inputs, torch.zeros(20, dtype=torch.long), PHASE, 1)
+
+
+def test_balanced_loss_finds_the_rare_class() -> None:
+    """Two overlapping classes, 180 to 20: without weights the rare one is given up."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.tensor([0] * 180 + [1] * 20)
+    inputs = labels[:, None].float() + torch.randn(200, 1, generator=generator)
+    found = []
+    for weights in (None, class_weights(labels.numpy(), 3)):
+        net, _ = linear_job(inputs, labels, PHASE, 30, weights)
+        with torch.no_grad():
+            found.append((net(inputs).argmax(1)[labels == 1] == 1).float().mean().item())
+    assert found[0] < 0.2
+    assert found[1] > 0.5
+
+
+def test_class_weights_make_classes_count_alike() -> None:
+    labels = np.array([0] * 6 + [1] * 2)
+    weights = class_weights(labels, 2).numpy()
+    assert weights[labels].mean() == pytest.approx(1)
+    assert weights[0] * 6 == pytest.approx(weights[1] * 2)

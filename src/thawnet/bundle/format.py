@@ -36,10 +36,12 @@ def write_bundle(
         "format": "pt",
         "architecture": str(architecture["backbone"]),
         "pad_type": str(architecture["padding"]),
-        "bn_eps": repr(architecture["epsilon"]),
+        "input_size": str(preprocess.size),
         "mean": ",".join(map(repr, preprocess.mean)),
         "std": ",".join(map(repr, preprocess.std)),
     }
+    if architecture["epsilon"] is not None:
+        metadata["bn_eps"] = repr(architecture["epsilon"])
     metadata |= {key: str(facts[key]) for key in ("source", "license") if key in facts}
     with new_folder(path) as folder:
         save_file(dict(tensors), folder / WEIGHTS, metadata=metadata)

@@ -19,10 +19,27 @@ class Augment:
     """Largest shift as a share of the side, either way, 0 to 0.5."""
     zoom: float = 0.0
     """Largest change of scale, either way: 0.2 draws from 1/1.2 to 1.2; 0 to 1."""
+    crop: float = 1.0
+    """Smallest share of the image's area that a view shows, 0.05 to 1 (Szegedy et al. 2015)."""
+    randaugment: int = 0
+    """RandAugment's colour operations per view, 0 to 4 (Cubuk et al. 2020)."""
+    magnitude: float = 9.0
+    """Strength of those operations, 0 to 30."""
+    erase: float = 0.0
+    """Share of the views in which a random rectangle is erased, 0 to 1 (Zhong et al. 2020)."""
     two_steps: bool = False
     """Enlarge first, then rotate at the input size, as Keras's layers do; else in one resample."""
 
     def __post_init__(self) -> None:
-        for name, limit in (("rotate", 180), ("shift", 0.5), ("zoom", 1)):
-            if not 0 <= getattr(self, name) <= limit:
-                raise RecipeError(f"{name} = {getattr(self, name)!r}: must be 0 to {limit}")
+        limits = {
+            "rotate": (0, 180),
+            "shift": (0, 0.5),
+            "zoom": (0, 1),
+            "crop": (0.05, 1),
+            "randaugment": (0, 4),
+            "magnitude": (0, 30),
+            "erase": (0, 1),
+        }
+        for name, (least, most) in limits.items():
+            if not least <= getattr(self, name) <= most:
+                raise RecipeError(f"{name} = {getattr(self, name)!r}: must be {least} to {most}")

@@ -5,7 +5,10 @@ A view is a function of (seed, epoch, position in the part), never of the batch 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +17,7 @@ from numpy.typing import NDArray
 
 from ..image.preprocess import Preprocess
 from .augment import Augment
+from .colour import OPERATIONS, erase, recolour
 from .store import ImageStore
 
 Floats = NDArray[np.float32]
@@ -21,46 +25,107 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Views:
-    """One view of every image of a part; each field is (n,) float32.
+    """One view of every image of a part; each field has a row per image.
 
-    mirror: 1 or -1. angle: radians. scale: shown side / cropped side. shift_x, shift_y: in half
-    sides, so 1 moves the middle to the edge. along: see ImageStore.batch.
+    mirror: 1 or -1. angle: radians. width, height: shown share of the image's side. shift_x,
+    shift_y: in half sides, so 1 moves the middle to the edge. along: see ImageStore.batch.
+    operations: (n, k) numbers into colour.OPERATIONS. erased: (n, 4), see colour.erase.
     """
 
     mirror: Floats
     angle: Floats
-    scale: Floats
+    width: Floats
+    height: Floats
     shift_x: Floats
     shift_y: Floats
     along: Floats
+    operations: NDArray[np.int64]
+    erased: Floats
 
     def at(self, positions: NDArray[np.int64]) -> Views:
         """Return the views of some images, in that order."""
         return Views(*(getattr(self, name)[positions] for name in self.__dataclass_fields__))
 
+    @staticmethod
+    def chosen(views: Sequence[Views], numbers: NDArray[np.int64]) -> Views:
+        """Return for every image the view that its number names, (n,)."""
+        rows = np.arange(len(numbers))
+        fields: list[list[Any]] = [
+            [getattr(view, name) for view in views] for name in Views.__dataclass_fields__
+        ]
+        return Views(*(np.stack(field)[numbers, rows] for field in fields))
 
-def plain_views(count: int, mirror: bool = False) -> Views:
+    @cached_property
+    def moves(self) -> bool:
+        """Whether any image is turned, scaled or shifted, and not only mirrored."""
+        return bool(
+            self.angle.any()
+            or (self.width != 1).any()
+            or (self.height != 1).any()
+            or self.shift_x.any()
+            or self.shift_y.any()
+        )
+
+
+def plain_views(count: int, augment: Augment, mirror: bool = False) -> Views:
     """Return the view used for evaluation: the middle crop as it is, or mirrored."""
     zero, one = np.zeros(count, np.float32), np.ones(count, np.float32)
-    return Views(-one if mirror else one, zero, one, zero, zero, zero + np.float32(0.5))
+    return Views(
+        mirror=-one if mirror else one,
+        angle=zero,
+        width=one,
+        height=one,
+        shift_x=zero,
+        shift_y=zero,
+        along=zero + np.float32(0.5),
+        operations=np.zeros((count, augment.randaugment), np.int64),
+        erased=np.zeros((count, 4), np.float32),
+    )
 
 
 def random_views(count: int, augment: Augment, seed: int, epoch: int) -> Views:
     """Draw one view of each of `count` images for one epoch."""
     rng = np.random.default_rng([seed, epoch, 0x71E5])
 
-    def uniform(limit: float) -> Floats:
+    def uniform(limit: float | Floats) -> Floats:
         return rng.uniform(-limit, limit, count).astype(np.float32)
 
     mirror = np.where(rng.random(count) < 0.5, -1, 1) if augment.flip else np.ones(count)
+    angle = uniform(np.deg2rad(augment.rotate))
+    shown = np.exp(uniform(np.log1p(augment.zoom)))
+    shift_x, shift_y = uniform(2 * augment.shift), uniform(2 * augment.shift)
+    along = uniform(0.5) + np.float32(0.5)
+    width, height = shown, shown
+    if augment.crop < 1:
+        # A share of the area at an aspect of 3/4 to 4/3, anywhere inside the image.
+        area = rng.uniform(augment.crop, 1, count)
+        aspect = np.exp(rng.uniform(-np.log(4 / 3), np.log(4 / 3), count))
+        inner_width = np.minimum(1, np.sqrt(area * aspect)).astype(np.float32)
+        inner_height = np.minimum(1, np.sqrt(area / aspect)).astype(np.float32)
+        width, height = width * inner_width, height * inner_height
+        shift_x, shift_y = shift_x + uniform(1 - inner_width), shift_y + uniform(1 - inner_height)
     return Views(
         mirror=mirror.astype(np.float32),
-        angle=uniform(np.deg2rad(augment.rotate)),
-        scale=np.exp(uniform(np.log1p(augment.zoom))),
-        shift_x=uniform(2 * augment.shift),
-        shift_y=uniform(2 * augment.shift),
-        along=uniform(0.5) + np.float32(0.5),
+        angle=angle,
+        width=width,
+        height=height,
+        shift_x=shift_x,
+        shift_y=shift_y,
+        along=along,
+        operations=rng.integers(0, len(OPERATIONS), (count, augment.randaugment)),
+        erased=_rectangles(rng, count, augment.erase),
     )
+
+
+def _rectangles(rng: np.random.Generator, count: int, share: float) -> Floats:
+    """Draw rectangles of 2 to 33 % of the area, aspect 0.3 to 3.3, in a share of the images."""
+    if not share:
+        return np.zeros((count, 4), np.float32)
+    area, aspect = rng.uniform(0.02, 0.33, count), np.exp(rng.uniform(-1.2, 1.2, count))
+    sides = np.minimum(1, np.sqrt(np.stack([area * aspect, area / aspect], 1)))  # (n, 2)
+    first = rng.uniform(0, 1 - sides)
+    drawn = np.concatenate([first, first + sides], 1) * (rng.random(count) < share)[:, None]
+    return drawn.astype(np.float32)
 
 
 def fixed_views(count: int, augment: Augment, number: int) -> Views:
@@ -69,7 +134,7 @@ def fixed_views(count: int, augment: Augment, number: int) -> Views:
     Independent of the run's seed, so that runs share them.
     """
     if number == 0 or (number == 1 and augment.flip):
-        return plain_views(count, mirror=number == 1)
+        return plain_views(count, augment, mirror=number == 1)
     return random_views(count, augment, seed=0xCAC4E, epoch=number)
 
 
@@ -78,7 +143,7 @@ def render(
     positions: NDArray[np.int64],
     views: Views,
     spec: Preprocess,
-    two_steps: bool,
+    augment: Augment,
     device: torch.device,
 ) -> torch.Tensor:
     """Return normalised network input, (n, 3, size, size) float32, for views of `positions`.
@@ -89,7 +154,7 @@ def render(
     # Planes one after another: enlarging them so takes 5.5 instead of 14 ms for 256 images.
     pixels = raw.permute(0, 3, 1, 2).float().contiguous()  # (n, 3, side, side), 0..255
     shown = spec.crop / spec.side
-    if (views.angle == 0).all() and (views.scale == 1).all() and not views.shift_x.any():
+    if not views.moves:
         # Nothing but mirroring: plain interpolation gives the same numbers at a tenth of the time.
         inset = (spec.side - spec.crop) // 2
         pixels = pixels[..., inset : inset + spec.crop, inset : inset + spec.crop]
@@ -97,13 +162,16 @@ def render(
             pixels = _enlarge(pixels, spec.size)
         mirrored = torch.from_numpy(views.mirror < 0).to(device)
         pixels = torch.where(mirrored[:, None, None, None], pixels.flip(-1), pixels)
-    elif two_steps:
+    elif augment.two_steps:
         pixels = _affine(_enlarge(pixels, round(spec.size / shown)), views, shown, spec.size)
     else:
         pixels = _affine(pixels, views, shown, spec.size)
     mean = torch.tensor(spec.mean, device=device).view(1, 3, 1, 1)
     std = torch.tensor(spec.std, device=device).view(1, 3, 1, 1)
-    return (pixels / 255 - mean) / std
+    if views.operations.any():
+        pixels = recolour(pixels, torch.from_numpy(views.operations), augment.magnitude)
+    pixels = (pixels / 255 - mean) / std
+    return erase(pixels, torch.from_numpy(views.erased)) if views.erased.any() else pixels
 
 
 def _enlarge(pixels: torch.Tensor, size: int) -> torch.Tensor:
@@ -112,11 +180,10 @@ def _enlarge(pixels: torch.Tensor, size: int) -> torch.Tensor:
 
 def _affine(pixels: torch.Tensor, views: Views, shown: float, size: int) -> torch.Tensor:
     """Resample bilinearly, edges reflected. The grid maps output to input, in [-1, 1]."""
-    scale = shown / views.scale
-    cos, sin = np.cos(views.angle) * scale, np.sin(views.angle) * scale
+    cos, sin = np.cos(views.angle) * shown, np.sin(views.angle) * shown
     rows = [
-        [cos * views.mirror, -sin * views.mirror, views.shift_x],
-        [sin, cos, views.shift_y],
+        [cos * views.width * views.mirror, -sin * views.height * views.mirror, views.shift_x],
+        [sin * views.width, cos * views.height, views.shift_y],
     ]
     theta = torch.from_numpy(np.stack([np.stack(row, -1) for row in rows], 1).astype(np.float32))
     grid = F.affine_grid(

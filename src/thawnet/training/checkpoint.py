@@ -15,7 +15,7 @@ import torch
 from ..errors import RunError
 from ..files import write_atomic
 
-VERSION = 1
+VERSION = 2
 FILE = Path("checkpoint") / "state.pt"
 
 
@@ -26,7 +26,7 @@ class RunState:
     options: the command's options. recipe: as tables. machine: the run-time decisions.
     phase, epoch: the next epoch to do, both counted from 0. history: a line per finished epoch.
     seconds: per stage. network: weights after the last epoch. averaged, optimizer: of the phase
-    under way.
+    under way. best: its best epoch so far, if it stops early: accuracy, loss, epoch, network.
     """
 
     options: dict[str, Any]
@@ -39,6 +39,7 @@ class RunState:
     network: dict[str, torch.Tensor] | None = None
     averaged: dict[str, torch.Tensor] | None = None
     optimizer: dict[str, Any] | None = None
+    best: dict[str, Any] | None = None
     finished: bool = False
 
 

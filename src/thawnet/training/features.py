@@ -68,7 +68,7 @@ class Origin:
             positions,
             views.at(positions),
             self.spec,
-            self.augment.two_steps,
+            self.augment,
             self.machine.torch_device,
         )
 
@@ -150,12 +150,7 @@ class LiveFeed:
             return random_views(count, augment, self.seed, number)
         chosen = view_numbers(count, self.views, self.seed, number)
         drawn = [fixed_views(count, augment, view) for view in range(self.views)]
-        return Views(
-            *(
-                np.choose(chosen, [getattr(views, name) for views in drawn])
-                for name in Views.__dataclass_fields__
-            )
-        )
+        return Views.chosen(drawn, chosen)
 
 
 def view_numbers(count: int, views: int, seed: int, epoch: int) -> NDArray[np.int64]:

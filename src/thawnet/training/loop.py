@@ -17,6 +17,7 @@ from ..errors import DivergedError
 from ..recipe import Phase
 from .features import Batch
 from .machine import Machine
+from .mixing import mix
 
 CHECK_EVERY = 50  # steps between two looks at the device for NaN; each look waits for it
 
@@ -84,15 +85,16 @@ def rate(phase: Phase, step: int, steps: int) -> float:
     return phase.lr * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
 
 
-def batches(count: int, size: int, drop_last: bool, key: list[int]) -> list[NDArray[np.int64]]:
+def batches(count: int, phase: Phase, key: list[int]) -> list[NDArray[np.int64]]:
     """Return the positions of each batch of an epoch, shuffled by `key`.
 
-    drop_last leaves out a last batch smaller than `size`. One of a single image is always left
+    drop_last leaves out a last batch smaller than the others. One of a single image is always left
     out: batch-norm has no variance to normalise it by.
     """
+    size = phase.batch_size
     order = np.random.default_rng(key).permutation(count)
     whole = [order[start : start + size] for start in range(0, count, size)]
-    least = size if drop_last else 2
+    least = size if phase.drop_last else 2
     return whole[:-1] if len(whole[-1]) < least and len(whole) > 1 else whole
 
 
@@ -103,16 +105,19 @@ def train_epoch(
     ema: Ema | None,
     batch: Batch,
     labels: torch.Tensor,
+    class_weights: torch.Tensor | None,
     order: list[NDArray[np.int64]],
     phase: Phase,
     first_step: int,
     steps: int,
+    seed: int,
     machine: Machine,
     progress: Progress,
 ) -> Metrics:
     """Train on every batch of `order` once. Raises DivergedError on NaN or infinity.
 
-    labels: (n,) on the device. first_step: optimiser steps already done of `steps` in the phase.
+    labels: (n,) on the device. class_weights: (classes,) on the device, or None. first_step:
+    optimiser steps already done of `steps` in the phase. seed: of the mixing.
     The metrics are running ones: of each batch before its own step, as training sees it.
     """
     device = machine.torch_device
@@ -120,11 +125,16 @@ def train_epoch(
     for place, positions in enumerate(order):
         step = first_step + place
         x, y = batch(positions), labels[torch.from_numpy(positions).to(device)]
+        partners, share = None, 1.0
+        if phase.mixup or phase.cutmix:
+            x, partners, share = mix(x, phase, np.random.default_rng([seed, step, 0x313]))
         for group in optimizer.param_groups:
             group["lr"], group["eps"] = rate(phase, step, steps), epsilon(phase, step)
         with machine.autocast():
             logits = tail(x).float()  # (n, classes)
-        loss = F.cross_entropy(logits, y, label_smoothing=phase.label_smoothing)
+        loss = share * _loss(logits, y, class_weights, phase)
+        if partners is not None and share < 1:
+            loss = loss + (1 - share) * _loss(logits, y[partners], class_weights, phase)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
@@ -141,6 +151,29 @@ def train_epoch(
     seen = sum(len(positions) for positions in order)
     loss_sum, hit_sum, _ = totals.tolist()
     return Metrics(loss_sum / seen, hit_sum / seen, seen)
+
+
+def _loss(
+    logits: torch.Tensor, labels: torch.Tensor, class_weights: torch.Tensor | None, phase: Phase
+) -> torch.Tensor:
+    if class_weights is None:
+        return F.cross_entropy(logits, labels, label_smoothing=phase.label_smoothing)
+    # Divided by the images, not by the batch's own weights, as torch's mean would: a batch without
+    # rare images must not count as much as one with them.
+    each = F.cross_entropy(
+        logits,
+        labels,
+        weight=class_weights,
+        label_smoothing=phase.label_smoothing,
+        reduction="none",
+    )
+    return each.mean()
+
+
+def class_weights(labels: NDArray[np.int64], classes: int) -> torch.Tensor:
+    """Return (classes,) weights by which every class counts alike; their mean over images is 1."""
+    counts = np.bincount(labels, minlength=classes)
+    return torch.from_numpy(len(labels) / (classes * np.maximum(counts, 1))).float()
 
 
 def _check(totals: torch.Tensor, phase: Phase, step: int) -> None:

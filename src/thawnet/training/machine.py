@@ -14,8 +14,8 @@ import torch
 from ..errors import UsageError
 
 # Compiling the tail takes about 35 s on 2 cores and makes a step 1.9 x faster there, so it pays
-# from about this many images on (epochs times training images).
-COMPILE_PAYS_FROM = 100_000
+# from about this many images of 96 px on (epochs times training images).
+COMPILE_PAYS_FROM = 100_000 * 96 * 96
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,10 @@ class Machine:
         """Whether strided depthwise convolutions are replaced while they train."""
         return self.device == "cpu" and self.dtype == "bfloat16"
 
-    def compiles(self, images: int) -> bool:
-        """Whether a phase that trains on this many images in all is compiled."""
-        return self.compile == "yes" or (self.compile == "auto" and images >= COMPILE_PAYS_FROM)
+    def compiles(self, images: int, size: int) -> bool:
+        """Whether a phase that trains on so many images in all, of `size` px, is compiled."""
+        enough = images * size * size >= COMPILE_PAYS_FROM
+        return self.compile == "yes" or (self.compile == "auto" and enough)
 
     def autocast(self) -> torch.autocast:
         """Return the context in which networks run."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
 import time
 
 import numpy as np
@@ -14,12 +13,13 @@ from torch import nn
 from .. import console
 from ..data.store import ImageStore
 from ..errors import InterruptedRunError
-from ..model.backbone import frozen_function, mend_strided_depthwise
-from ..recipe import Phase, Recipe, TrainOptions
+from ..model.backbone import Network, frozen_function, mend_strided_depthwise
+from ..recipe import Recipe, TrainOptions
 from . import checkpoint, outcome
-from .checkpoint import timed
+from .checkpoint import RunState, timed
 from .features import CachedFeed, Feed, LiveFeed, cached_features
-from .loop import Ema, Metrics, batches, evaluate, make_optimizer, train_epoch
+from .loop import Ema, Metrics, batches, class_weights, evaluate, make_optimizer, train_epoch
+from .plan import fit
 from .setup import Run, open_images, setup
 
 PHASE_NAMES = ("head", "fine-tune")
@@ -65,13 +65,13 @@ def _interrupted(run: Run) -> InterruptedRunError:
 
 def do_phase(run: Run, number: int) -> None:
     """Thaw what the phase trains and train it, from the state's epoch on."""
-    phase, state, network, machine = run.recipe.phases[number], run.state, run.network, run.machine
+    state, network, machine = run.state, run.network, run.machine
+    phase = fit(run.recipe.phases[number], len(run.train))
     network.thaw(phase.train_from)
     if machine.mends:
         mend_strided_depthwise(network.net)
     split = network.split(phase.train_from)
-    size = batch_size(phase, len(run.train))
-    epochs = epochs_for(phase, len(run.train), size)
+    epochs = phase.epochs
     parameters = network.trainable()
     optimizer = make_optimizer(parameters, phase)
     averaged = copy.deepcopy(network)
@@ -82,25 +82,30 @@ def do_phase(run: Run, number: int) -> None:
         if state.averaged is not None:
             averaged.net.load_state_dict(state.averaged)
     tail: nn.Module = network.part(split)
-    compiled = machine.compiles(len(run.train) * epochs) and split < len(network.stages) - 1
+    compiled = (
+        machine.compiles(len(run.train) * epochs, network.size) and split < len(network.stages) - 1
+    )
     if compiled:
         tail = torch.compile(tail, dynamic=False)  # type: ignore[assignment]
     count = sum(value.numel() for value in parameters.values())
     console.say(
         f"phase {number + 1}, {PHASE_NAMES[number]}: {count:,} parameters train from "
-        f"{network.first_layer(phase.train_from)}, {epochs} epochs, batch {size}, "
+        f"{network.first_layer(phase.train_from)}, {epochs} epochs, batch {phase.batch_size}, "
         f"{'compiled' if compiled else 'eager'}"
     )
     with timed(state, "features"):
         feed = make_feed(run, run.train, number, split, phase.views)
         val_feed = make_feed(run, run.val, number, split, 1)
     labels = torch.from_numpy(run.train.labels).to(machine.torch_device)
+    weights = None
+    if run.recipe.balance:
+        weights = class_weights(run.train.labels, len(run.source.classes)).to(machine.torch_device)
     done = sum(row["phase"] == 0 for row in state.history) if number else 0
     network.training_mode(phase.batch_norm, phase.bn_momentum)
     for epoch in range(state.epoch, epochs):
         start = time.perf_counter()
         total = done + epoch
-        order = batches(len(run.train), size, phase.drop_last, [run.recipe.seed, total, 0x0BDE])
+        order = batches(len(run.train), phase, [run.recipe.seed, total, 0x0BDE])
         with console.progress(f"epoch {total + 1}", sum(map(len, order))) as advance:
             trained = train_epoch(
                 tail=tail,
@@ -109,10 +114,12 @@ def do_phase(run: Run, number: int) -> None:
                 ema=ema,
                 batch=feed.epoch(total),
                 labels=labels,
+                class_weights=weights,
                 order=order,
                 phase=phase,
                 first_step=epoch * len(order),
                 steps=epochs * len(order),
+                seed=run.recipe.seed,
                 machine=machine,
                 progress=advance,
             )
@@ -123,29 +130,45 @@ def do_phase(run: Run, number: int) -> None:
             held_out, _ = evaluate(
                 part, val_feed.epoch(0), run.val.labels, EVALUATION_BATCH, advance
             )
-        last = epoch + 1 == epochs
-        if last and ema:
-            network.net.load_state_dict(averaged.net.state_dict())
+        stop = phase.patience and _note_best(state, epoch, held_out, kept) >= phase.patience
+        last = stop or epoch + 1 == epochs
+        if last:
+            network.net.load_state_dict(
+                state.best["network"] if state.best else kept.net.state_dict()
+            )
         state.seconds[PHASE_NAMES[number]] = (
             state.seconds.get(PHASE_NAMES[number], 0.0) + time.perf_counter() - start
         )
         _record(run, number, total, trained, held_out, spent, epochs - epoch - 1)
+        if last and state.best and state.best["epoch"] != epoch:
+            console.say(
+                f"kept epoch {done + state.best['epoch'] + 1}, the best on validation"
+                + (f"; {phase.patience} epochs without a better one" if stop else "")
+            )
         state.phase, state.epoch = (number + 1, 0) if last else (number, epoch + 1)
         state.network = network.net.state_dict()
         state.averaged = averaged.net.state_dict() if ema and not last else None
         state.optimizer = None if last else optimizer.state_dict()
+        if last:
+            state.best = None
         checkpoint.save(state, run.folder)
+        if last:
+            return
 
 
-def batch_size(phase: Phase, images: int) -> int:
-    """Return the phase's batch size, at most an eighth of the images, at least 2."""
-    return max(2, min(phase.batch_size, images // 8))
-
-
-def epochs_for(phase: Phase, images: int, size: int) -> int:
-    """Return the phase's epochs, raised until `min_steps` are reached."""
-    per_epoch = max(1, images // size if phase.drop_last else math.ceil(images / size))
-    return max(phase.epochs, math.ceil(phase.min_steps / per_epoch))
+def _note_best(state: RunState, epoch: int, held_out: Metrics, kept: Network) -> int:
+    """Keep the best epoch so far, by accuracy, then loss; return how many epochs ago it was."""
+    best = state.best
+    if best is None or (held_out.accuracy, -held_out.loss) > (best["accuracy"], -best["loss"]):
+        tensors = {name: value.clone() for name, value in kept.net.state_dict().items()}
+        state.best = {
+            "accuracy": held_out.accuracy,
+            "loss": held_out.loss,
+            "epoch": epoch,
+            "network": tensors,
+        }
+        return 0
+    return epoch - int(best["epoch"])
 
 
 def make_feed(run: Run, images: ImageStore, number: int, split: int, views: int) -> Feed:
@@ -158,7 +181,7 @@ def make_feed(run: Run, images: ImageStore, number: int, split: int, views: int)
     splits = [split]
     for later in run.recipe.phases[number + 1 :]:
         place = run.network.split(later.train_from)
-        if 0 < place < split and (images is run.val or later.views >= views):
+        if 0 < place < split and (images is run.val or fit(later, len(images)).views >= views):
             splits.append(place)
     stores = []
     with console.progress("caching features", len(images) * views) as advance:

@@ -1,0 +1,64 @@
+"""RandAugment's colour operations and random erasing, on a batch on its device.
+
+Cubuk et al. 2020, "RandAugment: Practical automated data augmentation with a reduced search space".
+Its rotations, shifts and shears are left out: a view's one affine resample does those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torchvision.transforms.v2 import functional
+
+tv: Any = functional  # its names are not exported as a type checker asks
+
+Operation = Callable[[torch.Tensor, float], torch.Tensor]
+
+
+def _enhance(function: Callable[[torch.Tensor, float], torch.Tensor], sign: int) -> Operation:
+    return lambda pixels, magnitude: function(pixels, 1 + sign * 0.9 * magnitude / 30)
+
+
+# Each maps uint8 pixels and a magnitude, 0 to 30, to uint8 pixels; the ranges are those of
+# torchvision's RandAugment. Number 0 leaves the image as it is.
+OPERATIONS: tuple[Operation, ...] = (
+    lambda pixels, magnitude: pixels,
+    lambda pixels, magnitude: tv.autocontrast(pixels),
+    lambda pixels, magnitude: tv.equalize(pixels),
+    lambda pixels, magnitude: tv.posterize(pixels, 8 - round(magnitude * 4 / 30)),
+    lambda pixels, magnitude: tv.solarize(pixels, 255 - 255 * magnitude / 30),
+    *(_enhance(tv.adjust_brightness, sign) for sign in (1, -1)),
+    *(_enhance(tv.adjust_contrast, sign) for sign in (1, -1)),
+    *(_enhance(tv.adjust_saturation, sign) for sign in (1, -1)),
+    *(_enhance(tv.adjust_sharpness, sign) for sign in (1, -1)),
+)
+
+
+def recolour(pixels: torch.Tensor, operations: torch.Tensor, magnitude: float) -> torch.Tensor:
+    """Apply to each image its operations, one after another.
+
+    pixels: (n, 3, h, w) float32, 0..255, returned rounded. operations: (n, k), numbers into
+    OPERATIONS. Images that take the same operation go through it together.
+    """
+    whole = pixels.round().clamp(0, 255).to(torch.uint8)
+    for turn in operations.T:
+        for number in turn.unique().tolist():
+            if number:
+                rows = (turn == number).nonzero()[:, 0].to(whole.device)
+                whole[rows] = OPERATIONS[number](whole[rows], magnitude)
+    return whole.float()
+
+
+def erase(pixels: torch.Tensor, rectangles: torch.Tensor) -> torch.Tensor:
+    """Set a rectangle of each image to 0, the mean colour once normalised.
+
+    pixels: (n, 3, h, w). rectangles: (n, 4), left, top, right, bottom as shares of the side.
+    """
+    height, width = pixels.shape[-2:]
+    x = (torch.arange(width, device=pixels.device) + 0.5) / width
+    y = (torch.arange(height, device=pixels.device) + 0.5) / height
+    left, top, right, bottom = rectangles.to(pixels.device).T[:, :, None]
+    inside = ((y >= top) & (y < bottom))[:, :, None] & ((x >= left) & (x < right))[:, None, :]
+    return pixels.masked_fill(inside[:, None], 0.0)

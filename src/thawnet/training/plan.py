@@ -1,0 +1,38 @@
+"""What a phase becomes on data of a given size: batch, learning rate, epochs, views."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from ..recipe import Phase
+
+
+def steps_per_epoch(phase: Phase, images: int) -> int:
+    """Return the optimiser steps of one epoch."""
+    if phase.drop_last:
+        return max(1, images // phase.batch_size)
+    return math.ceil(images / phase.batch_size)
+
+
+def fit(phase: Phase, images: int) -> Phase:
+    """Return the phase with the values it takes on so many training images.
+
+    The batch is at most an eighth of the images, at least 2; a smaller batch lowers the learning
+    rate by the root of the ratio, as Adam asks (Malladi et al. 2022, "On the SDEs and scaling rules
+    for adaptive gradient algorithms"). Epochs rise until `min_steps` are reached, or fall, not
+    below 1, to stay within `max_steps`. Cached views rise to one per epoch while they are within
+    `view_images` in all.
+    """
+    batch = max(2, min(phase.batch_size, images // 8))
+    fitted = dataclasses.replace(
+        phase, batch_size=batch, lr=phase.lr * math.sqrt(batch / phase.batch_size)
+    )
+    steps = steps_per_epoch(fitted, images)
+    epochs = max(phase.epochs, math.ceil(phase.min_steps / steps))
+    if phase.max_steps:
+        epochs = max(1, min(epochs, phase.max_steps // steps))
+    views = phase.views
+    if views:
+        views = max(views, min(epochs, phase.view_images // images))
+    return dataclasses.replace(fitted, epochs=epochs, views=views)

@@ -1,0 +1,52 @@
+"""What a phase becomes on small and on large data."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from thawnet.recipe import Phase, load_recipe
+from thawnet.training.plan import fit, steps_per_epoch
+
+PHASE = Phase(
+    train_from="head",
+    epochs=3,
+    lr=0.1,
+    min_steps=100,
+    max_steps=1000,
+    batch_size=256,
+    views=2,
+    view_images=10_000,
+)
+
+
+@pytest.mark.parametrize(
+    ("images", "batch", "epochs", "views"),
+    [
+        (50_000, 256, 3, 2),
+        (1_000_000, 256, 1, 2),
+        (800, 100, 13, 12),
+        (80, 10, 13, 13),
+        (3, 2, 100, 100),
+    ],
+)
+def test_data_decides_batch_epochs_and_views(
+    images: int, batch: int, epochs: int, views: int
+) -> None:
+    fitted = fit(PHASE, images)
+    assert (fitted.batch_size, fitted.epochs, fitted.views) == (batch, epochs, views)
+    assert fitted.lr == pytest.approx(0.1 * (batch / 256) ** 0.5)
+
+
+def test_what_fits_already_stays_as_it_is() -> None:
+    fitted = fit(PHASE, 50_000)
+    assert fitted == PHASE
+    assert fit(dataclasses.replace(PHASE, views=0), 80).views == 0
+
+
+@pytest.mark.parametrize("images", [6, 72, 900, 3500, 45_000])
+def test_quick_does_at_least_its_steps_on_any_data(images: int) -> None:
+    for phase in load_recipe("quick").phases:
+        fitted = fit(phase, images)
+        assert fitted.epochs * steps_per_epoch(fitted, images) >= phase.min_steps
