@@ -166,7 +166,7 @@ def _images(
             open_images("validation", lists.val, source.classes, side, options),
         )
     else:
-        rest, part = split_off(images.labels, images.hashes, recipe.split_seed, VALIDATION_LIMIT)
+        rest, part = split_off(images.labels, images.ties, recipe.split_seed, VALIDATION_LIMIT)
         train_images, val = images.subset(rest), images.subset(part)
     if len(val) == 0:
         raise DataError(
