@@ -130,4 +130,5 @@ def test_progress_reaches_the_number_of_images(photos: Photos) -> None:
     source = open_source(str(photos({"a": 70, "b": 30})))
     seen: list[int] = []
     open_store(source.open_part("train"), source.classes, 40, seen.append, 2)
-    assert seen == [64, 36]
+    assert sum(seen) == 100
+    assert len(seen) > 5

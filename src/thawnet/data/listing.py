@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from ..errors import ImageError
 from .items import Items, Watch
 from .names import Names
-from .parallel import in_order
+from .parallel import blocks, in_order
 
 MAX_FILE_BYTES = 512 * 2**20
 HASH_WORKERS = min(8, os.cpu_count() or 1)  # reading waits for the disk; more threads only queue
@@ -36,7 +35,7 @@ def listed_items(
 
     joined = bytearray()
     with watch(f"reading {part}", len(names)) as advance:
-        for block in in_order(digests, _blocks(len(names)), HASH_WORKERS):
+        for block in in_order(digests, blocks(len(names), HASH_BLOCK), HASH_WORKERS):
             joined += block
             advance(len(block) // 32)
     return Items(
@@ -71,8 +70,3 @@ def _hash_or_name(path: Path) -> bytes:
         return hashlib.sha256(read_file(path)).digest()
     except (OSError, ImageError):
         return hashlib.sha256(os.fsencode(path)).digest()
-
-
-def _blocks(count: int) -> Iterator[range]:
-    for start in range(0, count, HASH_BLOCK):
-        yield range(start, min(start + HASH_BLOCK, count))

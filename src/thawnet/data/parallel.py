@@ -10,7 +10,7 @@ from typing import TypeVar
 Input = TypeVar("Input")
 Output = TypeVar("Output")
 
-AHEAD = 16  # inputs under way per thread: one slow image in 16 does not make the others wait
+AHEAD = 4  # inputs under way per thread: one that is slow does not make the others wait at once
 
 
 def in_order(
@@ -29,3 +29,9 @@ def in_order(
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def blocks(count: int, size: int) -> Iterator[range]:
+    """Cut 0..count into ranges of `size`; handing over work one by one costs an eighth of it."""
+    for start in range(0, count, size):
+        yield range(start, min(start + size, count))

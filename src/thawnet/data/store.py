@@ -20,10 +20,10 @@ from ..image.decode import decode, size
 from ..image.preprocess import reduce
 from .items import Items, tied
 from .names import Names
-from .parallel import in_order
+from .parallel import blocks, in_order
 
 VERSION = 3
-REPORT = 64  # images decoded between two progress reports
+BLOCK = 8  # images a thread decodes at a time
 
 Progress = Callable[[int], None]
 
@@ -162,22 +162,26 @@ def _build(path: Path, items: Items, side: int, progress: Progress, workers: int
         except OSError as error:
             return error.strerror or str(error)
 
+    def read_some(positions: range) -> list[tuple[NDArray[np.uint8], bytes] | str]:
+        return [read(position) for position in positions]
+
     shapes = np.zeros((len(items), 2), dtype=np.int32)
     broken: list[tuple[int, str]] = []
     digest = hashlib.sha256()
+    position = 0
     with new_folder(path) as folder:
         with (folder / "pixels.bin").open("wb") as file:
-            for position, done in enumerate(in_order(read, range(len(items)), workers)):
-                if isinstance(done, str):
-                    broken.append((position, done))
-                else:
-                    pixels, own = done
-                    file.write(pixels.data)
-                    digest.update(own)
-                    shapes[position] = pixels.shape[:2]
-                if (position + 1) % REPORT == 0:
-                    progress(REPORT)
-        progress(len(items) % REPORT)
+            for block in in_order(read_some, blocks(len(items), BLOCK), workers):
+                for done in block:
+                    if isinstance(done, str):
+                        broken.append((position, done))
+                    else:
+                        pixels, own = done
+                        file.write(pixels.data)
+                        digest.update(own)
+                        shapes[position] = pixels.shape[:2]
+                    position += 1
+                progress(len(block))
         digest.update(items.labels[shapes[:, 0] > 0].tobytes())
         np.save(folder / "shapes.npy", shapes, allow_pickle=False)
         write_json(
