@@ -110,6 +110,11 @@ def test_one_table_at_the_top_is_honoured_and_stays_inside(photos: Photos) -> No
             open_source(str(pack(folder, "zip")))
 
 
+def test_archive_of_one_class_is_told_so(photos: Photos) -> None:
+    with pytest.raises(DataError, match=r"v2.zip', unpacked: .*one class only \('cat'\)"):
+        open_source(str(pack(photos({"cat": 3}), "zip")))
+
+
 def test_mac_doubles_are_left_behind(photos: Photos) -> None:
     path = pack(photos({"a": 2, "b": 2}), "zip")
     with zipfile.ZipFile(path, "a") as file:

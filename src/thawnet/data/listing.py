@@ -31,7 +31,7 @@ def listed_items(
     """Return the files `names` under `root` as items, hashing all of them under a progress bar."""
 
     def digests(rows: range) -> bytes:
-        return b"".join(_hash_or_name(root / names[row]) for row in rows)
+        return b"".join(_hash_or_name(root, names[row]) for row in rows)
 
     joined = bytearray()
     with watch(f"reading {part}", len(names)) as advance:
@@ -64,9 +64,9 @@ def read_file(path: Path) -> bytes:
         return file.read()
 
 
-def _hash_or_name(path: Path) -> bytes:
+def _hash_or_name(root: Path, name: str) -> bytes:
     """A file that can not be read keeps a hash of its own; the store lists it as broken."""
     try:
-        return hashlib.sha256(read_file(path)).digest()
+        return hashlib.sha256(read_file(root / name)).digest()
     except (OSError, ImageError):
-        return hashlib.sha256(os.fsencode(path)).digest()
+        return hashlib.sha256(os.fsencode(name)).digest()

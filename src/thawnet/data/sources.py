@@ -16,6 +16,7 @@ from .shards import from_shards
 from .table import from_table
 
 NAMED = ("cifar100", "digits")
+DATA_FILES = (".csv", ".parquet")  # that say what the images beside them are, or hold them
 
 
 def open_source(data: str, data_dir: Path | None = None, watch: Watch = unwatched) -> Source:
@@ -59,9 +60,13 @@ def _from_archive(path: Path, watch: Watch) -> Source:
     """Read an unpacked archive: its one table if there is one at the top, else its folders."""
     root = archives.unpack(path, watch)
     try:
+        # A top folder is looked through; one that holds nothing but images is a class.
         while len(inside := visible(root)) == 1 and is_folder(inside[0]):
+            deeper = visible(root / inside[0].name)
+            if not any(is_folder(entry) or entry.name.endswith(DATA_FILES) for entry in deeper):
+                break
             root = root / inside[0].name
-        tables = [entry.name for entry in inside if entry.name.lower().endswith(".csv")]
+        tables = [entry.name for entry in inside if entry.name.endswith(".csv")]
         if len(tables) == 1:
             source = from_table(root / tables[0], watch, confined=True)
         else:
