@@ -58,7 +58,10 @@ def unpack(path: Path, watch: Watch) -> Path:
     and what it holds, for what is damaged, leaves the folder, is no plain file, or is too much;
     RunError when the cache can not be written.
     """
-    target = cache_folder() / "archives" / _key(path)
+    try:
+        target = cache_folder() / "archives" / _key(path)
+    except OSError as error:
+        raise DataError(f"'{path}' can not be read: {error.strerror}") from error
     if target.is_dir():
         return target
     archive = _open(path)
