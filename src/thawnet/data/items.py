@@ -112,7 +112,7 @@ def tied(hashes: NDArray[np.uint8], groups: NDArray[np.int64] | None) -> NDArray
         nodes = copies + int(groups.max()) + 1
         ends = (ties[member], copies + groups[member])
         ones = np.ones(len(member), np.int8)
-        graph = coo_array((ones, ends), shape=(nodes, nodes))  # type: ignore[no-untyped-call]
+        graph = coo_array((ones, ends), shape=(nodes, nodes))
         _, component = connected_components(graph, directed=False)
         ties = component[ties]
     _, first, ties = np.unique(ties, return_index=True, return_inverse=True)

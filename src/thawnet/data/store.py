@@ -33,8 +33,8 @@ class ImageStore:
     """Images of one short side, some of them, in a given order.
 
     pixels: flat uint8, memory-mapped. offsets: first byte of each image. shapes: (n, 2) height
-    and width. all_labels, all_hashes, all_names, all_groups: as in Items. rows: the images meant, in order.
-    broken: what could not be read, as (name, reason).
+    and width. all_labels, all_hashes, all_names, all_groups: as in Items. rows: the images meant,
+    in order. broken: what could not be read, as (name, reason).
     """
 
     pixels: NDArray[np.uint8]
@@ -58,10 +58,15 @@ class ImageStore:
         return self.all_labels[self.rows]
 
     @property
+    def hashes(self) -> NDArray[np.uint8]:
+        """SHA-256 of each image as its source holds it, (n, 32) uint8."""
+        return self.all_hashes[self.rows]
+
+    @property
     def ties(self) -> NDArray[np.int64]:
         """What must stay on one side of a split, (n,) int64; see items.tied."""
         groups = None if self.all_groups is None else self.all_groups[self.rows]
-        return tied(self.all_hashes[self.rows], groups)
+        return tied(self.hashes, groups)
 
     @property
     def names(self) -> list[str]:
@@ -207,7 +212,7 @@ def _load(path: Path, items: Items) -> ImageStore:
         all_labels=items.labels[kept],
         all_hashes=items.hashes[kept],
         # Not kept in the store: it is named by content alone, and content may lie elsewhere too.
-        all_names=Names(items.names[at] for at in kept),
+        all_names=Names(items.names[at] for at in kept.tolist()),
         all_groups=None if items.groups is None else items.groups[kept],
         rows=np.arange(len(kept)),
         side=int(meta["side"]),
