@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 from pathlib import Path
 from typing import IO
 
 import pytest
 
+from thawnet import files
 from thawnet.errors import RunError
 from thawnet.files import new_folder, write_atomic, write_json
 
@@ -81,3 +83,19 @@ def test_second_builder_of_a_folder_succeeds_too(tmp_path: Path) -> None:
         with new_folder(target) as second:
             (second / "part").write_text("same")
     assert (target / "part").read_text() == "same"
+
+
+def test_files_inside_folders_are_on_the_disk_before_the_rename(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[object] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    monkeypatch.setattr(os, "sync", lambda: synced.append("all"))
+    with new_folder(tmp_path / "few") as folder:
+        (folder / "in" / "side").mkdir(parents=True)
+        (folder / "in" / "side" / "part").write_text("x")
+    assert len(synced) == 2  # the file, and the folder that holds the new name
+    with new_folder(tmp_path / "many") as folder:
+        for number in range(files.SYNC_ONE_BY_ONE + 1):
+            (folder / str(number)).write_text("x")
+    assert synced[2:] == ["all", synced[-1]]

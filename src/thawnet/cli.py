@@ -29,7 +29,7 @@ TRAIN_PACKAGES = (
 
 @dataclass(frozen=True)
 class CacheOptions:
-    """Show or remove what is cached: decoded images and frozen activations."""
+    """Show or remove what is cached: decoded images, unpacked archives, frozen activations."""
 
     action: Annotated[Literal["list", "clear"], tyro.conf.Positional]
     """list: one line per entry and the total; clear: remove everything."""

@@ -33,7 +33,9 @@ def test_store_holds_the_decoded_pixels_in_order(photos: Photos) -> None:
 def test_second_opening_reads_no_image(photos: Photos, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = photos({"a": 2, "b": 2})
     first = store_of(folder)
-    monkeypatch.setattr("thawnet.data.store.decode", lambda data: pytest.fail("decoded again"))
+    monkeypatch.setattr(
+        "thawnet.data.store.decode", lambda data, side: pytest.fail("decoded again")
+    )
     assert store_of(folder).fingerprint == first.fingerprint
     assert len(cache_entries()) == 1
 
@@ -96,3 +98,37 @@ def test_typical_side_is_the_median_and_survives_broken_files(photos: Photos) ->
     (folder / "a" / "000.png").write_bytes(b"")
     items = open_source(str(folder)).open_part("train")
     assert typical_short_side(items) == 40
+
+
+def test_store_whose_every_image_is_broken_is_an_error_not_a_crash(photos: Photos) -> None:
+    folder = photos({"a": 1, "b": 1})
+    for path in folder.rglob("*.png"):
+        path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(DataError, match=r"no image of class 'a' can be read; .*'a/000.png'"):
+        store_of(folder)
+
+
+def test_first_failure_named_is_one_of_the_lost_class(photos: Photos) -> None:
+    folder = photos({"a": 2, "b": 1})
+    (folder / "a" / "000.png").write_bytes(b"")
+    (folder / "b" / "000.png").write_bytes(b"text")
+    with pytest.raises(DataError, match=r"class 'b' .*'b/000.png' \(not an image"):
+        store_of(folder)
+
+
+def test_broken_images_are_named_as_they_are_called_now(photos: Photos) -> None:
+    folder = photos({"a": 2, "b": 2})
+    (folder / "a" / "text.png").write_text("x")
+    assert store_of(folder).broken[0][0] == "a/text.png"
+    (folder / "a" / "text.png").rename(folder / "a" / "words.png")
+    store = store_of(folder)
+    assert store.broken[0][0] == "a/words.png"
+    assert len(cache_entries()) == 1
+
+
+def test_progress_reaches_the_number_of_images(photos: Photos) -> None:
+    source = open_source(str(photos({"a": 70, "b": 30})))
+    seen: list[int] = []
+    open_store(source.open_part("train"), source.classes, 40, seen.append, 2)
+    assert sum(seen) == 100
+    assert len(seen) > 5

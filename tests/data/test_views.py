@@ -25,7 +25,7 @@ def store_of(pixels: np.ndarray) -> ImageStore:
         offsets=np.arange(count) * side * side * 3,
         shapes=np.full((count, 2), side, np.int32),
         all_labels=np.zeros(count, np.int64),
-        all_hashes=np.zeros(count, "V32"),
+        all_hashes=np.zeros((count, 32), np.uint8),
         all_names=[str(position) for position in range(count)],
         rows=np.arange(count),
         side=side,

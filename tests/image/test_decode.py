@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import warnings
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from PIL import Image
 from thawnet.errors import ImageError
 from thawnet.image import decode as module
 from thawnet.image.decode import decode
+from thawnet.image.decode import size as size_of
 from thawnet.image.preprocess import centre_crop, reduce, store_side
 
 
@@ -47,8 +51,113 @@ def test_every_mode_becomes_rgb(mode: str) -> None:
     assert decode(encoded(Image.new(mode, (5, 4)))).mode == "RGB"
 
 
-def test_cmyk_becomes_rgb() -> None:
-    assert decode(encoded(Image.new("CMYK", (5, 4)), "JPEG")).mode == "RGB"
+def test_cmyk_keeps_its_colours() -> None:
+    red = Image.new("RGB", (16, 16), (200, 30, 40))
+    for image in (red.convert("CMYK"), red):
+        shown = decode(encoded(image, "JPEG", quality=95)).getpixel((8, 8))
+        assert np.abs(np.subtract(shown, (200, 30, 40))).max() <= 6
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_palette_grey_and_transparent_pictures_keep_their_colours(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    palette = Image.new("P", (4, 4), 1)
+    palette.putpalette([0, 0, 0, 10, 200, 30])
+    assert decode(encoded(palette, exif=exif)).getpixel((0, 0)) == (10, 200, 30)
+    assert decode(encoded(palette, "GIF")).getpixel((0, 0)) == (10, 200, 30)
+    assert decode(encoded(palette, transparency=1)).getpixel((0, 0)) == (255, 255, 255)
+    assert decode(encoded(Image.new("L", (4, 4), 90), exif=exif)).getpixel((0, 0)) == (90, 90, 90)
+    half = Image.new("RGBA", (4, 4), (200, 0, 0, 128))
+    assert decode(encoded(half, exif=exif)).getpixel((0, 0)) == (227, 127, 127)
+
+
+def test_sixteen_bit_grey_with_a_transparent_level_is_read() -> None:
+    data = encoded(Image.fromarray(np.full((4, 4), 40_000, np.uint16)), transparency=65535)
+    assert decode(data).getpixel((0, 0)) == (156, 156, 156)
+
+
+def test_sixteen_bit_colour_is_scaled() -> None:
+    # Pillow writes no 16-bit colour: one by hand, 2 x 1 pixels.
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        checksum = zlib.crc32(kind + content).to_bytes(4, "big")
+        return len(content).to_bytes(4, "big") + kind + content + checksum
+
+    header = (2).to_bytes(4, "big") + (1).to_bytes(4, "big") + bytes([16, 2, 0, 0, 0])
+    row = b"\0" + np.array([65535, 256 * 100, 0, 0, 0, 65535], ">u2").tobytes()
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
+    data += chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b"")
+    image = decode(data)
+    assert (image.getpixel((0, 0)), image.getpixel((1, 0))) == ((255, 100, 0), (0, 0, 255))
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_animation_gives_its_first_frame(kind: str) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    data = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
+    assert np.abs(np.subtract(decode(data).getpixel((4, 4)), (255, 0, 0))).max() <= 3
+
+
+def test_damaged_exif_does_not_cost_the_picture() -> None:
+    for exif in (
+        b"Exif\0\0MM\0*\xff\xff\xff\xff",
+        b"Exif\0\0II*\0\x08\0\0\0\xff\xff",
+        b"Exif\0\0xx",
+    ):
+        assert decode(encoded(Image.new("RGB", (8, 4)), "JPEG", exif=exif)).size == (8, 4)
+
+
+def photo(size: tuple[int, int]) -> Image.Image:
+    """Draw a picture with edges and fine texture, as a photo has."""
+    rng = np.random.default_rng(1)
+    coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+    pixels = np.asarray(coarse.resize(size, Image.Resampling.BICUBIC), np.int16)
+    noisy = pixels + rng.integers(-10, 11, pixels.shape)
+    return Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_large_jpeg_is_decoded_small_and_looks_the_same(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(photo((1600, 1200)), "JPEG", quality=90, exif=exif)
+    small, whole = decode(data, 112), decode(data)
+    assert sorted(whole.size) == [1200, 1600]
+    assert sorted(small.size) == [300, 400]
+    assert (small.width > small.height) == (whole.width > whole.height)
+    difference = reduce(small, 112).astype(int) - reduce(whole, 112)
+    assert np.abs(difference).mean() < 1
+    assert np.abs(difference).max() <= 8
+
+
+def test_reduction_never_starts_below_twice_the_side() -> None:
+    for short in (40, 223, 224, 447, 448, 895, 896, 2000):
+        data = encoded(Image.new("RGB", (short, short + 9)), "JPEG")
+        assert min(decode(data, 112).size) >= min(short, 224)
+
+
+def test_only_jpeg_is_decoded_small() -> None:
+    assert decode(encoded(Image.new("RGB", (900, 900))), 10).size == (900, 900)
+
+
+def test_picture_too_narrow_to_enlarge_is_refused() -> None:
+    with pytest.raises(ImageError, match=r"1 x 60000 pixels are too narrow: enlarged to 110 x 6,6"):
+        reduce(Image.new("RGB", (1, 60_000)), 110)
+
+
+def test_warnings_stay_as_they_were_after_decoding_in_threads() -> None:
+    before = list(warnings.filters)
+    data = encoded(photo((300, 200)), "JPEG")
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(decode, [data] * 200))
+    assert warnings.filters == before
+
+
+def test_size_is_read_from_the_header() -> None:
+    data = encoded(Image.new("RGB", (30, 20)), "JPEG")
+    assert size_of(data) == (30, 20)
+    with pytest.raises(ImageError, match="not an image in a known format"):
+        size_of(b"text")
 
 
 def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
@@ -79,14 +188,15 @@ def test_truncated_image_is_damaged_never_half_grey(kind: str) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype=np.uint8)
     data = encoded(Image.fromarray(noise), kind)
     for tenth in range(1, 8):
-        with pytest.raises(ImageError):
-            decode(data[: len(data) * tenth // 10])
+        for least_side in (None, 10):
+            with pytest.raises(ImageError):
+                decode(data[: len(data) * tenth // 10], least_side)
 
 
 def test_too_many_pixels_is_said_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_PIXELS", 99)
     with pytest.raises(ImageError, match="10 x 10 pixels would take 0 MB; at most"):
-        decode(encoded(Image.new("RGB", (10, 10))))
+        decode(encoded(Image.new("RGB", (10, 10)), "JPEG"), 1)
 
 
 @pytest.mark.parametrize("size", [(40, 40), (80, 40), (33, 90), (500, 41), (40, 40_000)])

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from thawnet.data.items import Items, Source
+from thawnet.data.items import Items, Source, Watch
 from thawnet.data.sources import open_source
 from thawnet.data.store import ImageStore, open_store
 from thawnet.errors import DataError, InterruptedRunError, RunError, UsageError
@@ -101,8 +101,8 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Record which parts a run opens, in order with the epochs it finishes."""
     events: list[str] = []
 
-    def opened(data: str, data_dir: Path | None) -> Source:
-        source = open_source(data, data_dir)
+    def opened(data: str, data_dir: Path | None, watch: Watch) -> Source:
+        source = open_source(data, data_dir, watch)
 
         def open_part(part: str) -> Items:
             events.append(part)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 
-from .items import Items, Source
+from .items import Items, Source, sha256_rows
 
 
 def digits() -> Source:
@@ -19,7 +17,7 @@ def digits() -> Source:
     items = Items(
         names=[f"digits/{position}" for position in range(len(images))],
         labels=bunch.target.astype(np.int64),
-        hashes=[hashlib.sha256(image.tobytes()).digest() for image in images],
+        hashes=sha256_rows(image.tobytes() for image in images),
         read=images.__getitem__,
     )
     return Source(

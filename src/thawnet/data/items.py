@@ -3,31 +3,45 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .names import Names
+
 VALIDATION_NAMES = ("val", "valid", "validation")
 
 Raw = bytes | NDArray[np.uint8]
 
+# (what is done, to how many images) -> a bar, entered for the function that advances it.
+Watch = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+
+
+@contextmanager
+def unwatched(_title: str, _images: int) -> Iterator[Callable[[int], None]]:
+    """Show nothing: the Watch of whoever asks for none."""
+    yield lambda done: None
+
 
 @dataclass(frozen=True)
 class Items:
-    """Labelled images that are read when asked for.
+    """Labelled images that are read when asked for. Nothing here grows by Python objects an image.
 
     names: one per image, for messages and lists. labels: class positions, (n,) int64.
-    hashes: SHA-256 of each image as stored, so exact duplicates share one.
+    hashes: SHA-256 of each image as stored, (n, 32) uint8, so exact duplicates share one.
     read: position -> encoded bytes, or a (height, width, 3) uint8 array.
+    groups: what the user keeps together (a patient, a video), (n,) int64; -1 is nobody's.
     """
 
     names: Sequence[str]
     labels: NDArray[np.int64]
-    hashes: Sequence[bytes]
+    hashes: NDArray[np.uint8]
     read: Callable[[int], Raw]
+    groups: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -35,19 +49,24 @@ class Items:
     def subset(self, rows: NDArray[np.int64]) -> Items:
         """Return the images at `rows`, in that order."""
         return Items(
-            names=[self.names[row] for row in rows],
+            names=Names(self.names[row] for row in rows),
             labels=self.labels[rows],
-            hashes=[self.hashes[row] for row in rows],
+            hashes=self.hashes[rows],
             read=lambda position: self.read(int(rows[position])),
+            groups=None if self.groups is None else self.groups[rows],
         )
 
     @cached_property
     def fingerprint(self) -> str:
         """Name the content: every image's hash and label, in order."""
         digest = hashlib.sha256(self.labels.tobytes())
-        for value in self.hashes:
-            digest.update(value)
+        digest.update(np.ascontiguousarray(self.hashes).data)
         return digest.hexdigest()[:16]
+
+    @property
+    def ties(self) -> NDArray[np.int64]:
+        """See `tied`: what must stay on one side of a split, (n,) int64."""
+        return tied(self.hashes, self.groups)
 
 
 @dataclass(frozen=True)
@@ -65,3 +84,36 @@ class Source:
     open_part: Callable[[str], Items]
     mirror_safe: bool = True
     notes: tuple[str, ...] = ()
+
+
+def sha256_rows(images: Iterable[bytes]) -> NDArray[np.uint8]:
+    """Return the SHA-256 of each image, (n, 32) uint8."""
+    joined = bytearray()
+    for image in images:
+        joined += hashlib.sha256(image).digest()
+    return np.frombuffer(joined, np.uint8).reshape(-1, 32)
+
+
+def tied(hashes: NDArray[np.uint8], groups: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    """Number the sets of images that must stay on one side of a split, (n,) int64.
+
+    Exact duplicates (one hash) stay together, and so does a group (groups, (n,) int64, -1 for
+    none); a duplicate that two groups share ties both. Sets are numbered as they first appear.
+    """
+    # A set of copies is a number from here on: 32 bytes compare slowly.
+    _, ties = np.unique(np.ascontiguousarray(hashes).view("V32").ravel(), return_inverse=True)
+    if groups is not None and (groups >= 0).any():
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        # A graph of sets of copies and of groups; an image of a group joins one of each.
+        member = np.flatnonzero(groups >= 0)
+        copies = int(ties.max()) + 1
+        nodes = copies + int(groups.max()) + 1
+        ends = (ties[member], copies + groups[member])
+        ones = np.ones(len(member), np.int8)
+        graph = coo_array((ones, ends), shape=(nodes, nodes))
+        _, component = connected_components(graph, directed=False)
+        ties = component[ties]
+    _, first, ties = np.unique(ties, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[ties].astype(np.int64)

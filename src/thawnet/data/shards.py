@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, first_line
-from .items import VALIDATION_NAMES, Items, Source
+from .items import VALIDATION_NAMES, Items, Source, sha256_rows
 
 
 def from_shards(path: Path, shards: list[Path]) -> Source:
@@ -105,6 +104,6 @@ def _read_shards(files: list[Path], image: str, label: str, classes: int) -> Ite
     return Items(
         names=[f"{part}/{position}" for position in range(len(array))],
         labels=array,
-        hashes=[hashlib.sha256(value).digest() for value in encoded],
+        hashes=sha256_rows(encoded),
         read=encoded.__getitem__,
     )

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 from ..errors import DataError, suggest
+from . import archives
 from .digits import digits
 from .download import fetch_from_hub
-from .folders import from_class_folders
-from .items import Source
+from .folders import from_class_folders, is_folder, visible
+from .items import Source, Watch, unwatched
 from .shards import from_shards
+from .table import from_table
 
 NAMED = ("cifar100", "digits")
+DATA_FILES = (".csv", ".parquet")  # that say what the images beside them are, or hold them
 
 
-def open_source(data: str, data_dir: Path | None = None) -> Source:
-    """Find out what DATA is and list its classes and parts.
+def open_source(data: str, data_dir: Path | None = None, watch: Watch = unwatched) -> Source:
+    """Find out what DATA is and list its classes and parts; `watch` shows what takes a while.
 
     Raises DataError when nothing is there or what is there can not be trained on.
     """
@@ -24,20 +28,49 @@ def open_source(data: str, data_dir: Path | None = None) -> Source:
         return digits()
     if data == "cifar100":
         folder = data_dir if data_dir is not None else fetch_from_hub("uoft-cs/cifar100")
-        return replace(_from_folder(folder), name="cifar100")
+        return replace(_from_folder(folder, watch), name="cifar100")
     path = Path(data) if data_dir is None else data_dir / data
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110 - a name that no file can have raises in pathlib
         raise DataError(
             f"no data at '{data}': no such file or folder, and not a known data set "
             f"({suggest(data, NAMED)})"
         )
-    return _from_folder(path)
+    return _from_path(path, watch)
 
 
-def _from_folder(path: Path) -> Source:
-    if not path.is_dir():
-        raise DataError(
-            f"no data at '{path}': expected a folder of class folders or of parquet shards"
-        )
+def _from_path(path: Path, watch: Watch) -> Source:
+    if path.is_dir():
+        return _from_folder(path, watch)
+    if path.suffix.lower() == ".csv":
+        return from_table(path, watch)
+    if archives.is_archive(path):
+        return _from_archive(path, watch)
+    raise DataError(
+        f"no data at '{path}': expected a folder of class folders or of parquet shards, a zip or "
+        "tar of one, or a .csv"
+    )
+
+
+def _from_folder(path: Path, watch: Watch) -> Source:
     shards = sorted(path.glob("*.parquet")) or sorted(path.glob("data/*.parquet"))
-    return from_shards(path, shards) if shards else from_class_folders(path)
+    return from_shards(path, shards) if shards else from_class_folders(path, watch)
+
+
+def _from_archive(path: Path, watch: Watch) -> Source:
+    """Read an unpacked archive: its one table if there is one at the top, else its folders."""
+    root = archives.unpack(path, watch)
+    try:
+        # A top folder is looked through; one that holds nothing but images is a class.
+        while len(inside := visible(root)) == 1 and is_folder(inside[0]):
+            deeper = visible(root / inside[0].name)
+            if not any(is_folder(entry) or entry.name.endswith(DATA_FILES) for entry in deeper):
+                break
+            root = root / inside[0].name
+        tables = [entry.name for entry in inside if entry.name.endswith(".csv")]
+        if len(tables) == 1:
+            source = from_table(root / tables[0], watch, confined=True)
+        else:
+            source = _from_folder(root, watch)
+    except DataError as error:
+        raise DataError(f"'{path}', unpacked: {error}") from error
+    return replace(source, name=archives.stem(path))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,35 +13,47 @@ from .items import Items, Source
 
 
 def split_off(
-    labels: NDArray[np.int64], groups: Sequence[bytes], seed: int, limit: int | None = None
+    labels: NDArray[np.int64], ties: NDArray[np.int64], seed: int, limit: int | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Split rows into (rest, part): 10 %, stratified, at most `limit` rows, at least 5 a class.
 
     A class of fewer than 20 rows gives a quarter of them, one of fewer than 4 gives none.
-    Rows of one group (exact duplicates) stay together. Both results are sorted; the same inputs
-    give the same split on every machine.
+    Rows with the same number in `ties` (duplicates, groups: items.tied) stay together; a class
+    of groups that are all larger than its share gives the smallest, if that is at most half of it.
+    The rest keeps at least one row of every class. Both results are sorted; the same inputs give
+    the same split on every machine.
     """
     share = 0.1 if limit is None else min(0.1, limit / max(1, len(labels)))
-    members: dict[bytes, list[int]] = {}
-    for row, group in enumerate(groups):
-        members.setdefault(group, []).append(row)
-    # A group is counted under the class of its first row; its other rows follow it.
-    leaders: dict[int, list[bytes]] = {}
-    for group, rows in members.items():
-        leaders.setdefault(int(labels[rows[0]]), []).append(group)
-    part: list[int] = []
-    for label in sorted(leaders):
-        names = leaders[label]
-        total = sum(len(members[name]) for name in names)
+    rows = np.argsort(ties, kind="stable")
+    sizes = np.bincount(ties)
+    ends = np.cumsum(sizes)
+    left = np.bincount(labels)
+    taken = np.zeros(len(sizes), dtype=bool)
+
+    def take(tie: int) -> int:
+        """Take a set of rows, unless a class would have none left; return how many it has."""
+        lost = np.bincount(labels[rows[ends[tie] - sizes[tie] : ends[tie]]], minlength=len(left))
+        if ((left > 0) & (left <= lost)).any():
+            return 0
+        left[:] -= lost
+        taken[tie] = True
+        return int(sizes[tie])
+
+    # A set is counted under the class of its first row; its other rows follow it.
+    leaders = labels[rows[ends - sizes]]
+    for label in np.unique(leaders).tolist():
+        members = np.flatnonzero(leaders == label)
+        total = int(sizes[members].sum())
         wanted = min(max(round(total * share), 5), total // 4)
-        taken = 0
-        for position in np.random.default_rng([seed, label]).permutation(len(names)):
-            rows = members[names[position]]
-            if taken + len(rows) <= wanted:
-                part += rows
-                taken += len(rows)
-    mask = np.zeros(len(labels), dtype=bool)
-    mask[part] = True
+        count = 0
+        for position in np.random.default_rng([seed, label]).permutation(len(members)):
+            tie = int(members[position])
+            if count + sizes[tie] <= wanted:
+                count += take(tie)
+        smallest = int(members[np.argmin(sizes[members])])
+        if wanted and not count and sizes[smallest] <= total // 2:
+            take(smallest)
+    mask = taken[ties]
     return np.flatnonzero(~mask), np.flatnonzero(mask)
 
 
@@ -63,7 +75,7 @@ def arrange(source: Source, split_seed: int) -> TrainTest:
         train, test = everything, lambda: source.open_part("test")
     else:
         # Another stream than the validation split's, so that the two do not mirror each other.
-        rest, part = split_off(everything.labels, everything.hashes, seed=split_seed + 1_000_003)
+        rest, part = split_off(everything.labels, everything.ties, seed=split_seed + 1_000_003)
         train, test = everything.subset(rest), lambda: everything.subset(part)
     name = fingerprint([train.fingerprint, val.fingerprint if val else None, source.classes])
     return TrainTest(train, val, test, name)

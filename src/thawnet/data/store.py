@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import PIL
@@ -18,12 +16,14 @@ from PIL import Image
 
 from ..errors import DataError, ImageError
 from ..files import cache_folder, fingerprint, new_folder, write_json
-from ..image.decode import decode
+from ..image.decode import decode, size
 from ..image.preprocess import reduce
-from .items import Items
+from .items import Items, tied
+from .names import Names
+from .parallel import blocks, in_order
 
-VERSION = 2
-CHUNK = 1024  # images decoded between two progress reports
+VERSION = 3
+BLOCK = 8  # images a thread decodes at a time
 
 Progress = Callable[[int], None]
 
@@ -33,20 +33,21 @@ class ImageStore:
     """Images of one short side, some of them, in a given order.
 
     pixels: flat uint8, memory-mapped. offsets: first byte of each image. shapes: (n, 2) height
-    and width. labels: (n,) int64. hashes: (n,) of 32 bytes. names: as the source calls them.
-    rows: the images meant, in order. broken: what could not be read, as (name, reason).
+    and width. all_labels, all_hashes, all_names, all_groups: as in Items. rows: the images meant,
+    in order. broken: what could not be read, as (name, reason).
     """
 
     pixels: NDArray[np.uint8]
     offsets: NDArray[np.int64]
     shapes: NDArray[np.int32]
     all_labels: NDArray[np.int64]
-    all_hashes: NDArray[np.bytes_]
+    all_hashes: NDArray[np.uint8]
     all_names: Sequence[str]
     rows: NDArray[np.int64]
     side: int
     content: str
     broken: tuple[tuple[str, str], ...] = ()
+    all_groups: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -57,9 +58,15 @@ class ImageStore:
         return self.all_labels[self.rows]
 
     @property
-    def hashes(self) -> list[bytes]:
-        """SHA-256 of each image as its source holds it."""
-        return [value.tobytes() for value in self.all_hashes[self.rows]]
+    def hashes(self) -> NDArray[np.uint8]:
+        """SHA-256 of each image as its source holds it, (n, 32) uint8."""
+        return self.all_hashes[self.rows]
+
+    @property
+    def ties(self) -> NDArray[np.int64]:
+        """What must stay on one side of a split, (n,) int64; see items.tied."""
+        groups = None if self.all_groups is None else self.all_groups[self.rows]
+        return tied(self.hashes, groups)
 
     @property
     def names(self) -> list[str]:
@@ -109,7 +116,8 @@ def typical_short_side(items: Items) -> int:
     shorts: list[int] = []
     for position in np.unique(np.linspace(0, len(items) - 1, 100).astype(int)):
         try:
-            shorts.append(min(_image(items.read(int(position))).size))
+            raw = items.read(int(position))
+            shorts.append(min(size(raw) if isinstance(raw, bytes) else raw.shape[:2]))
         except (ImageError, OSError):
             continue
     if not shorts:
@@ -132,84 +140,82 @@ def open_store(
     path = cache_folder() / "stores" / key
     if not path.is_dir():
         _build(path, items, side, progress, workers)
-    store = _load(path, items.names)
-    missing = set(items.labels.tolist()) - set(store.all_labels.tolist())
-    if missing:
+    store = _load(path, items)
+    missing = np.setdiff1d(items.labels, store.all_labels)
+    if len(missing):
+        label_of = dict(zip(items.names, items.labels.tolist(), strict=True))
+        name, why = next(pair for pair in store.broken if label_of[pair[0]] == missing[0])
         raise DataError(
-            f"no image of class '{classes[min(missing)]}' can be read; the first that failed: "
-            f"'{store.broken[0][0]}' ({store.broken[0][1]})"
+            f"no image of class '{classes[missing[0]]}' can be read; the first that failed: "
+            f"'{name}' ({why})"
         )
     return store
 
 
-def _image(raw: bytes | NDArray[np.uint8]) -> Image.Image:
-    return decode(raw) if isinstance(raw, bytes) else Image.fromarray(raw)
-
-
 def _build(path: Path, items: Items, side: int, progress: Progress, workers: int) -> None:
-    def read(position: int) -> NDArray[np.uint8] | str:
+    def read(position: int) -> tuple[NDArray[np.uint8], bytes] | str:
+        """Return an image and the hash of its pixels, or why there is none."""
         try:
-            return reduce(_image(items.read(position)), side)
+            raw = items.read(position)
+            image = decode(raw, side) if isinstance(raw, bytes) else Image.fromarray(raw)
+            pixels = np.ascontiguousarray(reduce(image, side))
+            return pixels, hashlib.sha256(pixels.data).digest()
         except ImageError as error:
             return str(error)
+        except FileNotFoundError:
+            return "no such file"
         except OSError as error:
             return error.strerror or str(error)
 
-    shapes: list[tuple[int, int]] = []
-    kept: list[int] = []
-    broken: list[tuple[str, str]] = []
+    def read_some(positions: range) -> list[tuple[NDArray[np.uint8], bytes] | str]:
+        return [read(position) for position in positions]
+
+    shapes = np.zeros((len(items), 2), dtype=np.int32)
+    broken: list[tuple[int, str]] = []
     digest = hashlib.sha256()
-    with new_folder(path) as folder, ThreadPoolExecutor(workers) as pool:
+    position = 0
+    with new_folder(path) as folder:
         with (folder / "pixels.bin").open("wb") as file:
-            for chunk in _chunks(len(items)):
-                for position, pixels in zip(chunk, pool.map(read, chunk), strict=True):
-                    if isinstance(pixels, str):
-                        broken.append((items.names[position], pixels))
-                        continue
-                    data = pixels.tobytes()
-                    file.write(data)
-                    digest.update(data)
-                    shapes.append((pixels.shape[0], pixels.shape[1]))
-                    kept.append(position)
-                progress(len(chunk))
-        labels = items.labels[kept]
-        digest.update(labels.tobytes())
-        arrays: dict[str, NDArray[Any]] = {
-            "labels": labels,
-            "shapes": np.asarray(shapes, dtype=np.int32).reshape(-1, 2),
-            "hashes": np.asarray([items.hashes[position] for position in kept], dtype="V32"),
-            "kept": np.asarray(kept, dtype=np.int64),
-        }
-        for name, array in arrays.items():
-            np.save(folder / f"{name}.npy", array, allow_pickle=False)
+            for block in in_order(read_some, blocks(len(items), BLOCK), workers):
+                for done in block:
+                    if isinstance(done, str):
+                        broken.append((position, done))
+                    else:
+                        pixels, own = done
+                        file.write(pixels.data)
+                        digest.update(own)
+                        shapes[position] = pixels.shape[:2]
+                    position += 1
+                progress(len(block))
+        digest.update(items.labels[shapes[:, 0] > 0].tobytes())
+        np.save(folder / "shapes.npy", shapes, allow_pickle=False)
         write_json(
             folder / "meta.json",
             {"kind": "store", "side": side, "content": digest.hexdigest(), "broken": broken},
         )
 
 
-def _chunks(count: int) -> Iterator[range]:
-    for start in range(0, count, CHUNK):
-        yield range(start, min(start + CHUNK, count))
-
-
-def _load(path: Path, names: Sequence[str]) -> ImageStore:
+def _load(path: Path, items: Items) -> ImageStore:
+    """Open a store with what `items` tells of each image; it was built from the same content."""
     meta = json.loads((path / "meta.json").read_text())
-    shapes, labels, hashes, kept = (
-        np.load(path / f"{name}.npy", allow_pickle=False)
-        for name in ("shapes", "labels", "hashes", "kept")
-    )
-    sizes = shapes.astype(np.int64).prod(axis=1) * 3
+    shapes = np.load(path / "shapes.npy", allow_pickle=False)
+    kept = np.flatnonzero(shapes[:, 0])
+    shapes = shapes[kept]
+    ends = np.cumsum(shapes.astype(np.int64).prod(axis=1) * 3)
     return ImageStore(
-        pixels=np.memmap(path / "pixels.bin", dtype=np.uint8, mode="r"),
-        offsets=np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64),
+        # An empty file can not be mapped.
+        pixels=np.memmap(path / "pixels.bin", dtype=np.uint8, mode="r")
+        if len(kept)
+        else np.zeros(0, np.uint8),
+        offsets=np.concatenate([[0], ends[:-1]]).astype(np.int64),
         shapes=shapes,
-        all_labels=labels,
-        all_hashes=hashes,
+        all_labels=items.labels[kept],
+        all_hashes=items.hashes[kept],
         # Not kept in the store: it is named by content alone, and content may lie elsewhere too.
-        all_names=[names[position] for position in kept],
-        rows=np.arange(len(labels)),
+        all_names=Names(items.names[at] for at in kept.tolist()),
+        all_groups=None if items.groups is None else items.groups[kept],
+        rows=np.arange(len(kept)),
         side=int(meta["side"]),
         content=str(meta["content"]),
-        broken=tuple((str(name), str(reason)) for name, reason in meta["broken"]),
+        broken=tuple((items.names[at], str(reason)) for at, reason in meta["broken"]),
     )

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -11,40 +14,103 @@ from ..errors import ImageError
 
 # 64 million pixels are 192 MB as RGB: twice what a phone takes, far below what hurts.
 MAX_PIXELS = 64_000_000
+# Left for the antialiased reduction after a JPEG's own: 2 as in Pillow's thumbnail.
+DRAFT = 2
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 _JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
 _PORTABLE = (".ppm", ".pgm", ".pbm", ".pnm")
 SUFFIXES = frozenset([*_JPEG, *_PORTABLE, ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"])
 
 
-def decode(data: bytes) -> Image.Image:
+def decode(data: bytes, least_side: int | None = None) -> Image.Image:
     """Return the first frame as an upright RGB image.
 
     EXIF orientation is applied; transparency is laid over white; 16-bit grey is scaled to 8.
+    least_side: pixels of the short side that the image will be reduced to. A JPEG more than
+    DRAFT times as large is then decoded at 1/2, 1/4 or 1/8 of its size, which costs a fraction.
     Raises ImageError with the reason when the bytes are not an image, are damaged, or hold more
     than MAX_PIXELS pixels.
     """
+    with _reasons():
+        image = _opened(data)
+        if least_side is not None:
+            # Only a JPEG can; of the sizes it offers this takes the smallest that is enough.
+            image.draft(None, (DRAFT * least_side, DRAFT * least_side))
+        image.load()
+        return _to_rgb(_upright(image))
+
+
+def size(data: bytes) -> tuple[int, int]:
+    """Return (width, height) as the header gives them, before EXIF turns them; raises ImageError.
+
+    A file that is damaged further on passes.
+    """
+    with _reasons():
+        return _opened(data).size
+
+
+def _opened(data: bytes) -> Image.Image:
     if not data:
         raise ImageError("the file is empty (0 bytes)")
+    image = Image.open(io.BytesIO(data), formats=FORMATS)
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ImageError(
+            f"{width} x {height} pixels would take {width * height * 3 / 1e6:,.0f} MB; "
+            f"at most {MAX_PIXELS * 3 / 1e6:,.0f} MB ({MAX_PIXELS:,} pixels) are decoded"
+        )
+    return image
+
+
+@contextmanager
+def _reasons() -> Iterator[None]:
+    """Turn whatever Pillow raises into an ImageError that gives the reason."""
     try:
-        with warnings.catch_warnings():
-            # Pillow's own warnings (a bomb, odd EXIF) are answered below or do not matter.
-            warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise ImageError(
-                    f"{width} x {height} pixels would take {width * height * 3 / 1e6:,.0f} MB; "
-                    f"at most {MAX_PIXELS * 3 / 1e6:,.0f} MB ({MAX_PIXELS:,} pixels) are decoded"
-                )
-            image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
+        with _quiet:
+            yield
     except ImageError:
         raise
     except UnidentifiedImageError:
         raise ImageError("not an image in a known format") from None
     except Exception as error:  # Pillow's plugins raise nearly anything on damaged input
         raise ImageError(f"damaged: {error}") from error
+
+
+class _Quiet:
+    """Ignore Pillow's warnings (a bomb, odd EXIF), answered here or of no matter, in all threads.
+
+    Each thread's own warnings.catch_warnings would restore what another one had set.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._before = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._before = warnings.catch_warnings()
+                self._before.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+            self._inside += 1
+
+    def __exit__(self, *_error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._before.__exit__(None, None, None)
+
+
+_quiet = _Quiet()
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turn an image as its EXIF says; what can not be read there says nothing."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # the pixels are whole; Pillow raises nearly anything on damaged EXIF
+        return image
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -10,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..errors import ImageError
+from .decode import MAX_PIXELS
+
 
 @dataclass(frozen=True)
 class Preprocess:
@@ -45,12 +48,20 @@ def store_side(size: int, typical_short_side: int) -> int:
 
 
 def reduce(image: Image.Image, side: int) -> NDArray[np.uint8]:
-    """Resize an RGB image so that its short side is `side`; return (height, width, 3) uint8."""
+    """Resize an RGB image so that its short side is `side`; return (height, width, 3) uint8.
+
+    Raises ImageError when that would be more than MAX_PIXELS, as for a picture of 1 x 60,000.
+    """
     width, height = image.size
     short = min(width, height)
     if short != side:
         scale = side / short
         target = (max(side, round(width * scale)), max(side, round(height * scale)))
+        if target[0] * target[1] > MAX_PIXELS:
+            raise ImageError(
+                f"{width} x {height} pixels are too narrow: "
+                f"enlarged to {target[0]:,} x {target[1]:,}, more than {MAX_PIXELS:,} pixels"
+            )
         image = image.resize(target, Image.Resampling.BICUBIC, reducing_gap=3.0)
     return np.asarray(image, dtype=np.uint8)
 

@@ -181,7 +181,7 @@ def content_of(images: ImageStore, classes: Sequence[str]) -> str:
     Two runs with the same name here were measured on the same images.
     """
     names = [classes[label] for label in images.labels]
-    hashes = [value.hex() for value in images.hashes]
+    hashes = [value.tobytes().hex() for value in images.hashes]
     return fingerprint(sorted(zip(hashes, names, strict=True)))
 
 

@@ -78,7 +78,7 @@ def setup(options: TrainOptions) -> Run:
             recipe = dataclasses.replace(recipe, weights=BUNDLED)
     # What the call names is checked before anything is downloaded or decoded.
     check_call(recipe, options)
-    source = open_source(options.data, options.data_dir)
+    source = open_source(options.data, options.data_dir, console.progress)
     weights = load_weights(recipe.weights, recipe.backbone)
     lists = arrange(source, recipe.split_seed)
     short_side = typical_short_side(lists.train)
@@ -166,7 +166,7 @@ def _images(
             open_images("validation", lists.val, source.classes, side, options),
         )
     else:
-        rest, part = split_off(images.labels, images.hashes, recipe.split_seed, VALIDATION_LIMIT)
+        rest, part = split_off(images.labels, images.ties, recipe.split_seed, VALIDATION_LIMIT)
         train_images, val = images.subset(rest), images.subset(part)
     if len(val) == 0:
         raise DataError(

@@ -1,0 +1,72 @@
+"""Image files on disk as Items: hashed in parallel, read one by one."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ImageError
+from .items import Items, Watch
+from .names import Names
+from .parallel import blocks, in_order
+
+MAX_FILE_BYTES = 512 * 2**20
+HASH_WORKERS = min(8, os.cpu_count() or 1)  # reading waits for the disk; more threads only queue
+HASH_BLOCK = 64
+
+
+def listed_items(
+    root: Path,
+    names: Names,
+    labels: NDArray[np.int64],
+    part: str,
+    watch: Watch,
+    groups: NDArray[np.int64] | None = None,
+) -> Items:
+    """Return the files `names` under `root` as items, hashing all of them under a progress bar."""
+
+    def digests(rows: range) -> bytes:
+        return b"".join(_hash_or_name(root, names[row]) for row in rows)
+
+    joined = bytearray()
+    with watch(f"reading {part}", len(names)) as advance:
+        for block in in_order(digests, blocks(len(names), HASH_BLOCK), HASH_WORKERS):
+            joined += block
+            advance(len(block) // 32)
+    return Items(
+        names=names,
+        labels=labels,
+        hashes=np.frombuffer(joined, np.uint8).reshape(-1, 32),
+        read=lambda position: read_file(root / names[position]),
+        groups=groups,
+    )
+
+
+def read_file(path: Path) -> bytes:
+    """Return the content of a file.
+
+    Raises OSError, or ImageError for what is no file (a pipe would wait for ever) or is too large.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError("not a file")
+    if status.st_size > MAX_FILE_BYTES:
+        raise ImageError(
+            f"the file holds {status.st_size / 1e6:,.0f} MB; "
+            f"at most {MAX_FILE_BYTES / 1e6:,.0f} MB are read"
+        )
+    with path.open("rb", buffering=0) as file:
+        return file.read()
+
+
+def _hash_or_name(root: Path, name: str) -> bytes:
+    """A file that can not be read keeps a hash of its own; the store lists it as broken."""
+    try:
+        return hashlib.sha256(read_file(root / name)).digest()
+    except (OSError, ImageError):
+        return hashlib.sha256(os.fsencode(name)).digest()

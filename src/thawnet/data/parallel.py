@@ -1,0 +1,37 @@
+"""Work on many inputs with a few threads, in order, without piling anything up."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Input = TypeVar("Input")
+Output = TypeVar("Output")
+
+AHEAD = 4  # inputs under way per thread: one that is slow does not make the others wait at once
+
+
+def in_order(
+    work: Callable[[Input], Output], inputs: Iterable[Input], workers: int
+) -> Iterator[Output]:
+    """Yield work(input) for each input, in order.
+
+    Unlike Executor.map, which takes all inputs at once, at most AHEAD a thread are under way: so
+    much memory is held, and so soon does a stop take effect.
+    """
+    waiting: deque[Future[Output]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        for value in inputs:
+            waiting.append(pool.submit(work, value))
+            if len(waiting) >= AHEAD * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def blocks(count: int, size: int) -> Iterator[range]:
+    """Cut 0..count into ranges of `size`; handing over work one by one costs an eighth of it."""
+    for start in range(0, count, size):
+        yield range(start, min(start + size, count))
