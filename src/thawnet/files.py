@@ -155,9 +155,9 @@ def cache_folder() -> Path:
 
 
 def cache_entries() -> list[tuple[Path, int]]:
-    """Return every store and feature file set in the cache with its size in bytes."""
+    """Return every store, feature file set and download in the cache with its size in bytes."""
     entries = []
-    for kind in ("stores", "features"):
+    for kind in ("stores", "features", "downloads"):
         for path in sorted((cache_folder() / kind).glob("*")):
             entries.append((path, sum(file.stat().st_size for file in path.glob("*"))))
     return entries

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from ..errors import DataError, suggest
+from .cifar import LAYOUTS, open_cifar
 from .digits import digits
-from .download import fetch_from_hub
+from .download import Tell
 from .folders import from_class_folders
 from .items import Source
 from .shards import from_shards
 
-NAMED = ("cifar100", "digits")
+NAMED = (*LAYOUTS, "digits")
 
 
-def open_source(data: str, data_dir: Path | None = None) -> Source:
-    """Find out what DATA is and list its classes and parts.
+def open_source(data: str, data_dir: Path | None = None, tell: Tell = lambda text: None) -> Source:
+    """Find out what DATA is and list its classes and parts, downloading what is known by name.
 
+    `tell` receives a line for a person: from where it came.
     Raises DataError when nothing is there or what is there can not be trained on.
     """
     if data == "digits":
         return digits()
-    if data == "cifar100":
-        folder = data_dir if data_dir is not None else fetch_from_hub("uoft-cs/cifar100")
-        return replace(_from_folder(folder), name="cifar100")
+    if data in LAYOUTS:
+        return open_cifar(data, data_dir, tell)
     path = Path(data) if data_dir is None else data_dir / data
     if not path.exists():
         raise DataError(
