@@ -101,8 +101,8 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Record which parts a run opens, in order with the epochs it finishes."""
     events: list[str] = []
 
-    def opened(data: str, data_dir: Path | None) -> Source:
-        source = open_source(data, data_dir)
+    def opened(data: str, data_dir: Path | None, tell: Callable[[str], None]) -> Source:
+        source = open_source(data, data_dir, tell)
 
         def open_part(part: str) -> Items:
             events.append(part)
