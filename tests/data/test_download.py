@@ -207,7 +207,9 @@ def test_downloads_are_counted_and_cleared_with_the_cache(server: Server) -> Non
     assert cache_entries() == []
 
 
-@pytest.mark.parametrize("url", ["http://example.com/a", "ftp://example.com", "//x", "file:///a"])
+@pytest.mark.parametrize(
+    "url", ["http://example.com/a", "ftp://example.com", "//x", "file:///a", "https://[x"]
+)
 def test_only_https_and_this_machine_are_asked(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THAWNET_MIRROR", url)
     with pytest.raises(FetchError, match="is not https; plain http is taken from this machine"):
@@ -378,7 +380,7 @@ class HubHandler(http.server.BaseHTTPRequestHandler):
         else:
             self.answer(b"")
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815  # the server's name for it
 
     def answer(self, content: bytes, etag: str = "") -> None:
         self.send_response(200)

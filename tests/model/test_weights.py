@@ -76,7 +76,9 @@ def test_what_is_not_safetensors_is_refused(tmp_path: Path, content: bytes) -> N
 
 
 def test_missing_file_lists_the_choices() -> None:
-    with pytest.raises(WeightsError, match=r"no such file; give a .safetensors file, 'imagenet'"):
+    with pytest.raises(
+        WeightsError, match=r"no such file; give a .safetensors or .h5 file, 'imagenet', 'keras'"
+    ):
         load_weights("nowhere.safetensors", NAME)
 
 

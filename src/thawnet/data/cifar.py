@@ -7,17 +7,11 @@ blue planes; the Python archive the same as pickles, which are read as data (pic
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import io
-import tarfile
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +21,11 @@ from .download import MIRROR, FetchError, Remote, Tell, fetch
 from .folders import from_class_folders
 from .hub import endpoint, fetch_shards
 from .items import Items, Source
+from .members import read_members
 from .pickles import PickleRefusedError, read_pickle
 from .shards import from_shards
 
 PIXELS = 3 * 32 * 32
-LARGEST_ARCHIVE = 1 << 28  # bytes unpacked; the largest of the four holds 187 MB
 LARGEST_EXTRA = 1 << 24  # bytes of names and labels beside the pixels
 
 Rows = tuple[NDArray[np.uint8], NDArray[np.int64]]  # (n, 3, 32, 32) pixels, (n,) labels
@@ -213,7 +207,7 @@ def _find(form: Form, path: Path) -> Path | None:
 
 
 def _from_form(layout: Layout, form: Form, place: Path) -> Source:
-    content = _read(place, (form.names,), LARGEST_EXTRA)[0]
+    content = read_members(place, (form.names,), LARGEST_EXTRA)[0]
     classes = _class_names(layout, form, place, content)
     return Source(
         name=layout.name,
@@ -249,7 +243,7 @@ def _class_names(layout: Layout, form: Form, place: Path, content: bytes) -> tup
 def _open_part(layout: Layout, form: Form, place: Path, part: str) -> Items:
     files = form.parts[part]
     count = layout.counts[part] // len(files)
-    contents = _read(place, files, count * (PIXELS + layout.label_bytes) + LARGEST_EXTRA)
+    contents = read_members(place, files, count * (PIXELS + layout.label_bytes) + LARGEST_EXTRA)
     read = _binary_rows if form is layout.binary else _pickled_rows
     rows = [
         read(layout, f"'{place}': {name}", content, count)
@@ -316,90 +310,3 @@ def _unpickled(where: str, content: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise DataError(f"{where} holds a {type(value).__name__}, expected a dict")
     return value
-
-
-# --- files in a folder or an archive -------------------------------------------------------------
-
-
-def _read(place: Path, names: tuple[str, ...], limit: int) -> list[bytes]:
-    """Return the files of these names, each of at most `limit` bytes, in that order."""
-    found: dict[str, bytes] = {}
-    with _clear(place), _files(place) as files:
-        for name, size, read in files:
-            if name not in names or name in found:
-                continue
-            if size > limit:
-                raise DataError(
-                    f"'{place}': {name} is {size:,} bytes, expected at most {limit:,}; "
-                    "download it again"
-                )
-            found[name] = read()
-            if len(found) == len(names):
-                break
-    for name in names:
-        if name not in found:
-            raise DataError(f"'{place}' lacks '{name}'; download it again")
-    return [found[name] for name in names]
-
-
-Files = Iterator[tuple[str, int, Callable[[], bytes]]]  # name, bytes, the reading of it
-
-
-@contextmanager
-def _files(place: Path) -> Iterator[Files]:
-    """Yield the regular files in a folder, or of a tar as they stream by; nothing is unpacked."""
-    if place.is_dir():
-        yield (
-            (file.name, file.stat().st_size, file.read_bytes)
-            for file in sorted(place.iterdir())
-            if file.is_file()
-        )
-        return
-    with place.open("rb") as raw:
-        packed = raw.read(2) == b"\x1f\x8b"
-        raw.seek(0)
-        limited: Any = _Limited(gzip.GzipFile(fileobj=raw) if packed else raw, place)
-        with tarfile.open(fileobj=limited, mode="r|") as tar:
-            yield (
-                (Path(member.name).name, member.size, partial(_member, tar, member))
-                for member in tar
-                if member.isreg() and not member.issparse()
-            )
-
-
-def _member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    opened = tar.extractfile(member)
-    assert opened is not None
-    content = opened.read()
-    if len(content) != member.size:
-        raise EOFError(f"{member.name} ends early")
-    return content
-
-
-class _Limited(io.RawIOBase):
-    """A stream that ends in an error after LARGEST_ARCHIVE bytes, so that no bomb unpacks."""
-
-    def __init__(self, stream: IO[bytes] | gzip.GzipFile, place: Path) -> None:
-        self.stream = stream
-        self.place = place
-        self.left = LARGEST_ARCHIVE
-
-    def read(self, size: int = -1) -> bytes:
-        content = self.stream.read(min(size, self.left + 1) if size >= 0 else self.left + 1)
-        self.left -= len(content)
-        if self.left < 0:
-            raise DataError(
-                f"'{self.place}' unpacks to over {LARGEST_ARCHIVE:,} bytes: not a CIFAR archive"
-            )
-        return content
-
-
-@contextmanager
-def _clear(place: Path) -> Iterator[None]:
-    """Turn what a damaged archive or an unreadable file raises into one sentence."""
-    try:
-        yield
-    except (EOFError, ValueError, tarfile.TarError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"'{place}' is cut or damaged ({error}); download it again") from error
-    except OSError as error:
-        raise DataError(f"'{place}' can not be read ({error.strerror or error})") from error

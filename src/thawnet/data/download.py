@@ -164,8 +164,14 @@ def _copy(response: Response, path: Path, remote: Remote) -> None:
 
 def require_https(url: str) -> None:
     """Raise FetchError for an address that is neither https nor plain http on this machine."""
-    parts = urlsplit(url)
-    if parts.scheme != "https" and not (parts.scheme == "http" and _is_loopback(parts.hostname)):
+    try:
+        parts = urlsplit(url)
+        allowed = parts.scheme == "https" or (
+            parts.scheme == "http" and _is_loopback(parts.hostname)
+        )
+    except ValueError:  # brackets that do not close, as in https://[::1
+        allowed = False
+    if not allowed:
         raise FetchError(f"'{url}' is not https; plain http is taken from this machine only")
 
 

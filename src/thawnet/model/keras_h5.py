@@ -120,6 +120,8 @@ def _read(file: h5py.File, path: Path) -> dict[str, torch.Tensor]:
                 f"'{expected.keras}'"
             )
         found = {_role(array): array for array in arrays}
+        if "depthwise_kernel" in expected.arrays and "kernel" in found:  # Keras 3's name for it
+            found["depthwise_kernel"] = found.pop("kernel")
         if found.keys() != expected.arrays.keys():
             raise WeightsError(
                 f"--weights '{path}': layer '{name}' holds {', '.join(found)}; expected "
