@@ -20,6 +20,7 @@ import pytest
 
 from thawnet.data import cifar, download
 from thawnet.data.download import FetchError, Remote, fetch
+from thawnet.data.hub import fetch_shards
 from thawnet.data.sources import open_source
 from thawnet.errors import DataError, WeightsError
 from thawnet.files import cache_entries, clear_cache
@@ -356,6 +357,7 @@ class HubHandler(http.server.BaseHTTPRequestHandler):
 
     files: dict[str, bytes]
     asked: list[str]
+    to = ""
 
     def do_GET(self) -> None:
         self.asked.append(f"{self.command} {self.path}")
@@ -370,7 +372,15 @@ class HubHandler(http.server.BaseHTTPRequestHandler):
             self.answer(json.dumps({"id": "x/y", "sha": SHA, "siblings": []}).encode())
         elif "/resolve/" in path:
             name = path.split("/resolve/")[1].split("/", 1)[1]
-            if name in self.files:
+            if self.to:
+                self.send_response(302)
+                self.send_header("Location", self.to)
+                self.send_header("X-Repo-Commit", SHA)
+                self.send_header("X-Linked-Etag", f'"{name_of(self.files[name])}"')
+                self.send_header("X-Linked-Size", str(len(self.files[name])))
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+            elif name in self.files:
                 self.answer(self.files[name], name_of(self.files[name]))
             else:
                 self.send_response(404)
@@ -461,6 +471,13 @@ def test_a_data_set_that_the_hub_lacks_is_told_and_looked_for_in_the_archive(
     source = open_source("cifar10", None, told.append)
     assert "holds no parquet shards" in told[0]
     assert len(source.open_part("test")) == 20
+
+
+def test_the_hub_may_not_redirect_to_plain_http(hub: type[HubHandler]) -> None:
+    hub.files["plain_text/train-00000-of-00001.parquet"] = shard(30)
+    hub.to = "http://example.invalid/shard"
+    with pytest.raises(FetchError, match=r"'http://example.invalid/shard' is not https"):
+        fetch_shards("uoft-cs/cifar10")
 
 
 def test_timm_weights_come_from_the_hub_and_then_from_its_cache(hub: type[HubHandler]) -> None:
