@@ -24,6 +24,7 @@ COMPARE_PACKAGES = ("scipy", "matplotlib")
 TRAIN_PACKAGES = (
     *("torch", "timm", "safetensors", "sklearn", "pyarrow", "tomli_w"),
     *COMPARE_PACKAGES,
+    *("huggingface_hub", "pooch", "h5py"),
 )
 
 

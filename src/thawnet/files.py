@@ -167,9 +167,9 @@ def cache_folder() -> Path:
 
 
 def cache_entries() -> list[tuple[Path, int]]:
-    """Return every store, unpacked archive and feature file set with its size in bytes."""
+    """Return every store, unpacked archive, feature file set and download, with its bytes."""
     entries = []
-    for kind in ("stores", "archives", "features"):
+    for kind in ("stores", "archives", "features", "downloads"):
         for path in sorted((cache_folder() / kind).glob("*")):
             files = (file for file in path.rglob("*") if file.is_file())
             entries.append((path, sum(file.stat().st_size for file in files)))

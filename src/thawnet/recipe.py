@@ -101,7 +101,7 @@ class Recipe:
     backbone: str = "mobilenetv2_100"
     """A timm model name."""
     weights: str = "imagenet"
-    """'imagenet' (timm's own), 'bundled' (the embedded network), or a .safetensors file."""
+    """'imagenet' (timm's), 'keras' (Keras's), 'bundled' (the embedded network), or a file."""
     size: int = 0
     """Pixels a side that the network sees, 32 to 1024; 0: as the weights and the data ask."""
     seed: int = 0
@@ -134,7 +134,7 @@ class TrainOptions:
     """
 
     data: Annotated[str, tyro.conf.Positional] = "cifar100"
-    """cifar100, digits, or a folder: train/<class>/*, test/<class>/*, or just <class>/*."""
+    """cifar100, cifar10, digits, or a folder: train/<class>/*, test/<class>/*, or <class>/*."""
     recipe: str | None = None
     """quick, full, seed, or a .toml file. Default: quick on a CPU, full on a GPU."""
     backbone: str | None = None
@@ -142,7 +142,7 @@ class TrainOptions:
     size: int | None = None
     """Pixels a side that the network sees. Default: the weights' size, within what the data has."""
     weights: str | None = None
-    """'imagenet', 'bundled' (the embedded CIFAR-100 network), or a .safetensors file."""
+    """'imagenet', 'keras', 'bundled' (the embedded network), or a .safetensors or .h5 file."""
     train_from: str | None = None
     """First layer to thaw in phase 2: a timm name, a Keras index or name, 'upper' or 'all'."""
     epochs: tuple[int, int] | None = None
@@ -150,7 +150,7 @@ class TrainOptions:
     lr: tuple[float, float] | None = None
     """Largest learning rates of phase 1 and phase 2."""
     data_dir: Path | None = None
-    """Where the data lies, when it is not to be downloaded."""
+    """Where the data lies, when it is not to be downloaded; for CIFAR in any published form."""
     out: Path | None = None
     """The run folder. Default: runs/<data>-<recipe>-<n>, the next free n."""
     seed: int | None = None

@@ -76,7 +76,9 @@ def test_what_is_not_safetensors_is_refused(tmp_path: Path, content: bytes) -> N
 
 
 def test_missing_file_lists_the_choices() -> None:
-    with pytest.raises(WeightsError, match=r"no such file; give a .safetensors file, 'imagenet'"):
+    with pytest.raises(
+        WeightsError, match=r"no such file; give a .safetensors or .h5 file, 'imagenet', 'keras'"
+    ):
         load_weights("nowhere.safetensors", NAME)
 
 
@@ -90,3 +92,20 @@ def test_bundled_network_is_small_and_finite() -> None:
     weights = load_weights("bundled", NAME)
     fill(Network(NAME, 10, 96, weights.padding, weights.epsilon), weights, "bundled")
     assert weights.licence == "Apache-2.0"
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "vit_tiny_patch16_224"])
+def test_weights_fill_any_backbone_but_its_head(tmp_path: Path, backbone: str) -> None:
+    import timm
+
+    made = timm.create_model(backbone, num_classes=11)
+    tensors = {key: value.contiguous() for key, value in made.state_dict().items()}
+    path = tmp_path / "w.safetensors"
+    save_file(tensors, path, metadata={"input_size": "160"})
+    weights = load_weights(str(path), backbone)
+    assert weights.size == 160
+    network = Network(backbone, 4, 224)
+    fill(network, weights, "w")
+    for key, value in network.net.state_dict().items():
+        if not key.startswith(f"{network.head_name}."):
+            assert torch.equal(value, tensors[key])

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from thawnet.data.items import Items, Source, Watch
 from thawnet.data.sources import open_source
 from thawnet.data.store import ImageStore, open_store
-from thawnet.errors import DataError, InterruptedRunError, RunError, UsageError
+from thawnet.errors import DataError, InterruptedRunError, RunError, UsageError, WeightsError
 from thawnet.files import cache_entries
 from thawnet.recipe import PRESETS, TrainOptions, load_recipe
 from thawnet.report.predictions import read_predictions
@@ -57,6 +57,22 @@ def test_every_preset_trains_both_phases(options: TrainOptions, recipe: str) -> 
     assert [row["phase"] for row in rows] == [0, 1]
     assert all(np.isfinite(row["val_loss"]) for row in rows)
     assert outcome.line.startswith("test accuracy: ")
+
+
+@pytest.mark.parametrize("recipe", PRESETS)
+def test_digits_start_from_the_network_that_comes_with_the_package(
+    recipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def stop(name: str, *others: object) -> None:
+        asked.append(name)
+        raise WeightsError("enough")
+
+    monkeypatch.setattr(setup, "load_weights", stop)
+    with pytest.raises(WeightsError, match="enough"):
+        setup.setup(TrainOptions(data="digits", recipe=recipe))
+    assert asked == ["bundled"]
 
 
 @pytest.mark.parametrize("recipe", ["quick", "seed"])
@@ -101,8 +117,10 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Record which parts a run opens, in order with the epochs it finishes."""
     events: list[str] = []
 
-    def opened(data: str, data_dir: Path | None, watch: Watch) -> Source:
-        source = open_source(data, data_dir, watch)
+    def opened(
+        data: str, data_dir: Path | None, watch: Watch, tell: Callable[[str], None]
+    ) -> Source:
+        source = open_source(data, data_dir, watch, tell)
 
         def open_part(part: str) -> Items:
             events.append(part)

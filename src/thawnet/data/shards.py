@@ -58,7 +58,7 @@ def _layout(shard: Path) -> tuple[str, str, tuple[str, ...]]:
             for name, kind in features.items()
             if kind["_type"] == "ClassLabel"
         }
-    except (TypeError, KeyError, ValueError, AttributeError) as error:
+    except (TypeError, KeyError, ValueError, AttributeError, RecursionError) as error:
         raise DataError(
             f"'{shard}' has no Hugging Face schema that names its image and label columns"
         ) from error
@@ -92,7 +92,7 @@ def _read_shards(files: list[Path], image: str, label: str, classes: int) -> Ite
         try:
             table = _opened(shard).read(columns=[image, label])
             encoded += [cell["bytes"] or b"" for cell in table.column(image).to_pylist()]
-            labels += table.column(label).to_pylist()
+            labels += (int(value) for value in table.column(label).to_pylist())
         except (pyarrow.lib.ArrowException, OSError, KeyError, TypeError) as error:
             raise DataError(
                 f"'{shard}' can not be read ({first_line(error)}); download it again"

@@ -8,27 +8,33 @@ from pathlib import Path
 
 from ..errors import DataError, suggest
 from . import archives
+from .cifar import LAYOUTS, open_cifar
 from .digits import digits
-from .download import fetch_from_hub
+from .download import Tell
 from .folders import from_class_folders, is_folder, visible
 from .items import Source, Watch, unwatched
 from .shards import from_shards
 from .table import from_table
 
-NAMED = ("cifar100", "digits")
+NAMED = (*LAYOUTS, "digits")
 DATA_FILES = (".csv", ".parquet")  # that say what the images beside them are, or hold them
 
 
-def open_source(data: str, data_dir: Path | None = None, watch: Watch = unwatched) -> Source:
-    """Find out what DATA is and list its classes and parts; `watch` shows what takes a while.
+def open_source(
+    data: str,
+    data_dir: Path | None = None,
+    watch: Watch = unwatched,
+    tell: Tell = lambda text: None,
+) -> Source:
+    """Find out what DATA is and list its classes and parts, downloading what is known by name.
 
+    `watch` shows what takes a while; `tell` receives a line for a person: from where it came.
     Raises DataError when nothing is there or what is there can not be trained on.
     """
     if data == "digits":
         return digits()
-    if data == "cifar100":
-        folder = data_dir if data_dir is not None else fetch_from_hub("uoft-cs/cifar100")
-        return replace(_from_folder(folder, watch), name="cifar100")
+    if data in LAYOUTS:
+        return open_cifar(data, data_dir, tell)
     path = Path(data) if data_dir is None else data_dir / data
     if not os.path.exists(path):  # noqa: PTH110 - a name that no file can have raises in pathlib
         raise DataError(

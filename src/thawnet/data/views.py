@@ -181,7 +181,7 @@ def _enlarge(pixels: torch.Tensor, size: int) -> torch.Tensor:
 def _affine(pixels: torch.Tensor, views: Views, shown: float, size: int) -> torch.Tensor:
     """Resample bilinearly, edges reflected. The grid maps output to input, in [-1, 1]."""
     cos, sin = np.cos(views.angle) * shown, np.sin(views.angle) * shown
-    rows = [
+    rows: list[list[Any]] = [
         [cos * views.width * views.mirror, -sin * views.height * views.mirror, views.shift_x],
         [sin * views.width, cos * views.height, views.shift_y],
     ]

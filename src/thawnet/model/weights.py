@@ -12,17 +12,21 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
+from ..data.download import MIRROR, FetchError, Tell, fetch
+from ..data.hub import endpoint, from_hub
 from ..errors import WeightsError
+from . import keras_h5, keras_layers
 from .backbone import Network
 
 IMAGENET = "imagenet"
+KERAS = "keras"
 BUNDLED = "bundled"
 BUNDLED_FILE = "cifar100_mobilenetv2_100.safetensors"
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Tensors in timm's names without the head, and what they ask of network and images.
+    """Tensors in timm's names, and what they ask of network and images.
 
     padding: '' or 'same'. epsilon: of the batch-norms, None for the model's own. mean, std: for
     pixels in [0, 1]. size: pixels a side that they were trained at.
@@ -41,26 +45,34 @@ class Weights:
     digest: str
 
 
-def load_weights(name: str, backbone: str) -> Weights:
-    """Load 'imagenet' (timm's, from the hub), 'bundled', or a safetensors file.
+def load_weights(
+    name: str, backbone: str, size: int = 224, tell: Tell = lambda text: None
+) -> Weights:
+    """Load 'imagenet' (timm's, from the hub), 'keras', 'bundled', or a .safetensors or .h5 file.
 
+    size: pixels a side that the network is to see; Keras publishes weights for several.
+    `tell` receives a line for a person before a download.
     Raises WeightsError when they can not be found or read.
     """
     if name == BUNDLED:
         with resources.as_file(resources.files("thawnet.embedded") / BUNDLED_FILE) as path:
-            return _from_file(path, backbone)
+            return _from_safetensors(path, backbone)
     if name == IMAGENET:
-        return _from_hub(backbone)
+        return _from_timm(backbone)
+    if name == KERAS:
+        return _from_keras(backbone, size, tell)
     path = Path(name)
     if not path.is_file():
         raise WeightsError(
             f"--weights '{name}': no such file; "
-            f"give a .safetensors file, '{IMAGENET}' or '{BUNDLED}'"
+            f"give a .safetensors or .h5 file, '{IMAGENET}', '{KERAS}' or '{BUNDLED}'"
         )
-    return _from_file(path, backbone)
+    if path.suffix in (".h5", ".hdf5"):
+        return _from_h5(path, backbone, "not stated")
+    return _from_safetensors(path, backbone)
 
 
-def _from_file(path: Path, backbone: str) -> Weights:
+def _from_safetensors(path: Path, backbone: str) -> Weights:
     try:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
@@ -72,12 +84,12 @@ def _from_file(path: Path, backbone: str) -> Weights:
     default = _published(backbone)
     try:
         return Weights(
-            tensors=_trunk_only(tensors, backbone),
+            tensors=_in_float(tensors),
             padding=metadata.get("pad_type", ""),
             epsilon=float(metadata["bn_eps"]) if "bn_eps" in metadata else None,
-            mean=_triple(metadata["mean"]) if "mean" in metadata else default[0],
-            std=_triple(metadata["std"]) if "std" in metadata else default[1],
-            size=int(metadata.get("input_size", default[2])),
+            mean=_triple(metadata["mean"]) if "mean" in metadata else default.mean,
+            std=_triple(metadata["std"]) if "std" in metadata else default.std,
+            size=int(metadata.get("input_size", default.size)),
             origin=metadata.get("source", path.name),
             licence=metadata.get("license", "not stated"),
             architecture=metadata.get("architecture", ""),
@@ -85,32 +97,33 @@ def _from_file(path: Path, backbone: str) -> Weights:
         )
     except ValueError as error:
         raise WeightsError(
-            f"--weights '{path}': its metadata is not understood ({error}); "
-            "expected bn_eps a number, mean and std three numbers each"
+            f"--weights '{path}': its metadata is not understood ({error}); expected bn_eps a "
+            "number, mean and std three numbers each, input_size a whole number"
         ) from error
 
 
-def _from_hub(backbone: str) -> Weights:
+def _from_timm(backbone: str) -> Weights:
+    """Load a backbone's published weights by timm's own loader."""
     import timm
 
     try:
-        model = timm.create_model(backbone, pretrained=True)
-    except Exception as error:  # the hub's client raises many kinds; all mean "not reachable"
+        model = from_hub(lambda: timm.create_model(backbone, pretrained=True))
+    except FetchError as error:
         raise WeightsError(
-            f"ImageNet weights of '{backbone}' could not be loaded from the Hugging Face hub "
-            f"({type(error).__name__}); give a file with --weights FILE.safetensors, a mirror with "
-            f"the variable HF_ENDPOINT, or start from the embedded network with --weights {BUNDLED}"
+            f"ImageNet weights of '{backbone}' could not be loaded from {endpoint()} ({error}); "
+            "give a file with --weights FILE (.safetensors or .h5), a mirror with the variable "
+            f"HF_ENDPOINT, or start from the embedded network with --weights {BUNDLED}"
         ) from error
     tensors: dict[str, torch.Tensor] = dict(model.state_dict())
-    mean, std, size = _published(backbone)
     config: Any = model.pretrained_cfg
+    published = _published(backbone)
     return Weights(
-        tensors=_trunk_only(tensors, backbone),
+        tensors=_in_float(tensors),
         padding="",
         epsilon=None,
-        mean=mean,
-        std=std,
-        size=size,
+        mean=published.mean,
+        std=published.std,
+        size=published.size,
         origin=str(config.get("hf_hub_id") or backbone),
         licence=str(config.get("license", "not stated")),
         architecture=backbone,
@@ -118,22 +131,63 @@ def _from_hub(backbone: str) -> Weights:
     )
 
 
+def _from_keras(backbone: str, size: int, tell: Tell) -> Weights:
+    """Load the file that Keras publishes for the size nearest to `size`."""
+    _require_mobilenet(KERAS, backbone)
+    remote = keras_h5.published(size)
+    try:
+        path = fetch(remote, tell)
+    except FetchError as error:
+        raise WeightsError(
+            f"Keras's weights could not be downloaded from {remote.url} ({error}); give a file "
+            f"with --weights FILE (.safetensors or .h5), a mirror with the variable {MIRROR}, "
+            f"or start from the embedded network with --weights {BUNDLED}"
+        ) from error
+    try:
+        return _from_h5(path, backbone, keras_h5.LICENCE)
+    except WeightsError:
+        path.unlink()  # there is no hash to tell a bad download by; the next attempt starts anew
+        raise
+
+
+def _from_h5(path: Path, backbone: str, licence: str) -> Weights:
+    _require_mobilenet(str(path), backbone)
+    tensors = keras_h5.read_keras(path)
+    return Weights(
+        tensors=tensors,
+        padding=keras_h5.PADDING,
+        epsilon=keras_h5.EPSILON,
+        mean=keras_h5.MEAN,
+        std=keras_h5.STD,
+        size=keras_h5.size_in_name(path) or _published(backbone).size,
+        origin=path.name,
+        licence=licence,
+        architecture=backbone,
+        digest=_digest(tensors),
+    )
+
+
+def _require_mobilenet(name: str, backbone: str) -> None:
+    if backbone.split(".")[0] != keras_layers.BACKBONE:
+        raise WeightsError(
+            f"--weights '{name}': Keras's weights are read for backbone "
+            f"'{keras_layers.BACKBONE}' only, not for '{backbone}'"
+        )
+
+
 def fill(network: Network, weights: Weights, name: str) -> None:
     """Copy the weights into every layer but the head.
 
     Raises WeightsError naming the first tensor that does not fit.
     """
-    own = {
-        key: value
-        for key, value in network.net.state_dict().items()
-        if not _ignored(key, network.head_name)
-    }
-    missing = [key for key in own if key not in weights.tensors]
-    foreign = [key for key in weights.tensors if key not in own]
+    own = _trunk_only(network.net.state_dict(), network.head_name)
+    given = _trunk_only(weights.tensors, network.head_name)
+    missing = [key for key in own if key not in given]
+    foreign = [key for key in given if key not in own]
     wrong = [
-        f"{key} is {tuple(weights.tensors[key].shape)}, expected {tuple(value.shape)}"
+        f"{key} is {tuple(given[key].shape)}, expected {tuple(value.shape)}"
         for key, value in own.items()
-        if key in weights.tensors and weights.tensors[key].shape != value.shape
+        if key in given and given[key].shape != value.shape
     ]
     if missing or foreign or wrong:
         made_for = f" (made for '{weights.architecture}')" if weights.architecture else ""
@@ -145,39 +199,49 @@ def fill(network: Network, weights: Weights, name: str) -> None:
             f"{detail[0]}; "
             f"{len(missing)} missing, {len(foreign)} unknown, {len(wrong)} of another shape"
         )
-    for key, value in weights.tensors.items():
+    for key, value in given.items():
         if not torch.isfinite(value).all():
             raise WeightsError(f"--weights '{name}': tensor '{key}' holds NaN or infinity")
-    network.net.load_state_dict(weights.tensors, strict=False)
+    network.net.load_state_dict(given, strict=False)
 
 
-def _ignored(key: str, head: str) -> bool:
-    return key.startswith(f"{head}.") or key.endswith("num_batches_tracked")
+def _trunk_only(tensors: dict[str, torch.Tensor], head: str) -> dict[str, torch.Tensor]:
+    """Leave out the head and the batch-norms' counters, which nothing reads."""
+    return {
+        key: value
+        for key, value in tensors.items()
+        if not key.startswith(f"{head}.") and not key.endswith("num_batches_tracked")
+    }
 
 
-def _trunk_only(tensors: dict[str, torch.Tensor], backbone: str) -> dict[str, torch.Tensor]:
-    import timm
-
-    config = timm.get_pretrained_cfg(backbone)
-    head = str(config.classifier) if config is not None else "classifier"
-    return {key: value.float() for key, value in tensors.items() if not _ignored(key, head)}
+def _in_float(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {
+        key: value.float() if value.is_floating_point() else value for key, value in tensors.items()
+    }
 
 
 def published_size(backbone: str) -> int:
     """Return pixels a side that timm's own weights for a backbone were trained at."""
-    return _published(backbone)[2]
+    return _published(backbone).size
 
 
-def _published(
-    backbone: str,
-) -> tuple[tuple[float, float, float], tuple[float, float, float], int]:
-    """Return mean, std and input size of timm's own weights for a backbone."""
+@dataclass(frozen=True)
+class _Published:
+    """What a backbone's published weights ask for."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    size: int
+
+
+def _published(backbone: str) -> _Published:
+    """Return what timm says of its own weights for a backbone, ImageNet's custom if nothing."""
     import timm
 
     config = timm.get_pretrained_cfg(backbone)
     if config is None:
-        return (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 224
-    return _three(config.mean), _three(config.std), int(config.input_size[-1])
+        return _Published((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 224)
+    return _Published(_three(config.mean), _three(config.std), int(config.input_size[-1]))
 
 
 def _triple(text: str) -> tuple[float, float, float]:

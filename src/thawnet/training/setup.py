@@ -17,7 +17,15 @@ from ..data.store import ImageStore, open_store, typical_short_side
 from ..errors import DataError, UsageError
 from ..image.preprocess import Preprocess, store_side
 from ..model.backbone import Network, channels_last, has_fixed_size
-from ..model.weights import BUNDLED, IMAGENET, Weights, fill, load_weights, published_size
+from ..model.weights import (
+    BUNDLED,
+    IMAGENET,
+    KERAS,
+    Weights,
+    fill,
+    load_weights,
+    published_size,
+)
 from ..recipe import Recipe, TrainOptions, load_recipe, parse_recipe, resolve
 from . import checkpoint, outcome
 from .checkpoint import RunState, timed
@@ -73,18 +81,24 @@ def setup(options: TrainOptions) -> Run:
         name = options.recipe or ("quick" if device == "cpu" else "full")
         recipe = resolve(load_recipe(name), options)
         machine = decide(device, recipe.precision, options.compile)
-        if options.weights is None and options.data == "digits" and recipe.weights == IMAGENET:
+        if (
+            options.weights is None
+            and options.data == "digits"
+            and recipe.weights in (IMAGENET, KERAS)
+        ):
             # The data that comes with the package starts from the weights that come with it.
             recipe = dataclasses.replace(recipe, weights=BUNDLED)
     # What the call names is checked before anything is downloaded or decoded.
     check_call(recipe, options)
-    source = open_source(options.data, options.data_dir, console.progress)
-    weights = load_weights(recipe.weights, recipe.backbone)
+    source = open_source(options.data, options.data_dir, console.progress, console.say)
     lists = arrange(source, recipe.split_seed)
     short_side = typical_short_side(lists.train)
+    fixed = has_fixed_size(recipe.backbone)
+    # Keras publishes weights for several sizes: the one that this data asks for is loaded.
+    wanted = recipe.size or natural_size(published_size(recipe.backbone), short_side, fixed)
+    weights = load_weights(recipe.weights, recipe.backbone, wanted, console.say)
     if not recipe.size:
-        size = natural_size(weights.size, short_side, has_fixed_size(recipe.backbone))
-        recipe = dataclasses.replace(recipe, size=size)
+        recipe = dataclasses.replace(recipe, size=natural_size(weights.size, short_side, fixed))
     console.say(
         f"{recipe.name}: {recipe.backbone} at {recipe.size} px from '{recipe.weights}' weights, "
         f"{machine.device}, {machine.dtype}, {machine.threads} threads"

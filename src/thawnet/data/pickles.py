@@ -1,0 +1,121 @@
+"""A pickle read as data: nothing that it names is ever imported or called."""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class PickleRefusedError(ValueError):
+    """The pickle asks for more than containers, strings, numbers and arrays of bytes."""
+
+
+def read_pickle(content: bytes) -> Any:
+    """Return what a pickle holds: numbers, strings, uint8 arrays, flat lists, a dict of these.
+
+    Keys come out as text, other strings of Python 2 as bytes. Raises PickleRefusedError for
+    anything else.
+    """
+    try:
+        value = _Reader(io.BytesIO(content), encoding="bytes").load()
+    except PickleRefusedError:
+        raise
+    except Exception as error:  # a damaged pickle raises nearly everything
+        raise PickleRefusedError(f"not a whole pickle ({type(error).__name__})") from error
+    return _plain(value)
+
+
+class _Reader(pickle.Unpickler):
+    """Where a pickle names a function or class it is given a stand-in that holds data.
+
+    Every stand-in refuses BUILD on itself or checks what it is given, so that a pickle can not
+    change what it was handed either.
+    """
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("_codecs", "encode"):  # how Python 3 writes bytes in protocol 2
+            return _Named("encode")
+        if module in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray") and name in (
+            "_reconstruct",
+            "ndarray",
+            "dtype",
+        ):
+            return _Named(name)
+        raise PickleRefusedError(f"it asks for {module}.{name}")
+
+
+class _Named:
+    """A name out of a pickle; calling it gives data or an array to be filled."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, *arguments: Any) -> Any:
+        if self.name == "_reconstruct":
+            return _Array()
+        if self.name == "dtype" and arguments[:1] in (("u1",), (b"u1",)):
+            return _Bytes()
+        if self.name == "encode" and len(arguments) == 2 and isinstance(arguments[0], str):
+            return arguments[0].encode("latin-1")
+        raise PickleRefusedError(f"it calls {self.name}{arguments[:2]!r:.60}")
+
+    def __setstate__(self, state: Any) -> None:
+        raise PickleRefusedError(f"it changes {self.name}")
+
+
+class _Bytes:
+    """numpy's dtype uint8; its state says only that bytes have no order."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: Any) -> None:
+        return None
+
+
+class _Array:
+    """An array of bytes, filled by the state that numpy writes: version, shape, dtype, order."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value: NDArray[np.uint8] | None = None
+
+    def __setstate__(self, state: Any) -> None:
+        match state:
+            case (int(), tuple(shape), _Bytes(), order, bytes(raw)) if all(
+                type(side) is int and side >= 0 for side in shape
+            ):
+                if math.prod(shape) != len(raw):
+                    raise PickleRefusedError(f"an array of shape {shape} has {len(raw):,} bytes")
+                flat = np.frombuffer(raw, dtype=np.uint8)
+                self.value = flat.reshape(shape, order="F" if order else "C")
+            case _:
+                raise PickleRefusedError("it holds an array that is not of bytes")
+
+
+def _plain(value: Any) -> Any:
+    """Return a scalar, an array, a flat list of scalars, or a dict of these with text keys."""
+    if isinstance(value, dict):
+        return {
+            key.decode("latin-1") if isinstance(key, bytes) else str(key): _flat(inner)
+            for key, inner in value.items()
+        }
+    return _flat(value)
+
+
+def _flat(value: Any) -> Any:
+    if isinstance(value, _Array) and value.value is not None:
+        return value.value
+    for scalar in value if isinstance(value, (list, tuple)) else [value]:
+        if not isinstance(scalar, (int, float, str, bytes, type(None))):
+            raise PickleRefusedError(
+                f"it holds a nested {type(scalar).__name__.strip('_').lower()}"
+            )
+    return value
