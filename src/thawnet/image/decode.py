@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import warnings
+from dataclasses import dataclass
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from ..errors import ImageError
 
@@ -45,6 +46,34 @@ def decode(data: bytes) -> Image.Image:
         raise ImageError("not an image in a known format") from None
     except Exception as error:  # Pillow's plugins raise nearly anything on damaged input
         raise ImageError(f"damaged: {error}") from error
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How an image lies in its file: Pillow's names of its format and colour mode.
+
+    turned: EXIF says to turn or mirror it. animated: there are frames after the first.
+    """
+
+    format: str
+    mode: str
+    turned: bool = False
+    animated: bool = False
+
+
+def describe(data: bytes) -> Stored:
+    """Return how an image that `decode` can read is stored."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        # A JPEG of several pictures (MPO) is a photo with its preview, not an animation.
+        name = "JPEG" if image.format == "MPO" else str(image.format)
+        try:
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
+            animated = name != "JPEG" and bool(getattr(image, "is_animated", False))
+        except Exception:  # Pillow's plugins raise nearly anything on damaged input
+            turned = animated = False
+        return Stored(name, image.mode, turned, animated)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
