@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -130,3 +133,53 @@ def test_cache_is_listed_and_cleared(capsys: pytest.CaptureFixture[str], tmp_pat
     assert status == 0
     assert out.startswith("removed 2.0 MB")
     assert not entry.exists()
+
+
+def test_inspect_reports_on_stdout_and_problems_are_no_failure(
+    photos: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = photos({"a": 6, "b": 6}, "d/train").parent
+    photos({"a": 6, "b": 6}, "d/test")  # the same pictures
+    (folder / "train" / "a" / "broken.png").touch()
+    status, out, err = called(capsys, "inspect", str(folder))
+    assert status == 0
+    assert err.startswith("the test part's images are looked at for duplicates and damage only")
+    assert out.startswith("d: 25 images in 2 classes\n")
+    assert " 1. 12 test images of 12 (100 %) are in train too: 12 pixel for pixel" in out
+    assert "Copies, worst first, 10 of 12; --json lists all" in out
+    assert "broken.png (the file is empty (0 bytes))" in out
+    assert max(map(len, out.splitlines())) <= 100
+    assert "\x1b" not in out
+
+
+def test_inspect_prints_one_json_object(
+    photos: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, _ = called(capsys, "inspect", str(photos({"a": 4, "b": 4})), "--json")
+    assert status == 0
+    assert json.loads(out)["parts"][0]["counts"] == {"a": 4, "b": 4}
+
+
+def test_inspect_summarises_many_classes(
+    photos: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = photos({f"class{number:02d}": 1 + number // 10 for number in range(50)})
+    status, out, _ = called(capsys, "inspect", str(folder))
+    assert status == 0
+    assert "smallest classes: class00 1, class01 1, class02 1, class03 1, class04 1\n" in out
+    assert "largest classes:  class49 5, class48 5, class47 5, class46 5, class45 5\n" in out
+    assert len(out.splitlines()) < 40
+
+
+def test_inspect_of_nothing_fails_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = called(capsys, "inspect", "nowhere")
+    assert (status, out) == (1, "")
+    assert err.startswith("thawnet: no data at 'nowhere'")
+    assert called(capsys, "inspect", "digits", "--size", "0")[0] == 2
+
+
+def test_inspect_needs_no_torch(photos: Callable[..., Path]) -> None:
+    code = "import sys, thawnet.cli as c; c.main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
+    folder = str(photos({"a": 2, "b": 2}))
+    done = subprocess.run([sys.executable, "-c", code, "inspect", folder], check=False)
+    assert done.returncode == 0

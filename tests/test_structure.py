@@ -20,6 +20,7 @@ ALLOWED = {
     "data": {"errors", "files", "image"},
     "model": {"errors", "files", "image", "data"},
     "recipe": {"errors", "data"},
+    "inspection": {"errors", "console", "data"},
     "report": {"errors", "files"},
     "bundle": {"errors", "files", "image"},
     "training": {

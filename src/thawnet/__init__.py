@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .data.audit import Audit, inspect
     from .errors import ThawnetError
     from .recipe import Phase, Recipe, TrainOptions, load_recipe
     from .training.outcome import Outcome
@@ -14,21 +15,25 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Audit",
     "Outcome",
     "Phase",
     "Recipe",
     "ThawnetError",
     "TrainOptions",
+    "inspect",
     "load_recipe",
     "train",
 ]
 
 _HOMES = {
+    "Audit": "data.audit",
     "Outcome": "training.outcome",
     "Phase": "recipe",
     "Recipe": "recipe",
     "ThawnetError": "errors",
     "TrainOptions": "recipe",
+    "inspect": "data.audit",
     "load_recipe": "recipe",
     "train": "training.run",
 }

@@ -15,6 +15,7 @@ import tyro
 
 from . import console
 from .errors import InterruptedRunError, ThawnetError, UsageError
+from .inspection import InspectOptions, inspect
 from .recipe import TrainOptions
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class CompareOptions:
 
 Command = (
     Annotated[TrainOptions, tyro.conf.subcommand("train")]
+    | Annotated[InspectOptions, tyro.conf.subcommand("inspect")]
     | Annotated[CompareOptions, tyro.conf.subcommand("compare")]
     | Annotated[CacheOptions, tyro.conf.subcommand("cache")]
 )
@@ -63,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = fill_resume(sys.argv[1:] if arguments is None else arguments)
 
     def job() -> None:
-        command: TrainOptions | CompareOptions | CacheOptions = tyro.cli(
+        command: TrainOptions | InspectOptions | CompareOptions | CacheOptions = tyro.cli(
             Command,
             args=given,
             prog="thawnet",
@@ -71,6 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         if isinstance(command, TrainOptions):
             train(command)
+        elif isinstance(command, InspectOptions):
+            inspect(command)
         elif isinstance(command, CompareOptions):
             compare(command)
         else:

@@ -160,7 +160,7 @@ def test_every_published_form_gives_the_same_images_labels_and_names(
     parts, classes = small(name)
     told: list[str] = []
     place = publish(name, form, packed)
-    source = open_source(name, place, told.append)
+    source = open_source(name, place, tell=told.append)
     assert source.classes == tuple(classes)
     assert source.parts == {"train", "test"}
     assert source.name == name

@@ -7,8 +7,9 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from ..errors import ImageError
 
@@ -111,6 +112,33 @@ def _upright(image: Image.Image) -> Image.Image:
         return ImageOps.exif_transpose(image)
     except Exception:  # the pixels are whole; Pillow raises nearly anything on damaged EXIF
         return image
+
+
+@dataclass(frozen=True)
+class Stored:
+    """How an image lies in its file: Pillow's names of its format and colour mode.
+
+    turned: EXIF says to turn or mirror it. animated: there are frames after the first.
+    """
+
+    format: str
+    mode: str
+    turned: bool = False
+    animated: bool = False
+
+
+def describe(data: bytes) -> Stored:
+    """Return how an image that `decode` can read is stored."""
+    with _quiet:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        # A JPEG of several pictures (MPO) is a photo with its preview, not an animation.
+        name = "JPEG" if image.format == "MPO" else str(image.format)
+        try:
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
+            animated = name != "JPEG" and bool(getattr(image, "is_animated", False))
+        except Exception:  # Pillow's plugins raise nearly anything on damaged input
+            turned = animated = False
+        return Stored(name, image.mode, turned, animated)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

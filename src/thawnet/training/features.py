@@ -75,9 +75,7 @@ class Origin:
     def trunk(self, first: int, last: int) -> Callable[[torch.Tensor], torch.Tensor]:
         """Return the frozen stages first..last (exclusive) as a function."""
         machine = self.machine
-        return frozen_function(
-            self.network.part(first, last), machine.trunk_dtype, machine.torch_device
-        )
+        return frozen_function(self.network, first, last, machine.trunk_dtype, machine.torch_device)
 
 
 @dataclass(frozen=True)

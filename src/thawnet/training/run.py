@@ -125,7 +125,7 @@ def do_phase(run: Run, number: int) -> None:
             )
         spent = time.perf_counter() - start
         kept = averaged if ema else network
-        part = frozen_function(kept.part(split), machine.trunk_dtype, machine.torch_device)
+        part = frozen_function(kept, split, None, machine.trunk_dtype, machine.torch_device)
         with console.progress("validating", len(run.val)) as advance:
             held_out, _ = evaluate(
                 part, val_feed.epoch(0), run.val.labels, EVALUATION_BATCH, advance
@@ -231,7 +231,7 @@ def finish(run: Run, started: float) -> outcome.Outcome:
     state, spec = run.state, run.spec
     # float32 whatever the run computed in: this is what the bundle holds.
     exact = dataclasses.replace(run.machine, dtype="float32")
-    part = frozen_function(run.network.part(0), torch.float32, run.machine.torch_device)
+    part = frozen_function(run.network, 0, None, torch.float32, run.machine.torch_device)
     parts: dict[str, tuple[Metrics, np.ndarray, ImageStore]] = {}
     with timed(state, "test"):
         stores = {"validation": run.val} if run.recipe.validate_on == "validation" else {}
