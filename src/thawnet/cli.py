@@ -119,7 +119,8 @@ def train(options: TrainOptions) -> Outcome:
 
     outcome = run(options)
     console.say(f"plot {outcome.folder / 'history.png'}, network {outcome.folder / 'bundle'}")
-    console.result(outcome.line)
+    for line in outcome.lines:
+        console.result(line)
     return outcome
 
 

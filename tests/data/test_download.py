@@ -268,13 +268,13 @@ def test_without_the_hub_the_archive_is_downloaded_and_both_are_told(
 ) -> None:
     server.content = archive
     told: list[str] = []
-    source = open_source("cifar10", None, told.append)
+    source = open_source("cifar10", None, tell=told.append)
     assert len(source.open_part("train")) == 50
     assert "not from http://127.0.0.1" in told[0]
     assert "Connection refused" in told[0]
     assert told[-1].startswith("cifar10: from the published archive")
     again: list[str] = []
-    open_source("cifar10", None, again.append)
+    open_source("cifar10", None, tell=again.append)
     assert (len(again), server.asked) == (1, ["/cifar-10-binary.tar.gz"])
 
 
@@ -453,7 +453,7 @@ def test_a_data_set_comes_from_the_hub_first_and_then_from_its_cache(
         "README.md": b"#",
     }
     told: list[str] = []
-    source = open_source("cifar10", None, told.append)
+    source = open_source("cifar10", None, tell=told.append)
     assert told == ["cifar10: from the Hugging Face hub, uoft-cs/cifar10"]
     assert len(source.open_part("train")) == 30
     assert len(source.classes) == 10
@@ -468,7 +468,7 @@ def test_a_data_set_that_the_hub_lacks_is_told_and_looked_for_in_the_archive(
 ) -> None:
     server.content = archive
     told: list[str] = []
-    source = open_source("cifar10", None, told.append)
+    source = open_source("cifar10", None, tell=told.append)
     assert "holds no parquet shards" in told[0]
     assert len(source.open_part("test")) == 20
 

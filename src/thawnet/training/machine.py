@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 import shutil
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +67,25 @@ class Machine:
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for the checkpoint."""
         return asdict(self)
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep large blocks that are freed, instead of returning each to the system.
+
+    Activations are allocated and freed at every layer; fetching fresh pages each time cost a fifth
+    of a training step and up to half of a pass through frozen layers (2 cores, 160 px).
+    """
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:  # musl has none
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+# From glibc's malloc.h.
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_MAX = -4
 
 
 def choose_device(device: str) -> str:

@@ -38,11 +38,16 @@ PACKAGES = ("thawnet", "torch", "timm", "numpy", "pillow")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came out of a run. `result` is the content of result.json."""
+    """What came out of a run: lines for a person, the accuracy last; `result` is result.json."""
 
     folder: Path
-    line: str
+    lines: tuple[str, ...]
     result: dict[str, Any]
+
+    @property
+    def line(self) -> str:
+        """The accuracy as it is quoted."""
+        return self.lines[-1]
 
 
 def require_free(chosen: Path | None) -> None:
@@ -110,6 +115,7 @@ def write_end(
     folder: Path,
     state: RunState,
     parts: dict[str, tuple[Metrics, NDArray[np.float32], ImageStore]],
+    to_beat: dict[str, Any],
     network: Network,
     weights: Weights,
     classes: tuple[str, ...],
@@ -120,7 +126,8 @@ def write_end(
 ) -> Outcome:
     """Write all that a finished run leaves, result.json last, mark it finished, and sum it up.
 
-    parts: metrics, logits (n, classes) and images of each part that was measured.
+    parts: metrics, logits (n, classes) and images of each part that was measured. to_beat: see
+    baseline.baselines.
     """
     accuracies = {name: _scores(*values) for name, values in parts.items()}
     data = data | {
@@ -156,6 +163,7 @@ def write_end(
     result = {
         "line": line,
         "metrics": accuracies,
+        "baselines": to_beat,
         "end_of_phase_1": _last(state.history, 0),
         "end_of_phase_2": _last(state.history, 1),
         "seconds": {name: round(value, 2) for name, value in state.seconds.items()},
@@ -172,7 +180,19 @@ def write_end(
     state.finished = True
     state.optimizer = None
     checkpoint.save(state, folder)
-    return Outcome(folder, line, result)
+    return Outcome(folder, (*_comparison(accuracies[headline], to_beat), line), result)
+
+
+def _comparison(scores: dict[str, Any], to_beat: dict[str, Any]) -> list[str]:
+    regression = to_beat["logistic_regression_on_frozen_features"]
+    low, high = regression["interval_95"]
+    return [
+        f"to beat: logistic regression on the frozen features {100 * regression['accuracy']:.2f} % "
+        f"({100 * low:.2f}-{100 * high:.2f}), "
+        f"the most frequent class {100 * to_beat['majority_class']['accuracy']:.2f} %",
+        f"balanced accuracy {100 * scores['balanced_accuracy']:.2f} %, "
+        f"top-5 accuracy {100 * scores['top_5']:.2f} %",
+    ]
 
 
 def content_of(images: ImageStore, classes: Sequence[str]) -> str:

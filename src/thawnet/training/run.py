@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import time
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,11 +17,12 @@ from ..errors import InterruptedRunError
 from ..model.backbone import Network, frozen_function, mend_strided_depthwise
 from ..recipe import Recipe, TrainOptions
 from . import checkpoint, outcome
+from .baseline import Labelled, baselines
 from .checkpoint import RunState, timed
 from .features import CachedFeed, Feed, LiveFeed, cached_features
 from .loop import Ema, Metrics, batches, class_weights, evaluate, make_optimizer, train_epoch
 from .plan import fit
-from .setup import Run, open_images, setup
+from .setup import Run, build_network, open_images, setup
 
 PHASE_NAMES = ("head", "fine-tune")
 EVALUATION_BATCH = 250
@@ -251,10 +253,13 @@ def finish(run: Run, started: float) -> outcome.Outcome:
                 metrics, logits = evaluate(part, feed, images.labels, EVALUATION_BATCH, advance)
             parts[name] = (metrics, logits, images)
     outcome.write_broken(run.folder, [run.train, *stores.values()])
+    with timed(state, "baseline"):
+        to_beat = measure_baselines(run, stores.get("test", run.val))
     return outcome.write_end(
         folder=run.folder,
         state=state,
         parts=parts,
+        to_beat=to_beat,
         network=run.network,
         weights=run.weights,
         classes=run.source.classes,
@@ -263,3 +268,27 @@ def finish(run: Run, started: float) -> outcome.Outcome:
         machine=run.machine,
         wall=time.perf_counter() - started,
     )
+
+
+def measure_baselines(run: Run, measured: ImageStore) -> dict[str, Any]:
+    """Return the baselines' accuracies on some images, from features of the network as it came."""
+    frozen = build_network(run.recipe, run.source, run.weights, run.machine)
+
+    def features(images: ImageStore) -> Labelled:
+        origin = dataclasses.replace(run.origin(images), network=frozen)
+        split = len(frozen.stages) - 1
+        with console.progress("features for the baseline", len(images)) as advance:
+            found = cached_features(origin, 0, [split], advance)
+        feed: Feed = LiveFeed(origin, split, 1, 0)
+        if found is not None:
+            feed = CachedFeed(found, len(images), 0, run.machine.torch_device)
+        batch = feed.epoch(0)
+        rows = [
+            batch(positions).float().cpu().numpy()
+            for positions in np.array_split(np.arange(len(images)), len(images) // 256 + 1)
+        ]
+        return np.concatenate(rows), images.labels
+
+    val = features(run.val) if run.recipe.validate_on == "validation" else None
+    with console.progress("logistic regression on frozen features", 3) as advance:
+        return baselines(features(run.train), val, features(measured), advance)

@@ -30,7 +30,7 @@ from ..recipe import Recipe, TrainOptions, load_recipe, parse_recipe, resolve
 from . import checkpoint, outcome
 from .checkpoint import RunState, timed
 from .features import Origin
-from .machine import Machine, choose_device, decide
+from .machine import Machine, choose_device, decide, keep_freed_memory
 
 VALIDATION_LIMIT = 2500
 
@@ -62,6 +62,7 @@ class Run:
 
 def setup(options: TrainOptions) -> Run:
     """Resolve the call, find data and weights, build store and network, make the run folder."""
+    keep_freed_memory()
     resumed: RunState | None = None
     folder: Path | None = None
     if options.resume is not None:
@@ -103,14 +104,7 @@ def setup(options: TrainOptions) -> Run:
         f"{recipe.name}: {recipe.backbone} at {recipe.size} px from '{recipe.weights}' weights, "
         f"{machine.device}, {machine.dtype}, {machine.threads} threads"
     )
-    # The head's initial weights are the only random ones; the seed decides them.
-    torch.manual_seed(recipe.seed)
-    network = Network(
-        recipe.backbone, len(source.classes), recipe.size, weights.padding, weights.epsilon
-    )
-    fill(network, weights, recipe.weights)
-    network.check()
-    channels_last(network.to(machine.torch_device))
+    network = build_network(recipe, source, weights, machine)
     state = resumed or RunState(
         options=checkpoint.plain(options),
         recipe=dataclasses.asdict(recipe),
@@ -140,6 +134,19 @@ def setup(options: TrainOptions) -> Run:
     outcome.write_start(folder, state, train_images, val_images)
     console.say(f"run folder: {folder}")
     return run
+
+
+def build_network(recipe: Recipe, source: Source, weights: Weights, machine: Machine) -> Network:
+    """Return the pretrained network with a fresh head, on the device, as a run starts with it."""
+    # The head's initial weights are the only random ones; the seed decides them.
+    torch.manual_seed(recipe.seed)
+    network = Network(
+        recipe.backbone, len(source.classes), recipe.size, weights.padding, weights.epsilon
+    )
+    fill(network, weights, recipe.weights)
+    network.check()
+    channels_last(network.to(machine.torch_device))
+    return network
 
 
 def check_call(recipe: Recipe, options: TrainOptions) -> None:
