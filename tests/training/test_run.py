@@ -19,10 +19,10 @@ from thawnet.data.sources import open_source
 from thawnet.data.store import ImageStore, open_store
 from thawnet.errors import DataError, InterruptedRunError, RunError, UsageError, WeightsError
 from thawnet.files import cache_entries
-from thawnet.recipe import PRESETS, TrainOptions, load_recipe
+from thawnet.recipe import PRESETS, TrainOptions, load_recipe, to_table
 from thawnet.report.predictions import read_predictions
-from thawnet.training import checkpoint, run, setup
-from thawnet.training.outcome import Outcome, content_of
+from thawnet.training import checkpoint, loop, run, setup
+from thawnet.training.outcome import Outcome, content_of, toml
 
 Job = Callable[..., Outcome]
 
@@ -292,6 +292,71 @@ def test_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(
     one, other = tensors_of(whole), tensors_of(resumed)
     assert all(torch.equal(one[name], other[name]) for name in one)
     assert len((resumed.folder / "log.jsonl").read_text().splitlines()) == 4
+
+
+def graded(monkeypatch: pytest.MonkeyPatch, accuracies: list[float]) -> None:
+    """Let the validation of each epoch, in order, find these accuracies."""
+    given = iter(accuracies)
+
+    def evaluate(*arguments: Any) -> Any:
+        metrics, logits = loop.evaluate(*arguments)
+        return dataclasses.replace(metrics, accuracy=next(given, 0.0)), logits
+
+    monkeypatch.setattr(run, "evaluate", evaluate)
+
+
+def patient(options: TrainOptions, tmp_path: Path, patience: int) -> TrainOptions:
+    """Return a call whose phases of 1 and 9 epochs stop early."""
+    recipe = load_recipe("quick")
+    head = dataclasses.replace(recipe.head, epochs=1, min_steps=0, patience=0)
+    finetune = dataclasses.replace(recipe.finetune, epochs=9, min_steps=0, patience=patience)
+    table = to_table(dataclasses.replace(recipe, head=head, finetune=finetune))
+    path = tmp_path / "patient.toml"
+    path.write_text(toml(table))
+    return dataclasses.replace(options, recipe=str(path), epochs=None)
+
+
+def test_phase_stops_early_and_keeps_its_best_epoch(
+    options: TrainOptions,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    call = patient(options, tmp_path, 2)
+    saved: dict[int, dict[str, torch.Tensor]] = {}
+    kept = checkpoint.save
+
+    def save(state: checkpoint.RunState, folder: Path) -> None:
+        if state.best is not None:
+            saved[len(state.history)] = state.best["network"]
+        kept(state, folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", save)
+        graded(patch, [0.1, 0.2, 0.5, 0.4, 0.3, 0.9])
+        outcome = run.train(call)
+    assert len(epochs_of(outcome)) == 5  # two worse ones after the best, the third epoch
+    assert "kept epoch 3, the best on validation; 2 epochs without" in capsys.readouterr().err
+    assert torch.equal(tensors_of(outcome)["conv_head.weight"], saved[3]["conv_head.weight"])
+
+
+def test_resume_remembers_the_best_epoch(
+    options: TrainOptions, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    call = patient(options, tmp_path, 2)
+    grades = [0.1, 0.2, 0.5, 0.4, 0.3, 0.9]
+    with monkeypatch.context() as patch:
+        graded(patch, grades)
+        whole = run.train(call)
+    with monkeypatch.context() as patch:
+        graded(patch, grades)
+        stop_after(patch, 4, KeyboardInterrupt())
+        with pytest.raises(InterruptedRunError):
+            run.train(call)
+    graded(monkeypatch, grades[4:])
+    resumed = run.train(TrainOptions(resume=""))
+    one, other = tensors_of(whole), tensors_of(resumed)
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_stop_that_torch_turned_into_its_own_error_is_still_a_stop(

@@ -17,7 +17,7 @@ def split_off(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Split rows into (rest, part): 10 %, stratified, at most `limit` rows, at least 5 a class.
 
-    A class of fewer than 20 rows gives a quarter of them, one of fewer than 4 gives none.
+    A class of fewer than 20 rows gives a quarter of them, at least one, a single row stays.
     Rows with the same number in `ties` (duplicates, groups: items.tied) stay together; a class
     of groups that are all larger than its share gives the smallest, if that is at most half of it.
     The rest keeps at least one row of every class. Both results are sorted; the same inputs give
@@ -44,7 +44,7 @@ def split_off(
     for label in np.unique(leaders).tolist():
         members = np.flatnonzero(leaders == label)
         total = int(sizes[members].sum())
-        wanted = min(max(round(total * share), 5), total // 4)
+        wanted = min(max(round(total * share), 5), max(1, total // 4) if total > 1 else 0)
         count = 0
         for position in np.random.default_rng([seed, label]).permutation(len(members)):
             tie = int(members[position])

@@ -180,18 +180,20 @@ def write_end(
     state.finished = True
     state.optimizer = None
     checkpoint.save(state, folder)
-    return Outcome(folder, (*_comparison(accuracies[headline], to_beat), line), result)
+    return Outcome(
+        folder, (*_comparison(accuracies[headline], to_beat, len(classes)), line), result
+    )
 
 
-def _comparison(scores: dict[str, Any], to_beat: dict[str, Any]) -> list[str]:
+def _comparison(scores: dict[str, Any], to_beat: dict[str, Any], classes: int) -> list[str]:
     regression = to_beat["logistic_regression_on_frozen_features"]
     low, high = regression["interval_95"]
     return [
         f"to beat: logistic regression on the frozen features {100 * regression['accuracy']:.2f} % "
         f"({100 * low:.2f}-{100 * high:.2f}), "
         f"the most frequent class {100 * to_beat['majority_class']['accuracy']:.2f} %",
-        f"balanced accuracy {100 * scores['balanced_accuracy']:.2f} %, "
-        f"top-5 accuracy {100 * scores['top_5']:.2f} %",
+        f"balanced accuracy {100 * scores['balanced_accuracy']:.2f} %"
+        + (f", top-5 accuracy {100 * scores['top_5']:.2f} %" if classes > 5 else ""),
     ]
 
 

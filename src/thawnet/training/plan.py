@@ -7,6 +7,9 @@ import math
 
 from ..recipe import Phase
 
+# A dozen photos are learnt by heart long before 300 steps.
+MOST_TIMES = 8
+
 
 def steps_per_epoch(phase: Phase, images: int) -> int:
     """Return the optimiser steps of one epoch."""
@@ -18,18 +21,19 @@ def steps_per_epoch(phase: Phase, images: int) -> int:
 def fit(phase: Phase, images: int) -> Phase:
     """Return the phase with the values it takes on so many training images.
 
-    The batch is at most an eighth of the images, at least 2; a smaller batch lowers the learning
-    rate by the root of the ratio, as Adam asks (Malladi et al. 2022, "On the SDEs and scaling rules
-    for adaptive gradient algorithms"). Epochs rise until `min_steps` are reached, or fall, not
-    below 1, to stay within `max_steps`. Cached views rise to one per epoch while they are within
-    `view_images` in all.
+    The batch is at most an eighth of the images, but 16, or all of fewer images, are never too
+    many; a smaller batch lowers the learning rate by the root of the ratio, as Adam asks (Malladi
+    et al. 2022, "On the SDEs and scaling rules for adaptive gradient algorithms"). Epochs rise
+    until `min_steps` are reached, at most MOST_TIMES over, or fall, not below 1, to stay within
+    `max_steps`. Cached views rise to one per epoch while they are within `view_images` in all.
     """
-    batch = max(2, min(phase.batch_size, images // 8))
+    batch = min(phase.batch_size, images, max(16, images // 8))
     fitted = dataclasses.replace(
         phase, batch_size=batch, lr=phase.lr * math.sqrt(batch / phase.batch_size)
     )
     steps = steps_per_epoch(fitted, images)
-    epochs = max(phase.epochs, math.ceil(phase.min_steps / steps))
+    more = min(MOST_TIMES * phase.epochs, math.ceil(phase.min_steps / steps))
+    epochs = max(phase.epochs, more)
     if phase.max_steps:
         epochs = max(1, min(epochs, phase.max_steps // steps))
     views = phase.views

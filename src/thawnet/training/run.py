@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import logging
 import time
 from typing import Any
 
@@ -26,6 +27,7 @@ from .setup import Run, build_network, open_images, setup
 
 PHASE_NAMES = ("head", "fine-tune")
 EVALUATION_BATCH = 250
+LINES = 20  # of epochs that a phase prints, about
 
 
 def train(options: TrainOptions) -> outcome.Outcome:
@@ -88,6 +90,8 @@ def do_phase(run: Run, number: int) -> None:
         machine.compiles(len(run.train) * epochs, network.size) and split < len(network.stages) - 1
     )
     if compiled:
+        # It warns of a missing CUDA runtime, of which the first line of the run has told already.
+        logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
         tail = torch.compile(tail, dynamic=False)  # type: ignore[assignment]
     count = sum(value.numel() for value in parameters.values())
     console.say(
@@ -186,6 +190,7 @@ def make_feed(run: Run, images: ImageStore, number: int, split: int, views: int)
         if 0 < place < split and (images is run.val or fit(later, len(images)).views >= views):
             splits.append(place)
     stores = []
+    started = time.perf_counter()
     with console.progress("caching features", len(images) * views) as advance:
         for view in range(views):
             found = cached_features(origin, view, splits, advance)
@@ -195,6 +200,9 @@ def make_feed(run: Run, images: ImageStore, number: int, split: int, views: int)
                 )
                 return LiveFeed(origin, split, views, seed)
             stores.append(found[0])
+    spent = time.perf_counter() - started
+    if spent > 5:
+        console.say(f"cached features: {len(images):,} images, {views} views, {spent:.0f} s")
     return CachedFeed(stores, len(images), seed, run.machine.torch_device)
 
 
@@ -213,6 +221,9 @@ def _record(
     }
     run.state.history.append(row)
     outcome.write_log(run.folder, run.state.history)
+    shown = max(1, round((total + left) / LINES))
+    if left and (total + 1) % shown:
+        return  # log.jsonl has every epoch; a person wants a page of them
     remaining = f", {left * spent / 60:.1f} min left in this phase" if left * spent > 60 else ""
     console.say(
         f"epoch {total + 1:3d} {PHASE_NAMES[number]:9s} train {100 * trained.accuracy:6.2f} % "

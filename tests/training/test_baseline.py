@@ -1,0 +1,46 @@
+"""The baselines that a run must beat."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from thawnet.training import baseline
+from thawnet.training.baseline import Labelled, baselines
+
+
+def clouds(count: int, seed: int) -> Labelled:
+    """Return three overlapping clouds in 40 dimensions, half of the images in the first class."""
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(3, count, p=[0.5, 0.25, 0.25])
+    centres = np.random.default_rng(0).normal(0, 0.4, (3, 40))
+    return (centres[labels] + rng.normal(0, 1, (count, 40))).astype(np.float32), labels
+
+
+def test_baselines_are_those_of_scikit_learn_and_of_counting() -> None:
+    ticks: list[int] = []
+    train, val, test = clouds(600, 1), clouds(200, 2), clouds(400, 3)
+    found = baselines(train, val, test, ticks.append)
+    regression = found["logistic_regression_on_frozen_features"]
+    assert ticks == [1, 1, 1]
+    assert found["majority_class"]["accuracy"] == pytest.approx((test[1] == 0).mean())
+    assert 0.75 < regression["accuracy"] < 1
+    assert regression["interval_95"][0] < regression["accuracy"] < regression["interval_95"][1]
+    assert regression["training_images"] == 600
+
+
+def test_the_measured_images_choose_nothing() -> None:
+    """Without a validation part one penalty is used, whatever it would give on the test part."""
+    train, test = clouds(300, 1), clouds(200, 3)
+    found = baselines(train, None, test, lambda done: None)
+    assert found["logistic_regression_on_frozen_features"]["C"] == baseline.STRENGTHS[1]
+    other = baselines(train, clouds(100, 2), test, lambda done: None)
+    again = baselines(train, clouds(100, 2), clouds(200, 9), lambda done: None)
+    key = "logistic_regression_on_frozen_features"
+    assert other[key]["C"] == again[key]["C"]
+
+
+def test_large_data_is_cut_to_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baseline, "MOST_IMAGES", 50)
+    found = baselines(clouds(300, 1), clouds(90, 2), clouds(90, 3), lambda done: None)
+    assert found["logistic_regression_on_frozen_features"]["training_images"] == 50
