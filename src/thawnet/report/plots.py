@@ -29,7 +29,8 @@ def plot_history(path: Path, history: list[dict[str, Any]], title: str, held_out
     """Draw accuracy and loss over all epochs and write a PNG, 1800 x 810 pixels.
 
     history: a dict per epoch with phase (0 or 1), train_accuracy, val_accuracy in [0, 1],
-    train_loss, val_loss in nats. held_out: what 'val' was, for the legend.
+    train_loss, val_loss in nats, and kept where a phase ended with its network. held_out: what
+    'val' was, for the legend.
     """
     figure = Figure(figsize=(12, 5.4), dpi=150, layout="constrained")
     figure.suptitle(title, fontsize=14, fontweight="bold")
@@ -38,10 +39,13 @@ def plot_history(path: Path, history: list[dict[str, Any]], title: str, held_out
     _curves(right, history, "loss", 1.0, "cross-entropy (nats)", held_out)
     # Head-room for the captions, but no tick that promises more than 100 %.
     left.set_yticks([tick for tick in left.get_yticks()[1:-1] if tick <= 100])
-    best = 100 * history[-1]["val_accuracy"]
+    kept = max((place for place, row in enumerate(history) if row.get("kept")), default=-1)
+    accuracy = 100 * history[kept]["val_accuracy"]
+    place = (kept % len(history)) + 1
+    left.plot(place, accuracy, marker="o", markersize=8, color=HELD_OUT["color"], zorder=4)
     left.annotate(
-        f"{best:.1f} %",
-        (len(history), best),
+        f"{accuracy:.1f} %",
+        (place, accuracy),
         xytext=(4, 10),
         textcoords="offset points",
         ha="right",

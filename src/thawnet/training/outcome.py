@@ -164,8 +164,8 @@ def write_end(
         "line": line,
         "metrics": accuracies,
         "baselines": to_beat,
-        "end_of_phase_1": _last(state.history, 0),
-        "end_of_phase_2": _last(state.history, 1),
+        "end_of_phase_1": _kept(state.history, 0),
+        "end_of_phase_2": _kept(state.history, 1),
         "seconds": {name: round(value, 2) for name, value in state.seconds.items()},
         "seed": state.recipe["seed"],
         "command": _command(),
@@ -224,8 +224,9 @@ def _command() -> str:
     return shlex.join(["thawnet" if program == "__main__.py" else program, *sys.argv[1:]])
 
 
-def _last(history: list[dict[str, Any]], phase: int) -> dict[str, Any]:
-    return [row for row in history if row["phase"] == phase][-1]
+def _kept(history: list[dict[str, Any]], phase: int) -> dict[str, Any]:
+    """Return the line of the epoch whose network a phase ended with."""
+    return next(row for row in history if row["phase"] == phase and row.get("kept"))
 
 
 def _version(package: str) -> str | None:

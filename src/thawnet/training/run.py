@@ -145,12 +145,16 @@ def do_phase(run: Run, number: int) -> None:
         state.seconds[PHASE_NAMES[number]] = (
             state.seconds.get(PHASE_NAMES[number], 0.0) + time.perf_counter() - start
         )
-        _record(run, number, total, trained, held_out, spent, epochs - epoch - 1)
-        if last and state.best and state.best["epoch"] != epoch:
-            console.say(
-                f"kept epoch {done + state.best['epoch'] + 1}, the best on validation"
-                + (f"; {phase.patience} epochs without a better one" if stop else "")
-            )
+        _record(run, number, total, trained, held_out, spent, 0 if last else epochs - epoch - 1)
+        if last:
+            kept_epoch = done + (state.best["epoch"] if state.best else epoch)
+            state.history[kept_epoch]["kept"] = True
+            outcome.write_log(run.folder, state.history)
+            if kept_epoch != total:
+                console.say(
+                    f"kept epoch {kept_epoch + 1}, the best on validation"
+                    + (f"; {phase.patience} epochs without a better one" if stop else "")
+                )
         state.phase, state.epoch = (number + 1, 0) if last else (number, epoch + 1)
         state.network = network.net.state_dict()
         state.averaged = averaged.net.state_dict() if ema and not last else None
