@@ -222,3 +222,11 @@ def test_file_that_is_no_data_is_told_what_is_expected(tmp_path: Path) -> None:
     path.write_bytes(b"x")
     with pytest.raises(DataError, match=r"expected a folder .* zip or tar of one, or a .csv"):
         open_source(str(path))
+
+
+def test_a_class_may_be_called_train(photos: Callable[..., Path]) -> None:
+    """CIFAR-100 has one; a folder of images beside other classes is no training part."""
+    source = open_source(str(photos({"bus": 3, "test": 2, "train": 4})))
+    assert source.classes == ("bus", "test", "train")
+    assert source.parts == {"train"}
+    assert np.bincount(source.open_part("train").labels).tolist() == [3, 2, 4]

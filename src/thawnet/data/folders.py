@@ -106,6 +106,10 @@ class _Listing:
 
 def _part_roots(path: Path) -> dict[str, Path]:
     folders = [entry.name for entry in visible(path) if is_folder(entry)]
+    extra = [name for name in folders if name not in {"train", "test", *VALIDATION_NAMES}]
+    if extra and "train" in folders and not any(map(is_folder, visible(path / "train"))):
+        # A class beside others, as in CIFAR-100: it holds images and no classes of its own.
+        return {"train": path}
     if "train" not in folders:
         parts = [name for name in folders if name.lower() in PART_WORDS]
         if parts and parts == folders:
@@ -123,7 +127,6 @@ def _part_roots(path: Path) -> dict[str, Path]:
                     "keep one folder of validation images"
                 )
             roots[part] = path / word
-    extra = [name for name in folders if path / name not in roots.values()]
     if extra:
         raise DataError(
             f"'{path}' has train/ and also {', '.join(f'{name}/' for name in extra[:4])}; "
