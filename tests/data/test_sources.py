@@ -107,7 +107,7 @@ def test_hidden_and_other_files_are_passed_over_and_counted(photos: Photos) -> N
     (folder / ".git").mkdir()
     source = open_source(str(folder))
     assert len(source.open_part("train")) == 4
-    assert source.notes == ("1 files are left out: not named like images (.txt)",)
+    assert source.notes == ("1 file is left out: not named like images (.txt)",)
 
 
 def test_images_without_class_folders_are_told_the_layout(tmp_path: Path) -> None:

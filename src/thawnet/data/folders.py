@@ -227,7 +227,8 @@ def _notes(listings: Iterable[_Listing]) -> Iterator[str]:
         links += listing.links
     if others:
         kinds = ", ".join(suffix for suffix, _ in others.most_common(4))
-        yield f"{others.total():,} files are left out: not named like images ({kinds})"
+        files = "1 file is" if others.total() == 1 else f"{others.total():,} files are"
+        yield f"{files} left out: not named like images ({kinds})"
     if unlabelled:
         yield f"{unlabelled:,} images are left out: they lie beside the class folders, not in one"
     if links:

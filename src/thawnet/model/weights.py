@@ -21,7 +21,8 @@ from .backbone import Network
 IMAGENET = "imagenet"
 KERAS = "keras"
 BUNDLED = "bundled"
-BUNDLED_FILE = "cifar100_mobilenetv2_100.safetensors"
+BUNDLED_BACKBONE = "mobilenetv2_100"
+BUNDLED_FILE = f"cifar100_{BUNDLED_BACKBONE}.safetensors"
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,18 @@ def load_weights(
 
     size: pixels a side that the network is to see; Keras publishes weights for several.
     `tell` receives a line for a person before a download.
-    Raises WeightsError when they can not be found or read.
+    Raises WeightsError when they can not be found or read, or are another backbone's.
     """
+    weights = _load(name, backbone, size, tell)
+    if weights.architecture not in ("", backbone):
+        raise WeightsError(
+            f"--weights '{name}' are of {weights.architecture}, not of {backbone}; "
+            f"choose --backbone {weights.architecture}, or other weights"
+        )
+    return weights
+
+
+def _load(name: str, backbone: str, size: int, tell: Tell) -> Weights:
     if name == BUNDLED:
         with resources.as_file(resources.files("thawnet.embedded") / BUNDLED_FILE) as path:
             return _from_safetensors(path, backbone)
@@ -190,12 +201,11 @@ def fill(network: Network, weights: Weights, name: str) -> None:
         if key in given and given[key].shape != value.shape
     ]
     if missing or foreign or wrong:
-        made_for = f" (made for '{weights.architecture}')" if weights.architecture else ""
         detail = (wrong[:1] or [f"no tensor '{key}'" for key in missing[:1]]) or [
             f"unknown tensor '{key}'" for key in foreign[:1]
         ]
         raise WeightsError(
-            f"--weights '{name}'{made_for} do not fit backbone '{network.backbone}': "
+            f"--weights '{name}' do not fit backbone '{network.backbone}': "
             f"{detail[0]}; "
             f"{len(missing)} missing, {len(foreign)} unknown, {len(wrong)} of another shape"
         )

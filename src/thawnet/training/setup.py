@@ -19,6 +19,7 @@ from ..image.preprocess import Preprocess, store_side
 from ..model.backbone import Network, channels_last, has_fixed_size
 from ..model.weights import (
     BUNDLED,
+    BUNDLED_BACKBONE,
     IMAGENET,
     KERAS,
     Weights,
@@ -85,6 +86,7 @@ def setup(options: TrainOptions) -> Run:
         if (
             options.weights is None
             and options.data == "digits"
+            and recipe.backbone == BUNDLED_BACKBONE
             and recipe.weights in (IMAGENET, KERAS)
         ):
             # The data that comes with the package starts from the weights that come with it.
