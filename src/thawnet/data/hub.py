@@ -34,7 +34,7 @@ def from_hub(load: Callable[[], T]) -> T:
                 return load()
         except (LocalEntryNotFoundError, OfflineModeIsEnabled):
             pass
-        _require_answer()
+        require_answer()
         return load()
     except FetchError:
         raise
@@ -70,7 +70,7 @@ def _offline() -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
-def _require_answer() -> None:
+def require_answer() -> None:
     """Raise FetchError unless the hub answers within ANSWER_SECONDS."""
     from huggingface_hub import get_session
 

@@ -136,11 +136,10 @@ def open_store(
     `progress` is called with how many more images are done. Raises DataError when a class loses
     every image, RunError when the cache can not be written.
     """
-    key = fingerprint([VERSION, items.fingerprint, side, PIL.__version__])
-    path = cache_folder() / "stores" / key
+    path = store_folder(items, side)
     if not path.is_dir():
-        _build(path, items, side, progress, workers)
-    store = _load(path, items)
+        build(path, items, side, progress, workers)
+    store = load(path, items)
     missing = np.setdiff1d(items.labels, store.all_labels)
     if len(missing):
         label_of = dict(zip(items.names, items.labels.tolist(), strict=True))
@@ -152,7 +151,15 @@ def open_store(
     return store
 
 
-def _build(path: Path, items: Items, side: int, progress: Progress, workers: int) -> None:
+def store_folder(items: Items, side: int) -> Path:
+    """Return where the cache keeps the store of these images at this short side."""
+    key = fingerprint([VERSION, items.fingerprint, side, PIL.__version__])
+    return cache_folder() / "stores" / key
+
+
+def build(path: Path, items: Items, side: int, progress: Progress, workers: int) -> None:
+    """Decode and reduce images into a folder, listing those that can not be read."""
+
     def read(position: int) -> tuple[NDArray[np.uint8], bytes] | str:
         """Return an image and the hash of its pixels, or why there is none."""
         try:
@@ -195,7 +202,7 @@ def _build(path: Path, items: Items, side: int, progress: Progress, workers: int
         )
 
 
-def _load(path: Path, items: Items) -> ImageStore:
+def load(path: Path, items: Items) -> ImageStore:
     """Open a store with what `items` tells of each image; it was built from the same content."""
     meta = json.loads((path / "meta.json").read_text())
     shapes = np.load(path / "shapes.npy", allow_pickle=False)

@@ -27,28 +27,11 @@ def baselines(
 
     val: chooses the penalty; without it the middle one is taken. progress: called after each fit.
     """
-    from sklearn import linear_model, pipeline, preprocessing
-    from sklearn.exceptions import ConvergenceWarning
-
     features, labels = train
     chosen = np.random.default_rng(0).permutation(len(labels))[:MOST_IMAGES]
     best: tuple[float, float, Any] | None = None
     for strength in STRENGTHS if val is not None else STRENGTHS[1:2]:
-        model = pipeline.Pipeline(  # type: ignore[no-untyped-call]
-            [
-                ("scale", preprocessing.StandardScaler()),  # type: ignore[no-untyped-call]
-                (
-                    "fit",
-                    linear_model.LogisticRegression(  # type: ignore[no-untyped-call]
-                        C=strength, max_iter=100, tol=1e-3
-                    ),
-                ),
-            ]
-        )
-        with warnings.catch_warnings():
-            # A hundred steps are enough for a baseline whose penalty is chosen by its accuracy.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit(features[chosen], labels[chosen])
+        model = regression(features[chosen], labels[chosen], strength)
         score = float(model.score(*val)) if val is not None else 0.0
         if best is None or score > best[0]:
             best = score, strength, model
@@ -66,3 +49,26 @@ def baselines(
             "C": strength,
         },
     }
+
+
+def regression(features: NDArray[np.float32], labels: NDArray[np.int64], strength: float) -> Any:
+    """Return logistic regression on standardised features, fitted; strength: scikit-learn's C."""
+    from sklearn import linear_model, pipeline, preprocessing
+    from sklearn.exceptions import ConvergenceWarning
+
+    model = pipeline.Pipeline(  # type: ignore[no-untyped-call]
+        [
+            ("scale", preprocessing.StandardScaler()),  # type: ignore[no-untyped-call]
+            (
+                "fit",
+                linear_model.LogisticRegression(  # type: ignore[no-untyped-call]
+                    C=strength, max_iter=100, tol=1e-3
+                ),
+            ),
+        ]
+    )
+    with warnings.catch_warnings():
+        # A hundred steps are enough for a baseline whose penalty is chosen by its accuracy.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(features, labels)
+    return model

@@ -61,6 +61,10 @@ class Origin:
             ]
         )
 
+    def folder(self, view: int, stage: str) -> Path:
+        """Return where the cache keeps those features."""
+        return cache_folder() / "features" / self.key(view, stage)
+
     def pictures(self, positions: NDArray[np.int64], views: Views) -> torch.Tensor:
         """Return network input for some images; `views` holds one view of every image."""
         return render(
@@ -169,20 +173,23 @@ def cached_features(
     then computes them as they are needed.
     """
     names = [origin.network.stages[split] for split in splits]
-    paths = [cache_folder() / "features" / origin.key(view, name) for name in names]
+    paths = [origin.folder(view, name) for name in names]
     missing = [place for place, path in enumerate(paths) if not path.is_dir()]
     if missing:
         wanted = [splits[place] for place in missing]
-        shapes = _shapes(origin, wanted)
+        shapes = shapes_at(origin, wanted)
         size = sum(math.prod(shape) for shape in shapes) * origin.machine.torch_dtype.itemsize
         if size * len(origin.images) > disk_budget():
             return None
-        _build(origin, view, wanted, shapes, [paths[place] for place in missing], progress)
-    return [_load(path) for path in paths]
+        build(origin, view, wanted, shapes, [paths[place] for place in missing], progress)
+    return [load(path) for path in paths]
 
 
-def disk_budget() -> int:
-    """Return how many bytes a new cache may take: THAWNET_CACHE_GB, or half the free disk."""
+def disk_budget(written: int = 0) -> int:
+    """Return how many bytes a new cache may take: THAWNET_CACHE_GB, or half the free disk.
+
+    written: bytes that will have been written by then.
+    """
     chosen = os.environ.get("THAWNET_CACHE_GB")
     if chosen is not None:
         try:
@@ -192,10 +199,10 @@ def disk_budget() -> int:
     folder = cache_folder()
     while not folder.exists():
         folder = folder.parent
-    return shutil.disk_usage(folder).free // 2
+    return (shutil.disk_usage(folder).free - written) // 2
 
 
-def _shapes(origin: Origin, splits: Sequence[int]) -> list[tuple[int, ...]]:
+def shapes_at(origin: Origin, splits: Sequence[int]) -> list[tuple[int, ...]]:
     """Return the shape of one image's activations, as stored, at each split."""
     positions = np.zeros(1, dtype=np.int64)
     return [
@@ -203,7 +210,7 @@ def _shapes(origin: Origin, splits: Sequence[int]) -> list[tuple[int, ...]]:
     ]
 
 
-def _build(
+def build(
     origin: Origin,
     view: int,
     splits: Sequence[int],
@@ -211,6 +218,7 @@ def _build(
     paths: Sequence[Path],
     progress: Progress,
 ) -> None:
+    """Compute the features of one view at several splits in one pass, a folder for each split."""
     order = sorted(range(len(splits)), key=lambda place: splits[place])
     starts = [0, *(splits[place] for place in order)]
     trunks = [origin.trunk(first, last) for first, last in itertools.pairwise(starts)]
@@ -250,7 +258,8 @@ _NUMPY = {"bfloat16": np.uint16, "float32": np.float32}
 _TORCH = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
-def _load(path: Path) -> FeatureStore:
+def load(path: Path) -> FeatureStore:
+    """Open the features in a folder that `build` made."""
     meta = json.loads((path / "meta.json").read_text())
     values = np.memmap(
         path / "values.bin", dtype=_NUMPY[meta["dtype"]], mode="r", shape=tuple(meta["shape"])

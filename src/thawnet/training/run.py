@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import logging
 import time
@@ -10,20 +9,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from .. import console
 from ..data.store import ImageStore
 from ..errors import InterruptedRunError
-from ..model.backbone import Network, frozen_function, mend_strided_depthwise
+from ..model.backbone import Network, frozen_function
 from ..recipe import Recipe, TrainOptions
 from . import checkpoint, outcome
 from .baseline import Labelled, baselines
 from .checkpoint import RunState, timed
 from .features import CachedFeed, Feed, LiveFeed, cached_features
-from .loop import Ema, Metrics, batches, class_weights, evaluate, make_optimizer, train_epoch
+from .loop import Metrics, batches, class_weights, evaluate, train_epoch
 from .plan import fit
 from .setup import Run, build_network, open_images, setup
+from .tail import Tail, compiles
 
 PHASE_NAMES = ("head", "fine-tune")
 EVALUATION_BATCH = 250
@@ -71,29 +70,21 @@ def do_phase(run: Run, number: int) -> None:
     """Thaw what the phase trains and train it, from the state's epoch on."""
     state, network, machine = run.state, run.network, run.machine
     phase = fit(run.recipe.phases[number], len(run.train))
-    network.thaw(phase.train_from)
-    if machine.mends:
-        mend_strided_depthwise(network.net)
-    split = network.split(phase.train_from)
-    epochs = phase.epochs
-    parameters = network.trainable()
-    optimizer = make_optimizer(parameters, phase)
-    averaged = copy.deepcopy(network)
-    ema = Ema(network.net, averaged.net, phase.ema) if phase.ema else None
+    tail = Tail(network, phase, machine)
+    split, parameters, optimizer = tail.split, tail.parameters, tail.optimizer
+    averaged, ema, epochs = tail.averaged, tail.ema, phase.epochs
     if state.epoch:
         assert state.optimizer is not None
         optimizer.load_state_dict(state.optimizer)
         if state.averaged is not None:
             averaged.net.load_state_dict(state.averaged)
-    tail: nn.Module = network.part(split)
-    compiled = (
-        machine.compiles(len(run.train) * epochs, network.size) and split < len(network.stages) - 1
-    )
+    part = tail.part
+    compiled = compiles(network, phase, machine, len(run.train))
     if compiled:
         # It warns of a missing CUDA runtime, of which the first line of the run has told already.
         logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-        tail = torch.compile(tail, dynamic=False)  # type: ignore[assignment]
-    count = sum(value.numel() for value in parameters.values())
+        part = torch.compile(part, dynamic=False)
+    count = sum(value.numel() for value in parameters)
     console.say(
         f"phase {number + 1}, {PHASE_NAMES[number]}: {count:,} parameters train from "
         f"{network.first_layer(phase.train_from)}, {epochs} epochs, batch {phase.batch_size}, "
@@ -114,8 +105,8 @@ def do_phase(run: Run, number: int) -> None:
         order = batches(len(run.train), phase, [run.recipe.seed, total, 0x0BDE])
         with console.progress(f"epoch {total + 1}", sum(map(len, order))) as advance:
             trained = train_epoch(
-                tail=tail,
-                parameters=list(parameters.values()),
+                tail=part,
+                parameters=parameters,
                 optimizer=optimizer,
                 ema=ema,
                 batch=feed.epoch(total),
@@ -131,10 +122,10 @@ def do_phase(run: Run, number: int) -> None:
             )
         spent = time.perf_counter() - start
         kept = averaged if ema else network
-        part = frozen_function(kept, split, None, machine.trunk_dtype, machine.torch_device)
+        frozen = frozen_function(kept, split, None, machine.trunk_dtype, machine.torch_device)
         with console.progress("validating", len(run.val)) as advance:
             held_out, _ = evaluate(
-                part, val_feed.epoch(0), run.val.labels, EVALUATION_BATCH, advance
+                frozen, val_feed.epoch(0), run.val.labels, EVALUATION_BATCH, advance
             )
         stop = phase.patience and _note_best(state, epoch, held_out, kept) >= phase.patience
         last = stop or epoch + 1 == epochs
@@ -187,12 +178,7 @@ def make_feed(run: Run, images: ImageStore, number: int, split: int, views: int)
     seed = run.recipe.seed
     if views == 0 or split == 0:
         return LiveFeed(origin, split, views, seed)
-    # One pass also fills the caches of a later phase that reads the same views further up.
-    splits = [split]
-    for later in run.recipe.phases[number + 1 :]:
-        place = run.network.split(later.train_from)
-        if 0 < place < split and (images is run.val or fit(later, len(images)).views >= views):
-            splits.append(place)
+    splits = splits_of(run.recipe, run.network, number, views, len(images), images is run.val)
     stores = []
     started = time.perf_counter()
     with console.progress("caching features", len(images) * views) as advance:
@@ -208,6 +194,22 @@ def make_feed(run: Run, images: ImageStore, number: int, split: int, views: int)
     if spent > 5:
         console.say(f"cached features: {len(images):,} images, {views} views, {spent:.0f} s")
     return CachedFeed(stores, len(images), seed, run.machine.torch_device)
+
+
+def splits_of(
+    recipe: Recipe, network: Network, number: int, views: int, images: int, held_out: bool
+) -> list[int]:
+    """Return the splits that a phase's pass over so many images caches, its own first.
+
+    One pass also fills the caches of a later phase that reads the same views further up.
+    """
+    own = network.split(recipe.phases[number].train_from)
+    splits = [own]
+    for later in recipe.phases[number + 1 :]:
+        place = network.split(later.train_from)
+        if 0 < place < own and (held_out or fit(later, images).views >= views):
+            splits.append(place)
+    return splits
 
 
 def _record(

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -34,6 +35,8 @@ from .features import Origin
 from .machine import Machine, choose_device, decide, keep_freed_memory
 
 VALIDATION_LIMIT = 2500
+
+Part = TypeVar("Part", Items, ImageStore)
 
 
 @dataclass
@@ -79,29 +82,12 @@ def setup(options: TrainOptions) -> Run:
         torch.set_num_threads(machine.threads)
     else:
         outcome.require_free(options.out)
-        device = choose_device(options.device)
-        name = options.recipe or ("quick" if device == "cpu" else "full")
-        recipe = resolve(load_recipe(name), options)
-        machine = decide(device, recipe.precision, options.compile)
-        if (
-            options.weights is None
-            and options.data == "digits"
-            and recipe.backbone == BUNDLED_BACKBONE
-            and recipe.weights in (IMAGENET, KERAS)
-        ):
-            # The data that comes with the package starts from the weights that come with it.
-            recipe = dataclasses.replace(recipe, weights=BUNDLED)
+        recipe, machine = chosen(options)
     # What the call names is checked before anything is downloaded or decoded.
     check_call(recipe, options)
     source = open_source(options.data, options.data_dir, console.progress, console.say)
     lists = arrange(source, recipe.split_seed)
-    short_side = typical_short_side(lists.train)
-    fixed = has_fixed_size(recipe.backbone)
-    # Keras publishes weights for several sizes: the one that this data asks for is loaded.
-    wanted = recipe.size or natural_size(published_size(recipe.backbone), short_side, fixed)
-    weights = load_weights(recipe.weights, recipe.backbone, wanted, console.say)
-    if not recipe.size:
-        recipe = dataclasses.replace(recipe, size=natural_size(weights.size, short_side, fixed))
+    recipe, weights, spec = fit_input(recipe, typical_short_side(lists.train))
     console.say(
         f"{recipe.name}: {recipe.backbone} at {recipe.size} px from '{recipe.weights}' weights, "
         f"{machine.device}, {machine.dtype}, {machine.threads} threads"
@@ -112,7 +98,6 @@ def setup(options: TrainOptions) -> Run:
         recipe=dataclasses.asdict(recipe),
         machine=machine.as_dict(),
     )
-    spec = Preprocess(recipe.size, store_side(recipe.size, short_side), weights.mean, weights.std)
     with timed(state, "data"):
         train_images, val_images = _images(recipe, options, source, lists, spec.side)
     if folder is None:
@@ -136,6 +121,38 @@ def setup(options: TrainOptions) -> Run:
     outcome.write_start(folder, state, train_images, val_images)
     console.say(f"run folder: {folder}")
     return run
+
+
+def chosen(options: TrainOptions) -> tuple[Recipe, Machine]:
+    """Return the recipe under the call's flags, and the run-time decisions of this machine."""
+    device = choose_device(options.device)
+    name = options.recipe or ("quick" if device == "cpu" else "full")
+    recipe = resolve(load_recipe(name), options)
+    machine = decide(device, recipe.precision, options.compile)
+    if (
+        options.weights is None
+        and options.data == "digits"
+        and recipe.backbone == BUNDLED_BACKBONE
+        and recipe.weights in (IMAGENET, KERAS)
+    ):
+        # The data that comes with the package starts from the weights that come with it.
+        recipe = dataclasses.replace(recipe, weights=BUNDLED)
+    return recipe, machine
+
+
+def fit_input(recipe: Recipe, short_side: int) -> tuple[Recipe, Weights, Preprocess]:
+    """Return the recipe with its input size, its weights, and the way of an image.
+
+    short_side: the data's typical one. Raises WeightsError when the weights can not be had.
+    """
+    fixed = has_fixed_size(recipe.backbone)
+    # Keras publishes weights for several sizes: the one that this data asks for is loaded.
+    wanted = recipe.size or natural_size(published_size(recipe.backbone), short_side, fixed)
+    weights = load_weights(recipe.weights, recipe.backbone, wanted, console.say)
+    if not recipe.size:
+        recipe = dataclasses.replace(recipe, size=natural_size(weights.size, short_side, fixed))
+    side = store_side(recipe.size, short_side)
+    return recipe, weights, Preprocess(recipe.size, side, weights.mean, weights.std)
 
 
 def build_network(recipe: Recipe, source: Source, weights: Weights, machine: Machine) -> Network:
@@ -181,17 +198,13 @@ def _images(
     for note in source.notes:
         console.say(note)
     images = open_images("train", lists.train, source.classes, side, options)
+    other: ImageStore | None = None
     if recipe.validate_on == "test":
         console.say("validating on the test part, as the reference does; it selects nothing")
-        train_images, val = images, open_images("test", lists.test(), source.classes, side, options)
+        other = open_images("test", lists.test(), source.classes, side, options)
     elif lists.val is not None:
-        train_images, val = (
-            images,
-            open_images("validation", lists.val, source.classes, side, options),
-        )
-    else:
-        rest, part = split_off(images.labels, images.ties, recipe.split_seed, VALIDATION_LIMIT)
-        train_images, val = images.subset(rest), images.subset(part)
+        other = open_images("validation", lists.val, source.classes, side, options)
+    train_images, val = divide(images, other, recipe.split_seed)
     if len(val) == 0:
         raise DataError(
             f"{len(images)} training images are too few to validate on; "
@@ -202,6 +215,14 @@ def _images(
         f"{len(val):,} validation images, stored at {side} px"
     )
     return train_images, val
+
+
+def divide(images: Part, other: Part | None, split_seed: int) -> tuple[Part, Part]:
+    """Return what trains and what validates: `other`, or a share of the training images."""
+    if other is not None:
+        return images, other
+    rest, part = split_off(images.labels, images.ties, split_seed, VALIDATION_LIMIT)
+    return images.subset(rest), images.subset(part)
 
 
 def open_images(

@@ -1,0 +1,99 @@
+"""How much memory there is, and how much this process takes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+
+_PAUSE = 0.02  # seconds between two looks
+
+
+def total_memory() -> int | None:
+    """Return the bytes of memory that this process may use, None where nobody says.
+
+    On Linux a container's limit counts if it is lower than what the machine has.
+    """
+    try:
+        machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return None
+    limit = _container("memory.max")
+    return machine if limit is None else min(machine, limit)
+
+
+def available_memory() -> int | None:
+    """Return the bytes that can be taken without swapping, None where nobody says."""
+    try:
+        machine = _kilobytes(Path("/proc/meminfo"), "MemAvailable")
+    except (OSError, KeyError):
+        return None
+    limit, taken = _container("memory.max"), _container("memory.current")
+    if limit is None or taken is None:
+        return machine
+    # A container's count holds the files it read too, which are given up when memory is short.
+    return min(machine, max(0, limit - taken + _reclaimable()))
+
+
+def used_memory() -> int:
+    """Return this process's anonymous resident bytes; its largest size so far but on Linux."""
+    try:
+        return _kilobytes(Path("/proc/self/status"), "RssAnon")
+    except (OSError, KeyError):
+        return _largest()
+
+
+def _largest() -> int:
+    if sys.platform == "win32":
+        return 0
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+class PeakMemory:
+    """Within the block, note the most that the process takes; `bytes` is that."""
+
+    def __init__(self) -> None:
+        self.bytes = used_memory()
+        self._done = threading.Event()
+        self._watch = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> PeakMemory:
+        self._watch.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._done.set()
+        self._watch.join()
+        self.bytes = max(self.bytes, used_memory())
+
+    def _look(self) -> None:
+        while not self._done.wait(_PAUSE):
+            self.bytes = max(self.bytes, used_memory())
+
+
+def _kilobytes(path: Path, name: str) -> int:
+    for line in path.read_text(encoding="ascii").splitlines():
+        if line.startswith(f"{name}:"):
+            return 1024 * int(line.split()[1])
+    raise KeyError(name)
+
+
+def _container(name: str) -> int | None:
+    """Return a figure of the control group that this process lies in, if it has one."""
+    try:
+        return int((Path("/sys/fs/cgroup") / name).read_text(encoding="ascii"))
+    except (OSError, ValueError):  # no control groups, or the word `max` for no limit
+        return None
+
+
+def _reclaimable() -> int:
+    try:
+        text = Path("/sys/fs/cgroup/memory.stat").read_text(encoding="ascii")
+    except OSError:
+        return 0
+    fields = dict(line.split() for line in text.splitlines())
+    return int(fields.get("inactive_file", 0)) + int(fields.get("active_file", 0))
