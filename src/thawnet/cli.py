@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -14,19 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from . import console
+from .diagnosis import DoctorOptions, doctor
 from .errors import InterruptedRunError, ThawnetError, UsageError
 from .inspection import InspectOptions, inspect
+from .packages import COMPARE_PACKAGES, TRAIN_PACKAGES, require_installed
 from .recipe import TrainOptions
 
 if TYPE_CHECKING:
     from .training.outcome import Outcome
-
-COMPARE_PACKAGES = ("scipy", "matplotlib")
-TRAIN_PACKAGES = (
-    *("torch", "timm", "safetensors", "sklearn", "pyarrow", "tomli_w"),
-    *COMPARE_PACKAGES,
-    *("huggingface_hub", "pooch", "h5py"),
-)
 
 
 @dataclass(frozen=True)
@@ -55,6 +49,7 @@ class CompareOptions:
 Command = (
     Annotated[TrainOptions, tyro.conf.subcommand("train")]
     | Annotated[InspectOptions, tyro.conf.subcommand("inspect")]
+    | Annotated[DoctorOptions, tyro.conf.subcommand("doctor")]
     | Annotated[CompareOptions, tyro.conf.subcommand("compare")]
     | Annotated[CacheOptions, tyro.conf.subcommand("cache")]
 )
@@ -65,16 +60,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = fill_resume(sys.argv[1:] if arguments is None else arguments)
 
     def job() -> None:
-        command: TrainOptions | InspectOptions | CompareOptions | CacheOptions = tyro.cli(
-            Command,
-            args=given,
-            prog="thawnet",
-            description="Train an image classifier from a pretrained network in two phases.",
+        command: TrainOptions | InspectOptions | DoctorOptions | CompareOptions | CacheOptions = (
+            tyro.cli(
+                Command,
+                args=given,
+                prog="thawnet",
+                description="Train an image classifier from a pretrained network in two phases.",
+            )
         )
         if isinstance(command, TrainOptions):
             train(command)
         elif isinstance(command, InspectOptions):
             inspect(command)
+        elif isinstance(command, DoctorOptions):
+            doctor(command)
         elif isinstance(command, CompareOptions):
             compare(command)
         else:
@@ -122,16 +121,6 @@ def train(options: TrainOptions) -> Outcome:
     for line in outcome.lines:
         console.result(line)
     return outcome
-
-
-def require_installed(job: str, packages: Sequence[str]) -> None:
-    """Raise UsageError with the pip line when packages of the train extra are missing."""
-    missing = [name for name in packages if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UsageError(
-            f"{job} needs packages that are not installed ({', '.join(missing)}): "
-            "pip install 'thawnet[train]'"
-        )
 
 
 def compare(options: CompareOptions) -> None:
