@@ -73,11 +73,12 @@ def doctor(options: DoctorOptions) -> None:
     asked = options.train
     if asked.resume is not None:
         raise UsageError("--resume: doctor looks at new runs; leave it out")
+    busy = busy_cores()  # before this process computes
     rows: list[Row] = []
     data = ""
     if asked.data and not missing(TRAIN_PACKAGES):
         data, rows = _forecasts(asked)
-    checks = list(checklist(asked))
+    checks = list(checklist(asked, busy))
     ready, summary = _verdict(asked, checks, rows)
     if options.json:
         content = {
@@ -96,12 +97,17 @@ def doctor(options: DoctorOptions) -> None:
 # --- the checklist -------------------------------------------------------------------------------
 
 
-def checklist(asked: TrainOptions) -> Iterator[Check]:
-    """Yield what was found about this machine, in a few seconds; takes no torch for granted."""
+def checklist(asked: TrainOptions, busy: float | None) -> Iterator[Check]:
+    """Yield what was found about this machine, in a few seconds; takes no torch for granted.
+
+    busy: cores that computed before anything was measured.
+    """
     yield Check("python", f"{platform.python_version()}, {platform.system()} {platform.machine()}")
     yield from _packages()
     if not missing(["torch"]):
         yield from _torch(asked)
+    if busy is not None:
+        yield _load(busy)
     yield _memory()
     yield _disk("cache disk", cache_folder(), "point THAWNET_CACHE at a larger disk")
     yield _disk("runs disk", asked.out or Path("runs"), "give a folder on a larger disk with --out")
@@ -153,6 +159,19 @@ def _torch(asked: TrainOptions) -> Iterator[Check]:
     else:
         yield Check("compiler", f"torch.compile: {machine.compile}")
     yield Check("cores", f"{os.cpu_count()}, {machine.threads} threads compute")
+
+
+def busy_cores() -> float | None:
+    """Return how many cores were busy over the last minute, None where nobody says."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+def _load(busy: float) -> Check:
+    """Judge how much others compute: threads that wait for each other suffer out of proportion."""
+    cores = os.cpu_count() or 1
+    todo = "stop what else computes: minutes are right only for as long as it does"
+    found = f"{busy:.1f} of {cores} cores were busy"
+    return Check("load", found, todo if busy > cores / 2 else "")
 
 
 def _memory() -> Check:

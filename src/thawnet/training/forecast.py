@@ -174,7 +174,7 @@ def forecast(
         recipe=recipe.name,
         backbone=recipe.backbone,
         size=recipe.size,
-        weights=weights.origin,
+        weights=f"{recipe.weights}, trained at {weights.size} px, licence {weights.licence}",
         images=images,
         train_from=network.first_layer(recipe.finetune.train_from),
         epochs=tuple(phase.phase.epochs for phase in work.phases),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,7 @@ def do_phase(run: Run, number: int) -> None:
         optimizer.load_state_dict(state.optimizer)
         if state.averaged is not None:
             averaged.net.load_state_dict(state.averaged)
-    part = tail.part
+    part: Callable[[torch.Tensor], torch.Tensor] = tail.part
     compiled = compiles(network, phase, machine, len(run.train))
     if compiled:
         # It warns of a missing CUDA runtime, of which the first line of the run has told already.
