@@ -126,10 +126,31 @@ def test_a_busy_machine_is_said_to_be_so(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     todo = "stop what else computes"
-    monkeypatch.setattr(diagnosis, "busy_cores", lambda: 0.0)
+    monkeypatch.setattr(diagnosis.Others, "busy", lambda self: 0.0)
     assert todo not in called(capsys)[1]
-    monkeypatch.setattr(diagnosis, "busy_cores", lambda: 1000.0)
+    monkeypatch.setattr(diagnosis.Others, "busy", lambda self: 1000.0)
     assert todo in called(capsys)[1]
+
+
+def test_a_forecast_made_beside_other_work_says_so(
+    photos: Callable[..., Path],
+    random_weights: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = photos({"a": 24, "b": 24})
+    for others, said in ((0.0, False), (1000.0, True)):
+        monkeypatch.setattr(diagnosis.Others, "busy", lambda self, others=others: others)
+        _, out, _ = called(capsys, *small(folder, random_weights), "--recipe", "quick")
+        assert out.splitlines()[-1].endswith(", while other programs compute as now") == said
+
+
+def test_load_is_what_others_computed_over_the_time_watched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    readings = iter([(100.0, 50.0), (110.0, 55.0)])  # time, seconds computed
+    monkeypatch.setattr(diagnosis.Others, "_reading", staticmethod(lambda: next(readings)))
+    assert diagnosis.Others().busy() == pytest.approx(0.5)
 
 
 def test_too_little_memory_is_said_in_the_last_line(

@@ -73,12 +73,12 @@ def doctor(options: DoctorOptions) -> None:
     asked = options.train
     if asked.resume is not None:
         raise UsageError("--resume: doctor looks at new runs; leave it out")
-    busy = busy_cores()  # before this process computes
+    others = Others()
     rows: list[Row] = []
     data = ""
     if asked.data and not missing(TRAIN_PACKAGES):
         data, rows = _forecasts(asked)
-    checks = list(checklist(asked, busy))
+    checks = list(checklist(asked, others))
     ready, summary = _verdict(asked, checks, rows)
     if options.json:
         content = {
@@ -97,15 +97,16 @@ def doctor(options: DoctorOptions) -> None:
 # --- the checklist -------------------------------------------------------------------------------
 
 
-def checklist(asked: TrainOptions, busy: float | None) -> Iterator[Check]:
+def checklist(asked: TrainOptions, others: Others) -> Iterator[Check]:
     """Yield what was found about this machine, in a few seconds; takes no torch for granted.
 
-    busy: cores that computed before anything was measured.
+    others: watched since before anything was measured.
     """
     yield Check("python", f"{platform.python_version()}, {platform.system()} {platform.machine()}")
     yield from _packages()
     if not missing(["torch"]):
         yield from _torch(asked)
+    busy = others.busy()
     if busy is not None:
         yield _load(busy)
     yield _memory()
@@ -161,17 +162,38 @@ def _torch(asked: TrainOptions) -> Iterator[Check]:
     yield Check("cores", f"{os.cpu_count()}, {machine.threads} threads compute")
 
 
-def busy_cores() -> float | None:
-    """Return how many cores were busy over the last minute, None where nobody says."""
-    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+class Others:
+    """How many cores other programs keep busy, from its making on."""
+
+    def __init__(self) -> None:
+        self._before = self._reading()
+
+    def busy(self) -> float | None:
+        """Return the mean number of cores since the start, None where nobody says."""
+        now = self._reading()
+        if self._before is None or now is None:
+            return None
+        seconds, computed = (end - start for start, end in zip(self._before, now, strict=True))
+        return max(0.0, computed / max(seconds, 0.1))
+
+    @staticmethod
+    def _reading() -> tuple[float, float] | None:
+        """Return the time, and the seconds that all cores computed for others (proc(5))."""
+        try:
+            line = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0]
+            user, nice, system = (int(value) for value in line.split()[1:4])
+            ticks = os.sysconf("SC_CLK_TCK")
+        except (OSError, ValueError, AttributeError):  # no Linux
+            return None
+        return time.perf_counter(), (user + nice + system) / ticks - time.process_time()
 
 
 def _load(busy: float) -> Check:
     """Judge how much others compute: threads that wait for each other suffer out of proportion."""
     cores = os.cpu_count() or 1
-    todo = "stop what else computes: minutes are right only for as long as it does"
-    found = f"{busy:.1f} of {cores} cores were busy"
-    return Check("load", found, todo if busy > cores / 2 else "")
+    todo = "stop what else computes and ask again: minutes are right only for as long as it does"
+    found = f"other programs keep {busy:.1f} of {cores} cores busy"
+    return Check("load", found, todo if busy > cores / 8 else "")
 
 
 def _memory() -> Check:
@@ -293,9 +315,11 @@ def _verdict(asked: TrainOptions, checks: Sequence[Check], rows: Sequence[Row]) 
             f"not ready: `{call}` writes {_gigabytes(found.written)} to {cache_folder()} and "
             f"{_gigabytes(free)} are free; point THAWNET_CACHE at a larger disk"
         )
+    load = next((check for check in checks if check.name == "load"), None)
+    busy = ", while other programs compute as now" if load is not None and load.todo else ""
     most = "at most " if found.patience else "about "
     return True, (
-        f"ready: `{call}` takes {most}{_duration(found.total)} and {_gigabytes(found.memory)}"
+        f"ready: `{call}` takes {most}{_duration(found.total)} and {_gigabytes(found.memory)}{busy}"
     )
 
 

@@ -14,7 +14,7 @@ from thawnet.errors import WeightsError
 from thawnet.files import cache_entries, cache_folder
 from thawnet.model.backbone import Network
 from thawnet.recipe import Phase, Recipe, TrainOptions, load_recipe
-from thawnet.training.forecast import Forecast, PhaseSpeed, Speeds, forecast, seconds_of
+from thawnet.training.forecast import Forecast, PassSpeed, PhaseSpeed, Speeds, forecast, seconds_of
 from thawnet.training.machine import COMPILE_SECONDS, COMPILE_SPEEDUP, Machine
 from thawnet.training.run import train
 from thawnet.training.workload import Caches, Pass, PhaseWork, Work, count
@@ -118,7 +118,7 @@ def test_only_the_tail_is_compiled(network: Network) -> None:
 SPEEDS = Speeds(
     start=5.0,
     decoded=0.01,
-    passes={(3, False): 0.1, (2, True): 0.2},
+    passes={(3, False): PassSpeed(6, 0.1), (2, True): PassSpeed(8, 0.2)},
     phases=(PhaseSpeed(0.5, 0.03, 1.0), PhaseSpeed(2.0, 0.04, 1.5)),
     tested=0.05,
     fit=7.0,
@@ -148,7 +148,7 @@ def test_seconds_are_work_times_speed() -> None:
         {
             "start": 5,
             "data": 13,
-            "features": 1000 * 0.1 + 500 * 0.2,
+            "features": 6 + 1000 * 0.1 + 8 + 500 * 0.2,
             "head": 4 * (10 * 0.5 + 100 * 0.03 + 1),
             "fine-tune": 3 * (10 * 2.0 + 100 * 0.04 + 1.5),
             "test": 15,

@@ -32,7 +32,7 @@ from .baseline import STRENGTHS, regression
 from .checkpoint import RunState
 from .features import CachedFeed, FeatureStore, Feed, LiveFeed
 from .loop import evaluate, train_epoch
-from .machine import COMPILE_MEMORY, COMPILE_SECONDS, COMPILE_SPEEDUP, return_freed_memory
+from .machine import COMPILE_SECONDS, COMPILE_SPEEDUP, return_freed_memory
 from .run import EVALUATION_BATCH, PHASE_NAMES
 from .setup import Run, build_network, check_call, chosen, divide, fit_input
 from .tail import Tail
@@ -44,8 +44,17 @@ STEP_SECONDS = 5.0  # an optimiser step that takes longer is timed on a smaller 
 TIMED_SECONDS = 2.0  # steps are repeated for about so long
 MOST_STEPS = 20
 REGRESSION_ROWS = 2000  # images that logistic regression is timed on
+NOISE = 2.0  # standard deviations; with 0.1 a fit on CIFAR-100 seemed to take four times as long
 SPARE_MEMORY = 0.7  # share of the available memory that a batch may take while measuring
 ENDING = 3.0  # seconds for what is not timed: bundle, plot, predictions, ending the process
+
+
+@dataclass(frozen=True)
+class PassSpeed:
+    """Seconds that a pass takes whatever its size, and those of each image."""
+
+    once: float
+    image: float
 
 
 @dataclass(frozen=True)
@@ -59,14 +68,14 @@ class PhaseSpeed:
 
 @dataclass(frozen=True)
 class Speeds:
-    """Seconds: to start, per image decoded, per image of a pass (split, drawn), and so on.
+    """Seconds: to start, per image decoded, of passes (split, drawn), and so on.
 
     tested: per image through the whole network in float32. fit: one logistic regression.
     """
 
     start: float
     decoded: float
-    passes: Mapping[tuple[int, bool], float]
+    passes: Mapping[tuple[int, bool], PassSpeed]
     phases: tuple[PhaseSpeed, ...]
     tested: float
     fit: float
@@ -103,11 +112,11 @@ class Forecast:
 
 def seconds_of(work: Work, speeds: Speeds) -> dict[str, float]:
     """Return the seconds of each stage of a run."""
-    passes = [each.images * speeds.passes[each.split, each.drawn] for each in work.passes]
+    passes = [(each.images, speeds.passes[each.split, each.drawn]) for each in work.passes]
     stages = {
         "start": speeds.start,
         "data": work.decoded * speeds.decoded,
-        "features": sum(passes),
+        "features": sum(speed.once + images * speed.image for images, speed in passes),
     }
     for name, phase, speed in zip(PHASE_NAMES, work.phases, speeds.phases, strict=True):
         step = speed.step / COMPILE_SPEEDUP if phase.compiled else speed.step
@@ -167,7 +176,10 @@ def forecast(
                 tested=probe.test(),
                 fit=probe.fit(),
             )
-            settled = used_memory()
+        # What was freed is used again in the end, for the features of the baseline.
+        gc.collect()
+        return_freed_memory()
+        settled = used_memory()
         compiled = any(phase.compiled for phase in work.phases)
         memory = max(peak.bytes + probe.unseen, settled + probe.baseline_bytes(images["train"]))
     return Forecast(
@@ -182,7 +194,7 @@ def forecast(
         compiled=compiled,
         cached=not any(phase.live and phase.split and phase.phase.views for phase in work.phases),
         seconds=seconds_of(work, speeds),
-        memory=memory + (COMPILE_MEMORY if compiled else 0),
+        memory=memory,
         written=work.written,
     )
 
@@ -264,13 +276,13 @@ class _Probe:
         self.scratch = scratch
         self.unseen = 0
         self._stores: dict[tuple[int, bool], FeatureStore] = {}
-        self._seconds: dict[tuple[int, bool], float] = {}
+        self._speeds: dict[tuple[int, bool], PassSpeed] = {}
 
-    def passes(self) -> dict[tuple[int, bool], float]:
-        """Return the seconds per image of every kind of pass that the run makes."""
+    def passes(self) -> dict[tuple[int, bool], PassSpeed]:
+        """Return the speed of every kind of pass that the run makes."""
         for each in self.work.passes:
             self._built(each.split, each.drawn)
-        return dict(self._seconds)
+        return dict(self._speeds)
 
     def phase(self, number: int) -> PhaseSpeed:
         """Return the speeds of a phase, eager, thawing its layers as the run does."""
@@ -305,8 +317,10 @@ class _Probe:
         values = pooled.at(np.arange(len(self.sample)))  # (n, features)
         rows = min(self.work.rows, REGRESSION_ROWS)
         taken = np.arange(rows) % len(self.sample)
-        noise = np.random.default_rng(0).normal(0, 0.1, (rows, values.shape[1]))
-        table = values.float().numpy()[taken] + noise.astype(np.float32)
+        # Few images stand for many: noise makes their copies as hard to tell apart as real ones.
+        known = values.float().numpy()
+        noise = np.random.default_rng(0).normal(0, NOISE, (rows, known.shape[1]))
+        table = known[taken] + (noise * known.std(axis=0)).astype(np.float32)
         begun = time.perf_counter()
         # So many times the weight on every row is what so many times the rows would be.
         regression(table, self.sample.labels[taken], STRENGTHS[1] * self.work.rows / rows)
@@ -321,19 +335,25 @@ class _Probe:
         """Return the sample's features at a split for a view of one kind, timed once."""
         if (split, drawn) not in self._stores:
             view = (2 if self.run.origin(self.sample).augment.flip else 1) if drawn else 0
-            warm = np.arange(min(WARM, len(self.sample)))
-            self._build(self.sample.subset(warm), split, view, f"warm {split} {view}")
-            begun = time.perf_counter()
-            folder = self._build(self.sample, split, view, f"{split} {view}")
-            self._seconds[split, drawn] = (time.perf_counter() - begun) / len(self.sample)
+            few = self.sample.subset(np.arange(min(WARM, len(self.sample))))
+            self._build(few, split, view, f"warm {split} {view}")
+            _, small = self._build(few, split, view, f"few {split} {view}")
+            folder, large = self._build(self.sample, split, view, f"{split} {view}")
+            image = max(0.0, large - small) / max(1, len(self.sample) - len(few))
+            if not image:  # no more than a few, or too fast to tell
+                image = large / len(self.sample)
+            once = max(0.0, small - len(few) * image)
+            self._speeds[split, drawn] = PassSpeed(once, image)
             self._stores[split, drawn] = features.load(folder)
         return self._stores[split, drawn]
 
-    def _build(self, images: ImageStore, split: int, view: int, name: str) -> Path:
+    def _build(self, images: ImageStore, split: int, view: int, name: str) -> tuple[Path, float]:
+        """Return the folder of some images' features, and the seconds that making it took."""
         origin, folder = self.run.origin(images), self.scratch / name
+        begun = time.perf_counter()
         shapes = features.shapes_at(origin, [split])
         features.build(origin, view, [split], shapes, [folder], _silent)
-        return folder
+        return folder, time.perf_counter() - begun
 
     def _feed(self, planned: PhaseWork) -> Feed:
         views = planned.phase.views

@@ -19,7 +19,6 @@ from ..errors import UsageError
 # from about this many images of 96 px on (epochs times training images).
 COMPILE_SECONDS = 35.0
 COMPILE_SPEEDUP = 1.9
-COMPILE_MEMORY = 500_000_000  # bytes, with the compiler's own processes
 COMPILE_PAYS_FROM = 100_000 * 96 * 96
 
 
