@@ -44,7 +44,7 @@ STEP_SECONDS = 5.0  # an optimiser step that takes longer is timed on a smaller 
 TIMED_SECONDS = 2.0  # steps are repeated for about so long
 MOST_STEPS = 20
 REGRESSION_ROWS = 2000  # images that logistic regression is timed on
-NOISE = 2.0  # standard deviations; with 0.1 a fit on CIFAR-100 seemed to take four times as long
+NOISE = 2.0  # standard deviations; with 0.1 a fit on CIFAR-100 seemed to take three times as long
 SPARE_MEMORY = 0.7  # share of the available memory that a batch may take while measuring
 ENDING = 3.0  # seconds for what is not timed: bundle, plot, predictions, ending the process
 
