@@ -172,7 +172,7 @@ def subset(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
         open_source("cifar100", CIFAR),
         open_part={"train": train_items, "test": test_items}.__getitem__,
     )
-    monkeypatch.setattr(setup, "open_source", lambda data, data_dir, tell: source)
+    monkeypatch.setattr(setup, "open_source", lambda *asked: source)
     return (train, train_items.labels), (test, test_items.labels)
 
 
