@@ -20,7 +20,7 @@ from thawnet.image.decode import decode
 from thawnet.model.backbone import Network
 from thawnet.model.keras_layers import keras_layers
 from thawnet.model.weights import fill, load_weights
-from thawnet.recipe import TrainOptions, load_recipe
+from thawnet.recipe import Phase, TrainOptions, load_recipe
 from thawnet.training import run, setup
 
 NAME = "mobilenetv2_100"
@@ -179,7 +179,8 @@ def subset(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
 def test_same_batches_give_keras_fit_to_four_digits(
     keras: Any, subset: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def in_order(count: int, size: int, drop_last: bool, key: list[int]) -> list[np.ndarray]:
+    def in_order(count: int, phase: Phase, key: list[int]) -> list[np.ndarray]:
+        size = phase.batch_size
         return [np.arange(start, min(start + size, count)) for start in range(0, count, size)]
 
     unmoved = dataclasses.replace(load_recipe("seed"), augment=Augment(flip=False, two_steps=True))
