@@ -128,12 +128,17 @@ def _rectangles(rng: np.random.Generator, count: int, share: float) -> Floats:
     return drawn.astype(np.float32)
 
 
+def undrawn_views(flip: bool) -> int:
+    """Return how many cached views are not drawn: the plain one and, if it may be, the mirrored."""
+    return 2 if flip else 1
+
+
 def fixed_views(count: int, augment: Augment, number: int) -> Views:
     """Return cached view `number`: 0 plain, 1 mirrored (where allowed), then random draws.
 
     Independent of the run's seed, so that runs share them.
     """
-    if number == 0 or (number == 1 and augment.flip):
+    if number < undrawn_views(augment.flip):
         return plain_views(count, augment, mirror=number == 1)
     return random_views(count, augment, seed=0xCAC4E, epoch=number)
 

@@ -17,7 +17,7 @@ import timm
 import torch
 
 from ..data.download import Remote
-from ..errors import WeightsError
+from ..errors import WeightsError, first_line
 from . import keras_layers
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def read_keras(path: Path) -> dict[str, torch.Tensor]:
     # h5py raises these, and RuntimeError for the rest, when bytes are not what their header says.
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise WeightsError(
-            f"--weights '{path}': not a readable HDF5 file ({str(error).splitlines()[0]})"
+            f"--weights '{path}': not a readable HDF5 file ({first_line(error)})"
         ) from error
 
 

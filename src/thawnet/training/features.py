@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..data.augment import Augment
 from ..data.store import ImageStore, Progress
-from ..data.views import Views, fixed_views, random_views, render
+from ..data.views import Views, fixed_views, random_views, render, undrawn_views
 from ..errors import RunError
 from ..files import cache_folder, fingerprint, new_folder, write_json
 from ..image.preprocess import Preprocess
@@ -52,7 +52,7 @@ class Origin:
 
     def key(self, view: int, stage: str) -> str:
         """Name the features of one view at the input of one stage."""
-        drawn = view if view == 0 or (view == 1 and self.augment.flip) else [view, self.augment]
+        drawn = view if view < undrawn_views(self.augment.flip) else [view, self.augment]
         return fingerprint(
             [
                 [VERSION, torch.__version__, self.network.backbone, self.weights, stage],

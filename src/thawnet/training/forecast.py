@@ -22,6 +22,7 @@ from ..data import store
 from ..data.items import Items, Source
 from ..data.splits import TrainTest
 from ..data.store import ImageStore
+from ..data.views import undrawn_views
 from ..errors import DataError
 from ..files import cache_folder, clear_disk_errors
 from ..memory import PeakMemory, available_memory, used_memory
@@ -334,7 +335,7 @@ class _Probe:
     def _built(self, split: int, drawn: bool) -> FeatureStore:
         """Return the sample's features at a split for a view of one kind, timed once."""
         if (split, drawn) not in self._stores:
-            view = (2 if self.run.origin(self.sample).augment.flip else 1) if drawn else 0
+            view = undrawn_views(self.run.origin(self.sample).augment.flip) if drawn else 0
             few = self.sample.subset(np.arange(min(WARM, len(self.sample))))
             self._build(few, split, view, f"warm {split} {view}")
             _, small = self._build(few, split, view, f"few {split} {view}")

@@ -137,9 +137,8 @@ def write_end(
     metrics, logits, images = parts[headline]
     write_predictions(folder / PREDICTIONS, headline, images.names, images.labels, logits, classes)
     line = quote(headline, metrics.accuracy, metrics.images)
-    held_out = "test" if state.recipe["validate_on"] == "test" else "validation"
     title = f"{data['name']}, {network.backbone}, recipe {state.recipe['name']}"
-    plot_history(folder / "history.png", state.history, title, held_out)
+    plot_history(folder / "history.png", state.history, title, state.recipe["validate_on"])
     facts = {
         "source": f"{weights.origin}; trained on {data['name']} by thawnet",
         "license": weights.licence,

@@ -234,13 +234,9 @@ def _record(
     remaining = f", {left * spent / 60:.1f} min left in this phase" if left * spent > 60 else ""
     console.say(
         f"epoch {total + 1:3d} {PHASE_NAMES[number]:9s} train {100 * trained.accuracy:6.2f} % "
-        f"loss {trained.loss:.3f}   {_held_out_name(run.recipe)} {100 * held_out.accuracy:6.2f} % "
+        f"loss {trained.loss:.3f}   {run.recipe.validate_on} {100 * held_out.accuracy:6.2f} % "
         f"loss {held_out.loss:.3f}   {row['images_per_second']:,.0f} images/s{remaining}"
     )
-
-
-def _held_out_name(recipe: Recipe) -> str:
-    return "test" if recipe.validate_on == "test" else "validation"
 
 
 # --- finish --------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ..data.views import undrawn_views
 from ..model.backbone import Network
 from ..recipe import Phase, Recipe
 from .baseline import MOST_IMAGES, STRENGTHS
@@ -85,7 +86,7 @@ class Caches:
                 return False
             self.written += size
             self._made.update(missing)
-            drawn = not (view == 0 or (view == 1 and self.flip))
+            drawn = view >= undrawn_views(self.flip)
             self.passes.append(Pass(max(split for _, _, split in missing), drawn, images))
         return True
 
