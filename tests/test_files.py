@@ -76,13 +76,12 @@ def test_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir() if entry.name.startswith(".entry")] == []
 
 
-def test_second_builder_of_a_folder_succeeds_too(tmp_path: Path) -> None:
+def test_folder_written_again_replaces_the_one_before(tmp_path: Path) -> None:
     target = tmp_path / "entry"
-    with new_folder(target) as first:
-        (first / "part").write_text("same")
-        with new_folder(target) as second:
-            (second / "part").write_text("same")
-    assert (target / "part").read_text() == "same"
+    for content in ("old", "new"):
+        with new_folder(target) as folder:
+            (folder / f"of-{content}").write_text(content)
+    assert [path.name for path in target.iterdir()] == ["of-new"]
 
 
 def test_files_inside_folders_are_on_the_disk_before_the_rename(

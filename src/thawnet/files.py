@@ -19,6 +19,7 @@ from typing import IO, Any
 from .errors import RunError
 
 SYNC_ONE_BY_ONE = 100  # files
+TEMPORARY = ".tmp"
 
 
 @contextmanager
@@ -29,6 +30,8 @@ def clear_disk_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             hint = "the disk is full; free some space and go on with --resume"
+        elif error.errno == errno.ENOENT:
+            hint = "the folder is gone; put it back, or choose another with --out or THAWNET_CACHE"
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             hint = "it can not be written; choose another folder with --out or THAWNET_CACHE"
         else:
@@ -69,7 +72,9 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """
     with uninterrupted(), clear_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        handle, temporary = tempfile.mkstemp(
+            prefix=f".{path.name}.", suffix=TEMPORARY, dir=path.parent
+        )
         try:
             with os.fdopen(handle, "wb") as file:
                 write(file)
@@ -97,25 +102,37 @@ def write_json(path: Path, value: Any) -> None:
 def new_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder that becomes `path` when the block ends without an error.
 
-    Its files, also those in folders inside, are on the disk first. If another process finished the
-    same folder meanwhile, that one is kept: both hold the same content, for `path` is named by
-    everything that decides it.
+    Its files, also those in folders inside, are on the disk first. What was at `path` is replaced.
     """
     with clear_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        temporary = Path(
+            tempfile.mkdtemp(prefix=f".{path.name}.", suffix=TEMPORARY, dir=path.parent)
+        )
         try:
             temporary.chmod(0o755)  # mkdtemp's 0700 would hide a bundle from everybody else
             yield temporary
-            _sync_tree(temporary)
-            try:
-                temporary.rename(path)
-            except OSError:
-                if not path.is_dir():
-                    raise
-            sync_folder(path.parent)
+            if path.is_dir():
+                shutil.rmtree(path)
+            publish(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def publish(folder: Path, path: Path) -> None:
+    """Bring all of a folder to the disk, then rename it to `path`, where nothing is."""
+    _sync_tree(folder)
+    folder.rename(path)
+    sync_folder(path.parent)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed writers left in a folder that no other process writes to now."""
+    for leftover in folder.glob(f".*{TEMPORARY}"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 def _sync_tree(path: Path) -> None:

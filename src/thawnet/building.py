@@ -1,0 +1,174 @@
+"""A cache entry that takes minutes: built once, by one process, across stops and power cuts.
+
+It grows in a hidden folder beside its place, under a lock that the system releases when its holder
+dies. Every few seconds what is there is brought to the disk and noted; who comes next goes on from
+the note. When it is whole it is renamed. Nobody ever reads a part.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from .errors import DataError, RunError
+from .files import clear_disk_errors, publish, write_json
+
+KEEP = "THAWNET_KEEP_SECONDS"
+KEEP_SECONDS = 20.0  # of work that a stop may cost; half a minute with what a slow disk adds
+ABANDONED = 7 * 86400.0  # seconds after which an unfinished entry is taken for forgotten
+PART = ".part"
+LOCK = ".lock"
+
+
+def keep_seconds() -> float:
+    """Return how often unfinished work is kept, in seconds: THAWNET_KEEP_SECONDS, or 20."""
+    chosen = os.environ.get(KEEP)
+    if chosen is None:
+        return KEEP_SECONDS
+    try:
+        seconds = float(chosen)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise RunError(f"{KEEP}='{chosen}': must be a number of seconds, 0 or more")
+    return seconds
+
+
+class Pace:
+    """Says when it is time to keep unfinished work again."""
+
+    def __init__(self) -> None:
+        self._every = keep_seconds()
+        self._last = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether the last time was long enough ago."""
+        return time.monotonic() - self._last >= self._every
+
+    def kept(self) -> None:
+        """Start counting afresh, once the work is kept."""
+        self._last = time.monotonic()
+
+
+class Building:
+    """An unfinished entry: the folder it grows in, and notes of how far it is.
+
+    Several members of a team may write into one folder; each has its own note.
+    """
+
+    def __init__(self, folder: Path, member: int = 0) -> None:
+        self.folder = folder
+        self.member = member
+        self.pace = Pace()
+
+    def open(self, name: str) -> IO[bytes]:
+        """Open a file of the folder to read and write, from its first byte; made if missing."""
+        return os.fdopen(os.open(self.folder / name, os.O_RDWR | os.O_CREAT, 0o644), "r+b")
+
+    def keep(self, note: Any, *files: IO[bytes]) -> None:
+        """Bring files to the disk, then this member's note, a JSON value, of what they hold."""
+        for file in files:
+            file.flush()
+            os.fsync(file.fileno())
+        write_json(self.folder / f"note-{self.member}.json", note)
+        self.pace.kept()
+
+    def notes(self) -> list[Any]:
+        """Return what each member kept last, of this process or an earlier one."""
+        return [json.loads(path.read_text()) for path in _notes(self.folder)]
+
+    def replace_notes(self, note: Any) -> None:
+        """Let one note of this member stand for those of all."""
+        others = [path for path in _notes(self.folder) if path.name != f"note-{self.member}.json"]
+        self.keep(note)
+        for path in others:
+            path.unlink()
+
+
+def _notes(folder: Path) -> list[Path]:
+    return sorted(folder.glob("note-*.json"))
+
+
+@contextmanager
+def building(path: Path, tell: Callable[[str], None]) -> Iterator[Building | None]:
+    """Yield the unfinished entry that becomes `path` when the block ends without an error.
+
+    Yields None, after waiting, if another process finished it meanwhile. What is unfinished when
+    the block is left by an error stays for the next attempt, unless a DataError judged it.
+    tell: is given one line if another process must be waited for.
+    Raises RunError when the disk refuses.
+    """
+    folder = path.parent / f".{path.name}{PART}"
+    with clear_disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(path, tell):
+            if path.is_dir():
+                yield None
+                return
+            _sweep(path.parent)
+            folder.mkdir(exist_ok=True)
+            work = Building(folder)
+            try:
+                yield work
+            except DataError:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+            publish(folder, path)
+            for note in _notes(path):  # only now: without them a stop would have cost everything
+                note.unlink()
+
+
+@contextmanager
+def _locked(path: Path, tell: Callable[[str], None]) -> Iterator[None]:
+    from filelock import FileLock, Timeout
+
+    place = lock_file(path)
+    lock = FileLock(place)
+    try:
+        lock.acquire(timeout=1)
+    except Timeout:
+        tell(f"another process is building {path}; waiting for it")
+        lock.acquire()
+    try:
+        yield
+        # Those who wait hold the same file, and find the entry whole.
+        place.unlink(missing_ok=True)
+    finally:
+        lock.release()
+
+
+def lock_file(path: Path) -> Path:
+    """Return the file whose lock the builder of an entry holds."""
+    return path.parent / f".{path.name}{LOCK}"
+
+
+def _sweep(parent: Path) -> None:
+    """Remove unfinished entries that nobody has touched for a week and nobody builds."""
+    for part in parent.glob(f".*{PART}"):
+        try:
+            newest = max(file.stat().st_mtime for file in [part, *part.iterdir()])
+        except OSError:
+            continue  # it is being finished
+        if time.time() - newest > ABANDONED:
+            remove(part)
+
+
+def remove(entry: Path) -> bool:
+    """Remove an entry, finished or not; return False, and leave it, if it is being built."""
+    from filelock import FileLock, Timeout
+
+    name = entry.name.removeprefix(".").removesuffix(PART)
+    place = lock_file(entry.parent / name)
+    try:
+        with FileLock(place, timeout=0):
+            shutil.rmtree(entry, ignore_errors=True)
+            place.unlink(missing_ok=True)
+    except Timeout:
+        return False
+    return True
