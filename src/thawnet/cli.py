@@ -103,7 +103,7 @@ def guarded(job: Callable[[], object]) -> int:
         console.say(f"thawnet: {error}")
         return 128 + stop
     except ThawnetError as error:
-        console.say(f"thawnet: {error}")
+        console.fail(str(error))
         return error.exit_code
     except KeyboardInterrupt:
         console.say("thawnet: stopped")

@@ -19,6 +19,13 @@ from rich.progress import (
 from rich.text import Text
 
 _console = Console(stderr=True, highlight=False, soft_wrap=True)
+_rank = 0
+
+
+def follow(rank: int) -> None:
+    """Of several processes that do one job only the first, rank 0, speaks; failures are told."""
+    global _rank
+    _rank = rank
 
 
 class _Rate(ProgressColumn):
@@ -28,13 +35,20 @@ class _Rate(ProgressColumn):
 
 def say(text: str) -> None:
     """Print one line on stderr, as it is."""
-    _console.print(text, markup=False)
+    if not _rank:
+        _console.print(text, markup=False)
+
+
+def fail(text: str) -> None:
+    """Print why the command ends, on stderr, whichever process it is."""
+    _console.print(f"thawnet, rank {_rank}: {text}" if _rank else f"thawnet: {text}", markup=False)
 
 
 def result(text: str) -> None:
     """Print one line on stdout."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    if not _rank:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
 
 
 @contextmanager
@@ -50,7 +64,8 @@ def progress(title: str, images: int) -> Iterator[Callable[[int], None]]:
         _Rate(),
         TimeRemainingColumn(),
     )
-    bars = Progress(*columns, console=_console, transient=True, disable=not _console.is_terminal)
+    shown = _console.is_terminal and not _rank
+    bars = Progress(*columns, console=_console, transient=True, disable=not shown)
     with bars:
         task = bars.add_task(title, total=images)
         yield lambda done: bars.advance(task, done)

@@ -7,7 +7,8 @@
     |   `-- ImageError                    one image can not be read
     |-- WeightsError                      weights can not be found, read or fitted to the network
     |-- RunError                          a run folder can not be written, read, resumed or compared
-    |   `-- DivergedError                 loss or gradient became NaN or infinite
+    |   |-- DivergedError                 loss or gradient became NaN or infinite
+    |   `-- RankLostError                 another process of the same run is gone
     `-- InterruptedRunError      exit 130/143   Ctrl-C or SIGTERM, after the state was kept
 
 A message says what was received and what to do about it.
@@ -55,8 +56,12 @@ class DivergedError(RunError):
     """Loss or gradient became NaN or infinite."""
 
 
+class RankLostError(RunError):
+    """Another process of the same run is gone."""
+
+
 class InterruptedRunError(ThawnetError):
-    """The user or the system asked to stop; everything up to the last epoch is kept."""
+    """The user or the system asked to stop; what was done is kept."""
 
     exit_code = 130
 

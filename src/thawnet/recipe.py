@@ -161,6 +161,8 @@ class TrainOptions:
     """Weight the loss so that every class counts alike, however many images it has."""
     resume: str | None = None
     """Go on with an unfinished run: its folder, or nothing for the newest under runs/."""
+    allow_different: bool = False
+    """With --resume: go on even where this machine can not give the bits the run would have had."""
     workers: int | None = None
     """Threads that decode images. Default: one per core."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"

@@ -14,14 +14,8 @@ from thawnet.data.sources import open_source
 from thawnet.data.store import open_store
 from thawnet.image.preprocess import Preprocess
 from thawnet.model.backbone import Network
-from thawnet.training.features import (
-    CachedFeed,
-    FeatureStore,
-    LiveFeed,
-    Origin,
-    cached_features,
-    view_numbers,
-)
+from thawnet.training.features import FeatureStore, Origin, cached_features
+from thawnet.training.feeds import CachedFeed, LiveFeed, view_numbers
 from thawnet.training.machine import Machine
 
 CPU = torch.device("cpu")

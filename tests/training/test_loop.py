@@ -14,6 +14,8 @@ from thawnet.errors import DivergedError
 from thawnet.recipe import Phase
 from thawnet.training.loop import (
     Ema,
+    Epoch,
+    Learner,
     batches,
     class_weights,
     evaluate,
@@ -83,23 +85,17 @@ def linear_job(
         order = batches(
             len(labels), dataclasses.replace(phase, batch_size=8, drop_last=False), [0, epoch]
         )
-        metrics = train_epoch(
-            tail=net,
-            parameters=list(parameters.values()),
-            optimizer=optimizer,
-            ema=None,
+        plan = Epoch(
             batch=lambda positions: inputs[torch.from_numpy(positions)],
             labels=labels,
             class_weights=weights,
             order=order,
-            phase=phase,
             first_step=epoch * len(order),
             steps=epochs * len(order),
             seed=0,
-            machine=MACHINE,
-            progress=lambda done: None,
         )
-        losses.append(metrics.loss)
+        learner = Learner(net, list(parameters.values()), optimizer, None, phase, MACHINE)
+        losses.append(train_epoch(learner, plan, lambda done: None).loss)
     return net, losses
 
 

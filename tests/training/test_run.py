@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,11 @@ from thawnet.errors import DataError, InterruptedRunError, RunError, UsageError,
 from thawnet.files import cache_entries
 from thawnet.recipe import PRESETS, TrainOptions, load_recipe, to_table
 from thawnet.report.predictions import read_predictions
-from thawnet.training import checkpoint, loop, run, setup
+from thawnet.training import checkpoint, loop, phase, run, setup
+from thawnet.training.checkpoint import Keeper
 from thawnet.training.outcome import Outcome, content_of, toml
+from thawnet.training.phase import PhaseJob
+from thawnet.training.ranks import ALONE
 
 Job = Callable[..., Outcome]
 
@@ -40,6 +44,11 @@ def options(photos: Callable[..., Path], random_weights: Path) -> TrainOptions:
         precision="float32",
         compile="no",
     )
+
+
+def begin(options: TrainOptions) -> setup.Run:
+    with ExitStack() as held:
+        return setup.setup(options, ALONE, held)
 
 
 def tensors_of(outcome: Outcome) -> dict[str, torch.Tensor]:
@@ -71,7 +80,7 @@ def test_digits_start_from_the_network_that_comes_with_the_package(
 
     monkeypatch.setattr(setup, "load_weights", stop)
     with pytest.raises(WeightsError, match="enough"):
-        setup.setup(TrainOptions(data="digits", recipe=recipe))
+        begin(TrainOptions(data="digits", recipe=recipe))
     assert asked == ["bundled"]
 
 
@@ -79,13 +88,14 @@ def test_digits_start_from_the_network_that_comes_with_the_package(
 def test_frozen_tensors_are_bit_identical_after_each_phase(
     options: TrainOptions, recipe: str
 ) -> None:
-    job = setup.setup(dataclasses.replace(options, recipe=recipe))
+    job = begin(dataclasses.replace(options, recipe=recipe))
+    keeper = Keeper(job.state, job.folder)
     before = {name: value.clone() for name, value in job.network.net.state_dict().items()}
-    run.do_phase(job, 0)
+    PhaseJob(job, 0).do(keeper)
     after = job.network.net.state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"classifier.weight", "classifier.bias"}
-    run.do_phase(job, 1)
+    PhaseJob(job, 1).do(keeper)
     first = job.network.layers.index(job.network.first_layer(job.recipe.finetune.train_from))
     frozen = job.network.layers[:first]
     after = job.network.net.state_dict()
@@ -114,7 +124,7 @@ def test_training_from_the_cache_equals_training_without_it(
 
 
 def watched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Record which parts a run opens, in order with the epochs it finishes."""
+    """Record which parts a run opens, in order with the phases it finishes."""
     events: list[str] = []
 
     def opened(
@@ -131,7 +141,8 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     kept = checkpoint.save
 
     def save(state: checkpoint.RunState, folder: Path) -> None:
-        events.append("epoch")
+        if state.phase and f"phase {state.phase}" not in events:
+            events.append(f"phase {state.phase}")
         kept(state, folder)
 
     monkeypatch.setattr(setup, "open_source", opened)
@@ -161,7 +172,7 @@ def test_test_part_is_opened_once_after_the_last_epoch(
 ) -> None:
     events = watched(monkeypatch)
     outcome = run.train(parted)
-    assert events == ["train", "epoch", "epoch", "test", "epoch"]  # the last save marks the end
+    assert events == ["train", "phase 1", "phase 2", "test"]
     assert outcome.result["metrics"]["test"]["images"] == 12
 
 
@@ -260,38 +271,88 @@ def test_another_seed_reuses_every_cache_and_gives_another_network(options: Trai
     )
 
 
-def stop_after(monkeypatch: pytest.MonkeyPatch, epochs: int, error: BaseException) -> None:
+def stop_after(monkeypatch: pytest.MonkeyPatch, saves: int, error: BaseException) -> None:
+    """Raise an error right after the state was saved for the n-th time."""
     kept = checkpoint.save
     saved: list[int] = []
 
     def save(state: checkpoint.RunState, folder: Path) -> None:
         kept(state, folder)
         saved.append(1)
-        if len(saved) == epochs:
+        if len(saved) == saves:
             raise error
 
     monkeypatch.setattr(checkpoint, "save", save)
 
 
-@pytest.mark.parametrize("epochs", [1, 2, 3])
-def test_resumed_run_ends_with_the_bits_of_an_uninterrupted_one(
-    options: TrainOptions, monkeypatch: pytest.MonkeyPatch, epochs: int
+@pytest.fixture
+def always_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save the state after every step, every evaluated batch and every epoch."""
+    monkeypatch.setenv("THAWNET_KEEP_SECONDS", "0")
+
+
+@pytest.mark.usefixtures("always_kept")
+@pytest.mark.parametrize("recipe", PRESETS)
+def test_run_stopped_at_any_save_ends_with_the_bits_of_an_uninterrupted_one(
+    options: TrainOptions, monkeypatch: pytest.MonkeyPatch, recipe: str
 ) -> None:
-    options = dataclasses.replace(options, epochs=(2, 2))
-    whole = run.train(options)
+    options = dataclasses.replace(options, recipe=recipe, epochs=(1, 2))
+    saves: list[tuple[int, int, int]] = []
     with monkeypatch.context() as patch:
-        stop_after(patch, epochs, KeyboardInterrupt())
-        with pytest.raises(InterruptedRunError) as caught:
-            run.train(options)
+        kept = checkpoint.save
+
+        def save(state: checkpoint.RunState, folder: Path) -> None:
+            kept(state, folder)
+            saves.append((state.phase, state.epoch, state.step))
+
+        patch.setattr(checkpoint, "save", save)
+        whole = tensors_of(run.train(options))
+    assert {where[:2] for where in saves} == {(0, 0), (1, 0), (1, 1), (2, 0)}
+    assert len(set(saves)) >= 10  # in the middle of epochs, too
+    for number in (4, len(saves) - 8, len(saves) - 1):
+        with monkeypatch.context() as patch:
+            stop_after(patch, number, KeyboardInterrupt())
+            with pytest.raises(InterruptedRunError):
+                run.train(options)
+        resumed = run.train(TrainOptions(resume=""))
+        other = tensors_of(resumed)
+        assert all(torch.equal(whole[name], other[name]) for name in whole), saves[number - 1]
+        assert [row["epoch"] for row in epochs_of(resumed)] == [1, 2, 3]
+
+
+def test_stop_says_what_is_kept_and_how_to_go_on(
+    options: TrainOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_after(monkeypatch, 3, KeyboardInterrupt())  # two are of the start, the third of phase 1
+    with pytest.raises(InterruptedRunError) as caught:
+        run.train(options)
     assert caught.value.exit_code == 130
     assert str(caught.value) == (
-        f"stopped; {epochs} epochs are kept: thawnet train --resume runs/photos-quick-2"
+        "stopped; 1 epochs are kept: thawnet train --resume runs/photos-quick-1"
     )
-    resumed = run.train(TrainOptions(resume=""))
-    assert resumed.folder == Path("runs/photos-quick-2")
-    one, other = tensors_of(whole), tensors_of(resumed)
-    assert all(torch.equal(one[name], other[name]) for name in one)
-    assert len((resumed.folder / "log.jsonl").read_text().splitlines()) == 4
+
+
+def test_finished_run_is_not_done_again(
+    options: TrainOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run.train(options)
+    monkeypatch.setattr(run, "setup", None)
+    again = run.train(TrainOptions(resume=str(first.folder)))
+    assert again.lines == first.lines
+
+
+def test_run_is_worked_on_by_one_process_at_a_time(options: TrainOptions) -> None:
+    job = begin(options)
+    with checkpoint.claimed(job.folder), pytest.raises(RunError, match="another process is work"):
+        run.train(TrainOptions(resume=str(job.folder)))
+
+
+def test_flags_beside_resume_are_refused(options: TrainOptions) -> None:
+    job = begin(options)
+    with pytest.raises(UsageError, match=r"--seed '5': --resume goes on with what the run was as"):
+        run.train(TrainOptions(resume=str(job.folder), seed=5))
+    with pytest.raises(UsageError, match="DATA 'digits'"):
+        run.train(TrainOptions(data="digits", resume=str(job.folder)))
 
 
 def graded(monkeypatch: pytest.MonkeyPatch, accuracies: list[float]) -> None:
@@ -302,7 +363,7 @@ def graded(monkeypatch: pytest.MonkeyPatch, accuracies: list[float]) -> None:
         metrics, logits = loop.evaluate(*arguments)
         return dataclasses.replace(metrics, accuracy=next(given, 0.0)), logits
 
-    monkeypatch.setattr(run, "evaluate", evaluate)
+    monkeypatch.setattr(phase, "evaluate", evaluate)
 
 
 def patient(options: TrainOptions, tmp_path: Path, patience: int) -> TrainOptions:
@@ -331,6 +392,7 @@ def test_phase_stops_early_and_keeps_its_best_epoch(
             saved[len(state.history)] = state.best["network"]
         kept(state, folder)
 
+    monkeypatch.setenv("THAWNET_KEEP_SECONDS", "0")
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save", save)
         graded(patch, [0.1, 0.2, 0.5, 0.4, 0.3, 0.9])
@@ -340,6 +402,7 @@ def test_phase_stops_early_and_keeps_its_best_epoch(
     assert torch.equal(tensors_of(outcome)["conv_head.weight"], saved[3]["conv_head.weight"])
 
 
+@pytest.mark.usefixtures("always_kept")
 def test_resume_remembers_the_best_epoch(
     options: TrainOptions, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -350,7 +413,14 @@ def test_resume_remembers_the_best_epoch(
         whole = run.train(call)
     with monkeypatch.context() as patch:
         graded(patch, grades)
-        stop_after(patch, 4, KeyboardInterrupt())
+        kept = checkpoint.save
+
+        def save(state: checkpoint.RunState, folder: Path) -> None:
+            kept(state, folder)
+            if len(state.history) == 4 and state.step == 0:
+                raise KeyboardInterrupt
+
+        patch.setattr(checkpoint, "save", save)
         with pytest.raises(InterruptedRunError):
             run.train(call)
     graded(monkeypatch, grades[4:])
@@ -362,7 +432,11 @@ def test_resume_remembers_the_best_epoch(
 def test_stop_that_torch_turned_into_its_own_error_is_still_a_stop(
     options: TrainOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    kept = checkpoint.save
+
     def save(state: checkpoint.RunState, folder: Path) -> None:
+        if not state.history:
+            return kept(state, folder)
         try:
             raise KeyboardInterrupt
         except KeyboardInterrupt:
@@ -376,7 +450,7 @@ def test_stop_that_torch_turned_into_its_own_error_is_still_a_stop(
 def test_nothing_to_resume_is_one_sentence() -> None:
     with pytest.raises(RunError, match="no unfinished run under 'runs/'"):
         run.train(TrainOptions(resume=""))
-    with pytest.raises(RunError, match="no checkpoint in it"):
+    with pytest.raises(RunError, match="no run in it that has begun"):
         run.train(TrainOptions(resume="elsewhere"))
 
 
@@ -406,7 +480,7 @@ def test_full_disk_keeps_the_last_epoch_and_says_so(
 
     def save(*arguments: Any) -> None:
         written.append(1)
-        if len(written) == 2:
+        if len(written) == 3:
             raise OSError(errno.ENOSPC, "No space left on device")
         kept(*arguments)
 

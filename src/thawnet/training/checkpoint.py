@@ -1,46 +1,70 @@
-"""The state of a run as one object, saved whole after every epoch, read back without pickle."""
+"""The state of a run as one object, saved whole, often, and read back without pickle."""
 
 from __future__ import annotations
 
 import pickle
+import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from ..errors import RunError
-from ..files import write_atomic
+from .. import console
+from ..building import Pace
+from ..errors import InterruptedRunError, RunError
+from ..files import clear_disk_errors, write_atomic
 
-VERSION = 2
+VERSION = 3
 FILE = Path("checkpoint") / "state.pt"
+LOCK = Path("checkpoint") / "lock"
 
 
 @dataclass
 class RunState:
-    """All that changes while a run goes on.
+    """All that changes while a run goes on, and all that was decided when it began.
 
-    options: the command's options. recipe: as tables. machine: the run-time decisions.
-    phase, epoch: the next epoch to do, both counted from 0. history: a line per finished epoch.
-    seconds: per stage. network: weights after the last epoch. averaged, optimizer: of the phase
-    under way. best: its best epoch so far, if it stops early: accuracy, loss, epoch, network.
+    options: the command's options. recipe: as tables. machine: the run-time decisions; compiled:
+    of each phase; versions: of packages; ranks: processes. data, weights: fingerprints.
+    cached: for each phase and part, whether its features are cached.
+
+    phase, epoch, step: what to do next: batch `step` of an epoch, from 0; after the last batch the
+    validation. totals: of the epoch under way, see loop.train_epoch; spent: its seconds.
+    logits: what a validation or test has found so far, by part. history: a line per finished epoch.
+    seconds: per stage. network: weights. averaged, optimizer: of the phase under way. best: its
+    best epoch so far, if it stops early: accuracy, loss, epoch, network. different: why this run
+    is not bit for bit what it would have been, if it was resumed elsewhere.
     """
 
     options: dict[str, Any]
     recipe: dict[str, Any]
     machine: dict[str, Any]
+    versions: dict[str, str | None]
+    ranks: int
+    data: str
+    weights: str
+    compiled: list[bool] = field(default_factory=list)
+    cached: dict[str, bool] = field(default_factory=dict)
     phase: int = 0
     epoch: int = 0
+    step: int = 0
+    totals: list[float] | None = None
+    spent: float = 0.0
+    logits: dict[str, torch.Tensor] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     network: dict[str, torch.Tensor] | None = None
     averaged: dict[str, torch.Tensor] | None = None
     optimizer: dict[str, Any] | None = None
     best: dict[str, Any] | None = None
-    finished: bool = False
+    different: list[str] = field(default_factory=list)
 
 
 @contextmanager
@@ -51,6 +75,72 @@ def timed(state: RunState, stage: str) -> Iterator[None]:
         yield
     finally:
         state.seconds[stage] = state.seconds.get(stage, 0.0) + time.perf_counter() - start
+
+
+class Keeper:
+    """Saves the state of a run every few seconds, and when a stop is asked for.
+
+    folder: of the run; None for a rank that does not write.
+    """
+
+    def __init__(self, state: RunState, folder: Path | None) -> None:
+        self.state = state
+        self.folder = folder
+        self.asked = 0  # the signal
+        self._pace = Pace()
+
+    @property
+    def due(self) -> bool:
+        """Whether the state should be brought up to date and saved now."""
+        return self.folder is not None and (self.asked != 0 or self._pace.due())
+
+    def save(self) -> None:
+        """Save the state, and stop if a stop was asked for."""
+        if self.folder is not None:
+            save(self.state, self.folder)
+        self._pace.kept()
+        if self.asked:
+            raise KeyboardInterrupt
+
+    def logits(
+        self, part: str, update: Callable[[], None]
+    ) -> tuple[NDArray[np.float32] | None, Callable[[list[NDArray[np.float32]]], None]]:
+        """Return what an evaluation of a part found already, and what keeps more, for `evaluate`.
+
+        update: brings the rest of the state up to date.
+        """
+
+        def between(chunks: list[NDArray[np.float32]]) -> None:
+            if self.due:
+                self.state.logits[part] = torch.from_numpy(np.concatenate(chunks))
+                update()
+                self.save()
+
+        found = self.state.logits.get(part)
+        return (None if found is None else found.numpy()), between
+
+    @contextmanager
+    def stopping_between_steps(self) -> Iterator[None]:
+        """Let Ctrl-C and SIGTERM wait for the next `save`; a second one stops at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # Python runs signal handlers in the main thread alone
+            return
+
+        def ask(number: int, _frame: FrameType | None) -> None:
+            if self.asked:
+                raise KeyboardInterrupt
+            self.asked = number
+            console.say("stopping after this step; once more stops at once")
+
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, ask) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            if self.asked:
+                signal.raise_signal(self.asked)
 
 
 def save(state: RunState, run: Path) -> None:
@@ -67,14 +157,43 @@ def load(run: Path) -> RunState:
         version = content.pop("version")
     except FileNotFoundError:
         raise RunError(
-            f"--resume '{run}': no checkpoint in it; "
-            "a run can be resumed once its first epoch is done"
+            f"--resume '{run}': there is no run in it that has begun; start it again"
         ) from None
     except (OSError, RuntimeError, pickle.UnpicklingError, KeyError, AttributeError) as error:
         raise RunError(f"'{path}' is not a readable checkpoint ({error})") from error
     if version != VERSION:
         raise RunError(f"'{path}' is of version {version}; this thawnet reads version {VERSION}")
     return RunState(**content)
+
+
+@contextmanager
+def claimed(run: Path) -> Iterator[None]:
+    """Hold a run folder, as one process at a time may.
+
+    Raises RunError when another holds it, or when it can not be written.
+    """
+    from filelock import FileLock, Timeout
+
+    place = run / LOCK
+    with clear_disk_errors(run):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(place)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise RunError(f"'{run}': another process is working on this run") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def interrupted(state: RunState, run: Path) -> InterruptedRunError:
+    """Return what a stop is told with: how much is kept, and how to go on."""
+    steps = f" and {state.step} steps" if state.step else ""
+    return InterruptedRunError(
+        f"stopped; {len(state.history)} epochs{steps} are kept: thawnet train --resume {run}"
+    )
 
 
 def newest_unfinished(runs: Path) -> Path:

@@ -11,32 +11,26 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from .. import console
+from ..building import Building, Pace, building
 from ..data.augment import Augment
 from ..data.store import ImageStore, Progress
-from ..data.views import Views, fixed_views, random_views, render, undrawn_views
+from ..data.views import Views, fixed_views, render, undrawn_views
 from ..errors import RunError
-from ..files import cache_folder, fingerprint, new_folder, write_json
+from ..files import cache_folder, fingerprint, write_json
 from ..image.preprocess import Preprocess
 from ..model.backbone import Network, frozen_function
 from .machine import Machine
+from .ranks import ALONE, Ranks, World
 
 VERSION = 2
 BLOCK = 256  # images per pass; fixed, so that whoever builds a cache builds the same one
-
-Batch = Callable[[NDArray[np.int64]], torch.Tensor]
-
-
-class Feed(Protocol):
-    """Gives the input of the part that trains, for any images of one part of the data."""
-
-    def epoch(self, number: int) -> Batch:
-        """Return a function from positions (n,) to activations (n, ...) for one epoch."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +51,7 @@ class Origin:
             [
                 [VERSION, torch.__version__, self.network.backbone, self.weights, stage],
                 [self.images.fingerprint, self.spec.as_dict(), drawn],
-                [self.machine.device, self.machine.dtype, self.machine.threads],
+                [self.machine.chip, self.machine.dtype, self.machine.threads],
             ]
         )
 
@@ -95,93 +89,33 @@ class FeatureStore:
         return rows.permute(0, 3, 1, 2) if rows.dim() == 4 else rows
 
 
-@dataclass(frozen=True)
-class CachedFeed:
-    """Reads features; in each epoch every image shows one of its views, in a seeded turn."""
-
-    stores: Sequence[FeatureStore]
-    count: int
-    seed: int
-    device: torch.device
-
-    def epoch(self, number: int) -> Batch:
-        """See Feed."""
-        numbers = view_numbers(self.count, len(self.stores), self.seed, number)
-
-        def batch(positions: NDArray[np.int64]) -> torch.Tensor:
-            chosen = numbers[positions]
-            whole = self.stores[0].at(positions)
-            for view, store in enumerate(self.stores[1:], start=1):
-                mask = chosen == view
-                if mask.any():
-                    whole[torch.from_numpy(mask)] = store.at(positions[mask])
-            return whole.to(self.device, non_blocking=True)
-
-        return batch
-
-
-class LiveFeed:
-    """Renders views and runs the trunk on every batch.
-
-    views: how many fixed views an image has, as if cached; 0 draws fresh ones every epoch.
-    """
-
-    def __init__(self, origin: Origin, split: int, views: int, seed: int) -> None:
-        self.origin = origin
-        self.views = views
-        self.seed = seed
-        self.trunk = origin.trunk(0, split) if split else None
-
-    def epoch(self, number: int) -> Batch:
-        """See Feed."""
-        origin = self.origin
-        views = self._views(number)
-
-        def batch(positions: NDArray[np.int64]) -> torch.Tensor:
-            pictures = origin.pictures(positions, views)
-            if self.trunk is None:
-                return pictures.contiguous(memory_format=torch.channels_last)
-            # Activations leave inference mode by a copy, so that autograd may save them.
-            return self.trunk(pictures).to(origin.machine.torch_dtype, copy=True)
-
-        return batch
-
-    def _views(self, number: int) -> Views:
-        count, augment = len(self.origin.images), self.origin.augment
-        if self.views == 0:
-            return random_views(count, augment, self.seed, number)
-        chosen = view_numbers(count, self.views, self.seed, number)
-        drawn = [fixed_views(count, augment, view) for view in range(self.views)]
-        return Views.chosen(drawn, chosen)
-
-
-def view_numbers(count: int, views: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Return which view each image shows in an epoch; over `views` epochs each shows all."""
-    start = np.random.default_rng([seed, 0x51EB]).integers(views, size=count)
-    return (start + epoch) % views
-
-
 def cached_features(
     origin: Origin,
     view: int,
     splits: Sequence[int],
     progress: Progress,
+    world: World = ALONE,
 ) -> list[FeatureStore] | None:
     """Return the features of one view at several splits, computing what the cache lacks.
 
-    Missing splits are computed in one pass. None when they do not fit the disk budget; the caller
-    then computes them as they are needed.
+    Missing splits are computed in one pass, of which each rank of a team does a share. None when
+    they do not fit the disk budget; the caller then computes them as they are needed.
     """
     names = [origin.network.stages[split] for split in splits]
     paths = [origin.folder(view, name) for name in names]
     missing = [place for place, path in enumerate(paths) if not path.is_dir()]
+    missing = world.team.share(missing)
+    shapes = shapes_at(origin, [splits[place] for place in missing])
+    size = sum(math.prod(shape) for shape in shapes) * origin.machine.torch_dtype.itemsize
+    fits = not missing or size * len(origin.images) <= disk_budget()
+    if not all(world.everybody.gather(fits)):
+        return None
     if missing:
-        wanted = [splits[place] for place in missing]
-        shapes = shapes_at(origin, wanted)
-        size = sum(math.prod(shape) for shape in shapes) * origin.machine.torch_dtype.itemsize
-        if size * len(origin.images) > disk_budget():
-            return None
-        build(origin, view, wanted, shapes, [paths[place] for place in missing], progress)
+        targets = [
+            Target(splits[place], paths[place], shape)
+            for place, shape in zip(missing, shapes, strict=True)
+        ]
+        build(origin, view, targets, progress, world.team)
     return [load(path) for path in paths]
 
 
@@ -204,50 +138,113 @@ def disk_budget(written: int = 0) -> int:
 
 def shapes_at(origin: Origin, splits: Sequence[int]) -> list[tuple[int, ...]]:
     """Return the shape of one image's activations, as stored, at each split."""
-    positions = np.zeros(1, dtype=np.int64)
-    return [
-        _stored(LiveFeed(origin, split, 1, 0).epoch(0)(positions)).shape[1:] for split in splits
-    ]
+    picture = origin.pictures(np.zeros(1, np.int64), fixed_views(1, origin.augment, 0))
+    return [tuple(_stored(origin.trunk(0, split)(picture)).shape[1:]) for split in splits]
+
+
+@dataclass(frozen=True)
+class Target:
+    """Features to compute: at which split, where they go, the shape of one image's."""
+
+    split: int
+    path: Path
+    shape: tuple[int, ...]
 
 
 def build(
     origin: Origin,
     view: int,
-    splits: Sequence[int],
-    shapes: Sequence[tuple[int, ...]],
-    paths: Sequence[Path],
+    targets: Sequence[Target],
+    progress: Progress,
+    team: Ranks = ALONE.team,
+) -> None:
+    """Compute the features of one view at several splits in one pass, a folder for each split.
+
+    The leader of a team holds the folders; each rank writes its share of the blocks in its place.
+    """
+    # In one order everywhere, so that two processes never wait for each other's locks.
+    ordered = sorted(targets, key=lambda target: target.path)
+    with contextlib.ExitStack() as stack:
+        mine: list[tuple[Target, Building]] = []
+        todo = np.zeros(0, np.int64)
+        if team.leads:
+            for target in ordered:
+                work = stack.enter_context(building(target.path, console.say))
+                if work is not None:
+                    mine.append((target, work))
+            todo = _todo(origin, [work for _, work in mine])
+        shared = team.share([(target, work.folder) for target, work in mine])
+        mine = mine or [(target, Building(folder, team.rank)) for target, folder in shared]
+        blocks = team.own(team.share(todo))
+        progress(max(0, len(origin.images) - BLOCK * len(blocks) * team.size))
+        _compute(origin, view, mine, blocks, progress)
+        team.gather(None)  # all shares are on the disk
+        if team.leads:
+            for target, work in mine:
+                meta = {
+                    "kind": "features",
+                    "shape": [len(origin.images), *target.shape],
+                    "dtype": origin.machine.dtype,
+                    "stage": origin.network.stages[target.split],
+                    "view": view,
+                }
+                write_json(work.folder / "meta.json", meta)
+    team.gather(None)  # all are in their place
+
+
+def _todo(origin: Origin, works: Sequence[Building]) -> NDArray[np.int64]:
+    """Return the blocks that any unfinished entry lacks, and make one note of every member's."""
+    lacking: set[int] = set()
+    blocks = set(range(math.ceil(len(origin.images) / BLOCK)))
+    for work in works:
+        done = {number for note in work.notes() for number in note}
+        work.replace_notes(sorted(done))
+        lacking |= blocks - done
+    return np.array(sorted(lacking), np.int64)
+
+
+def _compute(
+    origin: Origin,
+    view: int,
+    works: Sequence[tuple[Target, Building]],
+    blocks: NDArray[np.int64],
     progress: Progress,
 ) -> None:
-    """Compute the features of one view at several splits in one pass, a folder for each split."""
-    order = sorted(range(len(splits)), key=lambda place: splits[place])
-    starts = [0, *(splits[place] for place in order)]
+    """Compute some blocks and write each in its place."""
+    works = sorted(works, key=lambda pair: pair[0].split)
+    starts = [0, *(target.split for target, _ in works)]
     trunks = [origin.trunk(first, last) for first, last in itertools.pairwise(starts)]
     count = len(origin.images)
     views = fixed_views(count, origin.augment, view)
+    earlier = [{number for note in work.notes() for number in note} for _, work in works]
+    done: list[int] = []
     with contextlib.ExitStack() as stack:
-        folders = [stack.enter_context(new_folder(path)) for path in paths]
-        files: list[IO[bytes]] = [
-            stack.enter_context((folder / "values.bin").open("wb")) for folder in folders
-        ]
-        for start in range(0, count, BLOCK):
-            positions = np.arange(start, min(start + BLOCK, count))
-            x = origin.pictures(positions, views)
-            for place, trunk in zip(order, trunks, strict=True):
-                x = trunk(x)
-                stored = _stored(x).to("cpu", origin.machine.torch_dtype).contiguous()
-                files[place].write(stored.view(torch.uint8).numpy().data)
-            progress(len(positions))
-        for file in files:
-            file.close()
-        for place, folder in enumerate(folders):
-            meta = {
-                "kind": "features",
-                "shape": [count, *shapes[place]],
-                "dtype": origin.machine.dtype,
-                "stage": origin.network.stages[splits[place]],
-                "view": view,
-            }
-            write_json(folder / "meta.json", meta)
+        files = [stack.enter_context(work.open("values.bin")) for _, work in works]
+
+        def keep() -> None:
+            for (_, work), file, before in zip(works, files, earlier, strict=True):
+                work.keep(sorted(before.union(done)), file)
+
+        pace = Pace()
+        try:
+            for block in blocks.tolist():
+                positions = np.arange(block * BLOCK, min((block + 1) * BLOCK, count))
+                x = origin.pictures(positions, views)
+                for file, trunk in zip(files, trunks, strict=True):
+                    x = trunk(x)
+                    stored = _stored(x).to("cpu", origin.machine.torch_dtype).contiguous()
+                    rows = stored.view(torch.uint8).numpy()
+                    file.seek(block * BLOCK * rows[0].nbytes)
+                    file.write(rows.data)
+                done.append(block)
+                progress(len(positions))
+                if pace.due():
+                    keep()
+                    pace.kept()
+        except KeyboardInterrupt:
+            keep()
+            raise
+        keep()
 
 
 def _stored(x: torch.Tensor) -> torch.Tensor:

@@ -28,13 +28,15 @@ from ..files import cache_folder, clear_disk_errors
 from ..memory import PeakMemory, available_memory, used_memory
 from ..model.backbone import frozen_function
 from ..recipe import Phase, TrainOptions
-from . import checkpoint, features
+from . import features
 from .baseline import STRENGTHS, regression
 from .checkpoint import RunState
-from .features import CachedFeed, FeatureStore, Feed, LiveFeed
-from .loop import evaluate, train_epoch
+from .features import FeatureStore, Target
+from .feeds import CachedFeed, Feed, LiveFeed
+from .loop import Epoch, evaluate, train_epoch
 from .machine import COMPILE_SECONDS, COMPILE_SPEEDUP, return_freed_memory
-from .run import EVALUATION_BATCH, PHASE_NAMES
+from .phase import EVALUATION_BATCH, NAMES
+from .ranks import ALONE, cores
 from .setup import Run, build_network, check_call, chosen, divide, fit_input
 from .tail import Tail
 from .workload import Caches, PhaseWork, Work, count
@@ -119,7 +121,7 @@ def seconds_of(work: Work, speeds: Speeds) -> dict[str, float]:
         "data": work.decoded * speeds.decoded,
         "features": sum(speed.once + images * speed.image for images, speed in passes),
     }
-    for name, phase, speed in zip(PHASE_NAMES, work.phases, speeds.phases, strict=True):
+    for name, phase, speed in zip(NAMES, work.phases, speeds.phases, strict=True):
         step = speed.step / COMPILE_SPEEDUP if phase.compiled else speed.step
         epoch = phase.steps * step + phase.validated * speed.validated + speed.epoch
         stages[name] = phase.phase.epochs * epoch + (COMPILE_SECONDS if phase.compiled else 0)
@@ -158,6 +160,7 @@ def forecast(
                 options=options,
                 recipe=recipe,
                 machine=machine,
+                world=ALONE,
                 source=source,
                 lists=lists,
                 spec=spec,
@@ -165,7 +168,7 @@ def forecast(
                 network=network,
                 train=sample,
                 val=sample,
-                state=RunState({}, {}, {}),
+                state=RunState({}, {}, {}, {}, 1, "", ""),
             )
             work, images = _count(run, sample)
             probe = _Probe(run, sample, work, Path(scratch))
@@ -206,7 +209,7 @@ def _decode_sample(
     """Return a store of some training images spread over the list, and the seconds per image."""
     rows = np.unique(np.linspace(0, len(lists.train) - 1, SAMPLE).astype(int))
     items = lists.train.subset(rows)
-    workers = options.workers or torch.get_num_threads()
+    workers = options.workers or cores()
     begun = time.perf_counter()
     store.build(scratch / "images", items, side, _silent, workers)
     spent = time.perf_counter() - begun
@@ -293,13 +296,9 @@ class _Probe:
         network.training_mode(phase.batch_norm, phase.bn_momentum)
         step = self._step(tail, self._feed(planned), phase)
         begun = time.perf_counter()
-        kept = tail.averaged if tail.ema else network
-        part = frozen_function(kept, tail.split, None, machine.trunk_dtype, machine.torch_device)
-        state = run.state
-        state.network = network.net.state_dict()
-        state.averaged = tail.averaged.net.state_dict() if tail.ema else None
-        state.optimizer = tail.optimizer.state_dict()
-        checkpoint.save(state, self.scratch)
+        part = frozen_function(
+            tail.kept, tail.split, None, machine.trunk_dtype, machine.torch_device
+        )
         between = time.perf_counter() - begun
         validated = self._evaluated(part, self._val_feed(planned))
         return PhaseSpeed(step, validated, between)
@@ -352,8 +351,8 @@ class _Probe:
         """Return the folder of some images' features, and the seconds that making it took."""
         origin, folder = self.run.origin(images), self.scratch / name
         begun = time.perf_counter()
-        shapes = features.shapes_at(origin, [split])
-        features.build(origin, view, [split], shapes, [folder], _silent)
+        (shape,) = features.shapes_at(origin, [split])
+        features.build(origin, view, [Target(split, folder, shape)], _silent)
         return folder, time.perf_counter() - begun
 
     def _feed(self, planned: PhaseWork) -> Feed:
@@ -400,24 +399,17 @@ class _Probe:
         machine, labels = self.run.machine, torch.from_numpy(self.sample.labels)
         rng = np.random.default_rng(0)
         order = [rng.integers(len(self.sample), size=batch) for _ in range(steps)]
-        read = feed.epoch(0)
-        begun = time.perf_counter()
-        train_epoch(
-            tail=tail.part,
-            parameters=tail.parameters,
-            optimizer=tail.optimizer,
-            ema=tail.ema,
-            batch=read,
+        epoch = Epoch(
+            batch=feed.epoch(0),
             labels=labels.to(machine.torch_device),
             class_weights=None,
             order=order,
-            phase=phase,
             first_step=0,
             steps=1_000_000,  # the learning rate stays at the bottom of its rise
             seed=0,
-            machine=machine,
-            progress=_silent,
         )
+        begun = time.perf_counter()
+        train_epoch(tail.learner, epoch, _silent)
         return (time.perf_counter() - begun) / steps
 
     def _evaluated(self, part: Callable[[torch.Tensor], torch.Tensor], feed: Feed) -> float:

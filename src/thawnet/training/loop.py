@@ -15,9 +15,10 @@ from torch import nn
 from ..data.store import Progress
 from ..errors import DivergedError
 from ..recipe import Phase
-from .features import Batch
+from .feeds import Batch
 from .machine import Machine
 from .mixing import mix
+from .ranks import ALONE, World
 
 CHECK_EVERY = 50  # steps between two looks at the device for NaN; each look waits for it
 
@@ -85,71 +86,110 @@ def rate(phase: Phase, step: int, steps: int) -> float:
     return phase.lr * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
 
 
-def batches(count: int, phase: Phase, key: list[int]) -> list[NDArray[np.int64]]:
+def batches(count: int, phase: Phase, key: list[int], ranks: int = 1) -> list[NDArray[np.int64]]:
     """Return the positions of each batch of an epoch, shuffled by `key`.
 
-    drop_last leaves out a last batch smaller than the others. One of a single image is always left
-    out: batch-norm has no variance to normalise it by.
+    drop_last leaves out a last batch smaller than the others. One with fewer than two images for
+    each of the `ranks` that share it is always left out: batch-norm has no variance to normalise
+    a single one by.
     """
     size = phase.batch_size
     order = np.random.default_rng(key).permutation(count)
     whole = [order[start : start + size] for start in range(0, count, size)]
-    least = size if phase.drop_last else 2
+    least = size if phase.drop_last else 2 * ranks
     return whole[:-1] if len(whole[-1]) < least and len(whole) > 1 else whole
 
 
-def train_epoch(
-    tail: Callable[[torch.Tensor], torch.Tensor],
-    parameters: list[nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-    ema: Ema | None,
-    batch: Batch,
-    labels: torch.Tensor,
-    class_weights: torch.Tensor | None,
-    order: list[NDArray[np.int64]],
-    phase: Phase,
-    first_step: int,
-    steps: int,
-    seed: int,
-    machine: Machine,
-    progress: Progress,
-) -> Metrics:
-    """Train on every batch of `order` once. Raises DivergedError on NaN or infinity.
+@dataclass(frozen=True)
+class Learner:
+    """What a phase steps.
 
-    labels: (n,) on the device. class_weights: (classes,) on the device, or None. first_step:
-    optimiser steps already done of `steps` in the phase. seed: of the mixing.
+    compute: activations (n, ...) to logits (n, classes); over several ranks it averages gradients.
+    """
+
+    compute: Callable[[torch.Tensor], torch.Tensor]
+    parameters: list[nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    ema: Ema | None
+    phase: Phase
+    machine: Machine
+    world: World = ALONE
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch goes through.
+
+    labels: (n,) on the device. class_weights: (classes,) on the device, or None. order: of the
+    batches, positions each. first_step: optimiser steps of earlier epochs, of `steps` in the phase.
+    seed: of the mixing.
+    """
+
+    batch: Batch
+    labels: torch.Tensor
+    class_weights: torch.Tensor | None
+    order: list[NDArray[np.int64]]
+    first_step: int
+    steps: int
+    seed: int
+
+
+Totals = list[float]  # of the training images seen: summed loss, hits, broken steps
+
+
+def train_epoch(
+    learner: Learner,
+    epoch: Epoch,
+    progress: Progress,
+    totals: Totals | None = None,
+    done: int = 0,
+    between: Callable[[int, torch.Tensor], None] | None = None,
+) -> Metrics:
+    """Train on every batch of an epoch once. Raises DivergedError on NaN or infinity.
+
+    Several ranks share every batch. totals, done: of an epoch that was begun, what `between` was
+    told last. between: called after each step with the batches done and the totals, (3,) float64.
     The metrics are running ones: of each batch before its own step, as training sees it.
     """
-    device = machine.torch_device
-    totals = torch.zeros(3, device=device, dtype=torch.float64)  # loss, hits, broken steps
-    for place, positions in enumerate(order):
-        step = first_step + place
-        x, y = batch(positions), labels[torch.from_numpy(positions).to(device)]
+    phase, machine, world = learner.phase, learner.machine, learner.world
+    optimizer, device = learner.optimizer, machine.torch_device
+    sums = torch.tensor(totals or [0.0] * 3, device=device, dtype=torch.float64)
+    progress(sum(map(len, epoch.order[:done])))
+    for place, positions in enumerate(epoch.order[done:], start=done):
+        step = epoch.first_step + place
+        own = world.everybody.own(positions)
+        x, y = epoch.batch(own), epoch.labels[torch.from_numpy(own).to(device)]
         partners, share = None, 1.0
         if phase.mixup or phase.cutmix:
-            x, partners, share = mix(x, phase, np.random.default_rng([seed, step, 0x313]))
+            rng = np.random.default_rng([epoch.seed, step, 0x313, world.everybody.rank])
+            x, partners, share = mix(x, phase, rng)
         for group in optimizer.param_groups:
-            group["lr"], group["eps"] = rate(phase, step, steps), epsilon(phase, step)
+            group["lr"], group["eps"] = rate(phase, step, epoch.steps), epsilon(phase, step)
         with machine.autocast():
-            logits = tail(x).float()  # (n, classes)
-        loss = share * _loss(logits, y, class_weights, phase)
+            logits = learner.compute(x).float()  # (n, classes)
+        loss = share * _loss(logits, y, epoch.class_weights, phase)
         if partners is not None and share < 1:
-            loss = loss + (1 - share) * _loss(logits, y[partners], class_weights, phase)
+            loss = loss + (1 - share) * _loss(logits, y[partners], epoch.class_weights, phase)
+        if world.size > 1:
+            # Gradients are averaged over ranks, whose shares may differ by an image.
+            loss = loss * (len(own) * world.size / len(positions))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        norm = nn.utils.get_total_norm([p.grad for p in learner.parameters if p.grad is not None])
         optimizer.step()
-        if ema is not None:
-            ema.update(step)
+        if learner.ema is not None:
+            learner.ema.update(step)
         with torch.no_grad():
             plain = F.cross_entropy(logits, y, reduction="sum")
             hits = (logits.argmax(1) == y).sum()
-            totals += torch.stack([plain, hits, (~torch.isfinite(loss + norm)).double()])
-        if place % CHECK_EVERY == 0 or place == len(order) - 1:
-            _check(totals, phase, step)
+            sums += torch.stack([plain, hits, (~torch.isfinite(loss + norm)).double()])
+        if place % CHECK_EVERY == 0 or place == len(epoch.order) - 1:
+            _check(sums, phase, step)
         progress(len(positions))
-    seen = sum(len(positions) for positions in order)
-    loss_sum, hit_sum, _ = totals.tolist()
+        if between is not None:
+            between(place + 1, sums)
+    seen = sum(map(len, epoch.order))
+    loss_sum, hit_sum, _ = world.total(sums).tolist()
     return Metrics(loss_sum / seen, hit_sum / seen, seen)
 
 
@@ -176,8 +216,8 @@ def class_weights(labels: NDArray[np.int64], classes: int) -> torch.Tensor:
     return torch.from_numpy(len(labels) / (classes * np.maximum(counts, 1))).float()
 
 
-def _check(totals: torch.Tensor, phase: Phase, step: int) -> None:
-    if totals[2] > 0:
+def _check(sums: torch.Tensor, phase: Phase, step: int) -> None:
+    if sums[2] > 0:
         raise DivergedError(
             f"loss or gradient became NaN or infinite by step {step + 1}; "
             f"try a smaller learning rate than {phase.lr:g} (--lr)"
@@ -190,14 +230,28 @@ def evaluate(
     labels: NDArray[np.int64],
     size: int,
     progress: Progress,
+    world: World = ALONE,
+    done: NDArray[np.float32] | None = None,
+    between: Callable[[list[NDArray[np.float32]]], None] | None = None,
 ) -> tuple[Metrics, NDArray[np.float32]]:
-    """Return the metrics and the logits, (n, classes) float32, of a frozen part on all images."""
-    chunks: list[NDArray[np.float32]] = []
+    """Return the metrics and the logits, (n, classes) float32, of a frozen part on all images.
+
+    Ranks take whole batches in turn, so that their number changes no batch and no logit. done: the
+    first logits, of an evaluation that was begun. between: called with all so far, in pieces.
+    """
+    ranks = world.everybody
+    chunks = [] if done is None else [done]
+    begin = sum(map(len, chunks))
+    progress(begin)
     with torch.inference_mode():
-        for start in range(0, len(labels), size):
-            positions = np.arange(start, min(start + size, len(labels)))
-            chunks.append(part(batch(positions)).float().cpu().numpy())
-            progress(len(positions))
+        for start in range(begin, len(labels), size * ranks.size):
+            first = start + size * ranks.rank
+            positions = np.arange(first, min(first + size, len(labels)))
+            own = part(batch(positions)).float().cpu().numpy() if len(positions) else None
+            chunks.extend(piece for piece in ranks.gather(own) if piece is not None)
+            progress(min(size * ranks.size, len(labels) - start))
+            if between is not None:
+                between(chunks)
     logits = np.concatenate(chunks)
     losses = F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels))
     hits = float((logits.argmax(1) == labels).mean())

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import platform
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..errors import UsageError
+
+PACKAGES = ("thawnet", "torch", "timm", "numpy", "pillow")
 
 # Compiling the tail takes about 35 s on 2 cores and makes a step 1.9 x faster there, so it pays
 # from about this many images of 96 px on (epochs times training images).
@@ -24,12 +29,16 @@ COMPILE_PAYS_FROM = 100_000 * 96 * 96
 
 @dataclass(frozen=True)
 class Machine:
-    """Run-time decisions: where, in which precision, with how many threads, compiled or not."""
+    """Run-time decisions: where, in which precision, with how many threads, compiled or not.
+
+    chip: the processor and its vector instructions, or the GPU; another one rounds differently.
+    """
 
     device: str
     dtype: str
     threads: int
     compile: str
+    chip: str = ""
 
     @property
     def torch_device(self) -> torch.device:
@@ -115,7 +124,43 @@ def decide(device: str, precision: str, compiling: str) -> Machine:
         precision = "bfloat16" if _fast_bfloat16(device) else "float32"
     if compiling == "auto" and not _can_compile(device):
         compiling = "no"
-    return Machine(device, precision, torch.get_num_threads(), compiling)
+    return Machine(device, precision, torch.get_num_threads(), compiling, chip(device))
+
+
+def chip(device: str) -> str:
+    """Return what computes: a GPU's name, or a processor's with its vector instructions."""
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    return f"{_processor()}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def obstacles(machine: Machine, compiled: Sequence[bool]) -> list[str]:
+    """Say which decisions of a run this machine can not obey; compiled: of each phase."""
+    try:
+        choose_device(machine.device)
+    except UsageError:
+        return [f"it ran on {machine.device}, which is not here"]
+    found = []
+    if machine.dtype == "bfloat16" and not _fast_bfloat16(machine.device):
+        found.append("it computed in bfloat16, which this processor lacks")
+    if any(compiled) and not _can_compile(machine.device):
+        found.append("it was compiled, and there is no C++ compiler here")
+    if machine.chip != chip(machine.device):
+        found.append(f"it ran on {machine.chip}; this is {chip(machine.device)}")
+    return found
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions of the packages that decide a run's numbers."""
+    return {name: version(name) for name in PACKAGES}
+
+
+def version(package: str) -> str | None:
+    """Return the version of an installed package."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _fast_bfloat16(device: str) -> bool:
@@ -145,6 +190,7 @@ def describe() -> dict[str, Any]:
     }
 
 
+@functools.cache
 def _processor() -> str:
     try:
         with Path("/proc/cpuinfo").open(encoding="utf-8") as file:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from ..bundle.format import write_bundle
 from ..data.store import ImageStore
-from ..errors import RunError
+from ..errors import RunError, first_line
 from ..files import clear_disk_errors, fingerprint, write_json, write_text
 from ..image.preprocess import Preprocess
 from ..model.backbone import Network
@@ -28,12 +29,11 @@ from ..recipe import TrainOptions
 from ..report.metrics import balanced_accuracy, interval, quote, top_k
 from ..report.plots import plot_history
 from ..report.predictions import PREDICTIONS, write_predictions
-from . import checkpoint
 from .checkpoint import RunState
 from .loop import Metrics
-from .machine import Machine, describe
+from .machine import Machine, describe, versions
 
-PACKAGES = ("thawnet", "torch", "timm", "numpy", "pillow")
+RESULT = "result.json"
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,25 @@ def new_run_folder(chosen: Path | None, data: str, recipe: str) -> Path:
                 number += 1
 
 
+def remove_run_folder(folder: Path, chosen: Path | None) -> None:
+    """Remove the folder of a run that could not begin, and the `runs` it alone was in."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if chosen is None:
+        with contextlib.suppress(OSError):  # others are in it
+            folder.parent.rmdir()
+
+
+def finished(folder: Path) -> Outcome | None:
+    """Return what came out of a run that is finished already, None if it is not."""
+    try:
+        result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        return Outcome(folder, tuple(result["lines"]), result)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"'{folder / RESULT}' is not readable ({first_line(error)})") from error
+
+
 def toml(recipe: dict[str, Any]) -> str:
     """Return a recipe's tables as TOML text."""
     return tomli_w.dumps(recipe)
@@ -124,7 +143,7 @@ def write_end(
     machine: Machine,
     wall: float,
 ) -> Outcome:
-    """Write all that a finished run leaves, result.json last, mark it finished, and sum it up.
+    """Write all that a finished run leaves, result.json last, which marks it so, and sum it up.
 
     parts: metrics, logits (n, classes) and images of each part that was measured. to_beat: see
     baseline.baselines.
@@ -137,6 +156,7 @@ def write_end(
     metrics, logits, images = parts[headline]
     write_predictions(folder / PREDICTIONS, headline, images.names, images.labels, logits, classes)
     line = quote(headline, metrics.accuracy, metrics.images)
+    lines = [*_comparison(accuracies[headline], to_beat, len(classes)), line]
     title = f"{data['name']}, {network.backbone}, recipe {state.recipe['name']}"
     plot_history(folder / "history.png", state.history, title, state.recipe["validate_on"])
     facts = {
@@ -161,27 +181,27 @@ def write_end(
     state.seconds["this process"] = wall
     result = {
         "line": line,
+        "lines": lines,
         "metrics": accuracies,
         "baselines": to_beat,
         "end_of_phase_1": _kept(state.history, 0),
         "end_of_phase_2": _kept(state.history, 1),
         "seconds": {name: round(value, 2) for name, value in state.seconds.items()},
         "seed": state.recipe["seed"],
+        "processes": state.ranks,
+        "compiled": state.compiled,
+        "cached": state.cached,
+        "different": state.different,
         "command": _command(),
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "git_commit": _git_commit(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": versions(),
         "machine": {**describe(), **machine.as_dict()},
         "data": data,
         "weights": {"origin": weights.origin, "sha256": weights.digest},
     }
-    write_json(folder / "result.json", result)
-    state.finished = True
-    state.optimizer = None
-    checkpoint.save(state, folder)
-    return Outcome(
-        folder, (*_comparison(accuracies[headline], to_beat, len(classes)), line), result
-    )
+    write_json(folder / RESULT, result)
+    return Outcome(folder, tuple(lines), result)
 
 
 def _comparison(scores: dict[str, Any], to_beat: dict[str, Any], classes: int) -> list[str]:
@@ -226,13 +246,6 @@ def _command() -> str:
 def _kept(history: list[dict[str, Any]], phase: int) -> dict[str, Any]:
     """Return the line of the epoch whose network a phase ended with."""
     return next(row for row in history if row["phase"] == phase and row.get("kept"))
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _git_commit() -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +16,8 @@ from ..data.items import Items, Source
 from ..data.sources import open_source
 from ..data.splits import TrainTest, arrange, split_off
 from ..data.store import ImageStore, open_store, typical_short_side
-from ..errors import DataError, UsageError
+from ..errors import DataError, RunError, UsageError
+from ..files import sweep
 from ..image.preprocess import Preprocess, store_side
 from ..model.backbone import Network, channels_last, has_fixed_size
 from ..model.weights import (
@@ -32,7 +34,10 @@ from ..recipe import Recipe, TrainOptions, load_recipe, parse_recipe, resolve
 from . import checkpoint, outcome
 from .checkpoint import RunState, timed
 from .features import Origin
-from .machine import Machine, choose_device, decide, keep_freed_memory
+from .machine import Machine, choose_device, decide, keep_freed_memory, obstacles, versions
+from .plan import fit
+from .ranks import World, cores
+from .tail import compiles
 
 VALIDATION_LIMIT = 2500
 
@@ -47,6 +52,7 @@ class Run:
     options: TrainOptions
     recipe: Recipe
     machine: Machine
+    world: World
     source: Source
     lists: TrainTest
     spec: Preprocess
@@ -64,63 +70,168 @@ class Run:
         return Origin(self.network, self.weights.digest, images, self.spec, augment, self.machine)
 
 
-def setup(options: TrainOptions) -> Run:
-    """Resolve the call, find data and weights, build store and network, make the run folder."""
-    keep_freed_memory()
-    resumed: RunState | None = None
+@dataclass(frozen=True)
+class Call:
+    """What a run is asked to do; folder, state: of the run that is resumed."""
+
+    options: TrainOptions
+    recipe: Recipe
+    machine: Machine
     folder: Path | None = None
-    if options.resume is not None:
-        folder = (
-            checkpoint.newest_unfinished(Path("runs"))
-            if not options.resume
-            else Path(options.resume)
-        )
-        resumed = checkpoint.load(folder)
-        options = outcome.options_from(resumed.options)
-        recipe = parse_recipe(outcome.toml(resumed.recipe), str(folder))
-        machine = Machine(**resumed.machine)
-        torch.set_num_threads(machine.threads)
-    else:
-        outcome.require_free(options.out)
-        recipe, machine = chosen(options)
+    state: RunState | None = None
+
+
+def setup(options: TrainOptions, world: World, held: ExitStack) -> Run:
+    """Resolve the call, find data and weights, build store and network, make the run folder.
+
+    held: is given the claim on the run folder, to be closed when the run ends.
+    """
+    keep_freed_memory()
+    call = world.lead(lambda: _resolve(options, world.size))
+    options, recipe, machine = call.options, call.recipe, call.machine
+    torch.set_num_threads(machine.threads)
     # What the call names is checked before anything is downloaded or decoded.
-    check_call(recipe, options)
-    source = open_source(options.data, options.data_dir, console.progress, console.say)
+    world.agree(lambda: check_call(recipe, options))
+    source = world.in_turn(
+        lambda: open_source(options.data, options.data_dir, console.progress, console.say)
+    )
     lists = arrange(source, recipe.split_seed)
-    recipe, weights, spec = fit_input(recipe, typical_short_side(lists.train))
+    recipe, weights, spec = world.in_turn(
+        lambda: fit_input(recipe, typical_short_side(lists.train))
+    )
     console.say(
         f"{recipe.name}: {recipe.backbone} at {recipe.size} px from '{recipe.weights}' weights, "
         f"{machine.device}, {machine.dtype}, {machine.threads} threads"
+        + (f", {world.size} processes" if world.size > 1 else "")
     )
-    network = build_network(recipe, source, weights, machine)
-    state = resumed or RunState(
+    network = world.agree(lambda: build_network(recipe, source, weights, machine))
+    state = call.state or RunState(
         options=checkpoint.plain(options),
         recipe=dataclasses.asdict(recipe),
         machine=machine.as_dict(),
+        versions=versions(),
+        ranks=world.size,
+        data=lists.fingerprint,
+        weights=weights.digest,
     )
-    with timed(state, "data"):
-        train_images, val_images = _images(recipe, options, source, lists, spec.side)
-    if folder is None:
-        folder = outcome.new_run_folder(options.out, source.name, recipe.name)
-    run = Run(
+    world.agree(lambda: _require_same(state, lists.fingerprint, weights.digest))
+    folder = world.lead(lambda: _claim(call, source.name, recipe.name, state, held))
+    try:
+        with timed(state, "data"):
+            train, val = world.in_turn(lambda: _images(recipe, options, source, lists, spec.side))
+    except KeyboardInterrupt as error:
+        raise checkpoint.interrupted(state, folder) from error
+    except DataError:
+        if world.leads and call.folder is None:
+            outcome.remove_run_folder(folder, options.out)
+        raise
+    if not state.compiled:
+        state.compiled = [
+            compiles(network, fit(phase, len(train)), machine, len(train))
+            for phase in recipe.phases
+        ]
+    if state.network is not None:
+        network.net.load_state_dict(state.network)
+    if world.leads:
+        outcome.write_start(folder, state, train, val)
+    console.say(f"run folder: {folder}")
+    return Run(
         folder=folder,
         options=options,
         recipe=recipe,
         machine=machine,
+        world=world,
         source=source,
         lists=lists,
         spec=spec,
         weights=weights,
         network=network,
-        train=train_images,
-        val=val_images,
+        train=train,
+        val=val,
         state=state,
     )
-    if state.network is not None:
-        network.net.load_state_dict(state.network)
-    outcome.write_start(folder, state, train_images, val_images)
-    console.say(f"run folder: {folder}")
-    return run
+
+
+def _claim(call: Call, data: str, recipe: str, state: RunState, held: ExitStack) -> Path:
+    """Return the run folder, which no other process has now, with a state to resume from."""
+    folder = call.folder or outcome.new_run_folder(call.options.out, data, recipe)
+    held.enter_context(checkpoint.claimed(folder))
+    sweep(folder)
+    sweep(folder / checkpoint.FILE.parent)
+    checkpoint.save(state, folder)
+    return folder
+
+
+def _resolve(options: TrainOptions, ranks: int) -> Call:
+    """Return what the call asks for, or what the run that it resumes was asked for."""
+    if options.resume is None:
+        outcome.require_free(options.out)
+        return Call(options, *chosen(options))
+    folder = resumed_folder(options)
+    state = checkpoint.load(folder)
+    asked = outcome.options_from(state.options)
+    _require_no_other_flags(options, asked)
+    asked = dataclasses.replace(asked, allow_different=options.allow_different)
+    recipe = parse_recipe(outcome.toml(state.recipe), str(folder))
+    machine = Machine(**state.machine)
+    found = obstacles(machine, state.compiled)
+    here = versions()
+    changed = [
+        f"it ran with {name} {was}; this is {here.get(name)}"
+        for name, was in state.versions.items()
+        if here.get(name) != was
+    ]
+    if (found or changed) and not options.allow_different:
+        raise RunError(
+            f"--resume '{folder}': this run can not end here with the bits it would have had: "
+            f"{'; '.join(found + changed)}; go on where it ran, or with other bits: "
+            "--allow-different"
+        )
+    if state.ranks != ranks:
+        changed.append(f"it ran in {state.ranks} processes; these are {ranks}")
+    for line in found + changed:
+        console.say(f"going on, but {line}")
+    if found or state.ranks != ranks:
+        machine = decide(choose_device(asked.device), recipe.precision, asked.compile)
+        state.machine, state.ranks, state.compiled = machine.as_dict(), ranks, []
+    state.versions = here
+    state.different += found + changed
+    return Call(asked, recipe, machine, folder, state)
+
+
+def resumed_folder(options: TrainOptions) -> Path:
+    """Return the run that --resume names: a folder, or the newest unfinished one."""
+    return Path(options.resume) if options.resume else checkpoint.newest_unfinished(Path("runs"))
+
+
+def _require_no_other_flags(options: TrainOptions, asked: TrainOptions) -> None:
+    """Raise UsageError for flags beside --resume, which would have no effect."""
+    plain = TrainOptions()
+    for each in dataclasses.fields(TrainOptions):
+        value = getattr(options, each.name)
+        if each.name in ("resume", "allow_different", "workers") or value == getattr(
+            plain, each.name
+        ):
+            continue
+        if value != getattr(asked, each.name):
+            flag = "DATA" if each.name == "data" else f"--{each.name.replace('_', '-')}"
+            raise UsageError(
+                f"{flag} '{value}': --resume goes on with what the run was asked for "
+                f"('{getattr(asked, each.name)}'); leave it out, or start a new run"
+            )
+
+
+def _require_same(state: RunState, data: str, weights: str) -> None:
+    if state.data != data:
+        raise RunError(
+            "the data is not what this run began with (images were added, removed or changed); "
+            "put it back, or start a new run"
+        )
+    if state.weights != weights:
+        raise RunError(
+            "the pretrained weights are not those this run began with; "
+            "put them back, or start a new run"
+        )
 
 
 def chosen(options: TrainOptions) -> tuple[Recipe, Machine]:
@@ -229,7 +340,7 @@ def open_images(
     part: str, items: Items, classes: Sequence[str], side: int, options: TrainOptions
 ) -> ImageStore:
     """Open the store of one part, building it under a progress bar, and list what is broken."""
-    workers = options.workers or torch.get_num_threads()
+    workers = options.workers or cores()
     with console.progress(f"decoding {part}", len(items)) as advance:
         store = open_store(items, classes, side, advance, workers)
     if store.broken:

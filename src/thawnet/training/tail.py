@@ -3,31 +3,55 @@
 from __future__ import annotations
 
 import copy
+import logging
+
+import torch
+from torch import nn
 
 from ..model.backbone import Network, mend_strided_depthwise
 from ..recipe import Phase
-from .loop import Ema, make_optimizer
+from .loop import Ema, Learner, make_optimizer
 from .machine import Machine
+from .ranks import ALONE, World
 
 
 class Tail:
     """The stages of a network that one phase trains, thawed in place.
 
-    part: those stages as one module. averaged: a second network, in which `ema` keeps the average
-    if the phase asks for one.
+    averaged: a second network, in which the exponential average is kept if the phase asks for one.
+    kept: the network that counts: that one, or the one that trains.
     """
 
-    def __init__(self, network: Network, phase: Phase, machine: Machine) -> None:
+    def __init__(
+        self,
+        network: Network,
+        phase: Phase,
+        machine: Machine,
+        compiled: bool = False,
+        world: World = ALONE,
+    ) -> None:
         network.thaw(phase.train_from)
         if machine.mends:
             mend_strided_depthwise(network.net)
         self.split = network.split(phase.train_from)
-        self.part = network.part(self.split)
         named = network.trainable()
-        self.parameters = list(named.values())
-        self.optimizer = make_optimizer(named, phase)
         self.averaged = copy.deepcopy(network)
-        self.ema = Ema(network.net, self.averaged.net, phase.ema) if phase.ema else None
+        ema = Ema(network.net, self.averaged.net, phase.ema) if phase.ema else None
+        self.kept = self.averaged if ema else network
+        part: nn.Module = network.part(self.split)
+        if compiled:
+            # It warns of a missing CUDA runtime, of which the run's first line has told already.
+            logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+            part = torch.compile(part, dynamic=False)  # type: ignore[assignment]
+        self.learner = Learner(
+            compute=world.wrap(part),
+            parameters=list(named.values()),
+            optimizer=make_optimizer(named, phase),
+            ema=ema,
+            phase=phase,
+            machine=machine,
+            world=world,
+        )
 
 
 def compiles(network: Network, phase: Phase, machine: Machine, images: int) -> bool:

@@ -9,9 +9,9 @@ from ..data.views import undrawn_views
 from ..model.backbone import Network
 from ..recipe import Phase, Recipe
 from .baseline import MOST_IMAGES, STRENGTHS
+from .feeds import splits_of
 from .machine import Machine
 from .plan import fit, steps_per_epoch
-from .run import splits_of
 from .tail import compiles
 
 

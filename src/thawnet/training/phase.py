@@ -1,0 +1,213 @@
+"""One phase: thaw what it trains, its epochs, and what is kept of each."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from .. import console
+from ..data.store import ImageStore
+from ..errors import UsageError
+from ..model.backbone import frozen_function
+from . import outcome
+from .checkpoint import Keeper, timed
+from .feeds import Feed, make_feed, splits_of
+from .loop import Epoch, Metrics, batches, class_weights, evaluate, train_epoch
+from .plan import fit
+from .setup import Run
+from .tail import Tail
+
+NAMES = ("head", "fine-tune")
+EVALUATION_BATCH = 250
+LINES = 20  # of epochs that a phase prints, about
+
+
+class PhaseJob:
+    """A phase under way; `run.state` says where it is, and what it has become goes there."""
+
+    def __init__(self, run: Run, number: int) -> None:
+        self.run = run
+        self.number = number
+        self.phase = fit(run.recipe.phases[number], len(run.train))
+        state, network, machine = run.state, run.network, run.machine
+        if self.phase.batch_size < 2 * run.world.size:
+            raise UsageError(
+                f"a batch of {self.phase.batch_size} images can not be shared by "
+                f"{run.world.size} processes, two images for each; start fewer"
+            )
+        compiled = state.compiled[number]
+        self.tail = Tail(network, self.phase, machine, compiled, run.world)
+        if state.optimizer is not None:
+            self.tail.learner.optimizer.load_state_dict(state.optimizer)
+        if state.averaged is not None:
+            self.tail.averaged.net.load_state_dict(state.averaged)
+        count = sum(value.numel() for value in self.tail.learner.parameters)
+        console.say(
+            f"phase {number + 1}, {NAMES[number]}: {count:,} parameters train from "
+            f"{network.first_layer(self.phase.train_from)}, {self.phase.epochs} epochs, "
+            f"batch {self.phase.batch_size}, {'compiled' if compiled else 'eager'}"
+        )
+        with timed(state, "features"):
+            self.feed = self._feed("train", run.train, self.phase.views)
+            self.val_feed = self._feed("validation", run.val, 1)
+        self.labels = torch.from_numpy(run.train.labels).to(machine.torch_device)
+        self.class_weights: torch.Tensor | None = None
+        if run.recipe.balance:
+            weights = class_weights(run.train.labels, len(run.source.classes))
+            self.class_weights = weights.to(machine.torch_device)
+        self.earlier = sum(row["phase"] == 0 for row in state.history) if number else 0
+
+    def _feed(self, part: str, images: ImageStore, views: int) -> Feed:
+        run, key = self.run, f"{NAMES[self.number]}, {part}"
+        decided = None if run.options.allow_different else run.state.cached.get(key)
+        splits = splits_of(
+            run.recipe, run.network, self.number, views, len(images), part == "validation"
+        )
+        feed, cached = make_feed(
+            run.origin(images), splits, views, run.recipe.seed, decided, run.world
+        )
+        run.state.cached[key] = cached
+        return feed
+
+    def do(self, keeper: Keeper) -> None:
+        """Train from the state's epoch and step on, to the end of the phase."""
+        self.run.network.training_mode(self.phase.batch_norm, self.phase.bn_momentum)
+        with keeper.stopping_between_steps():
+            while self.run.state.phase == self.number:
+                trained, spent = self._train(keeper)
+                held_out = self._validate(keeper)
+                self._close(trained, held_out, spent)
+                if keeper.due or self.run.state.phase != self.number:
+                    self._update()
+                    keeper.save()
+
+    def _train(self, keeper: Keeper) -> tuple[Metrics, float]:
+        """Do what is left of an epoch; return the metrics and the seconds of all of it."""
+        run, state = self.run, self.run.state
+        total = self.earlier + state.epoch
+        seed = run.recipe.seed
+        order = batches(len(run.train), self.phase, [seed, total, 0x0BDE], run.world.size)
+        before, start = state.spent, time.perf_counter()
+
+        def between(done: int, totals: torch.Tensor) -> None:
+            state.step, state.spent = done, before + time.perf_counter() - start
+            if keeper.due or done == len(order):
+                # Each rank counts its own share, and the leader's stands for all: only a line of
+                # the log depends on it, and only if the epoch is resumed.
+                state.totals = (totals * run.world.size).tolist()
+            if keeper.due:
+                self._update()
+                keeper.save()
+
+        epoch = Epoch(
+            batch=self.feed.epoch(total),
+            labels=self.labels,
+            class_weights=self.class_weights,
+            order=order,
+            first_step=state.epoch * len(order),
+            steps=self.phase.epochs * len(order),
+            seed=seed,
+        )
+        begun = state.totals if run.world.leads else None
+        with console.progress(f"epoch {total + 1}", sum(map(len, order))) as advance:
+            trained = train_epoch(self.tail.learner, epoch, advance, begun, state.step, between)
+        return trained, state.spent
+
+    def _validate(self, keeper: Keeper) -> Metrics:
+        run, kept = self.run, self.tail.kept
+        run.world.align(run.network.net)
+        run.world.align(kept.net)
+        machine = run.machine
+        frozen = frozen_function(
+            kept, self.tail.split, None, machine.trunk_dtype, machine.torch_device
+        )
+
+        with console.progress("validating", len(run.val)) as advance:
+            held_out, _ = evaluate(
+                frozen,
+                self.val_feed.epoch(0),
+                run.val.labels,
+                EVALUATION_BATCH,
+                advance,
+                run.world,
+                *keeper.logits("validation", self._update),
+            )
+        return held_out
+
+    def _close(self, trained: Metrics, held_out: Metrics, spent: float) -> None:
+        """Note what an epoch came to, and move the state on to the next, or the next phase."""
+        run, state, kept = self.run, self.run.state, self.tail.kept
+        epoch, epochs = state.epoch, self.phase.epochs
+        total = self.earlier + epoch
+        patience = self.phase.patience
+        stop = patience > 0 and self._note_best(held_out) >= patience
+        last = stop or epoch + 1 == epochs
+        self._record(trained, held_out, spent, 0 if last else epochs - epoch - 1)
+        state.seconds[NAMES[self.number]] = state.seconds.get(NAMES[self.number], 0.0) + spent
+        state.step, state.totals, state.spent, state.logits = 0, None, 0.0, {}
+        if not last:
+            state.epoch += 1
+            return
+        best = state.best
+        run.network.net.load_state_dict(best["network"] if best else kept.net.state_dict())
+        kept_epoch = self.earlier + (best["epoch"] if best else epoch)
+        state.history[kept_epoch]["kept"] = True
+        if kept_epoch != total:
+            console.say(
+                f"kept epoch {kept_epoch + 1}, the best on validation"
+                + (f"; {patience} epochs without a better one" if stop else "")
+            )
+        if run.world.leads:
+            outcome.write_log(run.folder, state.history)
+        state.phase, state.epoch, state.best = self.number + 1, 0, None
+
+    def _update(self) -> None:
+        """Bring the weights in the state up to date."""
+        state = self.run.state
+        under_way = state.phase == self.number
+        learner = self.tail.learner
+        state.network = self.run.network.net.state_dict()
+        averaged = under_way and learner.ema is not None
+        state.averaged = self.tail.averaged.net.state_dict() if averaged else None
+        state.optimizer = learner.optimizer.state_dict() if under_way else None
+
+    def _note_best(self, held_out: Metrics) -> int:
+        """Keep the best epoch so far, by accuracy, then loss; return how many epochs ago it was."""
+        state, best = self.run.state, self.run.state.best
+        if best is None or (held_out.accuracy, -held_out.loss) > (best["accuracy"], -best["loss"]):
+            weights = self.tail.kept.net.state_dict()
+            state.best = {
+                "accuracy": held_out.accuracy,
+                "loss": held_out.loss,
+                "epoch": state.epoch,
+                "network": {name: value.clone() for name, value in weights.items()},
+            }
+            return 0
+        return state.epoch - int(best["epoch"])
+
+    def _record(self, trained: Metrics, held_out: Metrics, spent: float, left: int) -> None:
+        run, state = self.run, self.run.state
+        total = self.earlier + state.epoch
+        row = {
+            "epoch": total + 1,
+            "phase": self.number,
+            "train_loss": round(trained.loss, 5),
+            "train_accuracy": round(trained.accuracy, 5),
+            "val_loss": round(held_out.loss, 5),
+            "val_accuracy": round(held_out.accuracy, 5),
+            "seconds": round(spent, 2),
+            "images_per_second": round(trained.images / spent, 1),
+        }
+        state.history.append(row)
+        if run.world.leads:
+            outcome.write_log(run.folder, state.history)
+        shown = max(1, round((total + left) / LINES))
+        if left and (total + 1) % shown:
+            return  # log.jsonl has every epoch; a person wants a page of them
+        remaining = f", {left * spent / 60:.1f} min left in this phase" if left * spent > 60 else ""
+        console.say(
+            f"epoch {total + 1:3d} {NAMES[self.number]:9s} train {100 * trained.accuracy:6.2f} % "
+            f"loss {trained.loss:.3f}   {run.recipe.validate_on} {100 * held_out.accuracy:6.2f} % "
+            f"loss {held_out.loss:.3f}   {row['images_per_second']:,.0f} images/s{remaining}"
+        )

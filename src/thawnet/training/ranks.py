@@ -1,0 +1,230 @@
+"""Several processes for one run, as torchrun starts them: who this one is, and what they agree on.
+
+One process alone is the same code with one rank. Tensors are summed by DistributedDataParallel and
+`World.total`; everything else that ranks tell each other are small Python values over gloo.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from .. import console
+from ..errors import RankLostError, ThawnetError, UsageError, first_line
+from ..files import cache_folder, clear_disk_errors
+
+# A dead process closes its connections and is noticed at once. This bounds only how long ranks wait
+# for one that works alone, on logistic regression or on decoding.
+PATIENCE = timedelta(hours=12)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Some processes, of which this is number `rank` of `size`; group: torch.distributed's."""
+
+    rank: int = 0
+    size: int = 1
+    group: Any = None
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the first."""
+        return self.rank == 0
+
+    def share(self, value: T) -> T:
+        """Return the leader's value."""
+        if self.size == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, group=self.group, group_src=0)
+        return values[0]
+
+    def gather(self, value: T) -> list[T]:
+        """Return every rank's value, in order."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value, group=self.group)
+        return values
+
+    def own(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return this rank's share of some items: consecutive ones, as many as the others'."""
+        return np.array_split(items, self.size)[self.rank]
+
+
+@dataclass(frozen=True)
+class World:
+    """All processes of a run, and the team of those that share a cache folder.
+
+    first: whether this one is its machine's first.
+    """
+
+    everybody: Ranks = Ranks()
+    team: Ranks = Ranks()
+    first: bool = True
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes the run folder."""
+        return self.everybody.leads
+
+    @property
+    def size(self) -> int:
+        """How many processes there are."""
+        return self.everybody.size
+
+    def agree(self, job: Callable[[], T]) -> T:
+        """Do a job on every rank; if it fails on any, it failed, and the leader says why."""
+        value: Any = None
+        error: ThawnetError | None = None
+        try:
+            value = job()
+        except ThawnetError as caught:
+            error = caught
+        found = next((each for each in self.everybody.gather(error) if each is not None), None)
+        if found is None:
+            return value  # type: ignore[no-any-return]
+        if self.leads:
+            raise found
+        sys.exit(found.exit_code)
+
+    def lead(self, job: Callable[[], T]) -> T:
+        """Let the leader do a job, and return its result on every rank."""
+        value = self.agree(lambda: job() if self.leads else None)
+        return self.everybody.share(value)  # type: ignore[return-value]
+
+    def in_turn(self, job: Callable[[], T]) -> T:
+        """Do a job on each machine's first rank, then on the others, who find what it fetched."""
+        if self.size == 1:
+            return job()
+        mine = self.agree(lambda: job() if self.first else None)
+        other = self.agree(lambda: None if self.first else job())
+        return mine if self.first else other  # type: ignore[return-value]
+
+    def total(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the sum of every rank's tensor, on its device."""
+        if self.size > 1:
+            values = values.clone()
+            dist.all_reduce(values)
+        return values
+
+    def align(self, module: nn.Module) -> None:
+        """Give every rank the leader's tensors: batch-norm statistics differ from rank to rank."""
+        if self.size > 1:
+            for value in module.state_dict().values():
+                dist.broadcast(value, 0)
+
+    def wrap(self, part: nn.Module) -> nn.Module:
+        """Return the module that trains on every rank's share and averages the gradients.
+
+        Each forward pass starts from the leader's batch-norm statistics.
+        """
+        return DistributedDataParallel(part) if self.size > 1 else part
+
+
+ALONE = World()
+
+
+def join() -> World:
+    """Return the processes that torchrun started together with this one, or this one alone.
+
+    Raises UsageError when the environment tells of several but not how to reach them.
+    """
+    if os.environ.get("WORLD_SIZE", "1") in ("", "1"):
+        return ALONE
+    try:
+        rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        place, neighbours = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+        _ = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
+    except (KeyError, ValueError) as error:
+        raise UsageError(
+            f"WORLD_SIZE={os.environ['WORLD_SIZE']} asks for several processes, but {error} is "
+            "missing or wrong; start them with torchrun, or unset WORLD_SIZE"
+        ) from error
+    backend = "gloo"
+    if torch.cuda.is_available():
+        if place >= torch.cuda.device_count():
+            raise UsageError(
+                f"{neighbours} processes on a machine with {torch.cuda.device_count()} GPUs; "
+                "start one for each: --nproc-per-node gpu"
+            )
+        torch.cuda.set_device(place)
+        backend = "cpu:gloo,cuda:nccl"
+    # torchrun sets one thread for each process; the cores are shared out instead.
+    torch.set_num_threads(max(torch.get_num_threads(), cores() // neighbours))
+    console.follow(rank)
+    dist.init_process_group(backend, timeout=PATIENCE)
+    everybody = Ranks(rank, size, dist.new_group(backend="gloo", timeout=PATIENCE))
+    return World(everybody, _team(everybody), place == 0)
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _team(everybody: Ranks) -> Ranks:
+    """Return the ranks that share a cache folder with this one: the leader's, or a machine's."""
+    folder = cache_folder()
+    with clear_disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    token = folder / everybody.share(f".team-{uuid.uuid4().hex}")
+    if everybody.leads:
+        with clear_disk_errors(folder):
+            token.touch()
+    everybody.gather(None)  # now it is there
+    seen = everybody.gather("" if token.exists() else os.environ.get("GROUP_RANK", "unknown"))
+    if everybody.leads:
+        token.unlink()
+    own = Ranks()
+    for name in dict.fromkeys(seen):
+        members = [rank for rank, other in enumerate(seen) if other == name]
+        group = dist.new_group(members, backend="gloo", timeout=PATIENCE)
+        if everybody.rank in members:
+            own = Ranks(members.index(everybody.rank), len(members), group)
+    return own
+
+
+def leave(world: World) -> None:
+    """End the connections when a run is done."""
+    if world.size > 1:
+        dist.destroy_process_group()
+
+
+@contextmanager
+def losses_told(world: World, folder: Path | None = None) -> Iterator[None]:
+    """Turn what torch raises when a rank is gone into one sentence; folder: of the run, if any."""
+    try:
+        yield
+    except RuntimeError as error:
+        if world.size == 1 or not _is_loss(error):
+            raise
+        way = f"; all but the last seconds is kept: add --resume {folder}" if folder else ""
+        raise RankLostError(
+            f"another of the {world.size} processes is gone ({first_line(error)}){way}"
+        ) from error
+
+
+def _is_loss(error: RuntimeError) -> bool:
+    text = str(error)
+    return isinstance(error, dist.DistError) or any(
+        sign in text for sign in ("Connection closed", "Connection reset", "Broken pipe", "gloo")
+    )
