@@ -116,7 +116,7 @@ def main() -> None:
             folder = Path(name) / "photos"
             write_photos(folder, count)
             before = bare_decoding(folder, count)
-            printed = subprocess.run(  # noqa: S603 - this file
+            printed = subprocess.run(
                 [sys.executable, __file__, "--measure", str(folder)],
                 env={**os.environ, "THAWNET_CACHE": str(Path(name) / "cache")},
                 check=True,

@@ -99,14 +99,14 @@ def guarded(job: Callable[[], object]) -> int:
     signal.signal(signal.SIGTERM, terminate)
     try:
         job()
-    except InterruptedRunError as error:
-        console.say(f"thawnet: {error}")
-        return 128 + stop
-    except ThawnetError as error:
-        console.fail(str(error))
-        return error.exit_code
-    except KeyboardInterrupt:
-        console.say("thawnet: stopped")
+    except (ThawnetError, KeyboardInterrupt) as error:
+        # It ends now; another signal would only cut off what there is to say.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        if isinstance(error, ThawnetError) and not isinstance(error, InterruptedRunError):
+            console.fail(str(error))
+            return error.exit_code
+        console.say(f"thawnet: {str(error) or 'stopped'}")
         return 128 + stop
     return 0
 

@@ -24,7 +24,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from .. import console
-from ..errors import RankLostError, ThawnetError, UsageError, first_line
+from ..errors import RankLostError, ThawnetError, UsageError
 from ..files import cache_folder, clear_disk_errors
 
 # A dead process closes its connections and is noticed at once. This bounds only how long ranks wait
@@ -214,17 +214,22 @@ def losses_told(world: World, folder: Path | None = None) -> Iterator[None]:
     """Turn what torch raises when a rank is gone into one sentence; folder: of the run, if any."""
     try:
         yield
-    except RuntimeError as error:
-        if world.size == 1 or not _is_loss(error):
+    except (RuntimeError, KeyboardInterrupt) as error:
+        # torchrun stops the others, too: behind that stop stands the loss.
+        if world.size == 1 or not any(_is_loss(each) for each in chain(error)):
             raise
-        way = f"; all but the last seconds is kept: add --resume {folder}" if folder else ""
-        raise RankLostError(
-            f"another of the {world.size} processes is gone ({first_line(error)}){way}"
-        ) from error
+        way = f"; start it again with --resume {folder}" if folder else ""
+        raise RankLostError(f"another of the {world.size} processes is gone{way}") from error
 
 
-def _is_loss(error: RuntimeError) -> bool:
-    text = str(error)
-    return isinstance(error, dist.DistError) or any(
-        sign in text for sign in ("Connection closed", "Connection reset", "Broken pipe", "gloo")
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and those during whose handling it was raised."""
+    while error is not None:
+        yield error
+        error = error.__context__
+
+
+def _is_loss(error: BaseException) -> bool:
+    return isinstance(error, dist.DistError) or (
+        isinstance(error, RuntimeError) and "gloo" in str(error)
     )

@@ -22,7 +22,7 @@ from .features import cached_features
 from .feeds import CachedFeed, Feed, LiveFeed
 from .loop import Metrics, evaluate
 from .phase import EVALUATION_BATCH, PhaseJob
-from .ranks import join, leave, losses_told
+from .ranks import chain, join, leave, losses_told
 from .setup import Run, build_network, open_images, resumed_folder, setup
 
 
@@ -60,10 +60,7 @@ def train(options: TrainOptions) -> outcome.Outcome:
 
 def _stopped(error: BaseException) -> bool:
     """Whether a stop is behind an error: C++ that was calling Python turns it into its own."""
-    behind: BaseException | None = error
-    while behind is not None and not isinstance(behind, KeyboardInterrupt):
-        behind = behind.__context__
-    return behind is not None
+    return any(isinstance(each, KeyboardInterrupt) for each in chain(error))
 
 
 # --- finish --------------------------------------------------------------------------------------

@@ -1,0 +1,280 @@
+"""A run that is stopped goes on where it was, does little twice, and never pretends."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from thawnet.building import PART
+from thawnet.data.augment import Augment
+from thawnet.data.sources import open_source
+from thawnet.data.store import open_store
+from thawnet.errors import RunError
+from thawnet.files import cache_folder
+from thawnet.image.preprocess import Preprocess
+from thawnet.model.backbone import Network
+from thawnet.recipe import TrainOptions
+from thawnet.training import checkpoint, features, machine, run, setup
+from thawnet.training.checkpoint import Keeper
+from thawnet.training.loop import evaluate
+from thawnet.training.outcome import Outcome
+from thawnet.training.ranks import ALONE
+
+
+def silent(done: int) -> None:
+    pass
+
+
+@pytest.fixture
+def options(photos: Callable[..., Path], random_weights: Path) -> TrainOptions:
+    return TrainOptions(
+        data=str(photos({"a": 24, "b": 24, "c": 24})),
+        recipe="quick",
+        weights=str(random_weights),
+        size=32,
+        epochs=(1, 1),
+        precision="float32",
+        compile="no",
+    )
+
+
+@pytest.fixture
+def begun(options: TrainOptions) -> Path:
+    """Return the folder of a run that has not taken a step yet."""
+    with ExitStack() as held:
+        return setup.setup(options, ALONE, held).folder
+
+
+def tensors_of(outcome: Outcome) -> dict[str, torch.Tensor]:
+    return load_file(outcome.folder / "bundle" / "model.safetensors")
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+# --- where it can not go on as it was ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("chip", "another one", "it ran on another one; this is "),
+        ("device", "cuda", "it ran on cuda, which is not here"),
+    ],
+)
+def test_other_machine_is_refused_unless_other_bits_are_allowed(
+    begun: Path, name: str, value: str, told: str
+) -> None:
+    if name == "device" and torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    state = checkpoint.load(begun)
+    state.machine[name] = value
+    checkpoint.save(state, begun)
+    with pytest.raises(RunError, match=rf"{told}.*--allow-different"):
+        run.train(TrainOptions(resume=str(begun)))
+    outcome = run.train(TrainOptions(resume=str(begun), allow_different=True))
+    assert any(line.startswith(told) for line in outcome.result["different"])
+
+
+def test_bfloat16_and_a_compiler_that_are_gone_are_refused(
+    begun: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = checkpoint.load(begun)
+    state.machine["dtype"], state.compiled = "bfloat16", [False, True]
+    checkpoint.save(state, begun)
+    monkeypatch.setattr(machine, "_fast_bfloat16", lambda device: False)
+    monkeypatch.setattr(machine, "_can_compile", lambda device: False)
+    with pytest.raises(RunError, match=r"bfloat16, which this processor lacks; it was compiled"):
+        run.train(TrainOptions(resume=str(begun)))
+
+
+def test_other_versions_are_refused_by_name(begun: Path) -> None:
+    state = checkpoint.load(begun)
+    state.versions["torch"] = "1.0"
+    checkpoint.save(state, begun)
+    with pytest.raises(RunError, match=r"it ran with torch 1\.0; this is 2"):
+        run.train(TrainOptions(resume=str(begun)))
+
+
+def test_run_keeps_its_number_of_threads(begun: Path) -> None:
+    state = checkpoint.load(begun)
+    state.machine["threads"] = 1
+    checkpoint.save(state, begun)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        outcome = run.train(TrainOptions(resume=str(begun)))
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+    assert outcome.result["machine"]["threads"] == 1
+    assert outcome.result["different"] == []
+
+
+def test_data_that_changed_meanwhile_is_refused(begun: Path, options: TrainOptions) -> None:
+    (Path(options.data) / "a" / "000.png").unlink()
+    with pytest.raises(RunError, match="the data is not what this run began with"):
+        run.train(TrainOptions(resume=str(begun)))
+
+
+def test_features_that_no_longer_fit_are_refused(
+    begun: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = checkpoint.load(begun)
+    state.cached["head, train"] = True
+    checkpoint.save(state, begun)
+    monkeypatch.setenv("THAWNET_CACHE_GB", "0")
+    with pytest.raises(RunError, match="no longer fit the disk budget"):
+        run.train(TrainOptions(resume=str(begun)))
+
+
+# --- the same bits -------------------------------------------------------------------------------
+
+
+def test_bits_do_not_depend_on_what_is_cached_already(
+    options: TrainOptions, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    alone = tensors_of(run.train(options))
+    monkeypatch.setenv("THAWNET_CACHE", str(tmp_path / "other"))
+    run.train(dataclasses.replace(options, recipe="seed"))
+    assert equal(alone, tensors_of(run.train(options)))  # beside what another recipe left
+    entries = sorted((cache_folder() / "features").iterdir())
+    for entry in entries[::2]:
+        shutil.rmtree(entry)
+    assert equal(alone, tensors_of(run.train(options)))  # some there, some not
+
+
+# --- little is done twice ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def origin(photos: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> features.Origin:
+    monkeypatch.setattr(features, "BLOCK", 4)
+    source = open_source(str(photos({"a": 13, "b": 13})))
+    store = open_store(source.open_part("train"), source.classes, 40, silent, 1)
+    torch.manual_seed(0)
+    return features.Origin(
+        network=Network("mobilenetv2_100", 2, 32, "same"),
+        weights="random",
+        images=store,
+        spec=Preprocess(32, 40, (0.5,) * 3, (0.5,) * 3),
+        augment=Augment(flip=True, rotate=10.0),
+        machine=machine.Machine("cpu", "float32", torch.get_num_threads(), "no"),
+    )
+
+
+def test_features_go_on_from_the_last_block_that_was_kept(
+    origin: features.Origin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    splits = [8, 18]
+    whole = features.cached_features(origin, 2, splits, silent)
+    assert whole is not None
+    monkeypatch.setenv("THAWNET_CACHE", str(tmp_path / "second"))
+    monkeypatch.setenv("THAWNET_KEEP_SECONDS", "0")
+    begun: list[int] = []
+
+    class Killed(BaseException):
+        """Like SIGKILL: nobody tidies up."""
+
+    def dies(done: int) -> None:
+        begun.append(done)
+        if len(begun) == 5:  # the first call tells of what is there, none
+            raise Killed
+
+    with pytest.raises(Killed):
+        features.cached_features(origin, 2, splits, dies)
+    parts = list((cache_folder() / "features").glob(f".*{PART}"))
+    assert len(parts) == 2
+    told: list[int] = []
+    again = features.cached_features(origin, 2, splits, told.append)
+    assert again is not None
+    assert sum(told[1:]) == 26 - 12  # three blocks of four were kept
+    for one, other in zip(whole, again, strict=True):
+        assert np.array_equal(one.values, other.values)
+    assert not list((cache_folder() / "features").glob(".*"))
+
+
+def test_evaluation_goes_on_from_the_logits_that_were_kept() -> None:
+    torch.manual_seed(0)
+    inputs, labels = torch.randn(50, 4), np.arange(50) % 3
+    net = torch.nn.Linear(4, 3)
+    asked: list[int] = []
+
+    def batch(positions: Any) -> torch.Tensor:
+        asked.append(len(positions))
+        return inputs[torch.from_numpy(positions)]
+
+    pieces: list[Any] = []
+    whole, logits = evaluate(
+        net, batch, labels, 8, silent, between=lambda so_far: pieces.append(so_far[:])
+    )
+    assert len(asked) == 7
+    asked.clear()
+    kept = np.concatenate(pieces[3])
+    again, same = evaluate(net, batch, labels, 8, silent, done=kept)
+    assert asked == [8, 8, 2]
+    assert np.array_equal(logits, same)
+    assert again == whole
+
+
+# --- a stop waits for the end of a step ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stop_is_kept_between_two_steps_and_a_second_one_acts_at_once(
+    begun: Path, number: signal.Signals
+) -> None:
+    def act(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(number, act)
+    keeper = Keeper(checkpoint.load(begun), begun)
+    steps = []
+
+    def train() -> None:
+        with keeper.stopping_between_steps():
+            for step in range(5):
+                if step == 2:
+                    os.kill(os.getpid(), number)
+                steps.append(step)
+                keeper.state.step = step + 1
+                if keeper.due:
+                    keeper.save()
+
+    with pytest.raises(KeyboardInterrupt):
+        train()
+    assert steps == [0, 1, 2]
+    assert checkpoint.load(begun).step == 3
+    assert signal.getsignal(number) is act
+
+    def impatient() -> None:
+        with Keeper(checkpoint.load(begun), begun).stopping_between_steps():
+            os.kill(os.getpid(), number)
+            os.kill(os.getpid(), number)
+            raise AssertionError("went on")
+
+    with pytest.raises(KeyboardInterrupt):
+        impatient()
+
+
+def test_leftovers_of_a_killed_writer_are_removed_when_a_run_goes_on(begun: Path) -> None:
+    leftover = begun / "checkpoint" / ".state.pt.abc.tmp"
+    leftover.write_bytes(b"half")
+    (begun / ".bundle.abc.tmp").mkdir()
+    run.train(TrainOptions(resume=str(begun)))
+    assert not leftover.exists()
+    assert not list(begun.glob(".*"))
+    assert json.loads((begun / "result.json").read_text())["different"] == []
