@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from thawnet.building import clear_cache
 from thawnet.data import archives
 from thawnet.data.sources import open_source
 from thawnet.errors import DataError, RunError
-from thawnet.files import cache_entries, clear_cache
+from thawnet.files import cache_entries
 
 Photos = Callable[..., Path]
 KINDS = {"zip": "zip", "tar": "tar", "tar.gz": "gztar", "tar.bz2": "bztar", "tar.xz": "xztar"}
@@ -79,7 +80,7 @@ def test_archive_is_unpacked_once_and_the_cache_knows_it(
     monkeypatch.setattr(archives, "_check", lambda archive: pytest.fail("read again"))
     moved = path.rename(path.with_name("moved.tgz"))
     assert open_source(str(moved)).name == "moved"
-    assert clear_cache() == size
+    assert clear_cache(print) == size
     assert not entry.exists()
 
 
