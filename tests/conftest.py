@@ -7,6 +7,7 @@ import http.server
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import numpy as np
@@ -40,6 +41,19 @@ def draw(label: int, number: int, size: tuple[int, int] = (40, 40)) -> Image.Ima
     colour = np.array([1.0, 0.5 - 0.5 * (label % 2), label / 4])
     pixels = 128 + 70 * wave * colour + rng.normal(0, 12, (height, width, 3))
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> list[int]:
+    """Let a function of a module count its calls."""
+    calls: list[int] = []
+    plain = getattr(module, name)
+
+    def count(*arguments: Any) -> Any:
+        calls.append(1)
+        return plain(*arguments)
+
+    monkeypatch.setattr(module, name, count)
+    return calls
 
 
 @pytest.fixture
