@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from conftest import counted, draw
+from thawnet.building import Building
 from thawnet.data import store as stores
 from thawnet.data.sources import open_source
 from thawnet.data.store import ImageStore, build, open_store, typical_short_side
@@ -167,7 +170,7 @@ def test_interrupted_store_loses_nothing_and_ends_with_the_same_bytes(
     part = tmp_path / ".stopped.part"
     for name in ("pixels.bin", ".note-images.bin"):  # what a killed process wrote after its note
         with (part / name).open("ab") as file:
-            file.write(b"more")
+            file.write(bytes(1_000_000))
     build(stopped, items, 40, seen.append, 1)
     assert seen[0] == 40
     assert sum(seen) == 100
@@ -188,3 +191,36 @@ def test_unfinished_store_whose_files_were_cut_is_begun_again(
     os.truncate(tmp_path / ".stopped.part" / "pixels.bin", 100)
     build(stopped, items, 40, lambda done: None, 1)
     assert (stopped / "pixels.bin").read_bytes() == (whole / "pixels.bin").read_bytes()
+
+
+def test_stop_in_the_middle_of_a_block_counts_no_image_twice(
+    photos: Photos, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = photos({"a": 30, "b": 30})
+    (folder / "a" / "020.png").write_text("no picture")
+    items = open_source(str(folder)).open_part("train")
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    build(whole, items, 40, lambda done: None, 2)
+
+    class Stopping(io.BufferedRandom):
+        """Is interrupted in its 23rd write, behind the broken image of the third block."""
+
+        writes = 0
+
+        def write(self, data: Any) -> int:
+            self.writes += 1
+            if self.writes == 23:
+                raise KeyboardInterrupt
+            return super().write(data)
+
+    def opened(self: Building, name: str) -> Stopping:
+        handle = os.open(self.folder / name, os.O_RDWR | os.O_CREAT)
+        return Stopping(io.FileIO(handle, "r+"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Building, "open", opened)
+        with pytest.raises(KeyboardInterrupt):
+            build(stopped, items, 40, lambda done: None, 1)
+    build(stopped, items, 40, lambda done: None, 1)
+    for path in whole.iterdir():
+        assert (stopped / path.name).read_bytes() == path.read_bytes(), path.name

@@ -6,33 +6,37 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from conftest import counted
+from thawnet.building import locked
 from thawnet.data import archives, store
 from thawnet.data.items import unwatched
 from thawnet.data.sources import open_source
 from thawnet.files import cache_folder
+from thawnet.recipe import TrainOptions
 
 Photos = Callable[..., Path]
 
-# Both leave a mark for each piece they do, and take their time.
+# Both leave a mark for each piece they do, take their time, and stand still while `hold` exists.
 SLOW_STORE = """
-import sys, time
+import os, sys, time
 from thawnet.data import store
 from thawnet.data.sources import open_source
 
 def slowly(data, side, decode=store.decode):
     with open("done", "a") as marks:
         marks.write("x")
-    time.sleep(0.02)
+    while os.path.exists("hold"):
+        time.sleep(0.01)
+    time.sleep(float(sys.argv[2]))
     return decode(data, side)
 
 store.decode = slowly
@@ -41,10 +45,9 @@ tell = lambda text: print(text, file=sys.stderr)
 store.open_store(source.open_part("train"), source.classes, 40, lambda done: None, 1, tell)
 """
 SLOW_UNPACKING = """
-import sys, time
-from pathlib import Path
+import os, sys, time
+from thawnet import cli
 from thawnet.data import archives
-from thawnet.data.items import unwatched
 
 class Slow:
     def __init__(self, content):
@@ -56,12 +59,14 @@ class Slow:
     def __exit__(self, *error):
         self.content.close()
     def read(self, count):
-        time.sleep(0.01)
-        return self.content.read(4096)
+        while os.path.exists("hold"):
+            time.sleep(0.01)
+        time.sleep(float(sys.argv[2]))
+        return self.content.read(1024)
 
 for kind in (archives._Zip, archives._Tar):
     kind.opened = lambda self, member, opened=kind.opened: Slow(opened(self, member))
-archives.unpack(Path(sys.argv[1]), unwatched, lambda text: print(text, file=sys.stderr))
+sys.exit(cli.main(["inspect", sys.argv[1]]))
 """
 FILES = 24
 
@@ -75,17 +80,12 @@ def mixed(photos: Photos) -> Path:
     return folder
 
 
-def packed(tmp_path: Path, kind: str) -> Path:
-    """Pack files of several blocks each."""
-    folder = tmp_path / "packed"
-    rng = np.random.default_rng(1)
-    for number in range(FILES):
-        path = folder / str(number % 2) / f"{number}.bin"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(rng.bytes(20_000))
+def packed(photos: Photos, tmp_path: Path, kind: str) -> Path:
+    """Pack photos that are read in several blocks each."""
+    folder = photos({"a": FILES // 2, "b": FILES // 2})
     if kind == "zip":
         with zipfile.ZipFile(tmp_path / "x.zip", "w") as file:
-            for path in sorted(folder.rglob("*.bin")):
+            for path in sorted(folder.rglob("*.png")):
                 file.write(path, path.relative_to(folder))
         return tmp_path / "x.zip"
     return Path(shutil.make_archive(str(tmp_path / "x"), "gztar", folder))
@@ -109,7 +109,7 @@ def noted(kind: str) -> int:
 def kill_after_a_note(code: str, kind: str, data: Path) -> int:
     """Start a process, kill it once it noted more than is noted now, and return what it noted."""
     before = noted(kind)
-    process = subprocess.Popen([sys.executable, "-c", code, data])
+    process = subprocess.Popen([sys.executable, "-c", code, data, "0.04"])
     end = time.monotonic() + 60
     while noted(kind) <= before:
         assert process.poll() is None
@@ -146,9 +146,9 @@ def test_store_of_a_killed_process_is_finished_with_the_same_bytes(
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 def test_archive_of_a_killed_process_is_unpacked_on(
-    kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    kind: str, photos: Photos, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    path = packed(tmp_path, kind)
+    path = packed(photos, tmp_path, kind)
     monkeypatch.setenv("THAWNET_KEEP_SECONDS", "0")
     first = kill_after_a_note(SLOW_UNPACKING, "archives", path)
     second = kill_after_a_note(SLOW_UNPACKING, "archives", path)
@@ -156,8 +156,9 @@ def test_archive_of_a_killed_process_is_unpacked_on(
     written = counted(monkeypatch, archives, "_write")
     archives.unpack(path, unwatched, lambda text: None)
     assert len(written) == FILES - second
-    whole = {file.name: file.read_bytes() for file in (tmp_path / "packed").rglob("*.bin")}
-    assert {Path(name).name: inside for name, inside in content("archives").items()} == whole
+    plain = tmp_path / "photos"
+    whole = {str(file.relative_to(plain)): file.read_bytes() for file in plain.rglob("*.png")}
+    assert content("archives") == whole
 
 
 @pytest.mark.parametrize("kind", ["stores", "archives"])
@@ -167,13 +168,47 @@ def test_of_two_processes_at_once_one_works_and_the_other_says_that_it_waits(
     if kind == "stores":
         code, data, pieces = SLOW_STORE, photos({"a": 50, "b": 50}), 100
     else:
-        code, data, pieces = SLOW_UNPACKING, packed(tmp_path, "zip"), FILES
-    command = [sys.executable, "-c", code, data]
-    running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    told = sorted(process.communicate(timeout=60)[1] for process in running)
+        code, data, pieces = SLOW_UNPACKING, packed(photos, tmp_path, "zip"), FILES
+    hold, logs = Path("hold"), [Path("log-1"), Path("log-2")]
+    hold.touch()
+    running = []
+    for log in logs:
+        with log.open("w") as file:
+            command = [sys.executable, "-c", code, data, "0"]
+            running.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=file))
+    end = time.monotonic() + 60
+    while not any("waiting" in log.read_text() for log in logs) and time.monotonic() < end:
+        time.sleep(0.02)
+    hold.unlink()
+    for process in running:
+        process.wait(timeout=60)
+    told = sorted(log.read_text() for log in logs)
     assert [process.returncode for process in running] == [0, 0]
     assert told[0] == ""
     assert told[1].startswith(f"another process is building {cache_folder() / kind}")
     assert told[1].count("\n") == 1
     assert Path("done").read_text() == "x" * pieces
     assert content(kind)
+
+
+def test_training_says_that_it_waits_for_the_store(
+    photos: Photos, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from thawnet.training.setup import open_images
+
+    source = open_source(str(photos({"a": 2, "b": 2})))
+    items = source.open_part("train")
+    path = store.store_folder(items, 40)
+    held, free = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with locked(path, "building", pytest.fail):
+            held.set()
+            free.wait(1.3)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait()
+    open_images("train", items, source.classes, 40, TrainOptions(workers=1))
+    holder.join()
+    assert capsys.readouterr().err == f"another process is building {path}; waiting for it\n"
