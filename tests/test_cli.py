@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from thawnet import cli
+from thawnet.building import building
 from thawnet.recipe import TrainOptions
 
 
@@ -133,6 +134,24 @@ def test_cache_is_listed_and_cleared(capsys: pytest.CaptureFixture[str], tmp_pat
     assert status == 0
     assert out.startswith("removed 2.0 MB")
     assert not entry.exists()
+
+
+def test_cache_lists_what_is_unfinished_and_clears_all_but_what_is_being_built(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    stores = tmp_path / "cache" / "stores"
+    for name in (".stopped.part", ".growing.part"):
+        (stores / name).mkdir(parents=True)
+        (stores / name / "pixels.bin").write_bytes(bytes(1_000_000))
+        (stores / name / ".note-0.json").touch()
+    with building(stores / "growing", lambda text: None):
+        _, out, _ = called(capsys, "cache", "list")
+        assert "1.0 MB  stores/.stopped.part (unfinished)\n" in out
+        assert out.endswith(f"2.0 MB  in 2 entries under {tmp_path / 'cache'}\n")
+        status, out, err = called(capsys, "cache", "clear")
+        assert (status, out) == (0, f"removed 1.0 MB from {tmp_path / 'cache'}\n")
+        assert err == f"{stores / '.growing.part'} stays: another process is building it\n"
+    assert [path.name for path in stores.iterdir()] == ["growing"]
 
 
 def test_inspect_reports_on_stdout_and_problems_are_no_failure(

@@ -12,7 +12,7 @@ import pytest
 
 from thawnet import files
 from thawnet.errors import RunError
-from thawnet.files import new_folder, write_atomic, write_json
+from thawnet.files import new_folder, sweep, write_atomic, write_json
 
 
 def test_failed_write_keeps_the_old_file_and_no_leftover(tmp_path: Path) -> None:
@@ -98,3 +98,14 @@ def test_files_inside_folders_are_on_the_disk_before_the_rename(
         for number in range(files.SYNC_ONE_BY_ONE + 1):
             (folder / str(number)).write_text("x")
     assert synced[2:] == ["all", synced[-1]]
+
+
+def test_what_killed_writers_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    (folder / ".bundle.x1.tmp" / "in").mkdir(parents=True)
+    (folder / ".log.json.x2.tmp").touch()
+    kept = {"log.json", ".hidden", "notes.tmp"}
+    for name in kept:
+        (folder / name).touch()
+    sweep(folder)
+    assert {path.name for path in folder.iterdir()} == kept

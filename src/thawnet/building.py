@@ -2,28 +2,31 @@
 
 It grows in a hidden folder beside its place, under a lock that the system releases when its holder
 dies. Every few seconds what is there is brought to the disk and noted; who comes next goes on from
-the note. When it is whole it is renamed. Nobody ever reads a part.
+the note. When it is whole it is renamed. Nobody ever reads a part. Its files called .note* are of
+the building alone.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from .errors import DataError, RunError
-from .files import clear_disk_errors, publish, write_json
+from .files import cache_entries, clear_disk_errors, publish, sweep, write_json
 
 KEEP = "THAWNET_KEEP_SECONDS"
 KEEP_SECONDS = 20.0  # of work that a stop may cost; half a minute with what a slow disk adds
 ABANDONED = 7 * 86400.0  # seconds after which an unfinished entry is taken for forgotten
 PART = ".part"
 LOCK = ".lock"
+NOTE = ".note"  # hidden, as no file of an unpacked archive is
 
 
 def keep_seconds() -> float:
@@ -66,17 +69,24 @@ class Building:
         self.folder = folder
         self.member = member
         self.pace = Pace()
+        self._note = f"{NOTE}-{member}.json"
 
     def open(self, name: str) -> IO[bytes]:
         """Open a file of the folder to read and write, from its first byte; made if missing."""
         return os.fdopen(os.open(self.folder / name, os.O_RDWR | os.O_CREAT, 0o644), "r+b")
 
     def keep(self, note: Any, *files: IO[bytes]) -> None:
-        """Bring files to the disk, then this member's note, a JSON value, of what they hold."""
+        """Bring files to the disk, then this member's note, a JSON value, of what they hold.
+
+        Raises FileNotFoundError when somebody removed the folder or one of the files.
+        """
         for file in files:
             file.flush()
             os.fsync(file.fileno())
-        write_json(self.folder / f"note-{self.member}.json", note)
+        # Else a note of files that nobody can reach would make the folder anew.
+        if not self.folder.is_dir() or any(not os.fstat(file.fileno()).st_nlink for file in files):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.folder))
+        write_json(self.folder / self._note, note)
         self.pace.kept()
 
     def notes(self) -> list[Any]:
@@ -85,67 +95,83 @@ class Building:
 
     def replace_notes(self, note: Any) -> None:
         """Let one note of this member stand for those of all."""
-        others = [path for path in _notes(self.folder) if path.name != f"note-{self.member}.json"]
+        others = [path for path in _notes(self.folder) if path.name != self._note]
         self.keep(note)
         for path in others:
             path.unlink()
 
 
 def _notes(folder: Path) -> list[Path]:
-    return sorted(folder.glob("note-*.json"))
+    return sorted(folder.glob(f"{NOTE}-*.json"))
 
 
 @contextmanager
 def building(path: Path, tell: Callable[[str], None]) -> Iterator[Building | None]:
     """Yield the unfinished entry that becomes `path` when the block ends without an error.
 
-    Yields None, after waiting, if another process finished it meanwhile. What is unfinished when
-    the block is left by an error stays for the next attempt, unless a DataError judged it.
+    Yields None, after waiting, if another process finished it meanwhile. What is noted when the
+    block is left by an error stays for the next attempt, unless a DataError judged it.
     tell: is given one line if another process must be waited for.
     Raises RunError when the disk refuses.
     """
-    folder = path.parent / f".{path.name}{PART}"
+    folder = _part(path)
     with clear_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(path, tell):
+        with locked(path, "building", tell):
             if path.is_dir():
                 yield None
                 return
             _sweep(path.parent)
-            folder.mkdir(exist_ok=True)
-            work = Building(folder)
-            try:
-                yield work
-            except DataError:
+            if not _notes(folder):
                 shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(exist_ok=True)
+            sweep(folder)
+            try:
+                yield Building(folder)
+            except BaseException as error:
+                if isinstance(error, DataError) or not _notes(folder):
+                    shutil.rmtree(folder, ignore_errors=True)
                 raise
             publish(folder, path)
-            for note in _notes(path):  # only now: without them a stop would have cost everything
+            for note in path.glob(f"{NOTE}*"):  # only now: a stop before would cost everything
                 note.unlink()
 
 
 @contextmanager
-def _locked(path: Path, tell: Callable[[str], None]) -> Iterator[None]:
+def locked(path: Path, doing: str, tell: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock of an entry, alone; the system releases it when its holder dies.
+
+    doing: what all do who ask for it, for the line that `tell` is given if one must wait.
+    """
     from filelock import FileLock, Timeout
 
-    place = lock_file(path)
-    lock = FileLock(place)
+    lock = FileLock(lock_file(path))
     try:
         lock.acquire(timeout=1)
     except Timeout:
-        tell(f"another process is building {path}; waiting for it")
+        tell(f"another process is {doing} {path}; waiting for it")
         lock.acquire()
     try:
         yield
-        # Those who wait hold the same file, and find the entry whole.
-        place.unlink(missing_ok=True)
     finally:
+        if not _part(path).is_dir():
+            _unlink(lock_file(path))  # those who wait try again, on a new one
         lock.release()
+
+
+def _part(path: Path) -> Path:
+    return path.parent / f".{path.name}{PART}"
 
 
 def lock_file(path: Path) -> Path:
     """Return the file whose lock the builder of an entry holds."""
     return path.parent / f".{path.name}{LOCK}"
+
+
+def _unlink(lock: Path) -> None:
+    """Remove a lock file that this process holds, where the system lets it: Windows does not."""
+    with suppress(OSError):
+        lock.unlink()
 
 
 def _sweep(parent: Path) -> None:
@@ -160,15 +186,33 @@ def _sweep(parent: Path) -> None:
 
 
 def remove(entry: Path) -> bool:
-    """Remove an entry, finished or not; return False, and leave it, if it is being built."""
+    """Remove an entry, finished or not; return False, and leave it, if it is being built.
+
+    Raises RunError when the disk refuses.
+    """
     from filelock import FileLock, Timeout
 
-    name = entry.name.removeprefix(".").removesuffix(PART)
-    place = lock_file(entry.parent / name)
-    try:
-        with FileLock(place, timeout=0):
-            shutil.rmtree(entry, ignore_errors=True)
-            place.unlink(missing_ok=True)
-    except Timeout:
-        return False
+    place = lock_file(entry.parent / entry.name.removeprefix(".").removesuffix(PART))
+    with clear_disk_errors(entry):
+        try:
+            with FileLock(place, timeout=0):
+                shutil.rmtree(entry, ignore_errors=True)
+                _unlink(place)
+        except Timeout:
+            return False
     return True
+
+
+def clear_cache(tell: Callable[[str], None]) -> int:
+    """Remove every cache entry, finished or not, and return how many bytes they took.
+
+    tell: is given one line for each that another process is building, which stays.
+    Raises RunError when the disk refuses.
+    """
+    removed = 0
+    for entry, size in cache_entries():
+        if remove(entry):
+            removed += size
+        else:
+            tell(f"{entry} stays: another process is building it")
+    return removed

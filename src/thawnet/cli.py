@@ -28,7 +28,7 @@ class CacheOptions:
     """Show or remove what is cached: decoded images, unpacked archives, frozen activations."""
 
     action: Annotated[Literal["list", "clear"], tyro.conf.Positional]
-    """list: one line per entry and the total; clear: remove everything."""
+    """list: one line per entry and the total; clear: remove all but what is being built."""
 
 
 @dataclass(frozen=True)
@@ -140,16 +140,19 @@ def compare(options: CompareOptions) -> None:
 
 def cache(options: CacheOptions) -> None:
     """List or clear the cache."""
-    from .files import cache_entries, cache_folder, clear_cache
+    from .building import clear_cache
+    from .files import cache_entries, cache_folder
 
+    folder = cache_folder()
     if options.action == "clear":
-        console.result(f"removed {clear_cache() / 1e6:,.1f} MB from {cache_folder()}")
+        console.result(f"removed {clear_cache(console.say) / 1e6:,.1f} MB from {folder}")
         return
     entries = cache_entries()
     for path, size in entries:
-        console.result(f"{size / 1e6:12,.1f} MB  {path.relative_to(cache_folder())}")
+        unfinished = " (unfinished)" if path.name.startswith(".") else ""
+        console.result(f"{size / 1e6:12,.1f} MB  {path.relative_to(folder)}{unfinished}")
     total = sum(size for _, size in entries)
-    console.result(f"{total / 1e6:12,.1f} MB  in {len(entries)} entries under {cache_folder()}")
+    console.result(f"{total / 1e6:12,.1f} MB  in {len(entries)} entries under {folder}")
 
 
 def fill_resume(arguments: Sequence[str]) -> list[str]:

@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 LEAST = 2e9  # bytes of memory and of disk, under which even small jobs may fail
 INTERPRETER = 0.5  # seconds until the first line of a command runs
 HEADINGS = ("recipe", "minutes", "memory", "disk", "input", "trains from", "epochs")
-VARIABLES = ("THAWNET_CACHE", "THAWNET_CACHE_GB", "THAWNET_MIRROR", "HF_ENDPOINT")
+VARIABLES = (
+    *("THAWNET_CACHE", "THAWNET_CACHE_GB", "THAWNET_KEEP_SECONDS"),
+    *("THAWNET_MIRROR", "HF_ENDPOINT"),
+)
 
 
 @dataclass(frozen=True)

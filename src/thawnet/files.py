@@ -8,11 +8,12 @@ import json
 import os
 import shutil
 import signal
+import stat
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,7 +30,7 @@ def clear_disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            hint = "the disk is full; free some space and go on with --resume"
+            hint = "the disk is full; free some space and start again, a run with --resume"
         elif error.errno == errno.ENOENT:
             hint = "the folder is gone; put it back, or choose another with --out or THAWNET_CACHE"
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
@@ -121,7 +122,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 def publish(folder: Path, path: Path) -> None:
     """Bring all of a folder to the disk, then rename it to `path`, where nothing is."""
-    _sync_tree(folder)
+    sync_files([file for file in folder.rglob("*") if file.is_file()])
     folder.rename(path)
     sync_folder(path.parent)
 
@@ -135,9 +136,8 @@ def sweep(folder: Path) -> None:
             leftover.unlink(missing_ok=True)
 
 
-def _sync_tree(path: Path) -> None:
-    """Bring every file below `path` to the disk; of many, all at once."""
-    files = [file for file in path.rglob("*") if file.is_file()]
+def sync_files(files: Sequence[Path]) -> None:
+    """Bring files to the disk; many, all at once."""
     if len(files) > SYNC_ONE_BY_ONE and sys.platform != "win32":
         os.sync()  # 100,000 single fsyncs take minutes
         return
@@ -184,18 +184,22 @@ def cache_folder() -> Path:
 
 
 def cache_entries() -> list[tuple[Path, int]]:
-    """Return every store, unpacked archive, feature file set and download, with its bytes."""
-    entries = []
-    for kind in ("stores", "archives", "features", "downloads"):
-        for path in sorted((cache_folder() / kind).glob("*")):
-            files = (file for file in path.rglob("*") if file.is_file())
-            entries.append((path, sum(file.stat().st_size for file in files)))
-    return entries
+    """Return every store, unpacked archive, feature file set and download, with its bytes.
+
+    Hidden ones are unfinished.
+    """
+    return [
+        (path, _size(path))
+        for kind in ("stores", "archives", "features", "downloads")
+        for path in sorted((cache_folder() / kind).glob("*"))
+        if path.is_dir()  # and no lock
+    ]
 
 
-def clear_cache() -> int:
-    """Remove every cache entry and return how many bytes they took."""
-    entries = cache_entries()
-    for path, _ in entries:
-        shutil.rmtree(path, ignore_errors=True)
-    return sum(size for _, size in entries)
+def _size(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # of an entry that is growing, or going
+            status = path.stat()
+            total += status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return total

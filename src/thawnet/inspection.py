@@ -47,7 +47,7 @@ def inspect(options: InspectOptions) -> None:
 
     if options.size < 1:
         raise UsageError(f"--size {options.size}: must be at least 1")
-    source = open_source(options.data, options.data_dir)
+    source = open_source(options.data, options.data_dir, tell=console.say)
     if "test" in source.parts:
         console.say("the test part's images are looked at for duplicates and damage only")
     found = audit(source, options.size, console.progress)

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from conftest import counted
+from thawnet.building import clear_cache
 from thawnet.data import archives
 from thawnet.data.sources import open_source
 from thawnet.errors import DataError, RunError
-from thawnet.files import cache_entries, clear_cache
+from thawnet.files import cache_entries
 
 Photos = Callable[..., Path]
 KINDS = {"zip": "zip", "tar": "tar", "tar.gz": "gztar", "tar.bz2": "bztar", "tar.xz": "xztar"}
@@ -79,7 +81,7 @@ def test_archive_is_unpacked_once_and_the_cache_knows_it(
     monkeypatch.setattr(archives, "_check", lambda archive: pytest.fail("read again"))
     moved = path.rename(path.with_name("moved.tgz"))
     assert open_source(str(moved)).name == "moved"
-    assert clear_cache() == size
+    assert clear_cache(print) == size
     assert not entry.exists()
 
 
@@ -257,3 +259,77 @@ def test_full_disk_is_told_in_bytes_before_unpacking(
     with pytest.raises(RunError, match=r"needs 16,384 bytes in .*archives, where 5,000 are free"):
         open_source(str(path))
     assert nothing_unpacked()
+
+
+def stopped_at(count: int) -> Any:
+    """Return a Watch whose bar is interrupted, as by Ctrl-C, after so many files."""
+    from contextlib import contextmanager
+
+    @contextmanager
+    def watch(_title: str, _count: int) -> Any:
+        seen: list[int] = []
+
+        def advance(done: int) -> None:
+            seen.append(done)
+            if len(seen) == count:
+                raise KeyboardInterrupt
+
+        yield advance
+
+    return watch
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_interrupted_unpacking_goes_on_and_writes_again_what_is_not_whole(
+    photos: Photos, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = photos({"a": 6, "b": 6})
+    path = pack(folder, kind)
+    with pytest.raises(KeyboardInterrupt):
+        open_source(str(path), None, stopped_at(5))
+    ((part, _),) = cache_entries()
+    noted = sorted(part.rglob("*.png"))
+    assert len(noted) == 5
+    (noted[0]).unlink()
+    noted[1].write_bytes(b"half")
+    for file in folder.rglob("*.png"):  # written in part after the note, as a killed process does
+        there = part / "photos" / file.relative_to(folder)
+        if not there.exists() and there != noted[0]:
+            there.parent.mkdir(exist_ok=True)
+            there.write_bytes(b"ha")
+    written = counted(monkeypatch, archives, "_write")
+    items = open_source(str(path)).open_part("train")
+    assert items.fingerprint == open_source(str(folder)).open_part("train").fingerprint
+    assert len(written) == 2 + 7
+
+
+def test_doubled_member_after_a_stop_is_told_too(tmp_path: Path) -> None:
+    path = tar_of(tmp_path / "x.tar", "a/1.jpg", "a/2.jpg", "a/3.jpg", "a/1.jpg")
+    with pytest.raises(KeyboardInterrupt):
+        open_source(str(path), None, stopped_at(2))
+    with pytest.raises(DataError, match=r"holds 'a/1.jpg' twice"):
+        open_source(str(path))
+    assert nothing_unpacked()
+
+
+def test_what_is_unpacked_already_needs_no_room(
+    photos: Photos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+    from collections import namedtuple
+
+    path = pack(photos({"a": 2, "b": 2}), "zip")
+    with pytest.raises(KeyboardInterrupt):
+        open_source(str(path), None, stopped_at(3))
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(5000))
+    assert len(open_source(str(path)).open_part("train")) == 4
+
+
+def test_note_json_in_an_archive_is_a_file_like_any_other(photos: Photos) -> None:
+    folder = photos({"a": 2, "b": 2})
+    for name in ("note-0.json", ".note-0.json"):
+        (folder / name).write_text("{}")
+    open_source(str(pack(folder, "zip", top=False)))
+    ((entry, _),) = cache_entries()
+    assert {path.name for path in entry.iterdir()} == {"a", "b", "note-0.json"}

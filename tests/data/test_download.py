@@ -18,12 +18,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from thawnet.building import clear_cache
 from thawnet.data import cifar, download
 from thawnet.data.download import FetchError, Remote, fetch
 from thawnet.data.hub import fetch_shards
 from thawnet.data.sources import open_source
 from thawnet.errors import DataError, WeightsError
-from thawnet.files import cache_entries, clear_cache
+from thawnet.files import cache_entries
 from thawnet.model.weights import load_weights
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
@@ -128,7 +129,7 @@ def nothing(text: str) -> None:
 
 
 def left(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()} - {"lock"}
+    return {path.name for path in folder.iterdir()}
 
 
 # --- one file -----------------------------------------------------------------------------------
@@ -204,7 +205,7 @@ def test_what_a_killed_process_left_is_removed(server: Server) -> None:
 def test_downloads_are_counted_and_cleared_with_the_cache(server: Server) -> None:
     fetch(remote(), nothing)
     assert [size for _, size in cache_entries()] == [len(CONTENT)]
-    clear_cache()
+    clear_cache(print)
     assert cache_entries() == []
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import draw
+from conftest import counted, draw
+from thawnet.building import Building
+from thawnet.data import store as stores
 from thawnet.data.sources import open_source
-from thawnet.data.store import ImageStore, open_store, typical_short_side
-from thawnet.errors import DataError
+from thawnet.data.store import ImageStore, build, open_store, typical_short_side
+from thawnet.errors import DataError, RunError
 from thawnet.files import cache_entries
 
 Photos = Callable[..., Path]
@@ -132,3 +138,105 @@ def test_progress_reaches_the_number_of_images(photos: Photos) -> None:
     open_store(source.open_part("train"), source.classes, 40, seen.append, 2)
     assert sum(seen) == 100
     assert len(seen) > 5
+
+
+def stopped_after(blocks: int) -> Callable[[int], None]:
+    """Return a progress that is interrupted, as by Ctrl-C, once so many blocks are done."""
+    seen: list[int] = []
+
+    def progress(done: int) -> None:
+        seen.append(done)
+        if len(seen) > blocks:  # the first says what was there before
+            raise KeyboardInterrupt
+
+    return progress
+
+
+def test_interrupted_store_loses_nothing_and_ends_with_the_same_bytes(
+    photos: Photos, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = photos({"a": 50, "b": 50})
+    for broken in ("a/003.png", "a/020.png", "b/040.png"):
+        (folder / broken).write_text("no picture")
+    source = open_source(str(folder))
+    items = source.open_part("train")
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    build(whole, items, 40, lambda done: None, 2)
+    decoded = counted(monkeypatch, stores, "decode")
+    seen: list[int] = []
+    for blocks in (2, 3):
+        with pytest.raises(KeyboardInterrupt):
+            build(stopped, items, 40, stopped_after(blocks), 1)
+    ahead = len(decoded) - 40  # read, but not yet written
+    part = tmp_path / ".stopped.part"
+    for name in ("pixels.bin", ".note-images.bin"):  # what a killed process wrote after its note
+        with (part / name).open("ab") as file:
+            file.write(bytes(1_000_000))
+    build(stopped, items, 40, seen.append, 1)
+    assert seen[0] == 40
+    assert sum(seen) == 100
+    assert len(decoded) - ahead == 100
+    for path in whole.iterdir():
+        assert (stopped / path.name).read_bytes() == path.read_bytes(), path.name
+    assert len(list(stopped.iterdir())) == len(list(whole.iterdir())) == 3
+
+
+def test_unfinished_store_whose_files_were_cut_is_begun_again(
+    photos: Photos, tmp_path: Path
+) -> None:
+    items = open_source(str(photos({"a": 50, "b": 50}))).open_part("train")
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    build(whole, items, 40, lambda done: None, 2)
+    with pytest.raises(KeyboardInterrupt):
+        build(stopped, items, 40, stopped_after(5), 1)
+    os.truncate(tmp_path / ".stopped.part" / "pixels.bin", 100)
+    build(stopped, items, 40, lambda done: None, 1)
+    assert (stopped / "pixels.bin").read_bytes() == (whole / "pixels.bin").read_bytes()
+
+
+def test_stop_in_the_middle_of_a_block_counts_no_image_twice(
+    photos: Photos, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = photos({"a": 30, "b": 30})
+    (folder / "a" / "020.png").write_text("no picture")
+    items = open_source(str(folder)).open_part("train")
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    build(whole, items, 40, lambda done: None, 2)
+
+    class Stopping(io.BufferedRandom):
+        """Is interrupted in its 23rd write, behind the broken image of the third block."""
+
+        writes = 0
+
+        def write(self, data: Any) -> int:
+            self.writes += 1
+            if self.writes == 23:
+                raise KeyboardInterrupt
+            return super().write(data)
+
+    def opened(self: Building, name: str) -> Stopping:
+        handle = os.open(self.folder / name, os.O_RDWR | os.O_CREAT)
+        return Stopping(io.FileIO(handle, "r+"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Building, "open", opened)
+        with pytest.raises(KeyboardInterrupt):
+            build(stopped, items, 40, lambda done: None, 1)
+    build(stopped, items, 40, lambda done: None, 1)
+    for path in whole.iterdir():
+        assert (stopped / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_data_that_vanishes_in_the_middle_is_not_taken_for_broken_images(
+    photos: Callable[..., Path],
+) -> None:
+    folder = photos({"a": 3, "b": 3})
+    source = open_source(str(folder))
+    items = source.open_part("train")
+    shutil.move(folder, folder.with_name("away"))
+    with pytest.raises(RunError, match=r"was there when the images were listed .*No such file"):
+        open_store(items, source.classes, 40, lambda done: None, 1)
+    shutil.move(folder.with_name("away"), folder)
+    store = open_store(items, source.classes, 40, lambda done: None, 1)
+    assert len(store) == 6
+    assert store.broken == ()

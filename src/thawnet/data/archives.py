@@ -15,13 +15,16 @@ import zipfile
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import IO, cast
 
+from ..building import Building, building
 from ..errors import DataError, RunError
-from ..files import cache_folder, new_folder
+from ..files import cache_folder, sync_files
+from .download import Tell
 from .items import Watch
 
 MAX_FILES = 2_000_000  # ImageNet has 1.3 million
@@ -51,29 +54,84 @@ def stem(path: Path) -> str:
     return path.name[: -len(suffix)]
 
 
-def unpack(path: Path, watch: Watch) -> Path:
+def unpack(path: Path, watch: Watch, tell: Tell) -> Path:
     """Return the folder of an archive's files, unpacked into the cache if they are not there yet.
 
-    Everything is checked before the first byte is written. Raises DataError, naming the archive
-    and what it holds, for what is damaged, leaves the folder, is no plain file, or is too much;
-    RunError when the cache can not be written.
+    Everything is checked before the first byte is written. Goes on from where an earlier attempt
+    was stopped. Raises DataError, naming the archive and what it holds, for what is damaged,
+    leaves the folder, is no plain file, or is too much; RunError when the cache can not be written.
     """
     try:
         target = cache_folder() / "archives" / _key(path)
     except OSError as error:
         raise DataError(f"'{path}' can not be read: {error.strerror}") from error
-    if target.is_dir():
-        return target
-    archive = _open(path)
-    count, needed = _check(archive)
-    _require_disk(path, target, needed)
-    title = f"unpacking {path.name} ({needed / 1e6:,.0f} MB)"
-    with new_folder(target) as folder, watch(title, count) as advance:
-        for member in archive.members():
-            if member.wanted:
-                _write(archive, member, folder)
-                advance(1)
+    if not target.is_dir():
+        with building(target, tell) as work:
+            if work is not None:
+                _grow(work, _open(path), watch)
     return target
+
+
+def _grow(work: Building, archive: _Archive, watch: Watch) -> None:
+    count, needed = _check(archive)
+    # The files that are written whole, counted as they lie in the archive, and their bytes.
+    noted, size = next(iter(work.notes()), (0, 0))
+    if noted:
+        _remove_after(noted, archive, work.folder)
+    _require_disk(archive.path, work.folder, needed - size)
+    reached = (noted, size)
+    fresh: list[Path] = []
+
+    def keep() -> None:
+        sync_files(fresh)
+        work.keep(reached)
+        fresh.clear()
+
+    title = f"unpacking {archive.path.name} ({needed / 1e6:,.0f} MB)"
+    with watch(title, count) as advance:
+        try:
+            for number, member in enumerate(_wanted(archive), 1):
+                path = _place(member, work.folder)
+                if number > noted:
+                    _write(archive, member, path)
+                    fresh.append(path)
+                    size += _on_disk(member)
+                    reached = (number, size)
+                elif not (path.is_file() and path.stat().st_size == member.bytes):
+                    path.unlink(missing_ok=True)
+                    _write(archive, member, path)
+                    fresh.append(path)
+                advance(1)
+                if work.pace.due():
+                    keep()
+        except KeyboardInterrupt:
+            keep()
+            raise
+    there = sum(path.is_file() for path in work.folder.rglob("[!.]*"))
+    if there != count:
+        raise RunError(
+            f"{count - there:,} of the {count:,} files of '{archive.path}' were removed from "
+            f"{work.folder} while it was being unpacked; start again"
+        )
+
+
+def _wanted(archive: _Archive) -> Iterator[_Member]:
+    return (member for member in archive.members() if member.wanted)
+
+
+def _place(member: _Member, folder: Path) -> Path:
+    return folder.joinpath(*member.words)
+
+
+def _on_disk(member: _Member) -> int:
+    return -(-member.bytes // DISK_BLOCK) * DISK_BLOCK
+
+
+def _remove_after(noted: int, archive: _Archive, folder: Path) -> None:
+    """Remove what was written after the note, so that a file in the way is a doubled member."""
+    for member in islice(_wanted(archive), noted, None):
+        with suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError):
+            _place(member, folder).unlink()
 
 
 def _key(path: Path) -> str:
@@ -280,7 +338,7 @@ def _check(archive: _Archive) -> tuple[int, int]:
             )
         if member.wanted:
             files += 1
-            needed += -(-member.bytes // DISK_BLOCK) * DISK_BLOCK
+            needed += _on_disk(member)
     if not files:
         raise DataError(f"'{path}' holds no files")
     return files, needed
@@ -296,9 +354,8 @@ def _require_disk(path: Path, target: Path, needed: int) -> None:
         )
 
 
-def _write(archive: _Archive, member: _Member, folder: Path) -> None:
+def _write(archive: _Archive, member: _Member, path: Path) -> None:
     """Write one file. Its rights, times and owner stay behind."""
-    path = folder.joinpath(*member.words)
     left = member.bytes
     with archive.opened(member) as content:
         try:

@@ -6,13 +6,13 @@ import ipaddress
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
+from ..building import locked
 from ..files import cache_folder, clear_disk_errors
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def fetch(remote: Remote, tell: Tell) -> Path:
     folder = remote.path.parent
     with clear_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder, tell):
+        with locked(folder, "downloading", tell):
             for leftover in folder.glob("tmp*"):  # of a process that was killed
                 leftover.unlink()
             try:
@@ -86,23 +86,6 @@ def fetch(remote: Remote, tell: Tell) -> Path:
                     "differs"
                 ) from error
     return remote.path
-
-
-@contextmanager
-def _alone(folder: Path, tell: Tell) -> Iterator[None]:
-    """Hold the folder's lock; the system releases it when its process dies."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(folder / "lock")
-    try:
-        lock.acquire(timeout=1)
-    except Timeout:
-        tell(f"another process downloads {folder.name}; waiting for it")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _download(url: str, path: Path, remote: Remote) -> None:

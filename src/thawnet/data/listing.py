@@ -69,4 +69,9 @@ def _hash_or_name(root: Path, name: str) -> bytes:
     try:
         return hashlib.sha256(read_file(root / name)).digest()
     except (OSError, ImageError):
-        return hashlib.sha256(os.fsencode(name)).digest()
+        return hash_of_unread(name)
+
+
+def hash_of_unread(name: str) -> bytes:
+    """Return what stands for the content of a file that could not be read when it was listed."""
+    return hashlib.sha256(os.fsencode(name)).digest()

@@ -31,7 +31,7 @@ def in_order(
             yield waiting.popleft().result()
 
 
-def blocks(count: int, size: int) -> Iterator[range]:
-    """Cut 0..count into ranges of `size`; handing over work one by one costs an eighth of it."""
-    for start in range(0, count, size):
+def blocks(count: int, size: int, first: int = 0) -> Iterator[range]:
+    """Cut first..count into ranges of `size`; handing work over one by one costs an eighth."""
+    for start in range(first, count, size):
         yield range(start, min(start + size, count))

@@ -28,7 +28,8 @@ def open_source(
 ) -> Source:
     """Find out what DATA is and list its classes and parts, downloading what is known by name.
 
-    `watch` shows what takes a while; `tell` receives a line for a person: from where it came.
+    `watch` shows what takes a while; `tell` receives a line for a person: from where it
+    came, or that another process must be waited for.
     Raises DataError when nothing is there or what is there can not be trained on.
     """
     if data == "digits":
@@ -41,16 +42,16 @@ def open_source(
             f"no data at '{data}': no such file or folder, and not a known data set "
             f"({suggest(data, NAMED)})"
         )
-    return _from_path(path, watch)
+    return _from_path(path, watch, tell)
 
 
-def _from_path(path: Path, watch: Watch) -> Source:
+def _from_path(path: Path, watch: Watch, tell: Tell) -> Source:
     if path.is_dir():
         return _from_folder(path, watch)
     if path.suffix.lower() == ".csv":
         return from_table(path, watch)
     if archives.is_archive(path):
-        return _from_archive(path, watch)
+        return _from_archive(path, watch, tell)
     raise DataError(
         f"no data at '{path}': expected a folder of class folders or of parquet shards, a zip or "
         "tar of one, or a .csv"
@@ -62,9 +63,9 @@ def _from_folder(path: Path, watch: Watch) -> Source:
     return from_shards(path, shards) if shards else from_class_folders(path, watch)
 
 
-def _from_archive(path: Path, watch: Watch) -> Source:
+def _from_archive(path: Path, watch: Watch, tell: Tell) -> Source:
     """Read an unpacked archive: its one table if there is one at the top, else its folders."""
-    root = archives.unpack(path, watch)
+    root = archives.unpack(path, watch, tell)
     try:
         # A top folder is looked through; one that holds nothing but images is a class.
         while len(inside := visible(root)) == 1 and is_folder(inside[0]):

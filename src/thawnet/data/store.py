@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import PIL
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..errors import DataError, ImageError
-from ..files import cache_folder, fingerprint, new_folder, write_json
+from ..building import NOTE, Building, building
+from ..errors import DataError, ImageError, RunError
+from ..files import cache_folder, fingerprint, write_json
 from ..image.decode import decode, size
 from ..image.preprocess import reduce
+from .download import Tell
 from .items import Items, tied
+from .listing import hash_of_unread
 from .names import Names
 from .parallel import blocks, in_order
 
 VERSION = 3
 BLOCK = 8  # images a thread decodes at a time
+
+# While a store grows: of each image the SHA-256 of its pixels, height and width; 0 of a broken one.
+RECORDS = f"{NOTE}-images.bin"
+RECORD = np.dtype([("own", "u1", 32), ("shape", "<i4", 2)])
+RECORDS_AT_ONCE = 65_536
 
 Progress = Callable[[int], None]
 
@@ -129,16 +139,21 @@ def typical_short_side(items: Items) -> int:
 
 
 def open_store(
-    items: Items, classes: Sequence[str], side: int, progress: Progress, workers: int
+    items: Items,
+    classes: Sequence[str],
+    side: int,
+    progress: Progress,
+    workers: int,
+    tell: Tell = lambda text: None,
 ) -> ImageStore:
     """Return the store of these images at this short side, building it in the cache if need be.
 
-    `progress` is called with how many more images are done. Raises DataError when a class loses
-    every image, RunError when the cache can not be written.
+    `progress` is called with how many more images are done, `tell` with a line for a person.
+    Raises DataError when a class loses every image, RunError when the cache can not be written.
     """
     path = store_folder(items, side)
     if not path.is_dir():
-        build(path, items, side, progress, workers)
+        build(path, items, side, progress, workers, tell)
     store = load(path, items)
     missing = np.setdiff1d(items.labels, store.all_labels)
     if len(missing):
@@ -157,49 +172,114 @@ def store_folder(items: Items, side: int) -> Path:
     return cache_folder() / "stores" / key
 
 
-def build(path: Path, items: Items, side: int, progress: Progress, workers: int) -> None:
-    """Decode and reduce images into a folder, listing those that can not be read."""
+def build(
+    path: Path,
+    items: Items,
+    side: int,
+    progress: Progress,
+    workers: int,
+    tell: Tell = lambda text: None,
+) -> None:
+    """Decode and reduce images into a folder, listing those that can not be read.
 
-    def read(position: int) -> tuple[NDArray[np.uint8], bytes] | str:
-        """Return an image and the hash of its pixels, or why there is none."""
-        try:
-            raw = items.read(position)
-            image = decode(raw, side) if isinstance(raw, bytes) else Image.fromarray(raw)
-            pixels = np.ascontiguousarray(reduce(image, side))
-            return pixels, hashlib.sha256(pixels.data).digest()
-        except ImageError as error:
-            return str(error)
-        except FileNotFoundError:
-            return "no such file"
-        except OSError as error:
-            return error.strerror or str(error)
+    Goes on from where an earlier attempt was stopped; the bytes are the same.
+    """
+    with building(path, tell) as work:
+        if work is not None:
+            _grow(work, items, side, progress, workers)
 
+
+def _grow(work: Building, items: Items, side: int, progress: Progress, workers: int) -> None:
     def read_some(positions: range) -> list[tuple[NDArray[np.uint8], bytes] | str]:
-        return [read(position) for position in positions]
+        return [_read(items, position, side) for position in positions]
 
-    shapes = np.zeros((len(items), 2), dtype=np.int32)
-    broken: list[tuple[int, str]] = []
-    digest = hashlib.sha256()
-    position = 0
-    with new_folder(path) as folder:
-        with (folder / "pixels.bin").open("wb") as file:
-            for block in in_order(read_some, blocks(len(items), BLOCK), workers):
-                for done in block:
-                    if isinstance(done, str):
-                        broken.append((position, done))
+    with work.open("pixels.bin") as pixels, work.open(RECORDS) as records:
+        position, written, broken = _noted(work, pixels, records)
+        # Images and bytes of pixels, of whole blocks, at whatever moment a stop comes.
+        reached = (position, written)
+
+        def keep() -> None:
+            images, size = reached
+            some = [pair for pair in broken if pair[0] < images]
+            work.keep({"images": images, "bytes": size, "broken": some}, pixels, records)
+
+        progress(position)
+        try:
+            for block in in_order(read_some, blocks(len(items), BLOCK, position), workers):
+                for image in block:
+                    if isinstance(image, str):
+                        broken.append((position, image))
+                        records.write(bytes(RECORD.itemsize))
                     else:
-                        pixels, own = done
-                        file.write(pixels.data)
-                        digest.update(own)
-                        shapes[position] = pixels.shape[:2]
+                        array, own = image
+                        written += pixels.write(array.data)
+                        records.write(own + np.array(array.shape[:2], "<i4").tobytes())
                     position += 1
+                reached = (position, written)
                 progress(len(block))
-        digest.update(items.labels[shapes[:, 0] > 0].tobytes())
-        np.save(folder / "shapes.npy", shapes, allow_pickle=False)
-        write_json(
-            folder / "meta.json",
-            {"kind": "store", "side": side, "content": digest.hexdigest(), "broken": broken},
-        )
+                if work.pace.due():
+                    keep()
+        except KeyboardInterrupt:
+            keep()
+            raise
+        keep()
+        shapes, content = _summed(records, items.labels)
+    np.save(work.folder / "shapes.npy", shapes, allow_pickle=False)
+    write_json(
+        work.folder / "meta.json",
+        {"kind": "store", "side": side, "content": content, "broken": broken},
+    )
+
+
+def _read(items: Items, position: int, side: int) -> tuple[NDArray[np.uint8], bytes] | str:
+    """Return an image and the hash of its pixels, or why there is none."""
+    try:
+        raw = items.read(position)
+        image = decode(raw, side) if isinstance(raw, bytes) else Image.fromarray(raw)
+        pixels = np.ascontiguousarray(reduce(image, side))
+        return pixels, hashlib.sha256(pixels.data).digest()
+    except ImageError as error:
+        return str(error)
+    except OSError as error:
+        name, reason = items.names[position], error.strerror or str(error)
+        if items.hashes[position].tobytes() != hash_of_unread(name):
+            # Not a broken image: the store would call it so for ever.
+            raise RunError(
+                f"'{name}' was there when the images were listed and can not be read now "
+                f"({reason}); bring the data back and start again"
+            ) from error
+        return "no such file" if isinstance(error, FileNotFoundError) else reason
+
+
+def _noted(
+    work: Building, pixels: IO[bytes], records: IO[bytes]
+) -> tuple[int, int, list[tuple[int, str]]]:
+    """Return the images that are done, the bytes of their pixels, and which are broken.
+
+    The files are cut back to that; shorter ones are begun again.
+    """
+    done, written, broken = 0, 0, []
+    for note in work.notes():
+        ends = ((pixels, note["bytes"]), (records, note["images"] * RECORD.itemsize))
+        if all(os.fstat(file.fileno()).st_size >= end for file, end in ends):
+            done, written, broken = note["images"], note["bytes"], note["broken"]
+    for file, end in ((pixels, written), (records, done * RECORD.itemsize)):
+        file.truncate(end)
+        file.seek(end)
+    return done, written, broken
+
+
+def _summed(records: IO[bytes], labels: NDArray[np.int64]) -> tuple[NDArray[np.int32], str]:
+    """Return the shapes of all images, 0 x 0 of the broken, and what names the others' content."""
+    shapes = np.empty((len(labels), 2), dtype=np.int32)
+    digest = hashlib.sha256()
+    records.seek(0)
+    for some in blocks(len(labels), RECORDS_AT_ONCE):
+        part = np.frombuffer(records.read(len(some) * RECORD.itemsize), RECORD)
+        shapes[some.start : some.stop] = part["shape"]
+        digest.update(part["own"][part["shape"][:, 0] > 0].tobytes())
+    digest.update(labels[shapes[:, 0] > 0].tobytes())
+    return shapes, digest.hexdigest()
 
 
 def load(path: Path, items: Items) -> ImageStore:

@@ -342,7 +342,7 @@ def open_images(
     """Open the store of one part, building it under a progress bar, and list what is broken."""
     workers = options.workers or cores()
     with console.progress(f"decoding {part}", len(items)) as advance:
-        store = open_store(items, classes, side, advance, workers)
+        store = open_store(items, classes, side, advance, workers, console.say)
     if store.broken:
         console.say(
             f"{len(store.broken)} of {len(items):,} {part} images can not be read and are left out:"

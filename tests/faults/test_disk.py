@@ -1,0 +1,211 @@
+"""A disk that is full, read-only or pulled away: one line, and nothing that was whole is lost."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import counted
+from thawnet import cli
+from thawnet.data import archives, store
+from thawnet.data.sources import open_source
+from thawnet.data.store import ImageStore, open_store
+from thawnet.errors import RunError
+from thawnet.files import cache_entries, cache_folder, write_json
+
+Photos = Callable[..., Path]
+FULL = r"^\S+: the disk is full; free some space and start again"
+GONE = r"^\S+: the folder is gone; put it back, or choose another"
+READ_ONLY = r"^\S+: it can not be written; choose another folder with --out or THAWNET_CACHE$"
+
+
+class Disk:
+    """A small disk of its own, mounted on a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def set(self, options: str, *more: str) -> None:
+        command = ["mount", "-t", "tmpfs", "-o", options, *more, "tmpfs", str(self.path)]
+        subprocess.run(command, check=True, capture_output=True)
+
+    def change(self, options: str) -> None:
+        self.set(f"remount,{options}")
+
+    def fill(self) -> Path:
+        """Take all that is free, and return the file that takes it."""
+        filler = self.path / "filler"
+        filler.write_bytes(bytes(shutil.disk_usage(self.path).free))
+        return filler
+
+
+@pytest.fixture
+def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
+    """Mount a disk of 512 KiB, and let the cache lie on it."""
+    small = Disk(tmp_path / "disk")
+    small.path.mkdir()
+    try:
+        small.set("size=512k")
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no small disk can be mounted: run as root, or under `unshare -Urm`")
+    monkeypatch.setenv("THAWNET_CACHE", str(small.path / "cache"))
+    monkeypatch.setenv("THAWNET_KEEP_SECONDS", "0")
+    yield small
+    subprocess.run(["umount", "--lazy", str(small.path)], check=True)
+
+
+def store_of(folder: Path, progress: Callable[[int], None] = lambda done: None) -> ImageStore:
+    source = open_source(str(folder))
+    return open_store(source.open_part("train"), source.classes, 40, progress, 1)
+
+
+def archive(tmp_path: Path, count: int = 40) -> Path:
+    path = tmp_path / "photos.zip"
+    rng = np.random.default_rng(1)
+    with zipfile.ZipFile(path, "w") as file:
+        for number in range(count):
+            file.writestr(f"{number % 2}/{number}.bin", rng.bytes(5000))
+    return path
+
+
+def unpack(path: Path, each: Callable[[int], None] = lambda done: None) -> Path:
+    @contextmanager
+    def watch(_title: str, _count: int) -> Iterator[Callable[[int], None]]:
+        yield each
+
+    return archives.unpack(path, watch, lambda text: None)
+
+
+def content(entry: Path) -> dict[str, bytes]:
+    files = (file for file in entry.rglob("*") if file.is_file())
+    return {str(file.relative_to(entry)): file.read_bytes() for file in files}
+
+
+@contextmanager
+def another_cache(path: Path) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("THAWNET_CACHE", str(path))
+        yield
+
+
+def only_part(kind: str) -> Path:
+    (part,) = (cache_folder() / kind).glob(".*.part")
+    return part
+
+
+def test_store_goes_on_when_a_full_disk_has_room_again(
+    disk: Disk, photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = store_of(photos({"a": 2, "b": 2}, "few"))
+    folder = photos({"a": 90, "b": 90})
+    with pytest.raises(RunError, match=FULL):
+        store_of(folder)
+    again = store_of(tmp_path / "few")
+    assert (again.pixels == before.pixels).all()
+    done = json.loads((only_part("stores") / ".note-0.json").read_text())["images"]
+    assert done > 50
+    disk.change("size=4m")
+    decoded = counted(monkeypatch, store, "decode")
+    found = store_of(folder)
+    assert len(decoded) == 180 - done
+    with another_cache(tmp_path / "roomy"):
+        whole = store_of(folder)
+        expected = {path.name: content(path) for path, _ in cache_entries()}
+    assert found.fingerprint == whole.fingerprint
+    assert expected.items() <= {path.name: content(path) for path, _ in cache_entries()}.items()
+
+
+def test_unpacking_goes_on_when_a_full_disk_has_room_again(
+    disk: Disk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = archive(tmp_path)
+    fillers: list[Path] = []
+
+    def fill_at_the_tenth(_done: int) -> None:
+        fillers.append(disk.fill() if len(fillers) == 9 else disk.path)
+
+    with pytest.raises(RunError, match=FULL):
+        unpack(path, fill_at_the_tenth)
+    done = json.loads((only_part("archives") / ".note-0.json").read_text())[0]
+    assert done >= 9
+    (disk.path / "filler").unlink()
+    written = counted(monkeypatch, archives, "_write")
+    found = content(unpack(path))
+    assert len(written) == 40 - done
+    with another_cache(tmp_path / "roomy"):
+        assert found == content(unpack(path))
+    assert len(found) == 40
+
+
+def test_json_on_a_full_disk_stays_what_it_was(disk: Disk) -> None:
+    path = disk.path / "log.json"
+    write_json(path, {"epoch": 1})
+    filler = disk.fill()
+    with pytest.raises(RunError, match=FULL):
+        write_json(path, {"epoch": 2, "losses": [0.5] * 10_000})
+    assert json.loads(path.read_text()) == {"epoch": 1}
+    assert {entry.name for entry in disk.path.iterdir()} == {"log.json", "filler"}
+    filler.unlink()
+    write_json(path, {"epoch": 2, "losses": [0.5] * 10_000})
+    assert json.loads(path.read_text())["epoch"] == 2
+
+
+def test_read_only_disk_is_one_line_and_what_is_there_is_used(
+    disk: Disk, photos: Photos, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = store_of(photos({"a": 2, "b": 2}, "few"))
+    other, packed = photos({"a": 3, "b": 3}), archive(tmp_path)
+    disk.change("ro")
+    assert store_of(tmp_path / "few").fingerprint == there.fingerprint
+    for refused in (
+        lambda: store_of(other),
+        lambda: unpack(packed),
+        lambda: write_json(disk.path / "a.json", 1),
+    ):
+        with pytest.raises(RunError, match=READ_ONLY):
+            refused()
+    assert cli.main(["cache", "clear"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    disk.change("rw")
+    assert len(store_of(other)) == 6
+
+
+@pytest.mark.parametrize("seconds", ["0", "3600"])
+def test_cache_that_vanishes_while_a_store_is_built_is_one_line(
+    photos: Photos, monkeypatch: pytest.MonkeyPatch, seconds: str
+) -> None:
+    monkeypatch.setenv("THAWNET_KEEP_SECONDS", seconds)
+    folder = photos({"a": 20, "b": 20})
+    with pytest.raises(RunError, match=GONE):
+        store_of(folder, lambda done: done and shutil.rmtree(cache_folder(), ignore_errors=True))
+    assert cache_entries() == []
+    assert len(store_of(folder)) == 40
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [("0", GONE), ("3600", r"10 of the 40 files of '.*' were removed from")]
+)
+def test_cache_that_vanishes_while_an_archive_is_unpacked_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: str, told: str
+) -> None:
+    monkeypatch.setenv("THAWNET_KEEP_SECONDS", seconds)
+    path = archive(tmp_path)
+    seen: list[int] = []
+
+    def remove_at_the_tenth(done: int) -> None:
+        seen.append(done)
+        if len(seen) == 10:
+            shutil.rmtree(cache_folder())
+
+    with pytest.raises(RunError, match=told):
+        unpack(path, remove_at_the_tenth)
+    assert cache_entries() == []
+    assert len(content(unpack(path))) == 40
