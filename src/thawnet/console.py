@@ -50,7 +50,13 @@ def progress(title: str, images: int) -> Iterator[Callable[[int], None]]:
         _Rate(),
         TimeRemainingColumn(),
     )
-    bars = Progress(*columns, console=_console, transient=True, disable=not _console.is_terminal)
+    bars = Progress(
+        *columns,
+        console=_console,
+        transient=True,
+        disable=not _console.is_terminal,
+        redirect_stdout=False,  # or results printed meanwhile would go to stderr
+    )
     with bars:
         task = bars.add_task(title, total=images)
         yield lambda done: bars.advance(task, done)
