@@ -25,8 +25,9 @@ from .format import Description, marks, read_description, read_onnx
 Picture = str | Path | Image.Image | NDArray[np.uint8]
 
 # Each thread decodes and computes some images of its own, few enough to stay in its core's caches:
-# 1,300 images/s of 96 px on 2 cores with 8 at a time, 1,170 with 16. The other way, both threads
-# on each operator, gives 1,050, and half of that as soon as the machine has something else to do.
+# 880 to 1,410 images/s of 96 px on 2 cores with 8 at a time, 620 to 1,170 with 16 (MobileNetV2,
+# three runs with other work beside). With both threads on each operator, as is ONNX Runtime's
+# way, 410 to 1,100: they wait for each other whenever one is held up.
 BATCH = 8
 BATCH_PIXELS = BATCH * 224 * 224
 AHEAD = 4  # batches under way per thread: one that is slow does not make the others wait at once
