@@ -103,6 +103,35 @@ def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write the bundle of a MobileNetV2 of 48 px with random weights, for classes a, b and c."""
+    import torch
+
+    from thawnet.bundle.export import to_onnx
+    from thawnet.bundle.format import write_bundle
+    from thawnet.image.preprocess import Preprocess
+    from thawnet.model.backbone import Network, frozen_copy
+
+    torch.manual_seed(1)
+    network = Network("mobilenetv2_100", 3, 48, "same")
+    torch.nn.init.normal_(network.head.weight)  # so that images differ in class
+    spec = Preprocess(48, 40, (0.5, 0.5, 0.5), (0.5, 0.25, 0.5))
+    classes = ("a", "b", "c")
+    part = frozen_copy(network.part(0), torch.float32, torch.device("cpu"))
+    path = tmp_path_factory.mktemp("bundles") / "bundle"
+    write_bundle(
+        path,
+        network.net.state_dict(),
+        to_onnx(part, spec, classes),
+        {"backbone": network.backbone, "padding": "same", "epsilon": None},
+        classes,
+        spec,
+        {"source": "random", "license": "none"},
+    )
+    return path
+
+
 class QuietFiles(http.server.SimpleHTTPRequestHandler):
     """Serves files without a line for each."""
 

@@ -24,6 +24,7 @@ ALLOWED = {
     "model": {"errors", "files", "image", "data"},
     "recipe": {"errors", "data"},
     "inspection": {"errors", "console", "data"},
+    "prediction": {"errors", "console", "files", "data", "bundle"},
     "diagnosis": {"errors", "console", "files", "memory", "packages", "recipe", "data", "training"},
     "report": {"errors", "files"},
     "bundle": {"errors", "files", "image"},

@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .bundle.predict import Model, Prediction, load
     from .data.audit import Audit, inspect
     from .errors import ThawnetError
     from .recipe import Phase, Recipe, TrainOptions, load_recipe
@@ -16,24 +17,30 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Audit",
+    "Model",
     "Outcome",
     "Phase",
+    "Prediction",
     "Recipe",
     "ThawnetError",
     "TrainOptions",
     "inspect",
+    "load",
     "load_recipe",
     "train",
 ]
 
 _HOMES = {
     "Audit": "data.audit",
+    "Model": "bundle.predict",
     "Outcome": "training.outcome",
     "Phase": "recipe",
+    "Prediction": "bundle.predict",
     "Recipe": "recipe",
     "ThawnetError": "errors",
     "TrainOptions": "recipe",
     "inspect": "data.audit",
+    "load": "bundle.predict",
     "load_recipe": "recipe",
     "train": "training.run",
 }

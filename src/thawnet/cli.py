@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ from .diagnosis import DoctorOptions, doctor
 from .errors import InterruptedRunError, ThawnetError, UsageError
 from .inspection import InspectOptions, inspect
 from .packages import COMPARE_PACKAGES, TRAIN_PACKAGES, require_installed
+from .prediction import PredictOptions, predict
 from .recipe import TrainOptions
 
 if TYPE_CHECKING:
@@ -48,10 +50,15 @@ class CompareOptions:
 
 Command = (
     Annotated[TrainOptions, tyro.conf.subcommand("train")]
+    | Annotated[PredictOptions, tyro.conf.subcommand("predict")]
     | Annotated[InspectOptions, tyro.conf.subcommand("inspect")]
     | Annotated[DoctorOptions, tyro.conf.subcommand("doctor")]
     | Annotated[CompareOptions, tyro.conf.subcommand("compare")]
     | Annotated[CacheOptions, tyro.conf.subcommand("cache")]
+)
+
+_Options = (
+    TrainOptions | PredictOptions | InspectOptions | DoctorOptions | CompareOptions | CacheOptions
 )
 
 
@@ -60,16 +67,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = fill_resume(sys.argv[1:] if arguments is None else arguments)
 
     def job() -> None:
-        command: TrainOptions | InspectOptions | DoctorOptions | CompareOptions | CacheOptions = (
-            tyro.cli(
-                Command,
-                args=given,
-                prog="thawnet",
-                description="Train an image classifier from a pretrained network in two phases.",
-            )
+        command: _Options = tyro.cli(
+            Command,
+            args=given,
+            prog="thawnet",
+            description="Train an image classifier from a pretrained network in two phases.",
         )
         if isinstance(command, TrainOptions):
             train(command)
+        elif isinstance(command, PredictOptions):
+            predict(command)
         elif isinstance(command, InspectOptions):
             inspect(command)
         elif isinstance(command, DoctorOptions):
@@ -108,6 +115,10 @@ def guarded(job: Callable[[], object]) -> int:
             return error.exit_code
         console.say(f"thawnet: {str(error) or 'stopped'}")
         return 128 + stop
+    except BrokenPipeError:
+        # Whoever read stdout, such as `head`, has enough; nothing must be flushed there at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # 128 + SIGPIPE, which Windows has no name for
     return 0
 
 
@@ -118,6 +129,7 @@ def train(options: TrainOptions) -> Outcome:
 
     outcome = run(options)
     console.say(f"plot {outcome.folder / 'history.png'}, network {outcome.folder / 'bundle'}")
+    console.say(f"use it: thawnet predict IMAGES --model {outcome.folder}")
     for line in outcome.lines:
         console.result(line)
     return outcome

@@ -64,8 +64,13 @@ def progress(title: str, images: int) -> Iterator[Callable[[int], None]]:
         _Rate(),
         TimeRemainingColumn(),
     )
-    shown = _console.is_terminal and not _rank
-    bars = Progress(*columns, console=_console, transient=True, disable=not shown)
+    bars = Progress(
+        *columns,
+        console=_console,
+        transient=True,
+        disable=bool(_rank) or not _console.is_terminal,
+        redirect_stdout=False,  # or results printed meanwhile would go to stderr
+    )
     with bars:
         task = bars.add_task(title, total=images)
         yield lambda done: bars.advance(task, done)

@@ -6,6 +6,7 @@
     |-- DataError                         what was found at DATA can not be trained on
     |   `-- ImageError                    one image can not be read
     |-- WeightsError                      weights can not be found, read or fitted to the network
+    |-- BundleError                       a bundle can not be made, opened or trusted
     |-- RunError                          a run folder can not be written, read, resumed or compared
     |   |-- DivergedError                 loss or gradient became NaN or infinite
     |   `-- RankLostError                 another process of the same run is gone
@@ -46,6 +47,10 @@ class ImageError(DataError):
 
 class WeightsError(ThawnetError):
     """Weights can not be found, read or fitted to the network."""
+
+
+class BundleError(ThawnetError):
+    """A bundle can not be made, opened or trusted."""
 
 
 class RunError(ThawnetError):

@@ -71,14 +71,25 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     `write` receives a binary handle. The folder of `path` is made if missing.
     Raises RunError when the disk refuses.
     """
-    with uninterrupted(), clear_disk_errors(path):
+    with uninterrupted(), new_file(path) as file:
+        write(file)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[IO[bytes]]:
+    """Yield a binary handle on a file that becomes `path` when the block ends without an error.
+
+    For what takes so long to write that a stop must come through: it then leaves nothing.
+    The folder of `path` is made if missing. Raises RunError when the disk refuses.
+    """
+    with clear_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(
             prefix=f".{path.name}.", suffix=TEMPORARY, dir=path.parent
         )
         try:
             with os.fdopen(handle, "wb") as file:
-                write(file)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             Path(temporary).chmod(0o644)

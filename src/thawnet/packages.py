@@ -9,7 +9,7 @@ from .errors import UsageError
 
 COMPARE_PACKAGES = ("scipy", "matplotlib")
 TRAIN_PACKAGES = (
-    *("torch", "timm", "safetensors", "sklearn", "pyarrow", "tomli_w"),
+    *("torch", "timm", "onnx", "safetensors", "sklearn", "pyarrow", "tomli_w"),
     *COMPARE_PACKAGES,
     *("huggingface_hub", "pooch", "h5py"),
 )

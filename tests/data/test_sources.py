@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from conftest import CIFAR, draw
-from thawnet.data import listing
 from thawnet.data.sources import open_source
 from thawnet.data.splits import arrange
 from thawnet.errors import DataError, ImageError
@@ -212,7 +211,7 @@ def test_pipe_and_huge_file_are_broken_images_not_a_wait(
     items = open_source(str(folder)).open_part("train")
     with pytest.raises(ImageError, match="not a file"):
         items.read(2)
-    monkeypatch.setattr(listing, "MAX_FILE_BYTES", 10)
+    monkeypatch.setattr("thawnet.image.decode.MAX_FILE_BYTES", 10)
     with pytest.raises(ImageError, match="at most 0 MB are read"):
         items.read(0)
 

@@ -118,6 +118,7 @@ def test_decimated_depthwise_gives_the_same_outputs_and_gradients(padding: str, 
     got = mended(x)
     (got * weight).sum().backward()
     assert torch.allclose(got, expected, atol=1e-5)
+    assert torch.equal(mended.strided()(x), expected)
     assert torch.allclose(x.grad, wanted[0], atol=1e-5)
     assert torch.allclose(mended.weight.grad, wanted[1], atol=1e-4)
 

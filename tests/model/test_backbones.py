@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
+import onnxruntime
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 from torch import nn
 
+from thawnet.bundle.export import to_onnx
 from thawnet.errors import UsageError
+from thawnet.image.preprocess import Preprocess
 from thawnet.model.backbone import Network, frozen_copy, mend_strided_depthwise
 
 BACKBONES = {
@@ -21,6 +26,7 @@ BACKBONES = {
     "vit_small_patch16_224": "blocks.6",
 }
 SIZE = 64
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module", params=BACKBONES)
@@ -141,6 +147,25 @@ def test_mended_network_computes_the_same(network: Network) -> None:
         for split in (0, own.split("upper")):
             x = network.part(0, split)(images) if split else images
             assert torch.allclose(own.part(split)(x), network(images), rtol=1e-3, atol=1e-4)
+
+
+def test_exported_network_computes_the_same_mended_or_not(network: Network) -> None:
+    spec = Preprocess(SIZE, 40, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    own = copy.deepcopy(network)
+    own.thaw("all")
+    mend_strided_depthwise(own.net)
+    parts = [frozen_copy(each.part(0), torch.float32, CPU) for each in (network, own)]
+    exported, mended = (to_onnx(part, spec, "abcde") for part in parts)
+    assert exported == mended
+    pixels = np.random.default_rng(1).integers(0, 256, (5, 40, 40, 3), np.uint8)
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float()
+    images = F.interpolate(images, size=(SIZE, SIZE), mode="bilinear") / 255
+    mean, std = torch.tensor([spec.mean, spec.std]).view(2, 1, 3, 1, 1)
+    with torch.no_grad():
+        wanted = network((images - mean) / std).numpy()
+    session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
+    (got,) = session.run(["logits"], {"images": pixels})
+    assert np.allclose(got, wanted, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -1,37 +1,63 @@
-"""What lies in a bundle and how it is written."""
+"""What lies in a bundle, how it is written, and what is checked when it is opened."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from ..files import new_folder, sha256_file, write_json
+from ..errors import BundleError
+from ..files import fingerprint, new_folder, sha256_file, write_json
 from ..image.preprocess import Preprocess
 
 if TYPE_CHECKING:
     import torch
 
-VERSION = 1
+VERSION = 2
 WEIGHTS = "model.safetensors"
+ONNX = "model.onnx"
 DESCRIPTION = "model.json"
+RUN_BUNDLE = "bundle"  # where it lies in a run folder
+
+MAX_DESCRIPTION = 16 * 2**20  # bytes; 20,000 class names take less than one million
+MAX_ONNX = 2**31  # bytes; protobuf's own limit
+MAX_SIDE = 4096  # pixels; no network sees more
+
+
+@dataclass(frozen=True)
+class Description:
+    """What model.json says of the network beside it.
+
+    path: the bundle. backbone: timm's name. classes: names in the order of the logits.
+    sha256: of the files beside it, by name.
+    """
+
+    path: Path
+    backbone: str
+    classes: tuple[str, ...]
+    preprocess: Preprocess
+    sha256: dict[str, str]
 
 
 def write_bundle(
     path: Path,
     tensors: Mapping[str, torch.Tensor],
+    onnx: bytes | None,
     architecture: Mapping[str, Any],
     classes: Sequence[str],
     preprocess: Preprocess,
     facts: Mapping[str, Any],
 ) -> None:
-    """Write a new bundle, whole or not at all.
+    """Write a new bundle, whole or not at all; the same content gives the same bytes.
 
-    tensors: in timm's names, head included. architecture: backbone, padding, epsilon.
-    classes: names in the order of the logits. facts: recipe, metrics, provenance, for people.
+    tensors: in timm's names, head included. onnx: see export.to_onnx; None where a backbone can
+    not be exported. architecture: backbone, padding, epsilon. classes: names in the order of the
+    logits. facts: recipe, metrics, provenance, for people.
     """
-    from safetensors.torch import save_file
-
     metadata = {
         "format": "pt",
         "architecture": str(architecture["backbone"]),
@@ -44,7 +70,11 @@ def write_bundle(
         metadata["bn_eps"] = repr(architecture["epsilon"])
     metadata |= {key: str(facts[key]) for key in ("source", "license") if key in facts}
     with new_folder(path) as folder:
-        save_file(dict(tensors), folder / WEIGHTS, metadata=metadata)
+        with (folder / WEIGHTS).open("wb") as file:
+            write_safetensors(file, tensors, metadata)
+        if onnx is not None:
+            (folder / ONNX).write_bytes(onnx)
+        names = [WEIGHTS] if onnx is None else [WEIGHTS, ONNX]
         write_json(
             folder / DESCRIPTION,
             {
@@ -52,7 +82,140 @@ def write_bundle(
                 "architecture": dict(architecture),
                 "classes": list(classes),
                 "preprocess": preprocess.as_dict(),
-                "sha256": {WEIGHTS: sha256_file(folder / WEIGHTS)},
+                "sha256": {name: sha256_file(folder / name) for name in names},
                 **facts,
             },
         )
+
+
+def write_safetensors(
+    file: IO[bytes], tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]
+) -> None:
+    """Write tensors so that equal ones give equal bytes.
+
+    The library itself writes metadata in the random order of a Rust HashMap. Layout: the length
+    of the header in 8 bytes, little endian; the header, JSON padded with spaces to a multiple of
+    8; the tensors, at offsets that count from the header's end.
+    (https://huggingface.co/docs/safetensors, "Format")
+    """
+    from safetensors.torch import save
+
+    written = memoryview(save(dict(tensors), dict(metadata)))
+    end = 8 + int.from_bytes(written[:8], "little")
+    header = json.loads(bytes(written[8:end]))
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    file.write(len(text).to_bytes(8, "little") + text)
+    file.write(written[end:])
+
+
+def marks(classes: Sequence[str], preprocess: Preprocess) -> dict[str, str]:
+    """Return what model.onnx carries as metadata, so that it fits one model.json only."""
+    return {
+        "thawnet.classes": fingerprint(list(classes)),
+        "thawnet.preprocess": fingerprint(preprocess.as_dict()),
+    }
+
+
+def read_description(path: Path) -> Description:
+    """Return what a bundle, or the bundle of a run folder, says of itself.
+
+    Raises BundleError when there is none or it can not be understood.
+    """
+    folder = path if (path / DESCRIPTION).is_file() else path / RUN_BUNDLE
+    file = folder / DESCRIPTION
+    if not file.is_file():
+        what = "holds no bundle" if path.is_dir() else "no such folder"
+        raise BundleError(
+            f"'{path}': {what}; give a finished run, as in runs/digits-quick-1, or its bundle/"
+        )
+    content = _object(_limited(file, MAX_DESCRIPTION), file)
+    version = content.get("format")
+    if version != VERSION:
+        raise BundleError(
+            f"'{file}': format {version!r}, and this thawnet reads format {VERSION}; "
+            "train again, or use the thawnet that wrote it"
+        )
+    try:
+        return Description(
+            path=folder,
+            backbone=_text(content["architecture"]["backbone"]),
+            classes=_classes(content["classes"]),
+            preprocess=_preprocess(content["preprocess"]),
+            sha256={_text(key): _text(value) for key, value in content["sha256"].items()},
+        )
+    except KeyError as error:
+        raise BundleError(f"'{file}': the field {error} is missing; the file is damaged") from None
+    except (AttributeError, TypeError, ValueError) as error:
+        raise BundleError(f"'{file}' is not understood ({error}); the file is damaged") from error
+
+
+def read_onnx(description: Description) -> bytes:
+    """Return model.onnx of a bundle. Raises BundleError unless it is the file that was written."""
+    file = description.path / ONNX
+    if ONNX not in description.sha256:
+        raise BundleError(
+            f"'{description.path}' holds no {ONNX}: {description.backbone} could not be exported; "
+            "train another backbone to predict with"
+        )
+    content = _limited(file, MAX_ONNX)
+    found = hashlib.sha256(content).hexdigest()
+    if found != description.sha256[ONNX]:
+        raise BundleError(
+            f"'{file}' is not the file that {DESCRIPTION} describes (SHA-256 {found[:12]}..., "
+            f"expected {description.sha256[ONNX][:12]}...); copy the bundle again"
+        )
+    return content
+
+
+def _limited(file: Path, limit: int) -> bytes:
+    try:
+        size = file.stat().st_size
+        if size > limit:
+            raise BundleError(
+                f"'{file}' holds {size / 1e6:,.0f} MB; at most {limit / 1e6:,.0f} MB are read"
+            )
+        return file.read_bytes()
+    except OSError as error:
+        raise BundleError(f"'{file}' can not be read ({error.strerror})") from error
+
+
+def _object(content: bytes, file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"'{file}' is not JSON ({error}); the file is damaged") from error
+    if not isinstance(found, dict):
+        raise BundleError(f"'{file}' holds no JSON object; the file is damaged")
+    return found
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected text, received {value!r}")
+    return value
+
+
+def _classes(value: Any) -> tuple[str, ...]:
+    names = tuple(_text(name) for name in value)
+    if len(names) < 2 or len(set(names)) != len(names):
+        raise ValueError(f"expected two or more different class names, received {len(names)}")
+    return names
+
+
+def _preprocess(value: Any) -> Preprocess:
+    for side in (value["size"], value["side"]):
+        if type(side) is not int or not 1 <= side <= MAX_SIDE:
+            raise ValueError(f"size and side must be 1 to {MAX_SIDE} pixels, received {side!r}")
+    found = Preprocess(value["size"], value["side"], _three(value["mean"]), _three(value["std"]))
+    if found.as_dict() != {**value, "mean": found.mean, "std": found.std}:
+        raise ValueError("preprocess asks for steps that this thawnet does not know")
+    return found
+
+
+def _three(value: Any) -> tuple[float, float, float]:
+    first, second, third = (float(number) for number in value)
+    if not all(map(math.isfinite, (first, second, third))):
+        raise ValueError(f"expected three finite numbers, received {value}")
+    return first, second, third

@@ -93,6 +93,11 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
+def is_image(name: str) -> bool:
+    """Whether a file is named like an image and not hidden."""
+    return name[0] != "." and os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122 - 100,000 Paths take a second
+
+
 @dataclass
 class _Listing:
     """The image files of one part, class after class, and what was passed over."""
@@ -160,7 +165,7 @@ def _no_classes(root: Path) -> str:
         f"expected a folder per class with images in it, as in {root.name}/cat/1.jpg, "
         f"{root.name}/dog/7.jpg"
     )
-    direct = sum(_is_image(entry.name) for entry in visible(root))
+    direct = sum(is_image(entry.name) for entry in visible(root))
     if direct:
         return (
             f"'{root}' holds {direct:,} images directly and no class folders; {expected}; "
@@ -190,7 +195,7 @@ def _list_images(path: Path, root: Path, classes: tuple[str, ...]) -> _Listing:
 
     listing.names = Names(names())
     listing.unlabelled = sum(
-        _is_image(entry.name) for entry in visible(root) if not is_folder(entry)
+        is_image(entry.name) for entry in visible(root) if not is_folder(entry)
     )
     return listing
 
@@ -207,15 +212,11 @@ def _walk(folder: Path, prefix: str, listing: _Listing) -> Iterator[str]:
                     listing.links += 1  # it may lead back here, or to another class
                 else:
                     inner.append((here / entry.name, f"{called}{entry.name}/"))
-            elif _is_image(entry.name):
+            elif is_image(entry.name):
                 yield called + entry.name
             else:
                 listing.others[Path(entry.name).suffix.lower() or "no suffix"] += 1
         waiting += reversed(inner)
-
-
-def _is_image(name: str) -> bool:
-    return name[0] != "." and os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122 - 100,000 Paths take a second
 
 
 def _notes(listings: Iterable[_Listing]) -> Iterator[str]:

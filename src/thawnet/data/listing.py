@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ImageError
+from ..image.decode import read_file
 from .items import Items, Watch
 from .names import Names
 from .parallel import blocks, in_order
 
-MAX_FILE_BYTES = 512 * 2**20
 HASH_WORKERS = min(8, os.cpu_count() or 1)  # reading waits for the disk; more threads only queue
 HASH_BLOCK = 64
 
@@ -45,23 +44,6 @@ def listed_items(
         read=lambda position: read_file(root / names[position]),
         groups=groups,
     )
-
-
-def read_file(path: Path) -> bytes:
-    """Return the content of a file.
-
-    Raises OSError, or ImageError for what is no file (a pipe would wait for ever) or is too large.
-    """
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise ImageError("not a file")
-    if status.st_size > MAX_FILE_BYTES:
-        raise ImageError(
-            f"the file holds {status.st_size / 1e6:,.0f} MB; "
-            f"at most {MAX_FILE_BYTES / 1e6:,.0f} MB are read"
-        )
-    with path.open("rb", buffering=0) as file:
-        return file.read()
 
 
 def _hash_or_name(root: Path, name: str) -> bytes:

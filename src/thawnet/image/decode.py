@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import stat
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
@@ -15,12 +17,30 @@ from ..errors import ImageError
 
 # 64 million pixels are 192 MB as RGB: twice what a phone takes, far below what hurts.
 MAX_PIXELS = 64_000_000
+MAX_FILE_BYTES = 512 * 2**20
 # Left for the antialiased reduction after a JPEG's own: 2 as in Pillow's thumbnail.
 DRAFT = 2
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 _JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
 _PORTABLE = (".ppm", ".pgm", ".pbm", ".pnm")
 SUFFIXES = frozenset([*_JPEG, *_PORTABLE, ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"])
+
+
+def read_file(path: Path) -> bytes:
+    """Return the content of a file.
+
+    Raises OSError, or ImageError for what is no file (a pipe would wait for ever) or is too large.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError("not a file")
+    if status.st_size > MAX_FILE_BYTES:
+        raise ImageError(
+            f"the file holds {status.st_size / 1e6:,.0f} MB; "
+            f"at most {MAX_FILE_BYTES / 1e6:,.0f} MB are read"
+        )
+    with path.open("rb", buffering=0) as file:
+        return file.read()
 
 
 def decode(data: bytes, least_side: int | None = None) -> Image.Image:
@@ -37,8 +57,14 @@ def decode(data: bytes, least_side: int | None = None) -> Image.Image:
         if least_side is not None:
             # Only a JPEG can; of the sizes it offers this takes the smallest that is enough.
             image.draft(None, (DRAFT * least_side, DRAFT * least_side))
-        image.load()
-        return _to_rgb(_upright(image))
+        return _upright_rgb(image)
+
+
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """Return an opened image as `decode` does; raises ImageError with the reason."""
+    with _reasons():
+        _check_pixels(image)
+        return _upright_rgb(image)
 
 
 def size(data: bytes) -> tuple[int, int]:
@@ -54,13 +80,17 @@ def _opened(data: bytes) -> Image.Image:
     if not data:
         raise ImageError("the file is empty (0 bytes)")
     image = Image.open(io.BytesIO(data), formats=FORMATS)
+    _check_pixels(image)
+    return image
+
+
+def _check_pixels(image: Image.Image) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise ImageError(
             f"{width} x {height} pixels would take {width * height * 3 / 1e6:,.0f} MB; "
             f"at most {MAX_PIXELS * 3 / 1e6:,.0f} MB ({MAX_PIXELS:,} pixels) are decoded"
         )
-    return image
 
 
 @contextmanager
@@ -104,6 +134,11 @@ class _Quiet:
 
 
 _quiet = _Quiet()
+
+
+def _upright_rgb(image: Image.Image) -> Image.Image:
+    image.load()
+    return _to_rgb(_upright(image))
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -71,3 +71,13 @@ def centre_crop(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     height, width = pixels.shape[:2]
     top, left = (height - side) // 2, (width - side) // 2
     return pixels[top : top + side, left : left + side]
+
+
+def squared(image: Image.Image, spec: Preprocess) -> NDArray[np.uint8]:
+    """Reduce an upright RGB image and cut its middle; return (crop, crop, 3) uint8.
+
+    What the store does for evaluation, in its two steps: first the square that it keeps, of that
+    the crop. One step would cut a pixel beside it where both differences of sides are odd.
+    Raises ImageError for an image that is too narrow.
+    """
+    return centre_crop(centre_crop(reduce(image, spec.side), spec.side), spec.crop)

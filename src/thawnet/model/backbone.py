@@ -11,6 +11,7 @@ from typing import Any
 
 import timm
 import torch
+from timm.layers.conv2d_same import Conv2dSame
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -258,8 +259,11 @@ def frozen_copy(part: fx.GraphModule, dtype: torch.dtype, device: torch.device) 
 
     Folding is exact up to rounding and saves a pass over memory per layer.
     """
-    folded = copy.deepcopy(part).eval().requires_grad_(False)
-    _fold(folded)
+    folded = copy.deepcopy(part)
+    for name, module in list(folded.named_modules()):
+        if isinstance(module, _Decimated):
+            folded.set_submodule(name, module.strided())
+    _fold(folded.eval().requires_grad_(False))
     moved: nn.Module = channels_last(folded.to(device, dtype))
     return moved
 
@@ -323,6 +327,16 @@ class _Decimated(nn.Module):
         top, left = ((1 - side % 2) if self.same else 0 for side in x.shape[-2:])
         full = nn.functional.conv2d(x, self.weight, padding=1, groups=len(self.weight))
         return full[..., top::2, left::2]
+
+    def strided(self) -> nn.Conv2d:
+        """Return the convolution that this stands for, sharing its weight: faster forwards."""
+        kind, padding = (Conv2dSame, 0) if self.same else (nn.Conv2d, 1)
+        channels = len(self.weight)
+        conv: nn.Conv2d = kind(
+            channels, channels, 3, stride=2, padding=padding, groups=channels, bias=False
+        )
+        conv.weight = self.weight
+        return conv
 
 
 def mend_strided_depthwise(net: nn.Module) -> None:

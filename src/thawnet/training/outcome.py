@@ -16,14 +16,17 @@ from typing import Any
 
 import numpy as np
 import tomli_w
+import torch
 from numpy.typing import NDArray
 
+from .. import console
+from ..bundle.export import to_onnx
 from ..bundle.format import write_bundle
 from ..data.store import ImageStore
-from ..errors import RunError, first_line
+from ..errors import BundleError, RunError, first_line
 from ..files import clear_disk_errors, fingerprint, write_json, write_text
 from ..image.preprocess import Preprocess
-from ..model.backbone import Network
+from ..model.backbone import Network, frozen_copy
 from ..model.weights import Weights
 from ..recipe import TrainOptions
 from ..report.metrics import balanced_accuracy, interval, quote, top_k
@@ -173,6 +176,7 @@ def write_end(
             name: value.detach().cpu().contiguous()
             for name, value in network.net.state_dict().items()
         },
+        _exported(network, spec, classes),
         {"backbone": network.backbone, "padding": weights.padding, "epsilon": weights.epsilon},
         classes,
         spec,
@@ -202,6 +206,16 @@ def write_end(
     }
     write_json(folder / RESULT, result)
     return Outcome(folder, tuple(lines), result)
+
+
+def _exported(network: Network, spec: Preprocess, classes: tuple[str, ...]) -> bytes | None:
+    """Return the ONNX model; a network that has none does not lose its run by that."""
+    part = frozen_copy(network.part(0), torch.float32, torch.device("cpu"))
+    try:
+        return to_onnx(part, spec, classes)
+    except BundleError as error:
+        console.say(f"{error}: the bundle holds no model.onnx, `thawnet predict` can not use it")
+        return None
 
 
 def _comparison(scores: dict[str, Any], to_beat: dict[str, Any], classes: int) -> list[str]:

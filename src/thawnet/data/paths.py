@@ -1,0 +1,67 @@
+"""Files, folders, patterns and a list on stdin as the names of image files."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from ..errors import DataError
+from .folders import is_folder, is_image, visible
+from .names import Names
+
+STDIN = "-"
+
+
+def image_names(given: Sequence[str], stdin: Iterable[bytes]) -> Names:
+    """Return the images meant, in the order given; what is named twice is there twice.
+
+    given: files, whatever they are called; folders, for every image file below them, a folder's
+    own first, sorted; patterns with * ? [] and ** for any depth, for the image files that they
+    match, sorted; '-' for a name per line of `stdin`.
+    Raises DataError for a folder or a pattern without images.
+    """
+    return Names(name for each in given for name in _meant(each, stdin))
+
+
+def _meant(given: str, stdin: Iterable[bytes]) -> Iterator[str]:
+    if given == STDIN:
+        for line in stdin:
+            if name := line.rstrip(b"\r\n"):
+                yield os.fsdecode(name)
+    elif os.path.isdir(given):  # noqa: PTH112 - False, where Path raises for odd names
+        yield from _some(_below(given), f"no image files under the folder '{given}'")
+    elif glob.has_magic(given) and not os.path.lexists(given):
+        matches = glob.iglob(given, recursive=True)  # noqa: PTH207 - as it was typed, ./ included
+        found = iter(sorted(name for name in matches if _is_image_file(name)))
+        yield from _some(found, f"no image file matches '{given}'")
+    else:
+        yield given  # also one that is missing: it is reported in its place
+
+
+def _below(folder: str) -> Iterator[str]:
+    waiting = [folder]
+    while waiting:
+        here = waiting.pop()
+        inner = []
+        for entry in visible(Path(here)):
+            name = os.path.join(here, entry.name)  # noqa: PTH118 - as it was typed, ./ included
+            if is_folder(entry):
+                if not entry.is_symlink():  # it may lead back here
+                    inner.append(name)
+            elif is_image(entry.name):
+                yield name
+        waiting += reversed(inner)
+
+
+def _some(names: Iterator[str], otherwise: str) -> Iterator[str]:
+    count = 0
+    for count, name in enumerate(names, start=1):  # noqa: B007
+        yield name
+    if not count:
+        raise DataError(f"{otherwise}; images end in .jpg, .png, .webp, .bmp, .gif, .tif or .ppm")
+
+
+def _is_image_file(name: str) -> bool:
+    return is_image(os.path.basename(name)) and not os.path.isdir(name)  # noqa: PTH112, PTH119

@@ -1,0 +1,147 @@
+"""A bundle: the same bytes for the same content, and nothing but a whole one is opened."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+
+import thawnet
+from thawnet.bundle import format as bundle_format
+from thawnet.errors import BundleError
+from thawnet.files import sha256_file
+from thawnet.image.preprocess import Preprocess
+
+WRITE = """
+import sys
+from pathlib import Path
+import torch
+from thawnet.bundle.export import to_onnx
+from thawnet.bundle.format import write_bundle
+from thawnet.image.preprocess import Preprocess
+from thawnet.model.backbone import Network, frozen_copy
+
+torch.manual_seed(3)
+network = Network("mobilenetv2_100", 3, 32, "same")
+spec = Preprocess(32, 32, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+part = frozen_copy(network.part(0), torch.float32, torch.device("cpu"))
+write_bundle(
+    Path(sys.argv[1]), network.net.state_dict(), to_onnx(part, spec, "abc"),
+    {"backbone": "mobilenetv2_100", "padding": "same", "epsilon": 1e-3}, "abc", spec,
+    {"source": "here", "license": "Köttur-1.0"},
+)
+"""
+
+
+@pytest.fixture
+def copied(bundle: Path, tmp_path: Path) -> Path:
+    """Return a copy of the bundle to spoil."""
+    return shutil.copytree(bundle, tmp_path / "copied")
+
+
+def test_equal_networks_give_equal_files_in_different_processes(tmp_path: Path) -> None:
+    folders = [tmp_path / "one", tmp_path / "other"]
+    jobs = [subprocess.Popen([sys.executable, "-c", WRITE, str(folder)]) for folder in folders]
+    assert [job.wait() for job in jobs] == [0, 0]
+    names = sorted(file.name for file in folders[0].iterdir())
+    assert names == ["model.json", "model.onnx", "model.safetensors"]
+    for name in names:
+        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes(), name
+    assert b"site-packages" not in (folders[0] / "model.onnx").read_bytes()
+    with safe_open(folders[0] / "model.safetensors", framework="pt") as file:
+        assert file.metadata()["bn_eps"] == "0.001"
+        assert file.metadata()["license"] == "Köttur-1.0"
+        assert torch.isfinite(file.get_tensor("classifier.weight")).all()
+
+
+def test_tensors_start_at_a_multiple_of_8_bytes(bundle: Path) -> None:
+    content = (bundle / "model.safetensors").read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    assert length % 8 == 0
+    header = json.loads(content[8 : 8 + length])
+    assert list(header["__metadata__"]) == sorted(header["__metadata__"])
+
+
+def test_run_folder_and_bundle_are_both_opened(bundle: Path) -> None:
+    assert thawnet.load(bundle).classes == ("a", "b", "c")
+    assert thawnet.load(str(bundle.parent)).path == bundle
+
+
+def changed(**values: Any) -> Callable[[Path], None]:
+    """Return a function that sets fields of model.json."""
+
+    def change(folder: Path) -> None:
+        file = folder / "model.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+
+    return change
+
+
+def cut(name: str) -> Callable[[Path], None]:
+    """Return a function that leaves out the last byte of a file."""
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:-1]) and None
+
+
+SPEC = Preprocess(48, 40, (0.5, 0.5, 0.5), (0.5, 0.25, 0.5)).as_dict()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (changed(format=1), "format 1, and this thawnet reads format 2"),
+        (changed(format="new"), "format 'new'"),
+        (changed(classes=["a", "b"]), "the network takes and gives .* copy the bundle again"),
+        (changed(classes=["b", "a", "c"]), "the classes in model.json is not what"),
+        (changed(classes=["a", "a", "c"]), "different class names"),
+        (changed(classes=["a", "b", 3]), "expected text, received 3"),
+        (changed(preprocess={**SPEC, "mean": [0.4, 0.5, 0.5]}), "the preprocess in model.json"),
+        (changed(preprocess={**SPEC, "mean": [float("nan"), 0, 0]}), "three finite numbers"),
+        (changed(preprocess={**SPEC, "mean": "white"}), "is not understood"),
+        (changed(preprocess={**SPEC, "side": 10**9}), "1 to 4096 pixels, received 1000000000"),
+        (changed(preprocess={**SPEC, "reduce": "nearest"}), "does not know"),
+        (changed(preprocess=7), "is not understood"),
+        (changed(architecture={}), "field 'backbone' is missing"),
+        (changed(sha256={}), "holds no model.onnx: mobilenetv2_100 could not be exported"),
+        (cut("model.onnx"), "is not the file that model.json describes"),
+        (cut("model.json"), None),
+        (lambda folder: (folder / "model.onnx").unlink(), "can not be read"),
+        (lambda folder: (folder / "model.json").write_text("[1]"), "holds no JSON object"),
+        (lambda folder: (folder / "model.json").write_text("{"), "is not JSON"),
+        (lambda folder: (folder / "model.json").unlink(), "holds no bundle"),
+        (shutil.rmtree, "no such folder"),
+    ],
+)
+def test_spoilt_bundle_is_refused_in_a_sentence(
+    copied: Path, spoil: Callable[[Path], object], told: str | None
+) -> None:
+    spoil(copied)
+    if told is None:  # the line break at the end
+        thawnet.load(copied)
+        return
+    with pytest.raises(BundleError, match=told) as caught:
+        thawnet.load(copied)
+    assert "\n" not in str(caught.value)
+
+
+def test_network_that_onnx_runtime_can_not_open_is_a_sentence(copied: Path) -> None:
+    (copied / "model.onnx").write_bytes(b"not a network")
+    changed(sha256={"model.onnx": sha256_file(copied / "model.onnx")})(copied)
+    with pytest.raises(BundleError, match="ONNX Runtime can not open the network"):
+        thawnet.load(copied)
+
+
+def test_files_above_the_limits_are_not_read(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle_format, "MAX_ONNX", 1000)
+    with pytest.raises(BundleError, match=r"model.onnx' holds 9 MB; at most 0 MB are read"):
+        thawnet.load(copied)
+    monkeypatch.setattr(bundle_format, "MAX_DESCRIPTION", 10)
+    with pytest.raises(BundleError, match=r"model.json' holds 0 MB; at most 0 MB are read"):
+        thawnet.load(copied)

@@ -1,0 +1,64 @@
+"""What is named on the command line becomes a list of images, in an order one can rely on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from thawnet.data.paths import image_names
+from thawnet.errors import DataError
+
+
+@pytest.fixture(autouse=True)
+def tree() -> None:
+    """Lay out p/b.jpg, p/a.PNG, p/notes.txt, p/in/c.jpg, a hidden one, and a link in a circle."""
+    inner = Path("p/in")
+    inner.mkdir(parents=True)
+    for name in ("p/b.jpg", "p/a.PNG", "p/notes.txt", "p/in/c.jpg", "p/.d.jpg", "p/[x].jpg"):
+        Path(name).touch()
+    (inner / "loop").symlink_to(Path("p").resolve())
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["p"], ["p/[x].jpg", "p/a.PNG", "p/b.jpg", "p/in/c.jpg"]),
+        (["./p/"], ["./p/[x].jpg", "./p/a.PNG", "./p/b.jpg", "./p/in/c.jpg"]),
+        (["p/in/c.jpg", "p/b.jpg", "p/b.jpg"], ["p/in/c.jpg", "p/b.jpg", "p/b.jpg"]),
+        (["p/*"], ["p/[x].jpg", "p/a.PNG", "p/b.jpg"]),
+        (["p/i*/*.jpg", "p/[ab].*"], ["p/in/c.jpg", "p/a.PNG", "p/b.jpg"]),
+        (["p/[x].jpg"], ["p/[x].jpg"]),  # there is a file of this name: no pattern
+        (["p/notes.txt", "missing.jpg", ""], ["p/notes.txt", "missing.jpg", ""]),
+        (["p/in/loop"], ["p/in/loop/[x].jpg", "p/in/loop/a.PNG", "p/in/loop/b.jpg"]),
+    ],
+)
+def test_images_stand_in_the_order_given_and_sorted_within(
+    given: list[str], expected: list[str]
+) -> None:
+    assert list(image_names(given, ()))[: len(expected)] == expected
+    if given != ["p/in/loop"]:
+        assert len(image_names(given, ())) == len(expected)
+
+
+def test_two_stars_reach_any_depth() -> None:
+    os.unlink("p/in/loop")  # noqa: PTH108
+    names = list(image_names(["p/**/*.jpg"], ()))
+    assert names == ["p/[x].jpg", "p/b.jpg", "p/in/c.jpg"]
+
+
+def test_list_on_stdin_is_taken_as_it_is() -> None:
+    lines = [b"p/b.jpg\n", b"\n", b"a b\r\n", b"bad\xff.jpg\n", b"p\n", b"last"]
+    expected = ["x", "p/b.jpg", "a b", "bad\udcff.jpg", "p", "last"]
+    assert list(image_names(["x", "-"], lines)) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [("p/*.gif", "no image file matches 'p/[*].gif'"), ("empty", "no image files under")],
+)
+def test_nothing_found_is_said_at_once(given: str, told: str) -> None:
+    Path("empty").mkdir()
+    with pytest.raises(DataError, match=told):
+        image_names([given], ())
