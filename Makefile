@@ -1,11 +1,11 @@
-# make demo | test | test-all | lint | quick: each does its own set-up, in .venv beside this file.
+# make demo | test | test-all | lint | quick | soak: each does its own set-up, in .venv beside this file.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SHARED ?= ../shared
 
-.PHONY: demo test test-all lint format quick install-check clean
+.PHONY: demo test test-all lint format quick soak install-check clean
 
 demo: $(READY)
 	$(BIN)/thawnet train digits
@@ -28,6 +28,10 @@ format: $(READY)
 # The reference data in minutes: accuracy and peak memory, red below 75.0 % or above 3 GB.
 quick: $(READY)
 	$(BIN)/python .ci/quick.py $(SHARED)
+
+# A hundred kills at random moments, and the bits of runs never killed: 25 minutes on 2 cores.
+soak: $(READY)
+	$(BIN)/python benchmarks/soak.py --kills 100 --shared $(SHARED)
 
 # What a user installs: requirements.txt for main.py, and the wheel outside the checkout.
 install-check: $(READY)

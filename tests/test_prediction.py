@@ -220,7 +220,7 @@ def test_stopped_job_leaves_no_part_of_a_file(
 def test_threads_are_divided_among_the_processes_of_a_machine(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("thawnet.bundle.predict.available_cores", lambda: 8)
+    monkeypatch.setattr("thawnet.prediction.available_cores", lambda: 8)
     options = prediction.PredictOptions(("x",))
     assert prediction._threads(options, {}) == 8
     assert prediction._threads(options, {"LOCAL_WORLD_SIZE": "2"}) == 4

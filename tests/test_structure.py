@@ -24,10 +24,10 @@ ALLOWED = {
     "model": {"errors", "files", "image", "data"},
     "recipe": {"errors", "data"},
     "inspection": {"errors", "console", "data"},
-    "prediction": {"errors", "console", "files", "data", "bundle"},
+    "prediction": {"errors", "console", "files", "memory", "data", "bundle"},
     "diagnosis": {"errors", "console", "files", "memory", "packages", "recipe", "data", "training"},
     "report": {"errors", "files"},
-    "bundle": {"errors", "files", "image"},
+    "bundle": {"errors", "files", "memory", "image"},
     "training": {
         *("errors", "console", "files", "building", "memory", "recipe"),
         *("image", "data", "model", "report", "bundle"),

@@ -1,4 +1,4 @@
-"""How much memory there is, and how much this process takes."""
+"""How many cores and how much memory there are, and how much this process takes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ import threading
 from pathlib import Path
 
 _PAUSE = 0.02  # seconds between two looks
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use, which a batch system often limits."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def total_memory() -> int | None:

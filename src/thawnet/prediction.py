@@ -20,6 +20,7 @@ import tyro
 from . import console
 from .errors import DataError, ImageError, UsageError
 from .files import new_file
+from .memory import available_cores
 
 if TYPE_CHECKING:
     from .bundle.predict import Prediction
@@ -183,8 +184,6 @@ def _check(options: PredictOptions) -> None:
 
 
 def _threads(options: PredictOptions, environment: Mapping[str, str]) -> int:
-    from .bundle.predict import available_cores
-
     if options.workers is not None:
         return options.workers
     here = _whole("LOCAL_WORLD_SIZE", environment) if "LOCAL_WORLD_SIZE" in environment else 1

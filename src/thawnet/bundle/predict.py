@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +18,7 @@ from PIL import Image
 from ..errors import BundleError, ImageError, UsageError, first_line
 from ..image.decode import decode, read_file, upright_rgb
 from ..image.preprocess import Preprocess, squared
+from ..memory import available_cores
 from .export import IMAGES, LOGITS
 from .format import Description, marks, read_description, read_onnx
 
@@ -162,13 +162,6 @@ def load(path: str | Path, threads: int | None = None) -> Model:
         ) from error
     _check(description, session)
     return Model(description, session, threads)
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use, which a batch system often limits."""
-    if hasattr(os, "sched_getaffinity"):  # Linux
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _check(description: Description, session: onnxruntime.InferenceSession) -> None:

@@ -25,7 +25,7 @@ from ..data.store import ImageStore
 from ..data.views import undrawn_views
 from ..errors import DataError
 from ..files import cache_folder, clear_disk_errors
-from ..memory import PeakMemory, available_memory, used_memory
+from ..memory import PeakMemory, available_cores, available_memory, used_memory
 from ..model.backbone import frozen_function
 from ..recipe import Phase, TrainOptions
 from . import features
@@ -36,7 +36,7 @@ from .feeds import CachedFeed, Feed, LiveFeed
 from .loop import Epoch, evaluate, train_epoch
 from .machine import COMPILE_SECONDS, COMPILE_SPEEDUP, return_freed_memory
 from .phase import EVALUATION_BATCH, NAMES
-from .ranks import ALONE, cores
+from .ranks import ALONE
 from .setup import Run, build_network, check_call, chosen, divide, fit_input
 from .tail import Tail
 from .workload import Caches, PhaseWork, Work, count
@@ -209,7 +209,7 @@ def _decode_sample(
     """Return a store of some training images spread over the list, and the seconds per image."""
     rows = np.unique(np.linspace(0, len(lists.train) - 1, SAMPLE).astype(int))
     items = lists.train.subset(rows)
-    workers = options.workers or cores()
+    workers = options.workers or available_cores()
     begun = time.perf_counter()
     store.build(scratch / "images", items, side, _silent, workers)
     spent = time.perf_counter() - begun

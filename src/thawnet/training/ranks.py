@@ -26,6 +26,7 @@ from torch.nn.parallel import DistributedDataParallel
 from .. import console
 from ..errors import RankLostError, ThawnetError, UsageError
 from ..files import cache_folder, clear_disk_errors
+from ..memory import available_cores
 
 # A dead process closes its connections and is noticed at once. This bounds only how long ranks wait
 # for one that works alone, on logistic regression or on decoding.
@@ -167,18 +168,11 @@ def join() -> World:
         torch.cuda.set_device(place)
         backend = "cpu:gloo,cuda:nccl"
     # torchrun sets one thread for each process; the cores are shared out instead.
-    torch.set_num_threads(max(torch.get_num_threads(), cores() // neighbours))
+    torch.set_num_threads(max(torch.get_num_threads(), available_cores() // neighbours))
     console.follow(rank)
     dist.init_process_group(backend, timeout=PATIENCE)
     everybody = Ranks(rank, size, dist.new_group(backend="gloo", timeout=PATIENCE))
     return World(everybody, _team(everybody), place == 0)
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _team(everybody: Ranks) -> Ranks:

@@ -19,6 +19,7 @@ from ..data.store import ImageStore, open_store, typical_short_side
 from ..errors import DataError, RunError, UsageError
 from ..files import sweep
 from ..image.preprocess import Preprocess, store_side
+from ..memory import available_cores
 from ..model.backbone import Network, channels_last, has_fixed_size
 from ..model.weights import (
     BUNDLED,
@@ -36,7 +37,7 @@ from .checkpoint import RunState, timed
 from .features import Origin
 from .machine import Machine, choose_device, decide, keep_freed_memory, obstacles, versions
 from .plan import fit
-from .ranks import World, cores
+from .ranks import World
 from .tail import compiles
 
 VALIDATION_LIMIT = 2500
@@ -340,7 +341,7 @@ def open_images(
     part: str, items: Items, classes: Sequence[str], side: int, options: TrainOptions
 ) -> ImageStore:
     """Open the store of one part, building it under a progress bar, and list what is broken."""
-    workers = options.workers or cores()
+    workers = options.workers or available_cores()
     with console.progress(f"decoding {part}", len(items)) as advance:
         store = open_store(items, classes, side, advance, workers, console.say)
     if store.broken:

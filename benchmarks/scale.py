@@ -1,0 +1,153 @@
+"""What a run takes as images and processes grow, and that processes do not change what it learns.
+
+    python benchmarks/scale.py --counts 10000 50000 200000 --epochs 1 1
+    python benchmarks/scale.py --counts 10000 --seeds 0 1 2
+
+Each row is `thawnet train` (recipe quick, from the weights in ../shared) on so many training images
+of CIFAR-100 and its 10,000 test images, alone or under torchrun, on empty caches. Beyond 50,000
+the images come again, each shifted by a pixel more, so that no two are equal. All cores are shared
+out among the processes. Prints a line per run: seconds of the stages, of the whole command, the
+most anonymous memory that all its processes held together (Linux), and the test accuracy.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import tyro
+from PIL import Image
+
+STAGES = ("data", "features", "head", "fine-tune", "test", "baseline")
+ROWS = 20_000  # in a shard
+
+
+def shifted(png: bytes, step: int) -> bytes:
+    """Return an image rolled along its diagonal by so many pixels."""
+    with Image.open(io.BytesIO(png)) as image:
+        pixels = np.roll(np.asarray(image), (step, step), axis=(0, 1))
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def write_shards(cifar: Path, folder: Path, count: int) -> None:
+    """Write `count` training images as CIFAR-100 lies here, and link its test part."""
+    folder.mkdir()
+    for shard in cifar.glob("test-*.parquet"):
+        (folder / shard.name).symlink_to(shard.resolve())
+    whole = pa.concat_tables([pq.read_table(path) for path in sorted(cifar.glob("train-*"))])
+    files = -(-count // ROWS)
+    for number in range(files):
+        rows = np.arange(number * ROWS, min((number + 1) * ROWS, count))
+        part = whole.take(rows % len(whole))
+        times = rows // len(whole)
+        if times.any():
+            images = [
+                {"bytes": shifted(each["bytes"], int(step)), "path": None}
+                for each, step in zip(part["img"].to_pylist(), times, strict=True)
+            ]
+            column = pa.array(images, type=part.schema.field("img").type)
+            part = part.set_column(0, part.schema.field("img"), column)
+        pq.write_table(part, folder / f"train-{number:05d}-of-{files:05d}.parquet")
+
+
+class Memory(threading.Thread):
+    """Watches the anonymous memory of a process and all below it; `most` is in bytes."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self.pid = pid
+        self.most = 0
+
+    def run(self) -> None:
+        """Look twice a second until the process is gone."""
+        while Path(f"/proc/{self.pid}").exists():
+            self.most = max(self.most, sum(map(self._held, self._below(self.pid))))
+            time.sleep(0.5)
+
+    def _below(self, pid: int) -> list[int]:
+        try:
+            found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        except OSError:
+            return [pid]
+        return [pid, *itertools.chain.from_iterable(self._below(int(child)) for child in found)]
+
+    @staticmethod
+    def _held(pid: int) -> int:
+        try:
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        except OSError:
+            return 0
+        return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Anonymous:"))
+
+
+def measure(data: Path, processes: int, seed: int, words: list[str], work: Path) -> dict[str, Any]:
+    """Do one run and return its result, the seconds of the command and its memory."""
+    place = Path(tempfile.mkdtemp(dir=work))
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    begun = time.monotonic()
+    with (place / "log.txt").open("w") as log:
+        job = subprocess.Popen(
+            [
+                *(sys.executable, *(torchrun if processes > 1 else []), "-m", "thawnet", "train"),
+                *("cifar100", "--data-dir", str(data), "--recipe", "quick", "--seed", str(seed)),
+                *("--out", "run", *words),
+            ],
+            cwd=place,
+            env={**os.environ, "THAWNET_CACHE": str(place / "cache")},
+            stdout=log,
+            stderr=log,
+        )
+        memory = Memory(job.pid)
+        memory.start()
+        job.wait()
+    wall = time.monotonic() - begun
+    if job.returncode:
+        raise SystemExit((place / "log.txt").read_text())
+    result: dict[str, Any] = json.loads((place / "run" / "result.json").read_text())
+    subprocess.run(["rm", "-rf", str(place / "cache")], check=True)
+    return {**result, "wall": wall, "memory": memory.most}
+
+
+def scale(
+    counts: tuple[int, ...] = (10_000, 50_000, 200_000),
+    processes: tuple[int, ...] = (1, 2),
+    seeds: tuple[int, ...] = (0,),
+    epochs: tuple[int, int] | None = None,
+    shared: Path = Path("../shared"),
+) -> None:
+    """Measure every number of images with every number of processes and every seed."""
+    weights = shared.resolve() / "weights" / "mobilenetv2_100_imagenet.safetensors"
+    words = ["--weights", str(weights)]
+    if epochs:
+        words += ["--epochs", *map(str, epochs)]
+    print("   images processes seed " + " ".join(f"{stage:>10}" for stage in STAGES), end="")
+    print("      whole   memory  test accuracy", flush=True)
+    with tempfile.TemporaryDirectory(prefix="scale.", ignore_cleanup_errors=True) as name:
+        for count in counts:
+            data = Path(name) / str(count)
+            write_shards(shared.resolve() / "data" / "cifar100", data, count)
+            for seed, number in itertools.product(seeds, processes):
+                found = measure(data, number, seed, words, Path(name))
+                spent = [found["seconds"][stage] for stage in STAGES]
+                print(f"{count:9,} {number:9} {seed:4} ", end="")
+                print(" ".join(f"{each:8.1f} s" for each in spent), end="")
+                print(f" {found['wall']:8.1f} s {found['memory'] / 1e9:5.2f} GB", end="")
+                print(f"  {100 * found['metrics']['test']['accuracy']:.2f} %", flush=True)
+
+
+if __name__ == "__main__":
+    tyro.cli(scale)

@@ -1,0 +1,32 @@
+"""A handful of the kills that `make soak` does a hundred of."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import FLOWERS, SHARED
+
+pytestmark = pytest.mark.slow
+SOAK = Path(__file__).resolve().parents[2] / "benchmarks" / "soak.py"
+
+
+def test_runs_killed_at_random_moments_end_with_the_bits_of_runs_left_alone() -> None:
+    only = "photos" if FLOWERS.is_dir() else "digits"
+    done = subprocess.run(
+        [
+            *(sys.executable, str(SOAK), "--kills", "6", "--kills-per-run", "3"),
+            *("--only", only, "--shared", str(SHARED)),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = re.fullmatch(r"(\d+) kills, 0 lost, 0 different, 0 stuck", done.stdout.splitlines()[-1])
+    assert found, done.stdout
+    assert int(found[1]) >= 6
