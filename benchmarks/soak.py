@@ -59,7 +59,7 @@ class Tally:
 
 def cases(shared: Path, work: Path) -> list[Case]:
     """Return the cases that the data at hand allows."""
-    short = ("--compile", "no", "--epochs", "2", "3")
+    short = ("--compile", "no", "--epochs", "2", "3")  # the last --compile wins
     found = [
         Case("digits quick", ("digits", "--size", "32", *short)),
         Case("digits seed", ("digits", "--size", "32", "--recipe", "seed", *short)),
@@ -85,6 +85,7 @@ def cases(shared: Path, work: Path) -> list[Case]:
         Case("photos seed", (str(photos), "--recipe", "seed", *small)),
         Case("photos full", (str(photos), "--recipe", "full", *small[:-2], "1", "2")),
         Case("zip quick", (str(archive), *small)),
+        Case("compiled quick", (str(photos), *small, "--compile", "yes")),
     ]
 
 

@@ -76,7 +76,8 @@ class PhaseJob:
         with keeper.stopping_between_steps():
             while self.run.state.phase == self.number:
                 trained, spent = self._train(keeper)
-                held_out = self._validate(keeper)
+                with timed(self.run.state, NAMES[self.number]):
+                    held_out = self._validate(keeper)
                 self._close(trained, held_out, spent)
                 if keeper.due or self.run.state.phase != self.number:
                     self._update()

@@ -39,6 +39,7 @@ def train(options: TrainOptions) -> outcome.Outcome:
         before = world.lead(lambda: outcome.finished(resumed_folder(options)))
         if before is not None:
             console.say(f"{before.folder} is finished; nothing is left to do")
+            leave(world)
             return before
     with ExitStack() as held:
         with losses_told(world):
