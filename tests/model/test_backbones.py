@@ -15,7 +15,7 @@ from torch import nn
 from thawnet.bundle.export import to_onnx
 from thawnet.errors import UsageError
 from thawnet.image.preprocess import Preprocess
-from thawnet.model.backbone import Network, frozen_copy, mend_strided_depthwise
+from thawnet.model.backbone import Network, channels_last, frozen_copy, mend_strided_depthwise
 
 BACKBONES = {
     "mobilenetv2_100": "blocks.3.1",
@@ -49,6 +49,15 @@ def test_every_split_computes_what_the_whole_network_computes(network: Network) 
         assert torch.allclose(network.part(place)(x.clone()), expected, rtol=1e-4, atol=1e-5)
         x = network.part(place, place + 1)(x)
     assert torch.allclose(x, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_masks_of_five_dimensions_do_not_stop_a_swin_transformer() -> None:
+    network = channels_last(Network("swin_tiny_patch4_window7_224", 3, 224))
+    assert network.net.patch_embed.proj.weight.is_contiguous(memory_format=torch.channels_last)
+    frozen = frozen_copy(network.part(0), torch.float32, CPU)
+    images = torch.randn(1, 3, 224, 224)
+    with torch.inference_mode():
+        assert torch.allclose(frozen(images), network.eval()(images), rtol=1e-3, atol=1e-4)
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable
@@ -264,8 +265,7 @@ def frozen_copy(part: fx.GraphModule, dtype: torch.dtype, device: torch.device) 
         if isinstance(module, _Decimated):
             folded.set_submodule(name, module.strided())
     _fold(folded.eval().requires_grad_(False))
-    moved: nn.Module = channels_last(folded.to(device, dtype))
-    return moved
+    return channels_last(folded.to(device, dtype))
 
 
 def frozen_function(
@@ -289,9 +289,15 @@ def _prepared(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
 
 
-def channels_last(module: Any) -> Any:
-    """Lay a module's convolutions out channels last, in place: 130 -> 239 images/s on 2 cores."""
-    return module.to(memory_format=torch.channels_last)
+def channels_last(module: nn.Module) -> nn.Module:
+    """Lay a module's convolutions out channels last, in place: 130 -> 239 images/s on 2 cores.
+
+    `Module.to` would do, but for the masks of five dimensions that Swin transformers hold.
+    """
+    for tensor in itertools.chain(module.parameters(), module.buffers()):
+        if tensor.dim() == 4:
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+    return module
 
 
 def _fold(part: fx.GraphModule) -> None:
