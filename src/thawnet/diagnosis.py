@@ -267,9 +267,9 @@ def _forecasts(asked: TrainOptions) -> tuple[str, list[Row]]:
     from .data.sources import open_source
     from .data.splits import arrange
     from .data.store import typical_short_side
+    from .training.call import check_call, chosen
     from .training.forecast import forecast
     from .training.machine import keep_freed_memory
-    from .training.setup import check_call, chosen
 
     keep_freed_memory()
     recipe, _ = chosen(asked)

@@ -30,6 +30,7 @@ from ..model.backbone import frozen_function
 from ..recipe import Phase, TrainOptions
 from . import features
 from .baseline import STRENGTHS, regression
+from .call import check_call, chosen
 from .checkpoint import RunState
 from .features import FeatureStore, Target
 from .feeds import CachedFeed, Feed, LiveFeed
@@ -37,7 +38,7 @@ from .loop import Epoch, evaluate, train_epoch
 from .machine import COMPILE_SECONDS, COMPILE_SPEEDUP, return_freed_memory
 from .phase import EVALUATION_BATCH, NAMES
 from .ranks import ALONE
-from .setup import Run, build_network, check_call, chosen, divide, fit_input
+from .setup import Run, build_network, divide, fit_input
 from .tail import Tail
 from .workload import Caches, PhaseWork, Work, count
 

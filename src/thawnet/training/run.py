@@ -17,13 +17,14 @@ from ..model.backbone import frozen_function
 from ..recipe import TrainOptions
 from . import checkpoint, outcome
 from .baseline import Labelled, baselines
+from .call import resumed_folder
 from .checkpoint import Keeper, timed
 from .features import cached_features
 from .feeds import CachedFeed, Feed, LiveFeed
 from .loop import Metrics, evaluate
 from .phase import EVALUATION_BATCH, PhaseJob
 from .ranks import chain, join, leave, losses_told
-from .setup import Run, build_network, open_images, resumed_folder, setup
+from .setup import Run, build_network, open_images, setup
 
 
 def train(options: TrainOptions) -> outcome.Outcome:

@@ -1,0 +1,128 @@
+"""What a call asks for: a new run by its recipe and flags, or a run to go on with as it was."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import console
+from ..errors import RunError, UsageError
+from ..model.backbone import Network
+from ..model.weights import BUNDLED, BUNDLED_BACKBONE, IMAGENET, KERAS, published_size
+from ..recipe import Recipe, TrainOptions, load_recipe, parse_recipe, resolve
+from . import checkpoint, outcome
+from .checkpoint import RunState
+from .machine import Machine, choose_device, decide, obstacles, versions
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a run is asked to do; folder, state: of the run that is resumed."""
+
+    options: TrainOptions
+    recipe: Recipe
+    machine: Machine
+    folder: Path | None = None
+    state: RunState | None = None
+
+
+def resolve_call(options: TrainOptions, ranks: int) -> Call:
+    """Return what the call asks for, or what the run that it resumes was asked for."""
+    if options.resume is None:
+        outcome.require_free(options.out)
+        return Call(options, *chosen(options))
+    folder = resumed_folder(options)
+    state = checkpoint.load(folder)
+    asked = outcome.options_from(state.options)
+    _require_no_other_flags(options, asked)
+    asked = dataclasses.replace(asked, allow_different=options.allow_different)
+    recipe = parse_recipe(outcome.toml(state.recipe), str(folder))
+    machine = Machine(**state.machine)
+    found = obstacles(machine, state.compiled)
+    here = versions()
+    changed = [
+        f"it ran with {name} {was}; this is {here.get(name)}"
+        for name, was in state.versions.items()
+        if here.get(name) != was
+    ]
+    if (found or changed) and not options.allow_different:
+        raise RunError(
+            f"--resume '{folder}': this run can not end here with the bits it would have had: "
+            f"{'; '.join(found + changed)}; go on where it ran, or with other bits: "
+            "--allow-different"
+        )
+    if state.ranks != ranks:
+        changed.append(f"it ran in {state.ranks} processes; these are {ranks}")
+    for line in found + changed:
+        console.say(f"going on, but {line}")
+    if found or state.ranks != ranks:
+        machine = decide(choose_device(asked.device), recipe.precision, asked.compile)
+        state.machine, state.ranks, state.compiled = machine.as_dict(), ranks, []
+    state.versions = here
+    state.different += found + changed
+    return Call(asked, recipe, machine, folder, state)
+
+
+def resumed_folder(options: TrainOptions) -> Path:
+    """Return the run that --resume names: a folder, or the newest unfinished one."""
+    return Path(options.resume) if options.resume else checkpoint.newest_unfinished(Path("runs"))
+
+
+def _require_no_other_flags(options: TrainOptions, asked: TrainOptions) -> None:
+    """Raise UsageError for flags beside --resume, which would have no effect."""
+    plain = TrainOptions()
+    for each in dataclasses.fields(TrainOptions):
+        value = getattr(options, each.name)
+        if each.name in ("resume", "allow_different", "workers") or value == getattr(
+            plain, each.name
+        ):
+            continue
+        if value != getattr(asked, each.name):
+            flag = "DATA" if each.name == "data" else f"--{each.name.replace('_', '-')}"
+            raise UsageError(
+                f"{flag} '{value}': --resume goes on with what the run was asked for "
+                f"('{getattr(asked, each.name)}'); leave it out, or start a new run"
+            )
+
+
+def require_same(state: RunState, data: str, weights: str) -> None:
+    """Raise RunError unless data and weights, by their fingerprints, are those of a run's start."""
+    if state.data != data:
+        raise RunError(
+            "the data is not what this run began with (images were added, removed or changed); "
+            "put it back, or start a new run"
+        )
+    if state.weights != weights:
+        raise RunError(
+            "the pretrained weights are not those this run began with; "
+            "put them back, or start a new run"
+        )
+
+
+def chosen(options: TrainOptions) -> tuple[Recipe, Machine]:
+    """Return the recipe under the call's flags, and the run-time decisions of this machine."""
+    device = choose_device(options.device)
+    name = options.recipe or ("quick" if device == "cpu" else "full")
+    recipe = resolve(load_recipe(name), options)
+    machine = decide(device, recipe.precision, options.compile)
+    if (
+        options.weights is None
+        and options.data == "digits"
+        and recipe.backbone == BUNDLED_BACKBONE
+        and recipe.weights in (IMAGENET, KERAS)
+    ):
+        # The data that comes with the package starts from the weights that come with it.
+        recipe = dataclasses.replace(recipe, weights=BUNDLED)
+    return recipe, machine
+
+
+def check_call(recipe: Recipe, options: TrainOptions) -> None:
+    """Raise UsageError if the backbone or a layer is unknown, or a flag contradicts the recipe."""
+    if recipe.validate_on == "test" and options.no_test:
+        raise UsageError(
+            f"--no-test: recipe '{recipe.name}' validates on the test part; choose another recipe"
+        )
+    network = Network(recipe.backbone, 2, recipe.size or published_size(recipe.backbone))
+    for phase in recipe.phases:
+        network.first_layer(phase.train_from)
