@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from thawnet.building import PART
+from thawnet.building import PART, building
 from thawnet.data.augment import Augment
 from thawnet.data.sources import open_source
 from thawnet.data.store import open_store
@@ -205,6 +206,42 @@ def test_features_go_on_from_the_last_block_that_was_kept(
     for one, other in zip(whole, again, strict=True):
         assert np.array_equal(one.values, other.values)
     assert not list((cache_folder() / "features").glob(".*"))
+
+
+def test_features_that_another_process_is_building_are_waited_for_and_taken(
+    origin: features.Origin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    whole = features.cached_features(origin, 0, [8], silent)
+    assert whole is not None
+    path = origin.folder(0, origin.network.stages[8])
+    finished = shutil.move(path, tmp_path / "finished")
+    holds, go_on = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with building(path, lambda text: None) as work:
+            assert work is not None
+            holds.set()
+            go_on.wait()
+            shutil.copytree(finished, work.folder, dirs_exist_ok=True)
+
+    told: list[str] = []
+
+    def waits(text: str) -> None:
+        told.append(text)
+        go_on.set()
+
+    monkeypatch.setattr(features.console, "say", waits)
+    monkeypatch.setattr(features.Origin, "pictures", None)  # whoever computes fails
+    monkeypatch.setattr(features, "shapes_at", lambda *_: [(8, 8, 8)])
+    thread = threading.Thread(target=other)
+    thread.start()
+    holds.wait()
+    found = features.cached_features(origin, 0, [8], silent)
+    thread.join()
+    assert found is not None
+    assert np.array_equal(found[0].values, whole[0].values)
+    assert len(told) == 1
+    assert "another process is building" in told[0]
 
 
 def test_evaluation_goes_on_from_the_logits_that_were_kept() -> None:
