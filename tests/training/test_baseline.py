@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from thawnet.training import baseline
-from thawnet.training.baseline import Labelled, baselines
+from thawnet.training.baseline import Labelled, baselines, taken
 
 
 def clouds(count: int, seed: int) -> Labelled:
@@ -20,7 +20,7 @@ def clouds(count: int, seed: int) -> Labelled:
 def test_baselines_are_those_of_scikit_learn_and_of_counting() -> None:
     ticks: list[int] = []
     train, val, test = clouds(600, 1), clouds(200, 2), clouds(400, 3)
-    found = baselines(train, val, test, ticks.append)
+    found = baselines(train, 0, val, test, ticks.append)
     regression = found["logistic_regression_on_frozen_features"]
     assert ticks == [1, 1, 1]
     assert found["majority_class"]["accuracy"] == pytest.approx((test[1] == 0).mean())
@@ -32,15 +32,18 @@ def test_baselines_are_those_of_scikit_learn_and_of_counting() -> None:
 def test_the_measured_images_choose_nothing() -> None:
     """Without a validation part one penalty is used, whatever it would give on the test part."""
     train, test = clouds(300, 1), clouds(200, 3)
-    found = baselines(train, None, test, lambda done: None)
+    found = baselines(train, 0, None, test, lambda done: None)
     assert found["logistic_regression_on_frozen_features"]["C"] == baseline.STRENGTHS[1]
-    other = baselines(train, clouds(100, 2), test, lambda done: None)
-    again = baselines(train, clouds(100, 2), clouds(200, 9), lambda done: None)
+    other = baselines(train, 0, clouds(100, 2), test, lambda done: None)
+    again = baselines(train, 0, clouds(100, 2), clouds(200, 9), lambda done: None)
     key = "logistic_regression_on_frozen_features"
     assert other[key]["C"] == again[key]["C"]
 
 
 def test_large_data_is_cut_to_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(baseline, "MOST_IMAGES", 50)
-    found = baselines(clouds(300, 1), clouds(90, 2), clouds(90, 3), lambda done: None)
-    assert found["logistic_regression_on_frozen_features"]["training_images"] == 50
+    rows = taken(300)
+    assert len(set(rows.tolist())) == 50
+    assert rows.max() > 100  # from all over
+    assert np.array_equal(rows, taken(300))
+    assert len(taken(20)) == 20

@@ -20,18 +20,27 @@ STRENGTHS = (1e-4, 1e-3, 1e-2)
 Labelled = tuple[NDArray[np.float32], NDArray[np.int64]]  # (n, features), (n,)
 
 
+def taken(images: int) -> NDArray[np.int64]:
+    """Return which of so many training images the regression learns from, in its order."""
+    return np.random.default_rng(0).permutation(images)[:MOST_IMAGES]
+
+
 def baselines(
-    train: Labelled, val: Labelled | None, measured: Labelled, progress: Callable[[int], None]
+    train: Labelled,
+    frequent: int,
+    val: Labelled | None,
+    measured: Labelled,
+    progress: Callable[[int], None],
 ) -> dict[str, Any]:
     """Return the accuracies of both baselines on `measured`, as result.json holds them.
 
-    val: chooses the penalty; without it the middle one is taken. progress: called after each fit.
+    train: the images `taken`. frequent: the most frequent class of all. val: chooses the penalty;
+    without it the middle one is taken. progress: called after each fit.
     """
     features, labels = train
-    chosen = np.random.default_rng(0).permutation(len(labels))[:MOST_IMAGES]
     best: tuple[float, float, Any] | None = None
     for strength in STRENGTHS if val is not None else STRENGTHS[1:2]:
-        model = regression(features[chosen], labels[chosen], strength)
+        model = regression(features, labels, strength)
         score = float(model.score(*val)) if val is not None else 0.0
         if best is None or score > best[0]:
             best = score, strength, model
@@ -39,13 +48,12 @@ def baselines(
     assert best is not None
     _, strength, model = best
     accuracy = float(model.score(*measured))
-    frequent = float((measured[1] == np.bincount(labels).argmax()).mean())
     return {
-        "majority_class": {"accuracy": frequent},
+        "majority_class": {"accuracy": float((measured[1] == frequent).mean())},
         "logistic_regression_on_frozen_features": {
             "accuracy": accuracy,
             "interval_95": interval(accuracy, len(measured[1])),
-            "training_images": len(chosen),
+            "training_images": len(labels),
             "C": strength,
         },
     }

@@ -186,7 +186,7 @@ def forecast(
         return_freed_memory()
         settled = used_memory()
         compiled = any(phase.compiled for phase in work.phases)
-        memory = max(peak.bytes + probe.unseen, settled + probe.baseline_bytes(images["train"]))
+        memory = max(peak.bytes + probe.unseen, settled + probe.baseline_bytes())
     return Forecast(
         recipe=recipe.name,
         backbone=recipe.backbone,
@@ -327,10 +327,9 @@ class _Probe:
         regression(table, self.sample.labels[taken], STRENGTHS[1] * self.work.rows / rows)
         return (time.perf_counter() - begun) * self.work.rows / rows
 
-    def baseline_bytes(self, images: int) -> int:
-        """Return the bytes that the baseline's features take: in parts, and then as a whole."""
-        width = self.run.network.head.in_features
-        return 4 * width * (2 * images + 2 * self.work.rows)
+    def baseline_bytes(self) -> int:
+        """Return the bytes that the baseline's features take: in parts, as a whole, and scaled."""
+        return 4 * self.run.network.head.in_features * (3 * self.work.rows + 2 * self.work.tested)
 
     def _built(self, split: int, drawn: bool) -> FeatureStore:
         """Return the sample's features at a split for a view of one kind, timed once."""

@@ -16,7 +16,7 @@ from ..data.store import ImageStore
 from ..model.backbone import frozen_function
 from ..recipe import TrainOptions
 from . import checkpoint, outcome
-from .baseline import Labelled, baselines
+from .baseline import Labelled, baselines, taken
 from .call import resumed_folder
 from .checkpoint import Keeper, timed
 from .features import cached_features
@@ -141,22 +141,26 @@ def measure_baselines(run: Run, measured: ImageStore) -> dict[str, Any]:
             return LiveFeed(origin, split, 1, 0)
         return CachedFeed(found, len(images), 0, run.machine.torch_device)
 
-    def rows(feed: Feed, images: ImageStore) -> Labelled:
+    def rows(images: ImageStore, feed: Feed, positions: NDArray[np.int64]) -> Labelled:
         batch = feed.epoch(0)
         read = [
-            batch(positions).float().cpu().numpy()
-            for positions in np.array_split(np.arange(len(images)), len(images) // 256 + 1)
+            batch(some).float().cpu().numpy()
+            for some in np.array_split(positions, len(positions) // 256 + 1)
         ]
-        return np.concatenate(read), images.labels
+        return np.concatenate(read), images.labels[positions]
 
     held_out = run.val if run.recipe.validate_on == "validation" else None
-    feeds = [(feed_of(images), images) for images in (run.train, measured)]
-    chosen_by = (feed_of(held_out), held_out) if held_out is not None else None
+    train, test = feed_of(run.train), feed_of(measured)
+    chosen_by = feed_of(held_out) if held_out is not None else None
 
     def fit() -> dict[str, Any]:
-        train, test = (rows(*each) for each in feeds)
-        val = rows(*chosen_by) if chosen_by else None
+        some = rows(run.train, train, taken(len(run.train)))
+        every = rows(measured, test, np.arange(len(measured)))
+        val = None
+        if held_out is not None and chosen_by is not None:
+            val = rows(held_out, chosen_by, np.arange(len(held_out)))
+        frequent = int(np.bincount(run.train.labels).argmax())
         with console.progress("logistic regression on frozen features", 3) as advance:
-            return baselines(train, val, test, advance)
+            return baselines(some, frequent, val, every, advance)
 
     return run.world.lead(fit)
