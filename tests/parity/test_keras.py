@@ -21,7 +21,7 @@ from thawnet.model.backbone import Network
 from thawnet.model.keras_layers import keras_layers
 from thawnet.model.weights import fill, load_weights
 from thawnet.recipe import Phase, TrainOptions, load_recipe
-from thawnet.training import run, setup
+from thawnet.training import call, phase, run, setup
 
 NAME = "mobilenetv2_100"
 IMAGES = 2000
@@ -179,18 +179,18 @@ def subset(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
 def test_same_batches_give_keras_fit_to_four_digits(
     keras: Any, subset: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def in_order(count: int, phase: Phase, key: list[int]) -> list[np.ndarray]:
-        size = phase.batch_size
+    def in_order(count: int, plan: Phase, key: list[int], ranks: int) -> list[np.ndarray]:
+        size = plan.batch_size
         return [np.arange(start, min(start + size, count)) for start in range(0, count, size)]
 
     unmoved = dataclasses.replace(load_recipe("seed"), augment=Augment(flip=False, two_steps=True))
-    monkeypatch.setattr(run, "batches", in_order)
-    monkeypatch.setattr(setup, "load_recipe", lambda name: unmoved)
+    monkeypatch.setattr(phase, "batches", in_order)
+    monkeypatch.setattr(call, "load_recipe", lambda name: unmoved)
     heads: list[tuple[np.ndarray, np.ndarray]] = []
     kept = run.setup
 
-    def remembered(given: TrainOptions) -> setup.Run:
-        job = kept(given)
+    def remembered(*given: Any) -> setup.Run:
+        job = kept(*given)
         head = job.network.head
         heads.append((head.weight.detach().numpy().T.copy(), head.bias.detach().numpy().copy()))
         return job
