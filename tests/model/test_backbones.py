@@ -51,6 +51,10 @@ def test_every_split_computes_what_the_whole_network_computes(network: Network) 
     assert torch.allclose(x, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_convolutions_of_one_pixel_are_laid_out_like_the_others() -> None:
+    assert channels_last(nn.Conv2d(4, 8, 1)).weight.stride() == (4, 1, 4, 4)
+
+
 def test_masks_of_five_dimensions_do_not_stop_a_swin_transformer() -> None:
     network = channels_last(Network("swin_tiny_patch4_window7_224", 3, 224))
     assert network.net.patch_embed.proj.weight.is_contiguous(memory_format=torch.channels_last)

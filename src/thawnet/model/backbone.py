@@ -296,7 +296,8 @@ def channels_last(module: nn.Module) -> nn.Module:
     """
     for tensor in itertools.chain(module.parameters(), module.buffers()):
         if tensor.dim() == 4:
-            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+            # Not `contiguous`, which leaves the strides of 1 x 1 convolutions as they are.
+            tensor.data = tensor.data.to(memory_format=torch.channels_last)
     return module
 
 
