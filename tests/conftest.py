@@ -8,12 +8,17 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import numpy as np
 import pytest
 from PIL import Image
+
+from thawnet.recipe import TrainOptions
+
+if TYPE_CHECKING:
+    from thawnet.training.outcome import Outcome
 
 # A busy machine is slow, not wrong.
 hypothesis.settings.register_profile("patient", deadline=None)
@@ -130,6 +135,28 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"source": "random", "license": "none"},
     )
     return path
+
+
+@pytest.fixture
+def options(photos: Callable[..., Path], random_weights: Path) -> TrainOptions:
+    """Return a call that takes about two seconds: 72 photos, 32 px, one epoch a phase."""
+    folder = photos({"a": 24, "b": 24, "c": 24})
+    return TrainOptions(
+        data=str(folder),
+        recipe="quick",
+        weights=str(random_weights),
+        size=32,
+        epochs=(1, 1),
+        precision="float32",
+        compile="no",
+    )
+
+
+def tensors_of(outcome: Outcome) -> dict[str, Any]:
+    """Return the finished network's tensors by name."""
+    from safetensors.torch import load_file
+
+    return load_file(outcome.folder / "bundle" / "model.safetensors")
 
 
 class QuietFiles(http.server.SimpleHTTPRequestHandler):

@@ -13,8 +13,9 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import IO, Any
 
 from .errors import RunError
@@ -41,28 +42,35 @@ def clear_disk_errors(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C and SIGTERM back until the block is done, then let them act.
-
-    A handler that raises inside torch's writer, which is C++ that calls back into Python, would
-    come out of it as another error.
-    """
+def stops_caught(catch: Callable[[int], object]) -> Iterator[None]:
+    """Give Ctrl-C and SIGTERM to `catch`, and let the first of them act when the block is done."""
     if threading.current_thread() is not threading.main_thread():
         yield  # Python runs signal handlers in the main thread alone
         return
-    held: list[int] = []
+    caught: list[int] = []
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        caught.append(number)
+        catch(number)
+
     numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {
-        number: signal.signal(number, lambda caught, _frame: held.append(caught))
-        for number in numbers
-    }
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        if held:
-            signal.raise_signal(held[0])
+        if caught:
+            signal.raise_signal(caught[0])
+
+
+def uninterrupted() -> AbstractContextManager[None]:
+    """Hold Ctrl-C and SIGTERM back until the block is done, then let them act.
+
+    A handler that raises inside torch's writer, which is C++ that calls back into Python, would
+    come out of it as another error.
+    """
+    return stops_caught(lambda _number: None)
 
 
 def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:

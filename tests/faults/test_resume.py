@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
+from conftest import tensors_of
 from thawnet.building import PART, building
 from thawnet.data.augment import Augment
 from thawnet.data.sources import open_source
@@ -30,7 +30,6 @@ from thawnet.recipe import TrainOptions
 from thawnet.training import checkpoint, features, machine, run, setup
 from thawnet.training.checkpoint import Keeper
 from thawnet.training.loop import evaluate
-from thawnet.training.outcome import Outcome
 from thawnet.training.ranks import ALONE
 
 
@@ -39,27 +38,10 @@ def silent(done: int) -> None:
 
 
 @pytest.fixture
-def options(photos: Callable[..., Path], random_weights: Path) -> TrainOptions:
-    return TrainOptions(
-        data=str(photos({"a": 24, "b": 24, "c": 24})),
-        recipe="quick",
-        weights=str(random_weights),
-        size=32,
-        epochs=(1, 1),
-        precision="float32",
-        compile="no",
-    )
-
-
-@pytest.fixture
 def begun(options: TrainOptions) -> Path:
     """Return the folder of a run that has not taken a step yet."""
     with ExitStack() as held:
         return setup.setup(options, ALONE, held).folder
-
-
-def tensors_of(outcome: Outcome) -> dict[str, torch.Tensor]:
-    return load_file(outcome.folder / "bundle" / "model.safetensors")
 
 
 def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:

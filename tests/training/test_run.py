@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
+from conftest import tensors_of
 from thawnet.data.items import Items, Source, Watch
 from thawnet.data.sources import open_source
 from thawnet.data.store import ImageStore, open_store
@@ -31,28 +31,9 @@ from thawnet.training.ranks import ALONE
 Job = Callable[..., Outcome]
 
 
-@pytest.fixture
-def options(photos: Callable[..., Path], random_weights: Path) -> TrainOptions:
-    """Return a call that takes about two seconds: 72 photos, 32 px, one epoch a phase."""
-    folder = photos({"a": 24, "b": 24, "c": 24})
-    return TrainOptions(
-        data=str(folder),
-        recipe="quick",
-        weights=str(random_weights),
-        size=32,
-        epochs=(1, 1),
-        precision="float32",
-        compile="no",
-    )
-
-
 def begin(options: TrainOptions) -> setup.Run:
     with ExitStack() as held:
         return setup.setup(options, ALONE, held)
-
-
-def tensors_of(outcome: Outcome) -> dict[str, torch.Tensor]:
-    return load_file(outcome.folder / "bundle" / "model.safetensors")
 
 
 def epochs_of(outcome: Outcome) -> list[dict[str, Any]]:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import pickle
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -20,7 +17,7 @@ from numpy.typing import NDArray
 from .. import console
 from ..building import Pace
 from ..errors import InterruptedRunError, RunError
-from ..files import clear_disk_errors, write_atomic
+from ..files import clear_disk_errors, stops_caught, write_atomic
 
 VERSION = 3
 FILE = Path("checkpoint") / "state.pt"
@@ -119,28 +116,16 @@ class Keeper:
         found = self.state.logits.get(part)
         return (None if found is None else found.numpy()), between
 
-    @contextmanager
-    def stopping_between_steps(self) -> Iterator[None]:
+    def stopping_between_steps(self) -> AbstractContextManager[None]:
         """Let Ctrl-C and SIGTERM wait for the next `save`; a second one stops at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield  # Python runs signal handlers in the main thread alone
-            return
 
-        def ask(number: int, _frame: FrameType | None) -> None:
+        def ask(number: int) -> None:
             if self.asked:
                 raise KeyboardInterrupt
             self.asked = number
             console.say("stopping after this step; once more stops at once")
 
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.signal(number, ask) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, signal.SIG_DFL if handler is None else handler)
-            if self.asked:
-                signal.raise_signal(self.asked)
+        return stops_caught(ask)
 
 
 def save(state: RunState, run: Path) -> None:

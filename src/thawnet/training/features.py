@@ -197,10 +197,15 @@ def _todo(origin: Origin, works: Sequence[Building]) -> NDArray[np.int64]:
     lacking: set[int] = set()
     blocks = set(range(math.ceil(len(origin.images) / BLOCK)))
     for work in works:
-        done = {number for note in work.notes() for number in note}
+        done = _done(work)
         work.replace_notes(sorted(done))
         lacking |= blocks - done
     return np.array(sorted(lacking), np.int64)
+
+
+def _done(work: Building) -> set[int]:
+    """Return the blocks that any member noted."""
+    return {number for note in work.notes() for number in note}
 
 
 def _compute(
@@ -216,7 +221,7 @@ def _compute(
     trunks = [origin.trunk(first, last) for first, last in itertools.pairwise(starts)]
     count = len(origin.images)
     views = fixed_views(count, origin.augment, view)
-    earlier = [{number for note in work.notes() for number in note} for _, work in works]
+    earlier = [_done(work) for _, work in works]
     done: list[int] = []
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context(work.open("values.bin")) for _, work in works]
