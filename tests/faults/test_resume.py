@@ -145,7 +145,7 @@ def test_bits_do_not_depend_on_what_is_cached_already(
 
 @pytest.fixture
 def origin(photos: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> features.Origin:
-    monkeypatch.setattr(features, "BLOCK", 4)
+    monkeypatch.setattr(features, "block_size", lambda _: 4)
     source = open_source(str(photos({"a": 13, "b": 13})))
     store = open_store(source.open_part("train"), source.classes, 40, silent, 1)
     torch.manual_seed(0)
@@ -164,7 +164,6 @@ def test_features_go_on_from_the_last_block_that_was_kept(
 ) -> None:
     splits = [8, 18]
     whole = features.cached_features(origin, 2, splits, silent)
-    assert whole is not None
     monkeypatch.setenv("THAWNET_CACHE", str(tmp_path / "second"))
     monkeypatch.setenv("THAWNET_KEEP_SECONDS", "0")
     begun: list[int] = []
@@ -183,7 +182,6 @@ def test_features_go_on_from_the_last_block_that_was_kept(
     assert len(parts) == 2
     told: list[int] = []
     again = features.cached_features(origin, 2, splits, told.append)
-    assert again is not None
     assert sum(told[1:]) == 26 - 12  # three blocks of four were kept
     for one, other in zip(whole, again, strict=True):
         assert np.array_equal(one.values, other.values)
@@ -194,8 +192,7 @@ def test_features_that_another_process_is_building_are_waited_for_and_taken(
     origin: features.Origin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     whole = features.cached_features(origin, 0, [8], silent)
-    assert whole is not None
-    path = origin.folder(0, origin.network.stages[8])
+    path = origin.folder(0, 8)
     finished = shutil.move(path, tmp_path / "finished")
     holds, go_on = threading.Event(), threading.Event()
 
@@ -214,13 +211,11 @@ def test_features_that_another_process_is_building_are_waited_for_and_taken(
 
     monkeypatch.setattr(features.console, "say", waits)
     monkeypatch.setattr(features.Origin, "pictures", None)  # whoever computes fails
-    monkeypatch.setattr(features, "shapes_at", lambda *_: [(8, 8, 8)])
     thread = threading.Thread(target=other)
     thread.start()
     holds.wait()
     found = features.cached_features(origin, 0, [8], silent)
     thread.join()
-    assert found is not None
     assert np.array_equal(found[0].values, whole[0].values)
     assert len(told) == 1
     assert "another process is building" in told[0]
@@ -232,18 +227,18 @@ def test_evaluation_goes_on_from_the_logits_that_were_kept() -> None:
     net = torch.nn.Linear(4, 3)
     asked: list[int] = []
 
-    def batch(positions: Any) -> torch.Tensor:
+    def logits_of(positions: Any) -> torch.Tensor:
         asked.append(len(positions))
-        return inputs[torch.from_numpy(positions)]
+        return net(inputs[torch.from_numpy(positions)])
 
     pieces: list[Any] = []
     whole, logits = evaluate(
-        net, batch, labels, 8, silent, between=lambda so_far: pieces.append(so_far[:])
+        logits_of, labels, 8, silent, between=lambda so_far: pieces.append(so_far[:])
     )
     assert len(asked) == 7
     asked.clear()
     kept = np.concatenate(pieces[3])
-    again, same = evaluate(net, batch, labels, 8, silent, done=kept)
+    again, same = evaluate(logits_of, labels, 8, silent, done=kept)
     assert asked == [8, 8, 2]
     assert np.array_equal(logits, same)
     assert again == whole

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,11 +16,16 @@ from thawnet.data.sources import open_source
 from thawnet.data.store import open_store
 from thawnet.image.preprocess import Preprocess
 from thawnet.model.backbone import Network
-from thawnet.training.features import FeatureStore, Origin, cached_features
-from thawnet.training.feeds import CachedFeed, LiveFeed, view_numbers
+from thawnet.training.features import (
+    Origin,
+    cached_features,
+    fit_budget,
+    is_cached,
+    shape_at,
+)
+from thawnet.training.feeds import LiveFeed, make_feed
 from thawnet.training.machine import Machine
-
-CPU = torch.device("cpu")
+from thawnet.training.ranks import ALONE
 
 
 def silent(done: int) -> None:
@@ -31,7 +38,7 @@ def origin(request: pytest.FixtureRequest, photos: Callable[..., Path]) -> Origi
     store = open_store(source.open_part("train"), source.classes, 40, silent, 1)
     torch.manual_seed(0)
     return Origin(
-        network=Network("mobilenetv2_100", 2, 32, "same"),
+        network=Network("mobilenetv2_100", 2, 64, "same"),
         weights="random",
         images=store,
         spec=Preprocess(64, 40, (0.5,) * 3, (0.5,) * 3),
@@ -40,18 +47,14 @@ def origin(request: pytest.FixtureRequest, photos: Callable[..., Path]) -> Origi
     )
 
 
-def stores_of(origin: Origin, split: int, views: int) -> list[FeatureStore]:
-    found = [cached_features(origin, view, [split], silent) for view in range(views)]
-    return [stores[0] for stores in found if stores is not None]
-
-
 @pytest.mark.parametrize("split", [5, 8, 18])
 def test_cached_activations_are_the_live_ones_of_the_same_views(origin: Origin, split: int) -> None:
-    cached = CachedFeed(stores_of(origin, split, 3), 9, seed=4, device=CPU)
-    live = LiveFeed(origin, split, views=3, seed=4)
+    cached, stored = make_feed(origin, [split], 3, 4, None, ALONE, first=2)
+    live = LiveFeed(origin, split, views=3, seed=4, first=2)
+    assert stored
     positions = np.array([8, 0, 3, 5])
     tolerance = 1e-5 if origin.machine.dtype == "float32" else 0.05
-    for epoch in range(3):
+    for epoch in range(2, 6):
         one, other = cached.epoch(epoch)(positions), live.epoch(epoch)(positions)
         assert one.shape == other.shape
         assert one.dtype == other.dtype == origin.machine.torch_dtype
@@ -62,13 +65,13 @@ def test_cached_activations_are_the_live_ones_of_the_same_views(origin: Origin, 
 def test_several_splits_in_one_pass_equal_each_alone(
     origin: Origin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    origin = dataclasses.replace(origin, cuts=(18, 6))
     together = cached_features(origin, 0, [18, 6], silent)
     monkeypatch.setenv("THAWNET_CACHE", str(tmp_path / "other"))
-    for split, store in zip([18, 6], together or [], strict=True):
-        alone = cached_features(origin, 0, [split], silent)
-        assert alone is not None
+    for split, store in zip([18, 6], together, strict=True):
+        (alone,) = cached_features(origin, 0, [split], silent)
         positions = np.arange(9)
-        assert torch.equal(store.at(positions), alone[0].at(positions))
+        assert torch.equal(store.at(positions), alone.at(positions))
 
 
 def test_second_call_computes_nothing(origin: Origin) -> None:
@@ -80,37 +83,53 @@ def test_second_call_computes_nothing(origin: Origin) -> None:
 
 
 def test_key_changes_with_everything_that_decides_the_numbers(origin: Origin) -> None:
-    import dataclasses
-
     keys = {
-        origin.key(0, "blocks.3.1"),
-        origin.key(1, "blocks.3.1"),
-        origin.key(2, "blocks.3.1"),
-        origin.key(0, "blocks.4.1"),
-        dataclasses.replace(origin, weights="other").key(0, "blocks.3.1"),
-        dataclasses.replace(origin, images=origin.images.subset(np.array([1]))).key(
-            0, "blocks.3.1"
-        ),
-        dataclasses.replace(origin, spec=dataclasses.replace(origin.spec, size=96)).key(
-            0, "blocks.3.1"
-        ),
-        dataclasses.replace(origin, augment=Augment(rotate=5.0)).key(2, "blocks.3.1"),
+        origin.key(0, 9),
+        origin.key(1, 9),
+        origin.key(2, 9),
+        origin.key(0, 13),
+        dataclasses.replace(origin, weights="other").key(0, 9),
+        dataclasses.replace(origin, images=origin.images.subset(np.array([1]))).key(0, 9),
+        dataclasses.replace(origin, spec=dataclasses.replace(origin.spec, size=96)).key(0, 9),
+        dataclasses.replace(origin, augment=Augment(rotate=5.0)).key(2, 9),
+        dataclasses.replace(origin, cuts=(6,)).key(0, 9),
     }
-    assert len(keys) == 8
+    assert len(keys) == 9
+    # What is cut behind a split does not touch it.
+    assert dataclasses.replace(origin, cuts=(13,)).key(0, 9) == origin.key(0, 9)
     # A drawn view's limits do not touch the plain view.
-    assert dataclasses.replace(origin, augment=Augment(rotate=5.0)).key(0, "x") == origin.key(
-        0, "x"
-    )
+    assert dataclasses.replace(origin, augment=Augment(rotate=5.0)).key(0, 9) == origin.key(0, 9)
 
 
 def test_over_the_disk_budget_nothing_is_cached(
     origin: Origin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("THAWNET_CACHE_GB", "0.000001")
-    assert cached_features(origin, 0, [8], silent) is None
+    assert not fit_budget(origin, [0], [8])
+    feed, cached = make_feed(origin, [8], 1, 0, None, ALONE)
+    assert isinstance(feed, LiveFeed)
+    assert not cached
 
 
-def test_over_as_many_epochs_as_views_each_image_shows_each_view_once() -> None:
-    shown = np.stack([view_numbers(100, 3, 7, epoch) for epoch in range(3)])
-    assert (np.sort(shown, axis=0) == np.arange(3)[:, None]).all()
-    assert len(set(shown[0])) == 3
+def test_all_views_count_against_the_disk_budget(
+    origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = 9 * math.prod(shape_at(origin.network, 8)) * origin.machine.torch_dtype.itemsize
+    monkeypatch.setenv("THAWNET_CACHE_GB", str(2 * one / 1e9))
+    assert fit_budget(origin, range(2), [8])
+    assert not fit_budget(origin, range(3), [8])
+    cached_features(origin, 0, [8], silent)  # what is there already counts no more
+    assert fit_budget(origin, range(3), [8])
+
+
+def test_each_epoch_shows_the_next_view_computed_when_it_is_first_shown(origin: Origin) -> None:
+    feed, _ = make_feed(origin, [8], 3, 0, None, ALONE, first=4)
+    assert [is_cached(origin, view, [8]) for view in range(3)] == [True, False, False]
+    assert feed.ready(4)
+    assert not feed.ready(5)
+    positions = np.arange(9)
+    first = feed.epoch(4)(positions)
+    assert not torch.equal(feed.epoch(5)(positions), first)
+    assert [is_cached(origin, view, [8]) for view in range(3)] == [True, True, False]
+    assert feed.ready(5)
+    assert torch.equal(feed.epoch(7)(positions), first)

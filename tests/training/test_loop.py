@@ -105,8 +105,8 @@ def test_training_learns_and_evaluation_counts_every_image() -> None:
     inputs = torch.eye(3)[labels] + 0.1 * torch.randn(50, 3, generator=generator)
     net, losses = linear_job(inputs, labels, PHASE, 5)
     assert losses[0] > 2 * losses[-1]
-    read = lambda positions: inputs[torch.from_numpy(positions)]  # noqa: E731
-    metrics, logits = evaluate(net, read, labels.numpy(), 7, lambda done: None)
+    logits_of = lambda positions: net(inputs[torch.from_numpy(positions)])  # noqa: E731
+    metrics, logits = evaluate(logits_of, labels.numpy(), 7, lambda done: None)
     assert metrics.images == len(logits) == 50
     assert metrics.accuracy == pytest.approx((logits.argmax(1) == labels.numpy()).mean())
     assert metrics.accuracy > 0.95

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +14,7 @@ from ..image.preprocess import Preprocess
 from .format import marks
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 OPSET = 17  # ONNX Runtime 1.12 and everything newer reads it
@@ -29,14 +30,32 @@ def to_onnx(network: nn.Module, preprocess: Preprocess, classes: Sequence[str]) 
     The model's input is `images`, (n, crop, crop, 3) uint8, RGB, as preprocess.squared cuts them;
     enlarging and normalising lie inside, so that no caller can get them wrong. Its output is
     `logits`, (n, classes) float32; n is free. Its metadata name the classes and preprocessing.
-    Raises BundleError when ONNX has no word for something the network does, or says it wrongly.
+    Raises BundleError as `exported` does.
+    """
+    import torch
+
+    shape = (PROBES, preprocess.crop, preprocess.crop, 3)
+    probe = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
+    whole = _from_pixels(network, preprocess).eval()
+    return exported(whole, probe, (IMAGES, LOGITS), marks(classes, preprocess))
+
+
+def exported(
+    module: nn.Module,
+    probe: torch.Tensor,
+    names: tuple[str, str],
+    properties: Mapping[str, str] | None = None,
+) -> bytes:
+    """Return an ONNX model of a float32 module on the CPU, tried on `probe`.
+
+    probe: PROBES inputs; the number of inputs is free in the model. names: of input and output.
+    properties: its metadata. Raises BundleError when ONNX has no word for something the module
+    does, or says it wrongly.
     """
     import onnx
     import torch
 
-    whole = _from_pixels(network, preprocess).eval()
-    shape = (PROBES, preprocess.crop, preprocess.crop, 3)
-    probe = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
+    source, target = names
     file = io.BytesIO()
     try:
         with torch.inference_mode(), warnings.catch_warnings():
@@ -44,18 +63,18 @@ def to_onnx(network: nn.Module, preprocess: Preprocess, classes: Sequence[str]) 
             # The older exporter: the newer one needs onnxscript too, takes 3 to 5 s instead of
             # 0.3, and writes the paths of this machine's files into the model.
             torch.onnx.export(
-                whole,
+                module,
                 (probe[:2],),
                 file,  # type: ignore[arg-type] # the older one takes an open file too
                 dynamo=False,
                 opset_version=OPSET,
-                input_names=[IMAGES],
-                output_names=[LOGITS],
-                dynamic_axes={IMAGES: {0: "n"}, LOGITS: {0: "n"}},
+                input_names=[source],
+                output_names=[target],
+                dynamic_axes={source: {0: "n"}, target: {0: "n"}},
             )
-            wanted = whole(probe).numpy()
+            wanted = module(probe).numpy()
         model = onnx.load_model_from_string(file.getvalue())
-        onnx.helper.set_model_props(model, marks(classes, preprocess))
+        onnx.helper.set_model_props(model, dict(properties or {}))
         content = bytes(model.SerializeToString(deterministic=True))
         got = _tried(content, probe.numpy())
     except Exception as error:  # any of timm's 1,300 models may raise anything
@@ -92,9 +111,9 @@ def _from_pixels(network: nn.Module, spec: Preprocess) -> nn.Module:
     return FromPixels()
 
 
-def _tried(content: bytes, images: np.ndarray) -> np.ndarray:
-    """Return the logits that ONNX Runtime computes."""
+def _tried(content: bytes, values: np.ndarray) -> np.ndarray:
+    """Return what ONNX Runtime computes."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    return np.asarray(session.run([LOGITS], {IMAGES: images})[0])
+    return np.asarray(session.run(None, {session.get_inputs()[0].name: values})[0])

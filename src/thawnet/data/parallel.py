@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import TypeVar
 
 Input = TypeVar("Input")
@@ -14,15 +15,19 @@ AHEAD = 4  # inputs under way per thread: one that is slow does not make the oth
 
 
 def in_order(
-    work: Callable[[Input], Output], inputs: Iterable[Input], workers: int
+    work: Callable[[Input], Output],
+    inputs: Iterable[Input],
+    workers: int,
+    threads: ThreadPoolExecutor | None = None,
 ) -> Iterator[Output]:
     """Yield work(input) for each input, in order.
 
     Unlike Executor.map, which takes all inputs at once, at most AHEAD a thread are under way: so
-    much memory is held, and so soon does a stop take effect.
+    much memory is held, and so soon does a stop take effect. threads: `workers` of them that are
+    there already; without them they are made, and end with the work.
     """
     waiting: deque[Future[Output]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
+    with nullcontext(threads) if threads else ThreadPoolExecutor(workers) as pool:
         for value in inputs:
             waiting.append(pool.submit(work, value))
             if len(waiting) >= AHEAD * workers:

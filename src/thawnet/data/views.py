@@ -5,7 +5,6 @@ A view is a function of (seed, epoch, position in the part), never of the batch 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -45,15 +44,6 @@ class Views:
     def at(self, positions: NDArray[np.int64]) -> Views:
         """Return the views of some images, in that order."""
         return Views(*(getattr(self, name)[positions] for name in self.__dataclass_fields__))
-
-    @staticmethod
-    def chosen(views: Sequence[Views], numbers: NDArray[np.int64]) -> Views:
-        """Return for every image the view that its number names, (n,)."""
-        rows = np.arange(len(numbers))
-        fields: list[list[Any]] = [
-            [getattr(view, name) for view in views] for name in Views.__dataclass_fields__
-        ]
-        return Views(*(np.stack(field)[numbers, rows] for field in fields))
 
     @cached_property
     def moves(self) -> bool:

@@ -6,7 +6,6 @@ import copy
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
@@ -192,17 +191,29 @@ class Network(nn.Module):
         start = places[len(places) // 2] if one_resolution or not coarse else coarse[0]
         return self._chain.stages[start].layers[0]
 
-    def _sides(self) -> list[int]:
-        """Return the positions a side that each stage's input has; 0 once it is pooled."""
+    @cached_property
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """The shape of one image at the input of each stage, (channels, height, width) mostly."""
+        training = [module for module in self.modules() if module.training]
+        self.eval()
         x = torch.zeros(1, 3, self.size, self.size, device=self.head.weight.device)
-        sides: list[int] = []
+        found: list[tuple[int, ...]] = []
         with torch.inference_mode():
             for place in range(len(self.stages)):
-                # (1, channels, h, w), (1, h, w, channels) or (1, tokens, channels)
-                # A class token beside a square of patches does not change the rounded side.
-                side = x.shape[2] if x.dim() == 4 else math.isqrt(x.shape[1]) if x.dim() == 3 else 0
-                sides.append(side if place and side > 1 else 0)
-                x = self.part(place, place + 1).eval()(x)
+                found.append(tuple(x.shape[1:]))
+                x = self.part(place, place + 1)(x)
+        for module in training:
+            module.training = True
+        return tuple(found)
+
+    def _sides(self) -> list[int]:
+        """Return the positions a side that each stage's input has; 0 once it is pooled."""
+        sides: list[int] = []
+        for place, shape in enumerate(self.shapes):
+            # (channels, h, w), (h, w, channels) or (tokens, channels)
+            # A class token beside a square of patches does not change the rounded side.
+            side = shape[1] if len(shape) == 3 else math.isqrt(shape[0]) if len(shape) == 2 else 0
+            sides.append(side if place and side > 1 else 0)
         return sides
 
 
@@ -250,11 +261,6 @@ def _glorot(head: nn.Linear) -> None:
     nn.init.zeros_(head.bias)
 
 
-# Pixels that pass through frozen layers at once on a CPU, so that activations stay in its caches:
-# 16 images of 96 px (2,057 images/s in float32 up to the thaw, 880 with 64), 4 of 224 px (257, 89).
-CPU_PIXELS = 16 * 96 * 96
-
-
 def frozen_copy(part: fx.GraphModule, dtype: torch.dtype, device: torch.device) -> nn.Module:
     """Return a copy for inference: batch-norms folded into convolutions, channels last, `dtype`.
 
@@ -266,27 +272,6 @@ def frozen_copy(part: fx.GraphModule, dtype: torch.dtype, device: torch.device) 
             folded.set_submodule(name, module.strided())
     _fold(folded.eval().requires_grad_(False))
     return channels_last(folded.to(device, dtype))
-
-
-def frozen_function(
-    network: Network, first: int, last: int | None, dtype: torch.dtype, device: torch.device
-) -> Callable[[torch.Tensor], torch.Tensor]:
-    """Return frozen stages first..last (exclusive) as a function of activations on `device`."""
-    copied = frozen_copy(network.part(first, last), dtype, device)
-    few = max(4, round(CPU_PIXELS / network.size**2))
-
-    def run(x: torch.Tensor) -> torch.Tensor:
-        with torch.inference_mode():
-            chunks = torch.split(x, few if device.type == "cpu" else len(x))
-            outputs = [copied(_prepared(chunk, dtype)) for chunk in chunks]
-            return torch.cat(outputs) if len(outputs) > 1 else outputs[0]
-
-    return run
-
-
-def _prepared(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    x = x.to(dtype)
-    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
 
 
 def channels_last(module: nn.Module) -> nn.Module:

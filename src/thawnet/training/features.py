@@ -8,7 +8,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,22 +20,27 @@ from numpy.typing import NDArray
 from .. import console
 from ..building import Building, Pace, building
 from ..data.augment import Augment
+from ..data.parallel import in_order
 from ..data.store import ImageStore, Progress
 from ..data.views import Views, fixed_views, render, undrawn_views
 from ..errors import RunError
 from ..files import cache_folder, fingerprint, write_json
 from ..image.preprocess import Preprocess
-from ..model.backbone import Network, frozen_function
+from ..model.backbone import Network
+from .frozen import PIECE, Function, ends, frozen_function, pool
 from .machine import Machine
 from .ranks import ALONE, Ranks, World
 
-VERSION = 2
-BLOCK = 256  # images per pass; fixed, so that whoever builds a cache builds the same one
+VERSION = 3
+GPU_BLOCK = 256  # images that pass through a GPU at once
 
 
 @dataclass(frozen=True)
 class Origin:
-    """All that decides a trunk's output, but for the view and the split."""
+    """All that decides a trunk's output, but for the view and the split.
+
+    cuts: see frozen.ends.
+    """
 
     network: Network
     weights: str
@@ -43,21 +48,24 @@ class Origin:
     spec: Preprocess
     augment: Augment
     machine: Machine
+    cuts: tuple[int, ...] = ()
 
-    def key(self, view: int, stage: str) -> str:
-        """Name the features of one view at the input of one stage."""
+    def key(self, view: int, split: int) -> str:
+        """Name the features of one view at a split."""
+        stages = self.network.stages
+        pieces = [stages[end] for end in ends(self.network, 0, split, self.cuts)]
         drawn = view if view < undrawn_views(self.augment.flip) else [view, self.augment]
         return fingerprint(
             [
-                [VERSION, torch.__version__, self.network.backbone, self.weights, stage],
+                [VERSION, torch.__version__, self.network.backbone, self.weights, pieces],
                 [self.images.fingerprint, self.spec.as_dict(), drawn],
-                [self.machine.chip, self.machine.dtype, self.machine.threads],
+                [self.machine.chip, self.machine.dtype, self.machine.runtime],
             ]
         )
 
-    def folder(self, view: int, stage: str) -> Path:
+    def folder(self, view: int, split: int) -> Path:
         """Return where the cache keeps those features."""
-        return cache_folder() / "features" / self.key(view, stage)
+        return cache_folder() / "features" / self.key(view, split)
 
     def pictures(self, positions: NDArray[np.int64], views: Views) -> torch.Tensor:
         """Return network input for some images; `views` holds one view of every image."""
@@ -70,10 +78,9 @@ class Origin:
             self.machine.torch_device,
         )
 
-    def trunk(self, first: int, last: int) -> Callable[[torch.Tensor], torch.Tensor]:
-        """Return the frozen stages first..last (exclusive) as a function."""
-        machine = self.machine
-        return frozen_function(self.network, first, last, machine.trunk_dtype, machine.torch_device)
+    def trunk(self, first: int, last: int) -> Function:
+        """Return the frozen stages first..last (exclusive); see frozen_function."""
+        return frozen_function(self.network, first, last, self.machine, self.cuts)
 
 
 @dataclass(frozen=True)
@@ -95,28 +102,43 @@ def cached_features(
     splits: Sequence[int],
     progress: Progress,
     world: World = ALONE,
-) -> list[FeatureStore] | None:
+) -> list[FeatureStore]:
     """Return the features of one view at several splits, computing what the cache lacks.
 
-    Missing splits are computed in one pass, of which each rank of a team does a share. None when
-    they do not fit the disk budget; the caller then computes them as they are needed.
+    Missing splits are computed in one pass, of which each rank of a team does a share.
     """
-    names = [origin.network.stages[split] for split in splits]
-    paths = [origin.folder(view, name) for name in names]
+    paths = _paths(origin, view, splits)
     missing = [place for place, path in enumerate(paths) if not path.is_dir()]
     missing = world.team.share(missing)
-    shapes = shapes_at(origin, [splits[place] for place in missing])
-    size = sum(math.prod(shape) for shape in shapes) * origin.machine.torch_dtype.itemsize
-    fits = not missing or size * len(origin.images) <= disk_budget()
-    if not all(world.everybody.gather(fits)):
-        return None
     if missing:
         targets = [
-            Target(splits[place], paths[place], shape)
-            for place, shape in zip(missing, shapes, strict=True)
+            Target(splits[place], paths[place], shape_at(origin.network, splits[place]))
+            for place in missing
         ]
         build(origin, view, targets, progress, world.team)
     return [load(path) for path in paths]
+
+
+def is_cached(origin: Origin, view: int, splits: Sequence[int]) -> bool:
+    """Whether the cache has the features of a view at several splits."""
+    return all(path.is_dir() for path in _paths(origin, view, splits))
+
+
+def fit_budget(
+    origin: Origin, views: Iterable[int], splits: Sequence[int], world: World = ALONE
+) -> bool:
+    """Whether what the cache lacks of some views fits the disk budget of every rank."""
+    size = 0
+    for view in views:
+        for split, path in zip(splits, _paths(origin, view, splits), strict=True):
+            if not path.is_dir():
+                size += math.prod(shape_at(origin.network, split))
+    size *= origin.machine.torch_dtype.itemsize * len(origin.images)
+    return all(world.everybody.gather(not size or size <= disk_budget()))
+
+
+def _paths(origin: Origin, view: int, splits: Sequence[int]) -> list[Path]:
+    return [origin.folder(view, split) for split in splits]
 
 
 def disk_budget(written: int = 0) -> int:
@@ -136,10 +158,9 @@ def disk_budget(written: int = 0) -> int:
     return (shutil.disk_usage(folder).free - written) // 2
 
 
-def shapes_at(origin: Origin, splits: Sequence[int]) -> list[tuple[int, ...]]:
-    """Return the shape of one image's activations, as stored, at each split."""
-    picture = origin.pictures(np.zeros(1, np.int64), fixed_views(1, origin.augment, 0))
-    return [tuple(_stored(origin.trunk(0, split)(picture)).shape[1:]) for split in splits]
+def shape_at(network: Network, split: int) -> tuple[int, ...]:
+    """Return the shape of one image's activations at a split, as stored."""
+    return tuple(_stored(torch.empty(1, *network.shapes[split], device="meta")).shape[1:])
 
 
 @dataclass(frozen=True)
@@ -176,7 +197,8 @@ def build(
         shared = team.share([(target, work.folder) for target, work in mine])
         mine = mine or [(target, Building(folder, team.rank)) for target, folder in shared]
         blocks = team.own(team.share(todo))
-        progress(max(0, len(origin.images) - BLOCK * len(blocks) * team.size))
+        size = block_size(origin.machine)
+        progress(max(0, len(origin.images) - size * len(blocks) * team.size))
         _compute(origin, view, mine, blocks, progress)
         team.gather(None)  # all shares are on the disk
         if team.leads:
@@ -192,10 +214,15 @@ def build(
     team.gather(None)  # all are in their place
 
 
+def block_size(machine: Machine) -> int:
+    """Return the images that are computed at once, whoever builds a cache."""
+    return PIECE if machine.device == "cpu" else GPU_BLOCK
+
+
 def _todo(origin: Origin, works: Sequence[Building]) -> NDArray[np.int64]:
     """Return the blocks that any unfinished entry lacks, and make one note of every member's."""
     lacking: set[int] = set()
-    blocks = set(range(math.ceil(len(origin.images) / BLOCK)))
+    blocks = set(range(math.ceil(len(origin.images) / block_size(origin.machine))))
     for work in works:
         done = _done(work)
         work.replace_notes(sorted(done))
@@ -219,8 +246,18 @@ def _compute(
     works = sorted(works, key=lambda pair: pair[0].split)
     starts = [0, *(target.split for target, _ in works)]
     trunks = [origin.trunk(first, last) for first, last in itertools.pairwise(starts)]
-    count = len(origin.images)
+    machine, count, size = origin.machine, len(origin.images), block_size(origin.machine)
     views = fixed_views(count, origin.augment, view)
+
+    def computed(block: int) -> list[NDArray[np.uint8]]:
+        x = origin.pictures(np.arange(block * size, min((block + 1) * size, count)), views)
+        found = []
+        for trunk in trunks:
+            x = trunk(x)
+            stored = _stored(x).to("cpu", machine.torch_dtype).contiguous()
+            found.append(stored.view(torch.uint8).numpy())
+        return found
+
     earlier = [_done(work) for _, work in works]
     done: list[int] = []
     with contextlib.ExitStack() as stack:
@@ -232,17 +269,13 @@ def _compute(
 
         pace = Pace()
         try:
-            for block in blocks.tolist():
-                positions = np.arange(block * BLOCK, min((block + 1) * BLOCK, count))
-                x = origin.pictures(positions, views)
-                for file, trunk in zip(files, trunks, strict=True):
-                    x = trunk(x)
-                    stored = _stored(x).to("cpu", origin.machine.torch_dtype).contiguous()
-                    rows = stored.view(torch.uint8).numpy()
-                    file.seek(block * BLOCK * rows[0].nbytes)
+            for found in in_order(computed, blocks.tolist(), machine.workers, pool(machine)):
+                block = int(blocks[len(done)])
+                for file, rows in zip(files, found, strict=True):
+                    file.seek(block * size * rows[0].nbytes)
                     file.write(rows.data)
                 done.append(block)
-                progress(len(positions))
+                progress(len(found[0]))
                 if pace.due():
                     keep()
                     pace.kept()

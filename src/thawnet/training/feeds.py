@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -12,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from .. import console
-from ..data.views import Views, fixed_views, random_views
+from ..data.views import fixed_views, random_views
 from ..errors import RunError
 from ..model.backbone import Network
 from ..recipe import Recipe
-from .features import FeatureStore, Origin, cached_features
+from .features import FeatureStore, Origin, cached_features, fit_budget, is_cached
+from .frozen import spread
 from .plan import fit
 from .ranks import World
 
@@ -27,107 +26,124 @@ class Feed(Protocol):
     """Gives the input of the part that trains, for any images of one part of the data."""
 
     def epoch(self, number: int) -> Batch:
-        """Return a function from positions (n,) to activations (n, ...) for one epoch."""
+        """Return a function from positions (n,) to activations (n, ...) for one epoch of a run."""
+
+    def ready(self, number: int) -> bool:
+        """Whether that epoch can begin at once, without computing anything first."""
 
 
-@dataclass(frozen=True)
 class CachedFeed:
-    """Reads features; in each epoch every image shows one of its views, in a seeded turn."""
+    """Reads features; each epoch shows every image in one view, and the next epoch in the next.
 
-    stores: Sequence[FeatureStore]
-    count: int
-    seed: int
-    device: torch.device
+    open_view: returns the features of a view, computing them if they are not there: a view is
+    computed when an epoch first shows it, so that learning begins after the first. there: whether
+    they are. first: the epoch that shows view 0.
+    """
+
+    def __init__(
+        self,
+        views: int,
+        open_view: Callable[[int], FeatureStore],
+        there: Callable[[int], bool],
+        device: torch.device,
+        first: int = 0,
+    ) -> None:
+        self.views = views
+        self.open_view = open_view
+        self.there = there
+        self.device = device
+        self.first = first
 
     def epoch(self, number: int) -> Batch:
         """See Feed."""
-        numbers = view_numbers(self.count, len(self.stores), self.seed, number)
+        store = self.open_view(self._view(number))
+        return lambda positions: store.at(positions).to(self.device, non_blocking=True)
 
-        def batch(positions: NDArray[np.int64]) -> torch.Tensor:
-            chosen = numbers[positions]
-            whole = self.stores[0].at(positions)
-            for view, store in enumerate(self.stores[1:], start=1):
-                mask = chosen == view
-                if mask.any():
-                    whole[torch.from_numpy(mask)] = store.at(positions[mask])
-            return whole.to(self.device, non_blocking=True)
+    def ready(self, number: int) -> bool:
+        """See Feed."""
+        return self.there(self._view(number))
 
-        return batch
+    def _view(self, number: int) -> int:
+        return (number - self.first) % self.views
 
 
 class LiveFeed:
     """Renders views and runs the trunk on every batch.
 
-    views: how many fixed views an image has, as if cached; 0 draws fresh ones every epoch.
+    views: how many fixed views an image has, shown as CachedFeed does; 0 draws fresh ones every
+    epoch. first: the epoch that shows view 0.
     """
 
-    def __init__(self, origin: Origin, split: int, views: int, seed: int) -> None:
+    def __init__(self, origin: Origin, split: int, views: int, seed: int, first: int = 0) -> None:
         self.origin = origin
         self.views = views
         self.seed = seed
+        self.first = first
         self.trunk = origin.trunk(0, split) if split else None
 
     def epoch(self, number: int) -> Batch:
         """See Feed."""
-        origin = self.origin
-        views = self._views(number)
+        origin, count = self.origin, len(self.origin.images)
+        if self.views:
+            views = fixed_views(count, origin.augment, (number - self.first) % self.views)
+        else:
+            views = random_views(count, origin.augment, self.seed, number)
+
+        def some(positions: NDArray[np.int64]) -> torch.Tensor:
+            pictures = origin.pictures(positions, views)
+            return pictures if self.trunk is None else self.trunk(pictures)
 
         def batch(positions: NDArray[np.int64]) -> torch.Tensor:
-            pictures = origin.pictures(positions, views)
+            x = spread(origin.machine, some, positions)
             if self.trunk is None:
-                return pictures.contiguous(memory_format=torch.channels_last)
+                return x.contiguous(memory_format=torch.channels_last)
             # Activations leave inference mode by a copy, so that autograd may save them.
-            return self.trunk(pictures).to(origin.machine.torch_dtype, copy=True)
+            return x.to(origin.machine.torch_dtype, copy=True)
 
         return batch
 
-    def _views(self, number: int) -> Views:
-        count, augment = len(self.origin.images), self.origin.augment
-        if self.views == 0:
-            return random_views(count, augment, self.seed, number)
-        chosen = view_numbers(count, self.views, self.seed, number)
-        drawn = [fixed_views(count, augment, view) for view in range(self.views)]
-        return Views.chosen(drawn, chosen)
-
-
-def view_numbers(count: int, views: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Return which view each image shows in an epoch; over `views` epochs each shows all."""
-    start = np.random.default_rng([seed, 0x51EB]).integers(views, size=count)
-    return (start + epoch) % views
+    def ready(self, number: int) -> bool:
+        """See Feed."""
+        return True
 
 
 def make_feed(
-    origin: Origin, splits: Sequence[int], views: int, seed: int, cached: bool | None, world: World
+    origin: Origin,
+    splits: Sequence[int],
+    views: int,
+    seed: int,
+    cached: bool | None,
+    world: World,
+    first: int = 0,
 ) -> tuple[Feed, bool]:
     """Return the cached activations of some views at splits[0], or live ones, and which they are.
 
     splits: all that one pass shall cache. views: 0 draws fresh ones every epoch, for which there
-    is no cache. cached: what was decided before, None to decide by the disk budget.
+    is no cache. cached: what was decided before, None to decide by the disk budget. first: the
+    epoch of the run that shows view 0, whose features are computed now.
     """
     split, images = splits[0], origin.images
-    live = LiveFeed(origin, split, views, seed)
     if views == 0 or split == 0 or cached is False:
-        return live, False
-    stores = []
-    started = time.perf_counter()
-    with console.progress("caching features", len(images) * views) as advance:
-        for view in range(views):
-            found = cached_features(origin, view, splits, advance, world)
-            if found is None and cached:
-                raise RunError(
-                    "the features that this run reads no longer fit the disk budget; free some "
-                    "space, raise THAWNET_CACHE_GB, or go on with other bits: --allow-different"
-                )
-            if found is None:
-                console.say(
-                    "features do not fit the disk budget (THAWNET_CACHE_GB): recomputed as needed"
-                )
-                return live, False
-            stores.append(found[0])
-    spent = time.perf_counter() - started
-    if spent > 5:
-        console.say(f"cached features: {len(images):,} images, {views} views, {spent:.0f} s")
-    return CachedFeed(stores, len(images), seed, origin.machine.torch_device), True
+        return LiveFeed(origin, split, views, seed, first), False
+    if not fit_budget(origin, range(views), splits, world):
+        if cached:
+            raise RunError(
+                "the features that this run reads no longer fit the disk budget; free some "
+                "space, raise THAWNET_CACHE_GB, or go on with other bits: --allow-different"
+            )
+        console.say("features do not fit the disk budget (THAWNET_CACHE_GB): recomputed as needed")
+        return LiveFeed(origin, split, views, seed, first), False
+
+    def open_view(view: int) -> FeatureStore:
+        with console.progress(f"caching features, view {view + 1} of {views}", len(images)) as bar:
+            return cached_features(origin, view, splits, bar, world)[0]
+
+    def there(view: int) -> bool:
+        return is_cached(origin, view, splits)
+
+    feed = CachedFeed(views, open_view, there, origin.machine.torch_device, first)
+    feed.epoch(first)
+    return feed, True
 
 
 def splits_of(

@@ -10,7 +10,7 @@ import gc
 import math
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,14 +26,14 @@ from ..data.views import undrawn_views
 from ..errors import DataError
 from ..files import cache_folder, clear_disk_errors
 from ..memory import PeakMemory, available_cores, available_memory, used_memory
-from ..model.backbone import frozen_function
 from ..recipe import Phase, TrainOptions
 from . import features
 from .baseline import STRENGTHS, regression
 from .call import check_call, chosen
 from .checkpoint import RunState
 from .features import FeatureStore, Target
-from .feeds import CachedFeed, Feed, LiveFeed
+from .feeds import Batch, CachedFeed, Feed, LiveFeed
+from .frozen import frozen_function, spread
 from .loop import Epoch, evaluate, train_epoch
 from .machine import COMPILE_SECONDS, COMPILE_SPEEDUP, return_freed_memory
 from .phase import EVALUATION_BATCH, NAMES
@@ -42,7 +42,7 @@ from .setup import Run, build_network, divide, fit_input
 from .tail import Tail
 from .workload import Caches, PhaseWork, Work, count
 
-SAMPLE = features.BLOCK  # images measured on: what the frozen layers' caches are built from at once
+SAMPLE = 256  # images measured on
 WARM = 16  # images that go through first, so that what happens once is not counted
 STEP_SECONDS = 5.0  # an optimiser step that takes longer is timed on a smaller batch
 TIMED_SECONDS = 2.0  # steps are repeated for about so long
@@ -243,16 +243,14 @@ def _count(run: Run, sample: ImageStore) -> tuple[Work, dict[str, int]]:
     splits = sorted({last, *(run.network.split(each.train_from) for each in recipe.phases)} - {0})
     origin = run.origin(sample)
     size = run.machine.torch_dtype.itemsize
-    shapes = features.shapes_at(origin, splits)
 
     def found(part: str, view: int, split: int) -> bool:
         own = there.get(part)
-        stage = run.network.stages[split]
-        return own is not None and run.origin(own).folder(view, stage).is_dir()
+        return own is not None and run.origin(own).folder(view, split).is_dir()
 
     caches = Caches(
         found=found,
-        sizes={at: size * math.prod(shape) for at, shape in zip(splits, shapes, strict=True)},
+        sizes={at: size * math.prod(features.shape_at(run.network, at)) for at in splits},
         flip=origin.augment.flip,
         budget=features.disk_budget,
     )
@@ -297,20 +295,18 @@ class _Probe:
         network.training_mode(phase.batch_norm, phase.bn_momentum)
         step = self._step(tail, self._feed(planned), phase)
         begun = time.perf_counter()
-        part = frozen_function(
-            tail.kept, tail.split, None, machine.trunk_dtype, machine.torch_device
-        )
+        frozen = frozen_function(tail.kept, tail.split, None, machine)
         between = time.perf_counter() - begun
-        validated = self._evaluated(part, self._val_feed(planned))
+        read = self._val_feed(planned).epoch(0)
+        validated = self._evaluated(lambda rows: spread(machine, frozen, read(rows)))
         return PhaseSpeed(step, validated, between)
 
     def test(self) -> float:
         """Return the seconds per image of the test: the whole network in float32."""
-        run, device = self.run, self.run.machine.torch_device
+        run = self.run
         origin = run.origin(self.sample)
         exact = replace(origin, machine=replace(run.machine, dtype="float32"))
-        part = frozen_function(run.network, 0, None, torch.float32, device)
-        return self._evaluated(part, LiveFeed(exact, 0, 1, 0))
+        return self._evaluated(LiveFeed(exact, len(run.network.stages), 1, 0).epoch(0))
 
     def fit(self) -> float:
         """Return the seconds of one logistic regression on as many images as the run takes."""
@@ -351,7 +347,7 @@ class _Probe:
         """Return the folder of some images' features, and the seconds that making it took."""
         origin, folder = self.run.origin(images), self.scratch / name
         begun = time.perf_counter()
-        (shape,) = features.shapes_at(origin, [split])
+        shape = features.shape_at(origin.network, split)
         features.build(origin, view, [Target(split, folder, shape)], _silent)
         return folder, time.perf_counter() - begun
 
@@ -368,8 +364,9 @@ class _Probe:
 
     def _cached(self, split: int, views: int) -> Feed:
         known = next((one for (at, _), one in self._stores.items() if at == split), None)
-        stores = [known or self._built(split, False)] * views
-        return CachedFeed(stores, len(self.sample), 0, self.run.machine.torch_device)
+        features = known or self._built(split, False)
+        device = self.run.machine.torch_device
+        return CachedFeed(views, lambda _: features, lambda _: True, device)
 
     def _step(self, tail: Tail, feed: Feed, phase: Phase) -> float:
         """Return the seconds of one step, at a smaller batch if the whole one asks too much."""
@@ -412,10 +409,10 @@ class _Probe:
         train_epoch(tail.learner, epoch, _silent)
         return (time.perf_counter() - begun) / steps
 
-    def _evaluated(self, part: Callable[[torch.Tensor], torch.Tensor], feed: Feed) -> float:
+    def _evaluated(self, logits_of: Batch) -> float:
         labels: NDArray[np.int64] = self.sample.labels
         begun = time.perf_counter()
-        evaluate(part, feed.epoch(0), labels, EVALUATION_BATCH, _silent)
+        evaluate(logits_of, labels, EVALUATION_BATCH, _silent)
         return (time.perf_counter() - begun) / len(labels)
 
 

@@ -225,8 +225,7 @@ def _check(sums: torch.Tensor, phase: Phase, step: int) -> None:
 
 
 def evaluate(
-    part: Callable[[torch.Tensor], torch.Tensor],
-    batch: Batch,
+    compute: Batch,
     labels: NDArray[np.int64],
     size: int,
     progress: Progress,
@@ -234,10 +233,11 @@ def evaluate(
     done: NDArray[np.float32] | None = None,
     between: Callable[[list[NDArray[np.float32]]], None] | None = None,
 ) -> tuple[Metrics, NDArray[np.float32]]:
-    """Return the metrics and the logits, (n, classes) float32, of a frozen part on all images.
+    """Return the metrics and the logits, (n, classes) float32, on all images.
 
-    Ranks take whole batches in turn, so that their number changes no batch and no logit. done: the
-    first logits, of an evaluation that was begun. between: called with all so far, in pieces.
+    compute: positions to logits, frozen. size: images at once. Ranks take whole batches in turn,
+    so that their number changes no batch and no logit. done: the first logits, of an evaluation
+    that was begun. between: called with all so far, in pieces.
     """
     ranks = world.everybody
     chunks = [] if done is None else [done]
@@ -247,7 +247,7 @@ def evaluate(
         for start in range(begin, len(labels), size * ranks.size):
             first = start + size * ranks.rank
             positions = np.arange(first, min(first + size, len(labels)))
-            own = part(batch(positions)).float().cpu().numpy() if len(positions) else None
+            own = compute(positions).float().cpu().numpy() if len(positions) else None
             chunks.extend(piece for piece in ranks.gather(own) if piece is not None)
             progress(min(size * ranks.size, len(labels) - start))
             if between is not None:

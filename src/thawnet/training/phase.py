@@ -9,10 +9,10 @@ import torch
 from .. import console
 from ..data.store import ImageStore
 from ..errors import UsageError
-from ..model.backbone import frozen_function
 from . import outcome
 from .checkpoint import Keeper, timed
-from .feeds import Feed, make_feed, splits_of
+from .feeds import Batch, Feed, make_feed, splits_of
+from .frozen import frozen_function, spread
 from .loop import Epoch, Metrics, batches, class_weights, evaluate, train_epoch
 from .plan import fit
 from .setup import Run
@@ -48,6 +48,7 @@ class PhaseJob:
             f"{network.first_layer(self.phase.train_from)}, {self.phase.epochs} epochs, "
             f"batch {self.phase.batch_size}, {'compiled' if compiled else 'eager'}"
         )
+        self.earlier = sum(row["phase"] == 0 for row in state.history) if number else 0
         with timed(state, "features"):
             self.feed = self._feed("train", run.train, self.phase.views)
             self.val_feed = self._feed("validation", run.val, 1)
@@ -56,7 +57,6 @@ class PhaseJob:
         if run.recipe.balance:
             weights = class_weights(run.train.labels, len(run.source.classes))
             self.class_weights = weights.to(machine.torch_device)
-        self.earlier = sum(row["phase"] == 0 for row in state.history) if number else 0
 
     def _feed(self, part: str, images: ImageStore, views: int) -> Feed:
         run, key = self.run, f"{NAMES[self.number]}, {part}"
@@ -65,25 +65,29 @@ class PhaseJob:
             run.recipe, run.network, self.number, views, len(images), part == "validation"
         )
         feed, cached = make_feed(
-            run.origin(images), splits, views, run.recipe.seed, decided, run.world
+            run.origin(images), splits, views, run.recipe.seed, decided, run.world, self.earlier
         )
         run.state.cached[key] = cached
         return feed
 
     def do(self, keeper: Keeper) -> None:
         """Train from the state's epoch and step on, to the end of the phase."""
+        state = self.run.state
         self.run.network.training_mode(self.phase.batch_norm, self.phase.bn_momentum)
-        with keeper.stopping_between_steps():
-            while self.run.state.phase == self.number:
-                trained, spent = self._train(keeper)
-                with timed(self.run.state, NAMES[self.number]):
+        while state.phase == self.number:
+            with timed(state, "features"):
+                batch = self.feed.epoch(self.earlier + state.epoch)
+            with keeper.stopping_between_steps():
+                trained, spent = self._train(keeper, batch)
+                with timed(state, NAMES[self.number]):
                     held_out = self._validate(keeper)
                 self._close(trained, held_out, spent)
-                if keeper.due or self.run.state.phase != self.number:
+                ended = state.phase != self.number
+                if keeper.due or ended or not self.feed.ready(self.earlier + state.epoch):
                     self._update()
                     keeper.save()
 
-    def _train(self, keeper: Keeper) -> tuple[Metrics, float]:
+    def _train(self, keeper: Keeper, batch: Batch) -> tuple[Metrics, float]:
         """Do what is left of an epoch; return the metrics and the seconds of all of it."""
         run, state = self.run, self.run.state
         total = self.earlier + state.epoch
@@ -102,7 +106,7 @@ class PhaseJob:
                 keeper.save()
 
         epoch = Epoch(
-            batch=self.feed.epoch(total),
+            batch=batch,
             labels=self.labels,
             class_weights=self.class_weights,
             order=order,
@@ -119,15 +123,11 @@ class PhaseJob:
         run, kept = self.run, self.tail.kept
         run.world.align(run.network.net)
         run.world.align(kept.net)
-        machine = run.machine
-        frozen = frozen_function(
-            kept, self.tail.split, None, machine.trunk_dtype, machine.torch_device
-        )
-
+        frozen = frozen_function(kept, self.tail.split, None, run.machine)
+        read = self.val_feed.epoch(0)
         with console.progress("validating", len(run.val)) as advance:
             held_out, _ = evaluate(
-                frozen,
-                self.val_feed.epoch(0),
+                lambda positions: spread(run.machine, frozen, read(positions)),
                 run.val.labels,
                 EVALUATION_BATCH,
                 advance,

@@ -25,7 +25,8 @@ def fit(phase: Phase, images: int) -> Phase:
     many; a smaller batch lowers the learning rate by the root of the ratio, as Adam asks (Malladi
     et al. 2022, "On the SDEs and scaling rules for adaptive gradient algorithms"). Epochs rise
     until `min_steps` are reached, at most MOST_TIMES over, or fall, not below 1, to stay within
-    `max_steps`. Cached views rise to one per epoch while they are within `view_images` in all.
+    `max_steps`. Cached views rise while they are within `view_images` in all; an epoch shows one,
+    so there are never more than epochs.
     """
     batch = min(phase.batch_size, images, max(16, images // 8))
     fitted = dataclasses.replace(
@@ -38,5 +39,5 @@ def fit(phase: Phase, images: int) -> Phase:
         epochs = max(1, min(epochs, phase.max_steps // steps))
     views = phase.views
     if views:
-        views = max(views, min(epochs, phase.view_images // images))
+        views = min(epochs, max(views, phase.view_images // images))
     return dataclasses.replace(fitted, epochs=epochs, views=views)

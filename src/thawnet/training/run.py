@@ -13,14 +13,12 @@ from numpy.typing import NDArray
 
 from .. import console
 from ..data.store import ImageStore
-from ..model.backbone import frozen_function
 from ..recipe import TrainOptions
 from . import checkpoint, outcome
 from .baseline import Labelled, baselines, taken
 from .call import resumed_folder
 from .checkpoint import Keeper, timed
-from .features import cached_features
-from .feeds import CachedFeed, Feed, LiveFeed
+from .feeds import Feed, LiveFeed, make_feed
 from .loop import Metrics, evaluate
 from .phase import EVALUATION_BATCH, PhaseJob
 from .ranks import chain, join, leave, losses_told
@@ -73,7 +71,6 @@ def finish(run: Run, keeper: Keeper, started: float) -> outcome.Outcome:
     state, spec, world = run.state, run.spec, run.world
     # float32 whatever the run computed in: this is what the bundle holds.
     exact = dataclasses.replace(run.machine, dtype="float32")
-    part = frozen_function(run.network, 0, None, torch.float32, run.machine.torch_device)
     parts: dict[str, tuple[Metrics, NDArray[np.float32], ImageStore]] = {}
     with timed(state, "test"):
         stores = {"validation": run.val} if run.recipe.validate_on == "validation" else {}
@@ -81,11 +78,10 @@ def finish(run: Run, keeper: Keeper, started: float) -> outcome.Outcome:
             stores["test"] = _test_images(run) if stores else run.val
         for name, images in stores.items():
             origin = dataclasses.replace(run.origin(images), machine=exact)
-            feed = LiveFeed(origin, 0, 1, 0).epoch(0)
+            logits_of = LiveFeed(origin, len(run.network.stages), 1, 0).epoch(0)
             with console.progress(f"reading {name}", len(images)) as advance:
                 metrics, logits = evaluate(
-                    part,
-                    feed,
+                    logits_of,
                     images.labels,
                     EVALUATION_BATCH,
                     advance,
@@ -135,11 +131,7 @@ def measure_baselines(run: Run, measured: ImageStore) -> dict[str, Any]:
 
     def feed_of(images: ImageStore) -> Feed:
         origin = dataclasses.replace(run.origin(images), network=frozen)
-        with console.progress("features for the baseline", len(images)) as advance:
-            found = cached_features(origin, 0, [split], advance, run.world)
-        if found is None:
-            return LiveFeed(origin, split, 1, 0)
-        return CachedFeed(found, len(images), 0, run.machine.torch_device)
+        return make_feed(origin, [split], 1, 0, None, run.world)[0]
 
     def rows(images: ImageStore, feed: Feed, positions: NDArray[np.int64]) -> Labelled:
         batch = feed.epoch(0)

@@ -65,7 +65,15 @@ class Run:
         augment = self.recipe.augment
         if not self.source.mirror_safe:
             augment = dataclasses.replace(augment, flip=False)
-        return Origin(self.network, self.weights.digest, images, self.spec, augment, self.machine)
+        return Origin(
+            network=self.network,
+            weights=self.weights.digest,
+            images=images,
+            spec=self.spec,
+            augment=augment,
+            machine=self.machine,
+            cuts=tuple(self.network.split(phase.train_from) for phase in self.recipe.phases),
+        )
 
 
 def setup(options: TrainOptions, world: World, held: ExitStack) -> Run:
@@ -114,10 +122,13 @@ def setup(options: TrainOptions, world: World, held: ExitStack) -> Run:
             outcome.remove_run_folder(folder, options.out)
         raise
     if not state.compiled:
-        state.compiled = [
-            compiles(network, fit(phase, len(train)), machine, len(train))
-            for phase in recipe.phases
+        asked = dataclasses.replace(machine, compile=options.compile)
+        wanted = [
+            compiles(network, fit(phase, len(train)), asked, len(train)) for phase in recipe.phases
         ]
+        if any(wanted) and machine.compile == "no":
+            console.say("no C++ compiler was found: eager, a step takes about a fifth longer")
+        state.compiled = [each and machine.compile != "no" for each in wanted]
     if state.network is not None:
         network.net.load_state_dict(state.network)
     if world.leads:

@@ -75,19 +75,21 @@ class Caches:
     _made: set[tuple[str, int, int]] = field(default_factory=set)
 
     def fill(self, part: str, images: int, views: int, splits: Sequence[int]) -> bool:
-        """Count what makes the first views of a part; False when one exceeds the budget."""
-        for view in range(views):
-            keys = [(part, view, split) for split in splits]
-            missing = [key for key in keys if key not in self._made and not self.found(*key)]
-            if not missing:
-                continue
-            size = images * sum(self.sizes[split] for _, _, split in missing)
-            if size > self.budget(self.written):
-                return False
-            self.written += size
-            self._made.update(missing)
-            drawn = view >= undrawn_views(self.flip)
-            self.passes.append(Pass(max(split for _, _, split in missing), drawn, images))
+        """Count what makes the first views of a part; False when they exceed the budget."""
+        wanted = [[(part, view, split) for split in splits] for view in range(views)]
+        missing = [
+            [key for key in keys if key not in self._made and not self.found(*key)]
+            for keys in wanted
+        ]
+        size = images * sum(self.sizes[split] for keys in missing for _, _, split in keys)
+        if size > self.budget(self.written):
+            return False
+        self.written += size
+        for view, keys in enumerate(missing):
+            if keys:
+                self._made.update(keys)
+                drawn = view >= undrawn_views(self.flip)
+                self.passes.append(Pass(max(split for _, _, split in keys), drawn, images))
         return True
 
 

@@ -1,0 +1,149 @@
+"""Frozen layers, as fast as this machine runs them: on a CPU a piece of the images to each core."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ..bundle.export import PROBES, exported
+from ..errors import BundleError
+from ..model.backbone import UPPER, Network, frozen_copy
+from .machine import Machine
+
+Function = Callable[[torch.Tensor], torch.Tensor]
+
+# Images of 96 px that pass through frozen layers at once, so that activations stay in a core's
+# caches. Where the resolution has fallen to a sixteenth it is the weights that must be fetched
+# anew for every pass, so more go through together. Measured: docs/experiments.md.
+FEW = 2
+MANY = 64
+TORCH_FEW = 16  # eager torch takes longer to call a layer
+
+
+def frozen_function(
+    network: Network, first: int, last: int | None, machine: Machine, cuts: Sequence[int] = ()
+) -> Function:
+    """Return frozen stages first..last (exclusive) as a function of activations on the device.
+
+    cuts: see `ends`. It computes in the calling thread. CPUs run it in ONNX Runtime on one core,
+    where the layers can be exported; batch-norms are folded into convolutions everywhere.
+    """
+    last = len(network.stages) if last is None else last
+    stops = ends(network, first, last, cuts)
+    parts = [
+        _function(network, start, stop, machine)
+        for start, stop in itertools.pairwise([first, *stops])
+    ]
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            for part in parts:
+                x = part(x)
+            return x
+
+    return run
+
+
+def ends(network: Network, first: int, last: int, cuts: Sequence[int] = ()) -> list[int]:
+    """Return where each piece of stages first..last (exclusive) ends that is optimised alone.
+
+    Always where the resolution has fallen to a sixteenth, and at the `cuts`: where activations may
+    be wanted, so that their bits, and all behind them, are the same whether they are or not.
+    """
+    inside = {place for place in (network.split(UPPER), *cuts) if first < place < last}
+    return [*sorted(inside), last]
+
+
+def _function(network: Network, first: int, last: int, machine: Machine) -> Function:
+    coarse = first >= network.split(UPPER)
+    part = frozen_copy(network.part(first, last), machine.trunk_dtype, machine.torch_device)
+    if machine.device != "cpu":
+        return lambda x: part(_prepared(x, machine.trunk_dtype))
+    share = (96 / network.size) ** 2
+    try:
+        session = _session(part, network.shapes[first])
+    except BundleError:  # some of timm's 1,300 models have no ONNX form
+        few = max(1, round(share * (MANY if coarse else TORCH_FEW)))
+        return lambda x: _together(
+            [part(_prepared(x[at : at + few], torch.float32)) for at in range(0, len(x), few)]
+        )
+    few = max(1, round(share * (MANY if coarse else FEW)))
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        values: NDArray[np.float32] = x.float().contiguous().numpy()
+        cuts = range(0, len(values), few)
+        return _together(
+            [torch.from_numpy(session.run(None, {"x": values[at : at + few]})[0]) for at in cuts]
+        )
+
+    return run
+
+
+def _session(part: nn.Module, shape: tuple[int, ...]) -> Any:
+    """Return the layers in ONNX Runtime, on one core. Raises BundleError if they have no form."""
+    import onnxruntime
+
+    probe = torch.randn(PROBES, *shape, generator=torch.Generator().manual_seed(0))
+    content = exported(part, probe, ("x", "y"))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def _prepared(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    x = x.to(dtype)
+    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+
+
+def _together(pieces: list[torch.Tensor]) -> torch.Tensor:
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+
+
+# --- a piece to each core ------------------------------------------------------------------------
+
+PIECE = 64  # images that a core takes at a time
+
+
+Rows = TypeVar("Rows", NDArray[np.int64], torch.Tensor)
+
+
+def spread(machine: Machine, work: Callable[[Rows], torch.Tensor], rows: Rows) -> torch.Tensor:
+    """Return work(rows), on a CPU done in pieces by all cores; work: (n, ...) to (n, ...).
+
+    Cores that each do their own images wait for each other once a piece, not once a layer.
+    """
+    if machine.device != "cpu":
+        return work(rows)
+    size = max(1, min(PIECE, -(-len(rows) // machine.workers)))
+    pieces = [rows[at : at + size] for at in range(0, len(rows), size)]
+    return _together(list(pool(machine).map(work, pieces)))
+
+
+def pool(machine: Machine) -> ThreadPoolExecutor:
+    """Return the threads among which frozen layers share out images, each on a core of its own."""
+    return _threads(machine.workers, torch.get_num_threads())
+
+
+@functools.cache
+def _threads(count: int, others: int) -> ThreadPoolExecutor:
+    started = threading.Barrier(count + 1)
+
+    def start() -> None:
+        torch.set_num_threads(1)  # of this thread
+        started.wait()
+
+    made = ThreadPoolExecutor(count, "core", start)
+    for _ in range(count):
+        made.submit(int)
+    started.wait()
+    torch.set_num_threads(others)  # torch gives threads yet to come what was said last
+    return made
