@@ -47,7 +47,7 @@ def test_keras_index_100_thaws_the_parameters_of_the_design(network: Network) ->
         ("blocks.4.1.bn3", "blocks.4.1.bn3", "blocks.4.1"),
         ("conv_head", "conv_head", "conv_head"),
         ("Conv_1_bn", "bn2", "bn2"),
-        ("upper", "blocks.3.1.conv_pw", "blocks.3.1"),
+        ("upper", "blocks.4.0.conv_pw", "blocks.4.0"),
         ("153", "head", "head"),
     ],
 )

@@ -18,11 +18,11 @@ from thawnet.image.preprocess import Preprocess
 from thawnet.model.backbone import Network, channels_last, frozen_copy, mend_strided_depthwise
 
 BACKBONES = {
-    "mobilenetv2_100": "blocks.3.1",
-    "mobilenetv3_large_100": "blocks.3.1",
-    "resnet50": "layer3.1",
-    "efficientnet_b0": "blocks.3.1",
-    "convnext_tiny": "stages.2.blocks.1",
+    "mobilenetv2_100": "blocks.4.0",
+    "mobilenetv3_large_100": "blocks.4.0",
+    "resnet50": "layer3.4",
+    "efficientnet_b0": "blocks.4.1",
+    "convnext_tiny": "stages.2.blocks.6",
     "vit_small_patch16_224": "blocks.6",
 }
 SIZE = 64
@@ -85,7 +85,7 @@ def test_stages_are_named_once_and_hold_every_weight_once(network: Network) -> N
     assert {*network.layers[:-1], network.head_name} == held
 
 
-def test_upper_part_starts_behind_the_first_block_at_a_sixteenth(network: Network) -> None:
+def test_upper_part_starts_half_way_through_the_stages_at_a_sixteenth(network: Network) -> None:
     assert network.stages[network.split("upper")] == BACKBONES[network.backbone]
 
 

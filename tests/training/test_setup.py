@@ -11,7 +11,9 @@ from thawnet.training.setup import natural_size
     ("weights", "short_side", "size"),
     [
         (224, 8, 96),
-        (224, 32, 96),
+        (224, 32, 128),
+        (224, 64, 128),
+        (96, 32, 96),
         (224, 128, 160),
         (224, 180, 224),
         (224, 3000, 224),

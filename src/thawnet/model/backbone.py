@@ -92,9 +92,9 @@ class Network(nn.Module):
     def first_layer(self, train_from: str) -> str:
         """Resolve 'head', 'all', 'upper', a timm name, or a Keras name or index to a layer.
 
-        'upper' starts behind the first block that brings the resolution down to a sixteenth of
-        the input's; in a network of one resolution throughout (a vision transformer), half-way
-        through its stages. Raises UsageError with the nearest names.
+        'upper' starts half-way through the stages that work at a sixteenth of the input's
+        resolution; all stages of many vision transformers do. Raises UsageError with the nearest
+        names.
         """
         layers = self.layers
         if train_from == ALL:
@@ -182,14 +182,22 @@ class Network(nn.Module):
             )
 
     @cached_property
-    def _upper(self) -> str:
+    def coarse(self) -> int:
+        """The first stage whose input has a sixteenth of the resolution or less."""
         sides = self._sides()
-        weighty = [bool(stage.layers) for stage in self._chain.stages]
-        places = [place for place, side in enumerate(sides) if side and weighty[place]]
-        coarse = [place for place in places if sides[place] * 16 <= self.size]
-        one_resolution = len({sides[place] for place in places}) == 1
-        start = places[len(places) // 2] if one_resolution or not coarse else coarse[0]
-        return self._chain.stages[start].layers[0]
+        return next(
+            (place for place, side in enumerate(sides) if side and side * 16 <= self.size),
+            len(sides) - 1,
+        )
+
+    @cached_property
+    def _upper(self) -> str:
+        sides, stages = self._sides(), self._chain.stages
+        weighty = [place for place, side in enumerate(sides) if side and stages[place].layers]
+        # A network that never comes down so far has its finest upper part at its coarsest.
+        wanted = sides[min(self.coarse, weighty[-1])]
+        same = [place for place in weighty if sides[place] == wanted]
+        return stages[same[len(same) // 2]].layers[0]
 
     @cached_property
     def shapes(self) -> tuple[tuple[int, ...], ...]:

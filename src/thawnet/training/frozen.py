@@ -16,7 +16,7 @@ from torch import nn
 
 from ..bundle.export import PROBES, exported
 from ..errors import BundleError
-from ..model.backbone import UPPER, Network, frozen_copy
+from ..model.backbone import Network, frozen_copy
 from .machine import Machine
 
 Function = Callable[[torch.Tensor], torch.Tensor]
@@ -59,12 +59,11 @@ def ends(network: Network, first: int, last: int, cuts: Sequence[int] = ()) -> l
     Always where the resolution has fallen to a sixteenth, and at the `cuts`: where activations may
     be wanted, so that their bits, and all behind them, are the same whether they are or not.
     """
-    inside = {place for place in (network.split(UPPER), *cuts) if first < place < last}
+    inside = {place for place in (network.coarse, *cuts) if first < place < last}
     return [*sorted(inside), last]
 
 
 def _function(network: Network, first: int, last: int, machine: Machine) -> Function:
-    coarse = first >= network.split(UPPER)
     part = frozen_copy(network.part(first, last), machine.trunk_dtype, machine.torch_device)
     if machine.device != "cpu":
         return lambda x: part(_prepared(x, machine.trunk_dtype))
@@ -72,11 +71,11 @@ def _function(network: Network, first: int, last: int, machine: Machine) -> Func
     try:
         session = _session(part, network.shapes[first])
     except BundleError:  # some of timm's 1,300 models have no ONNX form
-        few = max(1, round(share * (MANY if coarse else TORCH_FEW)))
+        few = max(1, round(share * (MANY if first >= network.coarse else TORCH_FEW)))
         return lambda x: _together(
             [part(_prepared(x[at : at + few], torch.float32)) for at in range(0, len(x), few)]
         )
-    few = max(1, round(share * (MANY if coarse else FEW)))
+    few = max(1, round(share * (MANY if first >= network.coarse else FEW)))
 
     def run(x: torch.Tensor) -> torch.Tensor:
         values: NDArray[np.float32] = x.float().contiguous().numpy()
