@@ -10,12 +10,12 @@ A row that this checkout has done from the same src is not done again, unless it
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from os.path import relpath
 from pathlib import Path
 from typing import Annotated
 
@@ -49,6 +49,8 @@ def bench(
     data/cifar100 and weights; data_dir, weights: where they lie otherwise.
     """
     kind = "gpu" if on_gpu else "cpu"
+    if not on_gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # for every process of every rival
     chosen = choose(gpu.ROWS if on_gpu else rows.ROWS, names)
     if on_gpu and not rehearse and not torch.cuda.is_available():
         raise SystemExit("bench: torch sees no CUDA device here, which the GPU table is for")
@@ -87,7 +89,7 @@ def bench(
         report.write(target)
     report.write(target)
     say("\n" + report.tables(records.load(target / "results"), [kind]))
-    say(f"written: {relpath(target / 'RESULTS.md')}")
+    say(f"written: {os.path.relpath(target / 'RESULTS.md')}")
     if failed:
         say(f"not measured, for the reasons above: {', '.join(failed)}")
     return 1 if failed else 0

@@ -115,6 +115,14 @@ def on_cpu(rows: Rows) -> list[Claim]:
             ],
         ),
         line(
+            "wall time of the Keras script, whole, / what is extrapolated from its steps",
+            Goal(format="{:.2f} x"),
+            lambda: [
+                of(rows, "keras")["epochs"][-1]["at"] / keras_run(pair["keras"]).total
+                for pair in of(rows, "quick")["pairs"]
+            ],
+        ),
+        line(
             "test accuracy of `main.py` less the Keras script's, either way, points",
             Goal(1.5, most=True, format="{:.2f}"),
             lambda: [100 * abs(_tested(of(rows, "seed")["whole"]) - keras_end(rows))],

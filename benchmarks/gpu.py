@@ -31,7 +31,7 @@ def seed(bench: Bench) -> Any:
     """Do 1 + 2 epochs of main.py, from which its 10 + 10 follow."""
     Pieces("seed", [("main.py, 1 + 2 epochs", 4.0)]).next()
     with scratch_folder(bench.work) as place:
-        words = ("--epochs", "1", "2", "--compile", "no")
+        words = ("--epochs", "1", "2", "--compile", bench.compiling)
         program = (str(ROOT / "main.py"),)
         return {"short": bench.train(words, place / "run", place / "cache", program)}
 

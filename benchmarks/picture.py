@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from claims import of
+from claims import faster_to, of
 from figures import REFERENCE, keras_run, reached
 from thawnet.files import write_atomic
 from thawnet.report.plots import HELD_OUT
@@ -25,10 +26,22 @@ PALE = "#8a8a8a"
 QUICK = str(HELD_OUT["color"])
 FULL = "#c4661f"
 KERAS = "#7a3b8f"
+ROOM = 2.1  # on the right, for the names at the ends of curves
 TICKS = (10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200)  # seconds
 
 Rows = Mapping[str, Mapping[str, Any]]
 Epochs = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line of the picture; left: whether its name stands above and left of its end."""
+
+    name: str
+    epochs: Epochs
+    colour: str
+    left: bool = False
+    dashed: bool = False
 
 
 def draw(path: Path, rows: Rows, machine: str) -> bool:
@@ -36,59 +49,85 @@ def draw(path: Path, rows: Rows, machine: str) -> bool:
 
     rows: by name, those measured on a CPU.
     """
-    curves = [curve for curve in _curves(rows) if curve[1]]
+    pairs = of(rows, "quick")["pairs"] if "quick" in rows else []
+    curves = [*_quick(pairs), *_others(rows)]
     if not curves:
         return False
     figure = Figure(figsize=(12, 6.2), dpi=150, layout="constrained")
-    figure.suptitle(
-        "CIFAR-100, MobileNetV2: accuracy against wall time", fontsize=14, weight="bold"
-    )
+    title = "CIFAR-100, MobileNetV2: accuracy against wall time"
+    figure.suptitle(title, fontsize=14, weight="bold")
     axes = figure.subplots()
-    _frame(axes, [row["at"] for _, epochs, _ in curves for row in epochs], machine)
-    for label, epochs, look in curves:
-        axes.plot(
-            [row["at"] for row in epochs], [100 * row["val_accuracy"] for row in epochs], **look
-        )
-        if label:
-            _name(axes, label, epochs[-1], str(look["color"]))
-    _compare(axes, rows)
+    _frame(axes, [row["at"] for curve in curves for row in curve.epochs], machine)
+    for pair in pairs:  # every seed, pale; the one in the middle is drawn over them
+        for kind in ("cold", "warm"):
+            axes.plot(*_points(pair[kind]["epochs"]), color=QUICK, linewidth=1.0, alpha=0.4)
+    for curve in curves:
+        _draw(axes, curve)
+    if pairs:
+        _compare(axes, rows)
     write_atomic(path, lambda file: figure.savefig(file, format="png"))
     return True
 
 
-def _curves(rows: Rows) -> list[tuple[str, Epochs, dict[str, Any]]]:
-    """Return what is drawn: a label at its end, or none, its epochs and its look."""
-    thick = {"marker": "o", "markersize": 4.5, "linewidth": 2.2, "zorder": 3}
-    thin = {"linewidth": 1.0, "alpha": 0.45, "zorder": 2}
-    found: list[tuple[str, Epochs, dict[str, Any]]] = []
-    if "quick" in rows:
-        pairs = of(rows, "quick")["pairs"]
-        # The seed whose end is in the middle stands for all; the others show the spread.
-        order = sorted(pairs, key=lambda pair: pair["cold"]["epochs"][-1]["at"])
-        middle = order[len(order) // 2]
-        found += [
-            ("", pair["cold"]["epochs"], {"color": QUICK, **thin})
-            for pair in pairs
-            if pair is not middle
-        ]
-        found.append(("quick, empty caches", middle["cold"]["epochs"], {"color": QUICK, **thick}))
-        warm = {"color": QUICK, **thick, "linestyle": "--", "markerfacecolor": "white"}
-        found.append(("quick, warm cache", middle["warm"]["epochs"], warm))
+def _quick(pairs: Sequence[Mapping[str, Any]]) -> list[Curve]:
+    """Return the runs of the seed whose end is in the middle."""
+    if not pairs:
+        return []
+    order = sorted(pairs, key=lambda pair: pair["cold"]["epochs"][-1]["at"])
+    middle = order[len(order) // 2]
+    return [
+        Curve("quick, empty caches", middle["cold"]["epochs"], QUICK),
+        Curve("quick, warm cache", middle["warm"]["epochs"], QUICK, left=True, dashed=True),
+    ]
+
+
+def _others(rows: Rows) -> list[Curve]:
+    found = []
     if "full" in rows:
-        found.append(("full", of(rows, "full")["run"]["epochs"], {"color": FULL, **thick}))
+        found.append(Curve("full", of(rows, "full")["run"]["epochs"], FULL))
     if "seed" in rows:
-        seed = of(rows, "seed")["whole"]["epochs"]
-        found.append(("main.py (seed)", seed, {"color": INK, **thick}))
+        epochs = of(rows, "seed")["whole"]["epochs"]
+        found.append(Curve("main.py (seed)", epochs, INK, left=True))
     if "keras" in rows:
-        found.append(("Keras script", of(rows, "keras")["epochs"], {"color": KERAS, **thick}))
+        found.append(Curve("Keras script", of(rows, "keras")["epochs"], KERAS))
     if "timm-whole" in rows:
-        found.append(("timm loop", of(rows, "timm-whole")["epochs"], {"color": PALE, **thick}))
+        found.append(Curve("timm loop", of(rows, "timm-whole")["epochs"], PALE))
     return found
+
+
+def _points(epochs: Epochs) -> tuple[list[float], list[float]]:
+    return [row["at"] for row in epochs], [100 * row["val_accuracy"] for row in epochs]
+
+
+def _draw(axes: Axes, curve: Curve) -> None:
+    axes.plot(
+        *_points(curve.epochs),
+        color=curve.colour,
+        linewidth=2.2,
+        linestyle="--" if curve.dashed else "-",
+        marker="o",
+        markersize=5,
+        markerfacecolor="white" if curve.dashed else curve.colour,
+        markeredgecolor=curve.colour if curve.dashed else "white",
+        zorder=3,
+    )
+    end = curve.epochs[-1]
+    accuracy = 100 * end["val_accuracy"]
+    axes.annotate(
+        f"{curve.name}\n{accuracy:.1f} %",
+        (end["at"], accuracy),
+        xytext=(2, 8) if curve.left else (9, 0),
+        textcoords="offset points",
+        ha="right" if curve.left else "left",
+        va="bottom" if curve.left else "center",
+        color=curve.colour,
+        weight="bold",
+    )
 
 
 def _frame(axes: Axes, at: Sequence[float], machine: str) -> None:
     axes.set_xscale("log")
-    axes.set_xlim(min(at) / 1.3, max(at) * 2.1)  # room for the names at the ends
+    axes.set_xlim(min(at) / 1.3, max(at) * ROOM)
     axes.xaxis.set_major_locator(FixedLocator(TICKS))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _place: _duration(value)))
@@ -111,44 +150,29 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 60 else f"{seconds / 60:.0f} min"
 
 
-def _name(axes: Axes, label: str, end: Mapping[str, Any], colour: str) -> None:
-    accuracy = 100 * end["val_accuracy"]
-    axes.annotate(
-        f"{label}\n{accuracy:.1f} %",
-        (end["at"], accuracy),
-        xytext=(8, 0),
-        textcoords="offset points",
-        va="center",
-        color=colour,
-        weight="bold",
-    )
-
-
 def _compare(axes: Axes, rows: Rows) -> None:
     """Draw the way from where `quick` passes the reference to where the Keras script ends."""
-    if "quick" not in rows:
-        return
     pairs = of(rows, "quick")["pairs"]
     passed = [reached(pair["cold"]["epochs"], REFERENCE) for pair in pairs]
-    if None in passed:
+    ratios = [ratio for ratio in faster_to(rows, REFERENCE) if ratio is not None]
+    if len(ratios) < len(pairs):
         return
     start = statistics.median(at for at in passed if at is not None)
     end = statistics.median(keras_run(pair["keras"]).total for pair in pairs)
-    low, _ = axes.get_ylim()
+    low, high = axes.get_ylim()
     left, right = axes.get_xlim()
-    axes.set_xlim(left, max(right, end * 2.1))
+    height = low - 0.04 * (high - low)
     for at in (start, end):
-        axes.vlines(at, low, 100 * REFERENCE, color=PALE, linewidth=1.0, linestyle=":", zorder=1)
-    height = low + 0.06 * (100 * REFERENCE - low)
+        axes.vlines(at, height, 100 * REFERENCE, color=PALE, linewidth=1.2, linestyle=":", zorder=1)
+    arrow = {"arrowstyle": "<->", "color": INK, "shrinkA": 0, "shrinkB": 0}
+    axes.annotate("", (end, height), (start, height), arrowprops=arrow)
     axes.annotate(
-        "", (end, height), (start, height), arrowprops={"arrowstyle": "<->", "color": INK}
-    )
-    axes.annotate(
-        f"{end / start:.1f} x the time: the Keras script's 20 epochs",
+        f"{statistics.median(ratios):.1f} x as long: the Keras script's 20 epochs",
         ((start * end) ** 0.5, height),
         xytext=(0, 5),
         textcoords="offset points",
         ha="center",
         color=INK,
     )
-    axes.set_ylim(low)
+    axes.set_ylim(height - 0.04 * (high - low), high)
+    axes.set_xlim(left, max(right, end * ROOM))

@@ -127,7 +127,10 @@ def timm(bench: Bench) -> Any:
             pieces.next()
             with scratch_folder(bench.work) as place:
                 # The second thawed epoch: the first may compile.
-                words = ("--recipe", "full", "--no-test", "--epochs", "1", "2")
+                words = (
+                    *("--recipe", "full", "--no-test", "--epochs", "1", "2"),
+                    *("--compile", bench.compiling),
+                )
                 full = bench.train(words, place / "run", place / "cache", data=part / "data")
             pairs.append({"timm": loop, "full": full})
     return {"pairs": pairs}
@@ -210,8 +213,8 @@ def scale(bench: Bench) -> Any:
     """Do `quick` with one epoch a phase on more and more images."""
     counts = bench.sizes.counts
     pieces = Pieces("scale", [(f"{count:,} images", 0.6 + count / 16_000) for count in counts])
-    compiling = "no" if bench.sizes.short else "yes"  # for all alike, so that a line can fit
-    words = ("--weights", str(bench.weights), "--epochs", "1", "1", "--compile", compiling)
+    # Compiled or not alike, so that a line can fit.
+    words = ("--weights", str(bench.weights), "--epochs", "1", "1", "--compile", bench.compiling)
     runs = []
     for count in counts:
         pieces.next()

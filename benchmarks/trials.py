@@ -136,14 +136,9 @@ def thawnet(
     words: after `thawnet train`. cache: holds what a later run could read: data, features and
     compiled code. program: what Python is given to run.
     """
-    environment = {
-        "THAWNET_CACHE": str(cache / "thawnet"),
-        "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),
-        "TRITON_CACHE_DIR": str(cache / "triton"),
-    }
     watch = EpochWatch(place / "run" / "log.jsonl", tell)
     command = [sys.executable, *program, *words, "--out", "run"]
-    ended = timed(command, place, environment, watch)
+    ended = timed(command, place, caches(cache), watch)
     result = json.loads((place / "run" / "result.json").read_text())
     kept = ("metrics", "seconds", "seed", "compiled", "cached", "machine", "versions")
     return {
@@ -152,6 +147,15 @@ def thawnet(
         "memory": ended.memory,
         "epochs": watch.epochs(),
         **{name: result[name] for name in kept},
+    }
+
+
+def caches(folder: Path) -> dict[str, str]:
+    """Return the environment in which a process keeps what it may read again in a folder."""
+    return {
+        "THAWNET_CACHE": str(folder / "thawnet"),
+        "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
+        "TRITON_CACHE_DIR": str(folder / "triton"),
     }
 
 

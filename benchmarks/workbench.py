@@ -13,7 +13,8 @@ import numpy as np
 from safetensors import safe_open
 
 from thawnet.model.keras_layers import keras_layers
-from trials import RIVALS, EpochWatch, scratch_folder, thawnet, timed
+from thawnet.training.machine import decide
+from trials import RIVALS, EpochWatch, caches, scratch_folder, thawnet, timed
 
 
 @dataclass(frozen=True)
@@ -119,9 +120,16 @@ class Bench:
         """Run a script and return the JSON lines it printed; epochs: they are told as they come."""
         with scratch_folder(self.work) as place:
             look = EpochWatch(place / "stdout.txt", say) if epochs else (lambda _seconds: None)
-            ended = timed([sys.executable, str(path), *words], place, look=look)
+            command = [sys.executable, str(path), *words]
+            ended = timed(command, place, caches(place / "cache"), look)
         self.note(ended.command)
         return ended.lines
+
+    @property
+    def compiling(self) -> str:
+        """What is said to --compile, where every run is to be compiled that can be."""
+        can = decide("cpu", "auto", "auto").compile != "no"
+        return "yes" if can and not self.sizes.short else "no"
 
     def keras(self, *words: str, epochs: bool = False) -> list[dict[str, Any]]:
         """Run the Keras script from the shared weights."""
