@@ -32,6 +32,7 @@ from trials import ROOT, TrialFailed, sweep
 from workbench import REHEARSAL, WHOLE, Bench, say
 
 BUILD = ROOT / "build" / "bench"
+REHEARSED = BUILD / "rehearsal"
 
 
 def bench(
@@ -57,14 +58,14 @@ def bench(
     data = _found(data_dir or shared / "data" / "cifar100")
     file = _found(weights or shared / "weights" / "mobilenetv2_100_imagenet.safetensors")
     if rehearse:
-        shutil.rmtree(BUILD / "rehearsal", ignore_errors=True)
-        work, target, sizes = BUILD / "rehearsal" / "work", BUILD / "rehearsal", REHEARSAL
+        shutil.rmtree(REHEARSED, ignore_errors=True)
+        work, target, sizes = REHEARSED / "work", REHEARSED, REHEARSAL
         write_shards(data, work / "cifar100", sizes.images, sizes.held_out)
         data = work / "cifar100"
     else:
         work, target, sizes = BUILD / "work", ROOT / "benchmarks", WHOLE
         sweep(work)
-    finished = records.Finished(target / "finished.json" if rehearse else BUILD / "finished.json")
+    finished = records.Finished((REHEARSED if rehearse else BUILD) / "finished.json")
     todo = []
     for row in chosen:
         if not names and finished.holds(f"{kind}/{row.name}", row.depends):
@@ -76,6 +77,7 @@ def bench(
     say(f"{len(todo)} rows, about {sum(row.minutes for row in todo) / 60:.1f} h")
     failed = []
     for row in todo:
+        record = records.circumstances(row.depends)
         here = Bench(data, file, work, sizes)
         try:
             figures = row.do(here)
@@ -83,9 +85,9 @@ def bench(
             say(f"{row.name}: {error}")
             failed.append(row.name)
             continue
-        record = records.make_record(here.commands, asdict(sizes), figures)
+        record |= {"settings": asdict(sizes), "commands": here.commands, "figures": figures}
         records.keep(target / "results", kind, row.name, record)
-        finished.add(f"{kind}/{row.name}", row.depends)
+        finished.add(f"{kind}/{row.name}", record["source"])
         report.write(target)
     report.write(target)
     say("\n" + report.tables(records.load(target / "results"), [kind]))
@@ -113,4 +115,8 @@ def _found(path: Path) -> Path:
 if __name__ == "__main__":
     # So that what runs for a row is ended with it.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
-    sys.exit(tyro.cli(bench))
+    try:
+        sys.exit(tyro.cli(bench))
+    except KeyboardInterrupt:
+        sys.stderr.write("bench: stopped; the rows that are done are kept\n")
+        sys.exit(128 + signal.SIGINT)

@@ -240,28 +240,9 @@ def thawed_speed(run: Mapping[str, Any]) -> float:
 
 def on_gpu(rows: Rows) -> list[Claim]:
     """Return the lines of the GPU table; nothing is asked of it."""
-    found = []
-    for recipe in ("quick", "full"):
-        runs = _each(rows, recipe)
-        found += [
-            line(
-                f"`{recipe}` until {100 * REFERENCE:.2f} % on validation, empty caches",
-                Goal(format="{:.1f} s"),
-                lambda runs=runs: [reached(run["epochs"], REFERENCE) for run in runs()],
-            ),
-            line(
-                f"wall time of `{recipe}`, test and baseline included, empty caches",
-                Goal(format="{:.0f} s"),
-                lambda runs=runs: [run["wall"] for run in runs()],
-            ),
-            line(
-                f"test accuracy of `{recipe}`",
-                Goal(format="{:.2f} %"),
-                lambda runs=runs: [100 * _tested(run) for run in runs()],
-            ),
-        ]
     return [
-        *found,
+        *_recipe_lines(rows, "quick"),
+        *_recipe_lines(rows, "full"),
         line(
             "frozen trunk, images/s of thawnet",
             Goal(format="{:,.0f}"),
@@ -285,11 +266,27 @@ def on_gpu(rows: Rows) -> list[Claim]:
     ]
 
 
-def _each(rows: Rows, recipe: str) -> Callable[[], list[Any]]:
-    """Return a function that gives a recipe's runs, of as many seeds as were done."""
+def _recipe_lines(rows: Rows, recipe: str) -> list[Claim]:
+    """Return the lines of a recipe, over as many seeds as were done."""
 
     def runs() -> list[Any]:
         names = sorted(name for name in rows if name.startswith(f"{recipe}-"))
         return [of(rows, name)["run"] for name in names or [f"{recipe}-0"]]
 
-    return runs
+    return [
+        line(
+            f"`{recipe}` until {100 * REFERENCE:.2f} % on validation, empty caches",
+            Goal(format="{:.1f} s"),
+            lambda: [reached(run["epochs"], REFERENCE) for run in runs()],
+        ),
+        line(
+            f"wall time of `{recipe}`, test and baseline included, empty caches",
+            Goal(format="{:.0f} s"),
+            lambda: [run["wall"] for run in runs()],
+        ),
+        line(
+            f"test accuracy of `{recipe}`",
+            Goal(format="{:.2f} %"),
+            lambda: [100 * _tested(run) for run in runs()],
+        ),
+    ]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 import json
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,18 +41,15 @@ def source(folder: str = "src") -> str | None:
     return git("rev-parse", f"HEAD:{folder}") if changed == "" else None
 
 
-def make_record(commands: list[str], settings: Mapping[str, Any], figures: Any) -> Record:
-    """Return a row's figures with all that they depend on."""
+def circumstances(depends: str) -> Record:
+    """Return what a row that begins now depends on, its source folder among it."""
     versions = {name: version(name) for name in PACKAGES}
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": git("rev-parse", "--short=12", "HEAD"),
-        "source": source(),
+        "source": source(depends),
         "machine": {**describe(), "cores": available_cores()},
         "versions": {name: found for name, found in versions.items() if found},
-        "settings": dict(settings),
-        "commands": commands,
-        "figures": figures,
     }
 
 
@@ -82,10 +78,9 @@ class Finished:
         now = source(folder)
         return now is not None and self.rows.get(row) == now
 
-    def add(self, row: str, folder: str) -> None:
-        """Note a row that is done; of changes that are not committed nothing can be noted."""
-        now = source(folder)
+    def add(self, row: str, content: str | None) -> None:
+        """Note a row that is done, from a source of this name; None: one without a name."""
         self.rows.pop(row, None)
-        if now is not None:
-            self.rows[row] = now
+        if content is not None:
+            self.rows[row] = content
         write_json(self.path, self.rows)

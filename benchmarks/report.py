@@ -17,6 +17,7 @@ from picture import draw
 from records import KINDS, Record, Records, load
 from rows import Row
 from thawnet.files import write_text
+from trials import ROOT
 
 HEAD = """# Results
 
@@ -77,8 +78,9 @@ def _section(kind: str, row: Row, record: Record) -> str:
     title = row.name if kind == "cpu" else f"{row.name}, GPU"
     return (
         f"## {title}\n\n{row.what[0].upper()}{row.what[1:]}. "
-        f"{record['date']}, commit {record['commit']}{changed}; {_machine({'': record})}; "
-        f"{versions}. All figures: results/{kind}/{row.name}.json\n\n{commands}\n"
+        f"{record['date']}, commit {record['commit'] or 'unknown'}{changed}; "
+        f"{_machine({'': record})}; {versions}. "
+        f"All figures: results/{kind}/{row.name}.json\n\n{commands}\n"
         + DETAILS[row.name.split("-")[0]](record["figures"])
     )
 
@@ -267,3 +269,7 @@ DETAILS = {
     "scale": _scale,
     "full": _one,
 }
+
+
+if __name__ == "__main__":
+    write(ROOT / "benchmarks")  # after files under results/ came from another machine

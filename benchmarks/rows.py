@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from scale import measure, write_shards
+from thawnet.training.features import BLOCK
 from trials import RIVALS, ROOT, TrialFailed, scratch_folder
 from workbench import Bench, Pieces
 
@@ -145,7 +146,7 @@ def timm_whole(bench: Bench) -> Any:
 
 def trunk(bench: Bench) -> Any:
     """Alternate processes that pass images through the trunk, each at its best batch."""
-    return race(bench, {"thawnet": (256,), "onnxruntime": (), "eager": ()})
+    return race(bench, {"thawnet": (BLOCK,), "onnxruntime": (), "eager": ()})
 
 
 def race(bench: Bench, contenders: dict[str, Sequence[int]]) -> Any:
@@ -198,13 +199,12 @@ def _pass(bench: Bench, name: str, batches: Sequence[int], share: float) -> tupl
 def share(bench: Bench) -> Any:
     """Alternate epochs of `full` with epochs on batches that are ready."""
     Pieces("share", [("epochs of full, whole and on ready batches", 8.0)]).next()
-    compiling = ("--compile", "no") if bench.sizes.short else ()
     with scratch_folder(bench.work) as place:
         write_shards(bench.data, place / "data", bench.sizes.share_images)
         (found,) = bench.script(
             ROOT / "benchmarks" / "share.py",
             *(str(place / "data"), str(bench.weights)),
-            *("--pairs", str(bench.sizes.share_pairs), *compiling),
+            *("--pairs", str(bench.sizes.share_pairs), "--compile", bench.compiling),
         )
     return found
 

@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="folder of CIFAR-100's parquet shards")
     parser.add_argument("weights", type=Path)
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--compile", choices=("auto", "no"), default="auto")
+    parser.add_argument("--compile", choices=("yes", "no"), default="yes")
     chosen = parser.parse_args()
     options = TrainOptions(
         data="cifar100",

@@ -17,7 +17,9 @@ import json
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -33,9 +35,23 @@ NAME = "mobilenetv2_100"
 SIZE = 96
 IMAGES = 1024
 COMPARED = 64
+WAITED = 4096  # images after which a device is waited for
 
 Floats = NDArray[np.float32]
-Pass = Callable[[Floats], Floats]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A way to compute the features.
+
+    load: brings images to where they are computed. run: images there to features there. wait:
+    returns when all that was run is done. precision: of activations.
+    """
+
+    load: Callable[[Floats], Any]
+    run: Callable[[Any], Any]
+    wait: Callable[[], None]
+    precision: str
 
 
 def network(weights: Path) -> Network:
@@ -46,28 +62,29 @@ def network(weights: Path) -> Network:
     return found.eval()
 
 
-def thawnet(weights: Path, device: torch.device) -> tuple[Pass, str]:
-    """Return the trunk as a run computes it, and in which precision."""
+def thawnet(weights: Path, device: torch.device) -> Contender:
+    """Return the trunk as a run computes it."""
     keep_freed_memory()
     machine = decide(device.type, "auto", "no")
     torch.set_num_threads(machine.threads)
     whole = network(weights).to(device)
     run = frozen_function(whole, 0, len(whole.stages) - 1, machine.trunk_dtype, device)
-    return _on(device, run), str(machine.trunk_dtype).removeprefix("torch.")
+    return _in_torch(device, run, machine.trunk_dtype)
 
 
-def eager(weights: Path, device: torch.device, reduced: bool) -> tuple[Pass, str]:
+def eager(weights: Path, device: torch.device, dtype: torch.dtype) -> Contender:
     """Return timm's module without its classifier, as a user calls it."""
     net = _headless(weights).to(device)
+    reduced = dtype != torch.float32
 
-    def run(x: torch.Tensor) -> torch.Tensor:
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=reduced):
-            return net(x)  # type: ignore[no-any-return]
+    def run(x: torch.Tensor) -> Any:
+        with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=reduced):
+            return net(x)
 
-    return _on(device, run), "bfloat16" if reduced else "float32"
+    return _in_torch(device, run, dtype)
 
 
-def onnx(weights: Path) -> tuple[Pass, str]:
+def onnx(weights: Path) -> Contender:
     """Return ONNX Runtime's session on the exported module."""
     file = io.BytesIO()
     with warnings.catch_warnings():
@@ -86,12 +103,12 @@ def onnx(weights: Path) -> tuple[Pass, str]:
     session = onnxruntime.InferenceSession(
         file.getvalue(), options, providers=["CPUExecutionProvider"]
     )
-
-    def run(images: Floats) -> Floats:
-        (features,) = session.run(None, {"images": images})
-        return features  # type: ignore[no-any-return]
-
-    return run, "float32"
+    return Contender(
+        load=lambda images: images,
+        run=lambda images: session.run(None, {"images": images})[0],
+        wait=lambda: None,
+        precision="float32",
+    )
 
 
 def _headless(weights: Path) -> nn.Module:
@@ -100,24 +117,33 @@ def _headless(weights: Path) -> nn.Module:
     return net.eval()
 
 
-def _on(device: torch.device, run: Callable[[torch.Tensor], torch.Tensor]) -> Pass:
-    """Return a function between arrays; the way to a GPU and back is part of a pass."""
-    return lambda images: run(torch.from_numpy(images).to(device)).float().cpu().numpy()
+def _in_torch(
+    device: torch.device, run: Callable[[torch.Tensor], Any], dtype: torch.dtype
+) -> Contender:
+    return Contender(
+        load=lambda images: torch.from_numpy(images).to(device),
+        run=run,
+        wait=torch.cuda.synchronize if device.type == "cuda" else lambda: None,
+        precision=str(dtype).removeprefix("torch."),
+    )
 
 
-def speed(run: Pass, images: Floats, batch: int, seconds: float) -> float:
+def speed(contender: Contender, images: Any, batch: int, seconds: float) -> float:
     """Return images/s over whole batches for at least so many seconds, after some to warm up."""
     starts = range(0, len(images) - batch + 1, batch)
     for start in starts[:4]:
-        run(images[start : start + batch])
+        contender.run(images[start : start + batch])
+    contender.wait()
     done, begun = 0, time.perf_counter()
     while True:
         for start in starts:
-            run(images[start : start + batch])
+            contender.run(images[start : start + batch])
             done += batch
-            spent = time.perf_counter() - begun
-            if spent >= seconds:
-                return done / spent
+            if done % WAITED < batch:
+                contender.wait()
+            if time.perf_counter() - begun >= seconds:
+                contender.wait()
+                return done / (time.perf_counter() - begun)
 
 
 def main() -> None:
@@ -131,19 +157,24 @@ def main() -> None:
     chosen = parser.parse_args()
     device = torch.device(choose_device("auto"))
     if chosen.contender == "thawnet":
-        run, precision = thawnet(chosen.weights, device)
+        contender = thawnet(chosen.weights, device)
     elif chosen.contender == "onnxruntime":
-        run, precision = onnx(chosen.weights)
+        contender = onnx(chosen.weights)
     else:
-        run, precision = eager(chosen.weights, device, chosen.contender == "eager-bf16")
+        reduced = chosen.contender == "eager-bf16"
+        contender = eager(chosen.weights, device, torch.bfloat16 if reduced else torch.float32)
     rng = np.random.default_rng(0)
-    images = rng.uniform(-1, 1, (IMAGES, 3, SIZE, SIZE)).astype(np.float32)
-    np.save(chosen.out, run(images[:COMPARED]))
-    speeds = {batch: speed(run, images, batch, chosen.seconds) for batch in chosen.batch}
+    drawn = rng.uniform(-1, 1, (IMAGES, 3, SIZE, SIZE)).astype(np.float32)
+    images = contender.load(drawn)
+    features = contender.run(images[:COMPARED])
+    if isinstance(features, torch.Tensor):
+        features = features.float().cpu().numpy()
+    np.save(chosen.out, features)
+    speeds = {batch: speed(contender, images, batch, chosen.seconds) for batch in chosen.batch}
     best = max(speeds, key=lambda batch: speeds[batch])
     found = {
         "contender": chosen.contender,
-        "precision": precision,
+        "precision": contender.precision,
         "threads": torch.get_num_threads(),
         "images_per_second": {batch: round(value, 1) for batch, value in speeds.items()},
         "best_batch": best,

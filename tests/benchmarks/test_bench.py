@@ -57,8 +57,8 @@ def test_a_row_is_reused_only_from_the_same_source(
     content: dict[str, str | None] = {"src": "one", "benchmarks/rivals": "two"}
     monkeypatch.setattr(records, "source", content.__getitem__)
     path = tmp_path / "finished.json"
-    records.Finished(path).add("cpu/quick", "src")
-    records.Finished(path).add("cpu/keras", "benchmarks/rivals")
+    records.Finished(path).add("cpu/quick", "one")
+    records.Finished(path).add("cpu/keras", "two")
     finished = records.Finished(path)
     assert finished.holds("cpu/quick", "src")
     assert not finished.holds("cpu/trunk", "src")
@@ -66,7 +66,7 @@ def test_a_row_is_reused_only_from_the_same_source(
     assert not finished.holds("cpu/quick", "src")
     assert finished.holds("cpu/keras", "benchmarks/rivals")
     content["src"] = None  # not committed
-    finished.add("cpu/quick", "src")
+    finished.add("cpu/quick", None)
     assert not finished.holds("cpu/quick", "src")
 
 
