@@ -46,10 +46,6 @@ class Extrapolated:
         """Of all epochs."""
         return self.once + EPOCHS * sum(self.epochs)
 
-    def at(self, epoch: int) -> float:
-        """Return when an epoch, counted from 1 over all phases, is over."""
-        return self.once + sum(self.epochs[number // EPOCHS] for number in range(epoch))
-
 
 def keras_run(timed: Mapping[str, Any]) -> Extrapolated:
     """Return what all epochs of the Keras script take.

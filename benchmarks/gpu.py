@@ -38,13 +38,23 @@ def seed(bench: Bench) -> Any:
 
 ROWS = (
     *(
-        Row(f"quick-{number}", f"`quick`, seed {number}", 4, partial(train, "quick", number))
+        Row(
+            f"quick-{number}",
+            f"a whole run of `quick`, seed {number}",
+            4,
+            partial(train, "quick", number),
+        )
         for number in range(SEEDS)
     ),
     *(
-        Row(f"full-{number}", f"`full`, seed {number}", 8, partial(train, "full", number))
+        Row(
+            f"full-{number}",
+            f"a whole run of `full`, seed {number}",
+            8,
+            partial(train, "full", number),
+        )
         for number in range(SEEDS)
     ),
     Row("trunk", "the frozen trunk: thawnet and eager PyTorch", 5, trunk),
-    Row("seed", "main.py, 1 + 2 epochs", 5, seed),
+    Row("seed", "one and two epochs of main.py", 5, seed),
 )

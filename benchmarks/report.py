@@ -26,13 +26,19 @@ figure; `make bench ROW=NAME` does one row again. Clocks start with the process.
 between runs next to each other; the table gives the median, the least and the most of them.
 """
 
+PICTURE = """![accuracy against wall time](accuracy.png)
+
+Accuracy on validation images; of main.py and the rivals on test images, as the reference's author
+did. Pale: the other seeds of `quick`.
+"""
+
 
 def write(folder: Path) -> None:
     """Write RESULTS.md and accuracy.png from the files under results/ in a folder."""
     found = load(folder / "results")
     cpu = found["cpu"]
     drawn = draw(folder / "accuracy.png", cpu, _machine(cpu))
-    picture = ["![accuracy against wall time](accuracy.png)\n"] if drawn else []
+    picture = [PICTURE] if drawn else []
     sections = [
         _section(kind, row, found[kind][row.name])
         for kind, known in (("cpu", rows.ROWS), ("gpu", gpu.ROWS))

@@ -234,19 +234,17 @@ def full(bench: Bench) -> Any:
 
 
 ROWS = (
-    Row(
-        "quick", "`quick` and the Keras script by turns, 3 seeds, empty and full caches", 36, quick
-    ),
+    Row("quick", "the Keras script and `quick` by turns, on empty and on full caches", 36, quick),
     Row("trunk", "the frozen trunk: thawnet, ONNX Runtime, eager PyTorch", 8, trunk),
     Row("share", "what of a `full` epoch is forward, backward and step", 8, share),
     Row("scale", "seconds and memory as images grow", 18, scale),
-    Row("timm", "timm's loop and `full`, images/s with every layer training", 20, timm),
-    Row("seed", "main.py and the Keras script by turns; main.py whole", 51, seed),
+    Row("timm", "every layer training: images/s of timm's loop and of `full`", 20, timm),
+    Row("seed", "the Keras script and main.py by turns; main.py whole", 51, seed),
     Row("keras", "the Keras script, whole", 60, keras, depends="benchmarks/rivals"),
-    Row("full", "`full`, whole", 70, full),
+    Row("full", "a whole run of `full`", 70, full),
     Row(
         "timm-whole",
-        "timm's loop, 2 epochs, for the picture",
+        "two epochs of timm's loop, for the picture",
         40,
         timm_whole,
         depends="benchmarks/rivals",
