@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from scale import measure, write_shards
-from thawnet.training.features import BLOCK
 from trials import RIVALS, ROOT, TrialFailed, scratch_folder
 from workbench import Bench, Pieces
 
+SHARED_OUT = (256, 1024)  # a run divides what it gets among its cores by itself
 TRUNK = RIVALS / "trunk.py"
 MOST_DEVIATION = {"float32": 1e-3, "bfloat16": 0.1}  # of features, as a share of the largest
 
@@ -146,7 +146,7 @@ def timm_whole(bench: Bench) -> Any:
 
 def trunk(bench: Bench) -> Any:
     """Alternate processes that pass images through the trunk, each at its best batch."""
-    return race(bench, {"thawnet": (BLOCK,), "onnxruntime": (), "eager": ()})
+    return race(bench, {"thawnet": SHARED_OUT, "onnxruntime": (), "eager": ()})
 
 
 def race(bench: Bench, contenders: dict[str, Sequence[int]]) -> Any:

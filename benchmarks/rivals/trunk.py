@@ -3,10 +3,10 @@
     python benchmarks/rivals/trunk.py thawnet WEIGHTS.safetensors OUT.npy --batch 256 --seconds 5
     python benchmarks/rivals/trunk.py onnxruntime WEIGHTS.safetensors OUT.npy --batch 16 --seconds 5
 
-MobileNetV2 at 96 px, the same float32 images in memory for everyone. `thawnet` is what a run does;
-`onnxruntime` computes the exported graph in float32, on the CPU; `eager` is timm's module in
-PyTorch as it comes, in float32, and `eager-bf16` the same under autocast. Prints images/s and
-writes the features of the first images, by which contenders are compared.
+MobileNetV2 at 96 px, the same float32 images in memory for everyone. `thawnet` is what a run does
+to rendered images; `onnxruntime` computes the exported graph in float32, on the CPU; `eager` is
+timm's module in PyTorch as it comes, in float32, and `eager-bf16` the same under autocast. Prints
+images/s and writes the features of the first images, by which contenders are compared.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,31 +27,21 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from thawnet.model.backbone import Network, frozen_function
+from thawnet.data.augment import Augment
+from thawnet.data.views import Views
+from thawnet.model.backbone import Network
 from thawnet.model.weights import fill, load_weights
+from thawnet.training.features import Origin
+from thawnet.training.feeds import LiveFeed
 from thawnet.training.machine import choose_device, decide, keep_freed_memory
 
 NAME = "mobilenetv2_100"
 SIZE = 96
 IMAGES = 1024
 COMPARED = 64
-WAITED = 4096  # images after which a device is waited for
 
 Floats = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Contender:
-    """A way to compute the features.
-
-    load: brings images to where they are computed. run: images there to features there. wait:
-    returns when all that was run is done. precision: of activations.
-    """
-
-    load: Callable[[Floats], Any]
-    run: Callable[[Any], Any]
-    wait: Callable[[], None]
-    precision: str
+Pass = Callable[[int, int], Any]  # first and last (exclusive) image to features (n, 1280)
 
 
 def network(weights: Path) -> Network:
@@ -62,29 +52,52 @@ def network(weights: Path) -> Network:
     return found.eval()
 
 
-def thawnet(weights: Path, device: torch.device) -> Contender:
-    """Return the trunk as a run computes it."""
+@dataclass(frozen=True)
+class InMemory(Origin):
+    """Images that need no rendering: `ready`, (n, 3, SIZE, SIZE)."""
+
+    ready: torch.Tensor = field(default_factory=lambda: torch.empty(0))
+
+    def pictures(self, positions: NDArray[np.int64], views: Views) -> torch.Tensor:
+        """See Origin; the positions follow each other."""
+        return self.ready[positions[0] : positions[-1] + 1]
+
+
+def thawnet(weights: Path, images: Floats, device: torch.device) -> tuple[Pass, str]:
+    """Return the trunk as a run computes it, all but the rendering, and its precision."""
     keep_freed_memory()
-    machine = decide(device.type, "auto", "no")
+    machine = decide(device.type, "float32" if device.type == "cpu" else "auto", "no")
     torch.set_num_threads(machine.threads)
     whole = network(weights).to(device)
-    run = frozen_function(whole, 0, len(whole.stages) - 1, machine.trunk_dtype, device)
-    return _in_torch(device, run, machine.trunk_dtype)
+    origin = InMemory(
+        network=whole,
+        weights="",
+        images=range(len(images)),  # type: ignore[arg-type]
+        spec=None,  # type: ignore[arg-type]
+        augment=Augment(),
+        machine=machine,
+        ready=torch.from_numpy(images).to(device),
+    )
+    batch = LiveFeed(origin, len(whole.stages) - 1, 1, 0).epoch(0)
+    return lambda start, stop: batch(np.arange(start, stop)), machine.dtype
 
 
-def eager(weights: Path, device: torch.device, dtype: torch.dtype) -> Contender:
+def eager(
+    weights: Path, images: Floats, device: torch.device, dtype: torch.dtype
+) -> tuple[Pass, str]:
     """Return timm's module without its classifier, as a user calls it."""
     net = _headless(weights).to(device)
+    x = torch.from_numpy(images).to(device)
     reduced = dtype != torch.float32
 
-    def run(x: torch.Tensor) -> Any:
+    def run(start: int, stop: int) -> Any:
         with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=reduced):
-            return net(x)
+            return net(x[start:stop])
 
-    return _in_torch(device, run, dtype)
+    return run, str(dtype).removeprefix("torch.")
 
 
-def onnx(weights: Path) -> Contender:
+def onnx(weights: Path, images: Floats) -> tuple[Pass, str]:
     """Return ONNX Runtime's session on the exported module."""
     file = io.BytesIO()
     with warnings.catch_warnings():
@@ -103,12 +116,7 @@ def onnx(weights: Path) -> Contender:
     session = onnxruntime.InferenceSession(
         file.getvalue(), options, providers=["CPUExecutionProvider"]
     )
-    return Contender(
-        load=lambda images: images,
-        run=lambda images: session.run(None, {"images": images})[0],
-        wait=lambda: None,
-        precision="float32",
-    )
+    return lambda start, stop: session.run(None, {"images": images[start:stop]})[0], "float32"
 
 
 def _headless(weights: Path) -> nn.Module:
@@ -117,32 +125,21 @@ def _headless(weights: Path) -> nn.Module:
     return net.eval()
 
 
-def _in_torch(
-    device: torch.device, run: Callable[[torch.Tensor], Any], dtype: torch.dtype
-) -> Contender:
-    return Contender(
-        load=lambda images: torch.from_numpy(images).to(device),
-        run=run,
-        wait=torch.cuda.synchronize if device.type == "cuda" else lambda: None,
-        precision=str(dtype).removeprefix("torch."),
-    )
-
-
-def speed(contender: Contender, images: Any, batch: int, seconds: float) -> float:
+def speed(run: Pass, batch: int, seconds: float, wait: Callable[[], None]) -> float:
     """Return images/s over whole batches for at least so many seconds, after some to warm up."""
-    starts = range(0, len(images) - batch + 1, batch)
+    starts = range(0, IMAGES - batch + 1, batch)
     for start in starts[:4]:
-        contender.run(images[start : start + batch])
-    contender.wait()
+        run(start, start + batch)
+    wait()
     done, begun = 0, time.perf_counter()
     while True:
         for start in starts:
-            contender.run(images[start : start + batch])
+            run(start, start + batch)
             done += batch
-            if done % WAITED < batch:
-                contender.wait()
+            if done % IMAGES < batch:
+                wait()
             if time.perf_counter() - begun >= seconds:
-                contender.wait()
+                wait()
                 return done / (time.perf_counter() - begun)
 
 
@@ -156,25 +153,25 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, required=True, help="for each of them")
     chosen = parser.parse_args()
     device = torch.device(choose_device("auto"))
-    if chosen.contender == "thawnet":
-        contender = thawnet(chosen.weights, device)
-    elif chosen.contender == "onnxruntime":
-        contender = onnx(chosen.weights)
-    else:
-        reduced = chosen.contender == "eager-bf16"
-        contender = eager(chosen.weights, device, torch.bfloat16 if reduced else torch.float32)
     rng = np.random.default_rng(0)
-    drawn = rng.uniform(-1, 1, (IMAGES, 3, SIZE, SIZE)).astype(np.float32)
-    images = contender.load(drawn)
-    features = contender.run(images[:COMPARED])
+    images = rng.uniform(-1, 1, (IMAGES, 3, SIZE, SIZE)).astype(np.float32)
+    if chosen.contender == "thawnet":
+        run, precision = thawnet(chosen.weights, images, device)
+    elif chosen.contender == "onnxruntime":
+        run, precision = onnx(chosen.weights, images)
+    else:
+        dtype = torch.bfloat16 if chosen.contender == "eager-bf16" else torch.float32
+        run, precision = eager(chosen.weights, images, device, dtype)
+    features = run(0, COMPARED)
     if isinstance(features, torch.Tensor):
         features = features.float().cpu().numpy()
     np.save(chosen.out, features)
-    speeds = {batch: speed(contender, images, batch, chosen.seconds) for batch in chosen.batch}
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    speeds = {batch: speed(run, batch, chosen.seconds, wait) for batch in chosen.batch}
     best = max(speeds, key=lambda batch: speeds[batch])
     found = {
         "contender": chosen.contender,
-        "precision": contender.precision,
+        "precision": precision,
         "threads": torch.get_num_threads(),
         "images_per_second": {batch: round(value, 1) for batch, value in speeds.items()},
         "best_batch": best,
