@@ -1,11 +1,14 @@
-# make demo | test | test-all | lint | quick | soak: each does its own set-up, in .venv beside this file.
+# make demo | test | test-all | lint | quick | soak | bench | bench-gpu: each does its own set-up, in
+# .venv beside this file (bench in .venv-bench, which holds TensorFlow too).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BENCH := .venv-bench
+BENCH_READY := $(BENCH)/.ready
 SHARED ?= ../shared
 
-.PHONY: demo test test-all lint format quick soak install-check clean
+.PHONY: demo test test-all lint format quick soak bench bench-gpu install-check clean
 
 demo: $(READY)
 	$(BIN)/thawnet train digits
@@ -33,6 +36,14 @@ quick: $(READY)
 soak: $(READY)
 	$(BIN)/python benchmarks/soak.py --kills 100 --shared $(SHARED)
 
+# Everything beside its rivals, hours on 2 cores; ROW="quick trunk": these rows alone.
+bench: $(BENCH_READY)
+	$(BENCH)/bin/python benchmarks/bench.py --shared $(SHARED) $(if $(ROW),--rows $(ROW)) $(BENCH_FLAGS)
+
+# The same on a GPU, each row in under nine minutes.
+bench-gpu: $(READY)
+	$(BIN)/python benchmarks/bench.py --gpu --shared $(SHARED) $(if $(ROW),--rows $(ROW)) $(BENCH_FLAGS)
+
 # What a user installs: requirements.txt for main.py, and the wheel outside the checkout.
 install-check: $(READY)
 	rm -rf build
@@ -49,5 +60,14 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[train,dev]"
 	touch $@
 
+# TensorFlow wants an older h5py than constraints.txt names.
+$(BENCH_READY): pyproject.toml constraints.txt benchmarks/constraints.txt
+	$(PYTHON) -m venv $(BENCH)
+	grep -v '^h5py==' constraints.txt > $(BENCH)/constraints.txt
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint $(BENCH)/constraints.txt --constraint benchmarks/constraints.txt \
+		tensorflow --editable ".[train]"
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -11,29 +11,11 @@ import tempfile
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+from memory import Memory
+
 LEAST_ACCURACY = 75.0
 MOST_MEMORY = 3e9
-
-
-def anonymous_memory(root: int) -> int:
-    """Return the anonymous resident bytes of a process and its descendants."""
-    parents: dict[int, int] = {}
-    sizes: dict[int, int] = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            fields = dict(
-                line.split(":", 1) for line in (folder / "status").read_text().splitlines()
-            )
-        except OSError:
-            continue  # the process ended while its folder was read
-        parents[int(folder.name)] = int(fields["PPid"])
-        sizes[int(folder.name)] = 1024 * int(fields.get("RssAnon", "0 kB").split()[0])
-    tree, grown = {root}, True
-    while grown:
-        more = {pid for pid, parent in parents.items() if parent in tree} - tree
-        tree |= more
-        grown = bool(more)
-    return sum(sizes.get(pid, 0) for pid in tree)
 
 
 def main() -> int:
@@ -48,12 +30,11 @@ def main() -> int:
         environment = {**os.environ, "THAWNET_CACHE": str(Path(scratch) / "cache")}
         start = time.monotonic()
         job = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-        peak = 0
-        while job.poll() is None:
-            peak = max(peak, anonymous_memory(job.pid))
-            time.sleep(0.25)
+        memory = Memory(job.pid)
+        memory.start()
+        output, _ = job.communicate()
         seconds = time.monotonic() - start
-        output = job.stdout.read() if job.stdout else ""
+        peak = memory.stop()
     print(output, end="")
     match = re.search(r"test accuracy: ([\d.]+) %", output)
     accuracy = float(match[1]) if match else 0.0

@@ -14,13 +14,8 @@ from __future__ import annotations
 
 import io
 import itertools
-import json
-import os
-import subprocess
-import sys
 import tempfile
-import threading
-import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +24,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tyro
 from PIL import Image
+
+from trials import scratch_folder, thawnet
 
 STAGES = ("data", "features", "head", "fine-tune", "test", "baseline")
 ROWS = 20_000  # in a shard
@@ -43,11 +40,14 @@ def shifted(png: bytes, step: int) -> bytes:
     return file.getvalue()
 
 
-def write_shards(cifar: Path, folder: Path, count: int) -> None:
-    """Write `count` training images as CIFAR-100 lies here, and link its test part."""
-    folder.mkdir()
+def write_shards(cifar: Path, folder: Path, count: int, held_out: int | None = None) -> None:
+    """Write `count` training images as CIFAR-100 lies here, and its test part or its beginning."""
+    folder.mkdir(parents=True)
     for shard in cifar.glob("test-*.parquet"):
-        (folder / shard.name).symlink_to(shard.resolve())
+        if held_out is None:
+            (folder / shard.name).symlink_to(shard.resolve())
+        else:
+            pq.write_table(pq.read_table(shard)[:held_out], folder / shard.name)
     whole = pa.concat_tables([pq.read_table(path) for path in sorted(cifar.glob("train-*"))])
     files = -(-count // ROWS)
     for number in range(files):
@@ -64,62 +64,17 @@ def write_shards(cifar: Path, folder: Path, count: int) -> None:
         pq.write_table(part, folder / f"train-{number:05d}-of-{files:05d}.parquet")
 
 
-class Memory(threading.Thread):
-    """Watches the anonymous memory of a process and all below it; `most` is in bytes."""
-
-    def __init__(self, pid: int) -> None:
-        super().__init__(daemon=True)
-        self.pid = pid
-        self.most = 0
-
-    def run(self) -> None:
-        """Look twice a second until the process is gone."""
-        while Path(f"/proc/{self.pid}").exists():
-            self.most = max(self.most, sum(map(self._held, self._below(self.pid))))
-            time.sleep(0.5)
-
-    def _below(self, pid: int) -> list[int]:
-        try:
-            found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        except OSError:
-            return [pid]
-        return [pid, *itertools.chain.from_iterable(self._below(int(child)) for child in found)]
-
-    @staticmethod
-    def _held(pid: int) -> int:
-        try:
-            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-        except OSError:
-            return 0
-        return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Anonymous:"))
-
-
-def measure(data: Path, processes: int, seed: int, words: list[str], work: Path) -> dict[str, Any]:
-    """Do one run and return its result, the seconds of the command and its memory."""
-    place = Path(tempfile.mkdtemp(dir=work))
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    begun = time.monotonic()
-    with (place / "log.txt").open("w") as log:
-        job = subprocess.Popen(
-            [
-                *(sys.executable, *(torchrun if processes > 1 else []), "-m", "thawnet", "train"),
-                *("cifar100", "--data-dir", str(data), "--recipe", "quick", "--seed", str(seed)),
-                *("--out", "run", *words),
-            ],
-            cwd=place,
-            env={**os.environ, "THAWNET_CACHE": str(place / "cache")},
-            stdout=log,
-            stderr=log,
+def measure(data: Path, processes: int, words: Sequence[str], work: Path) -> dict[str, Any]:
+    """Do one run on empty caches and return its figures."""
+    torchrun = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}")
+    program = (*(torchrun if processes > 1 else ()), "-m", "thawnet", "train")
+    with scratch_folder(work) as place:
+        return thawnet(
+            ("cifar100", "--data-dir", str(data), "--recipe", "quick", *words),
+            place / "work",
+            place / "cache",
+            program,
         )
-        memory = Memory(job.pid)
-        memory.start()
-        job.wait()
-    wall = time.monotonic() - begun
-    if job.returncode:
-        raise SystemExit((place / "log.txt").read_text())
-    result: dict[str, Any] = json.loads((place / "run" / "result.json").read_text())
-    subprocess.run(["rm", "-rf", str(place / "cache")], check=True)
-    return {**result, "wall": wall, "memory": memory.most}
 
 
 def scale(
@@ -141,7 +96,7 @@ def scale(
             data = Path(name) / str(count)
             write_shards(shared.resolve() / "data" / "cifar100", data, count)
             for seed, number in itertools.product(seeds, processes):
-                found = measure(data, number, seed, words, Path(name))
+                found = measure(data, number, [*words, "--seed", str(seed)], Path(name))
                 spent = [found["seconds"][stage] for stage in STAGES]
                 print(f"{count:9,} {number:9} {seed:4} ", end="")
                 print(" ".join(f"{each:8.1f} s" for each in spent), end="")

@@ -1,0 +1,183 @@
+"""Images a second through the frozen trunk to its pooled features, by one contender.
+
+    python benchmarks/rivals/trunk.py thawnet WEIGHTS.safetensors OUT.npy --batch 256 --seconds 5
+    python benchmarks/rivals/trunk.py onnxruntime WEIGHTS.safetensors OUT.npy --batch 16 --seconds 5
+
+MobileNetV2 at 96 px, the same float32 images in memory for everyone. `thawnet` is what a run does
+to rendered images; `onnxruntime` computes the exported graph in float32, on the CPU; `eager` is
+timm's module in PyTorch as it comes, in float32, and `eager-bf16` the same under autocast. Prints
+images/s and writes the features of the first images, by which contenders are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from thawnet.data.augment import Augment
+from thawnet.data.views import Views
+from thawnet.model.backbone import Network
+from thawnet.model.weights import fill, load_weights
+from thawnet.training.features import Origin
+from thawnet.training.feeds import LiveFeed
+from thawnet.training.machine import choose_device, decide, keep_freed_memory
+
+NAME = "mobilenetv2_100"
+SIZE = 96
+IMAGES = 1024
+COMPARED = 64
+
+Floats = NDArray[np.float32]
+Pass = Callable[[int, int], Any]  # first and last (exclusive) image to features (n, 1280)
+
+
+def network(weights: Path) -> Network:
+    """Return the network with the shared weights, in evaluation mode."""
+    loaded = load_weights(str(weights), NAME)
+    found = Network(NAME, 100, SIZE, loaded.padding, loaded.epsilon)
+    fill(found, loaded, str(weights))
+    return found.eval()
+
+
+@dataclass(frozen=True)
+class InMemory(Origin):
+    """Images that need no rendering: `ready`, (n, 3, SIZE, SIZE)."""
+
+    ready: torch.Tensor = field(default_factory=lambda: torch.empty(0))
+
+    def pictures(self, positions: NDArray[np.int64], views: Views) -> torch.Tensor:
+        """See Origin; the positions follow each other."""
+        return self.ready[positions[0] : positions[-1] + 1]
+
+
+def thawnet(weights: Path, images: Floats, device: torch.device) -> tuple[Pass, str]:
+    """Return the trunk as a run computes it, all but the rendering, and its precision."""
+    keep_freed_memory()
+    machine = decide(device.type, "float32" if device.type == "cpu" else "auto", "no")
+    torch.set_num_threads(machine.threads)
+    whole = network(weights).to(device)
+    origin = InMemory(
+        network=whole,
+        weights="",
+        images=range(len(images)),  # type: ignore[arg-type]
+        spec=None,  # type: ignore[arg-type]
+        augment=Augment(),
+        machine=machine,
+        ready=torch.from_numpy(images).to(device),
+    )
+    batch = LiveFeed(origin, len(whole.stages) - 1, 1, 0).epoch(0)
+    return lambda start, stop: batch(np.arange(start, stop)), machine.dtype
+
+
+def eager(
+    weights: Path, images: Floats, device: torch.device, dtype: torch.dtype
+) -> tuple[Pass, str]:
+    """Return timm's module without its classifier, as a user calls it."""
+    net = _headless(weights).to(device)
+    x = torch.from_numpy(images).to(device)
+    reduced = dtype != torch.float32
+
+    def run(start: int, stop: int) -> Any:
+        with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=reduced):
+            return net(x[start:stop])
+
+    return run, str(dtype).removeprefix("torch.")
+
+
+def onnx(weights: Path, images: Floats) -> tuple[Pass, str]:
+    """Return ONNX Runtime's session on the exported module."""
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of this exporter, see bundle/export
+        torch.onnx.export(
+            _headless(weights),
+            (torch.zeros(1, 3, SIZE, SIZE),),
+            file,
+            input_names=["images"],
+            output_names=["features"],
+            dynamic_axes={"images": {0: "n"}, "features": {0: "n"}},
+            dynamo=False,
+        )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(
+        file.getvalue(), options, providers=["CPUExecutionProvider"]
+    )
+    return lambda start, stop: session.run(None, {"images": images[start:stop]})[0], "float32"
+
+
+def _headless(weights: Path) -> nn.Module:
+    net = network(weights).net
+    net.reset_classifier(0)  # type: ignore[operator]
+    return net.eval()
+
+
+def speed(run: Pass, batch: int, seconds: float, wait: Callable[[], None]) -> float:
+    """Return images/s over whole batches for at least so many seconds, after some to warm up."""
+    starts = range(0, IMAGES - batch + 1, batch)
+    for start in starts[:4]:
+        run(start, start + batch)
+    wait()
+    done, begun = 0, time.perf_counter()
+    while True:
+        for start in starts:
+            run(start, start + batch)
+            done += batch
+            if done % IMAGES < batch:
+                wait()
+            if time.perf_counter() - begun >= seconds:
+                wait()
+                return done / (time.perf_counter() - begun)
+
+
+def main() -> None:
+    """Measure one contender."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("contender", choices=("thawnet", "onnxruntime", "eager", "eager-bf16"))
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("out", type=Path, help="where the features are written")
+    parser.add_argument("--batch", type=int, nargs="+", required=True, help="one or more to time")
+    parser.add_argument("--seconds", type=float, required=True, help="for each of them")
+    chosen = parser.parse_args()
+    device = torch.device(choose_device("auto"))
+    rng = np.random.default_rng(0)
+    images = rng.uniform(-1, 1, (IMAGES, 3, SIZE, SIZE)).astype(np.float32)
+    if chosen.contender == "thawnet":
+        run, precision = thawnet(chosen.weights, images, device)
+    elif chosen.contender == "onnxruntime":
+        run, precision = onnx(chosen.weights, images)
+    else:
+        dtype = torch.bfloat16 if chosen.contender == "eager-bf16" else torch.float32
+        run, precision = eager(chosen.weights, images, device, dtype)
+    features = run(0, COMPARED)
+    if isinstance(features, torch.Tensor):
+        features = features.float().cpu().numpy()
+    np.save(chosen.out, features)
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    speeds = {batch: speed(run, batch, chosen.seconds, wait) for batch in chosen.batch}
+    best = max(speeds, key=lambda batch: speeds[batch])
+    found = {
+        "contender": chosen.contender,
+        "precision": precision,
+        "threads": torch.get_num_threads(),
+        "images_per_second": {batch: round(value, 1) for batch, value in speeds.items()},
+        "best_batch": best,
+    }
+    print(json.dumps(found), flush=True)
+
+
+if __name__ == "__main__":
+    main()

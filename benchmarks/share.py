@@ -1,0 +1,111 @@
+"""The share of a training epoch of `full` that is forward, backward and step.
+
+    python benchmarks/share.py DATA_DIR WEIGHTS.safetensors --pairs 5
+
+A real phase 2 of `full` on the shards in DATA_DIR, its epochs by turns as a run does them (drawing
+and rendering the views included) and over the same batches held ready in memory, which leaves the
+mixing, the forward and backward passes and the step. Prints the seconds of every epoch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from thawnet.recipe import TrainOptions
+from thawnet.training.feeds import Batch
+from thawnet.training.loop import Epoch, batches, train_epoch
+from thawnet.training.phase import PhaseJob
+from thawnet.training.ranks import ALONE
+from thawnet.training.setup import setup
+
+PHASE = 1
+
+
+def train(job: PhaseJob, number: int, ready: list[torch.Tensor] | None = None) -> float:
+    """Do one epoch, as PhaseJob does or on batches that are ready; return its seconds."""
+    begun = time.perf_counter()
+    order = _order(job, number)
+    batch = _served(ready) if ready else job.feed.epoch(number)
+    epoch = Epoch(
+        batch=batch,
+        labels=job.labels,
+        class_weights=job.class_weights,
+        order=order,
+        first_step=0,
+        steps=1_000_000,  # the learning rate stays at the bottom of its rise
+        seed=job.run.recipe.seed,
+    )
+    train_epoch(job.tail.learner, epoch, lambda _done: None)
+    if job.run.machine.device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - begun
+
+
+def rendered(job: PhaseJob, number: int) -> list[torch.Tensor]:
+    """Return the batches of an epoch."""
+    batch = job.feed.epoch(number)
+    return [batch(positions) for positions in _order(job, number)]
+
+
+def _order(job: PhaseJob, number: int) -> list[NDArray[np.int64]]:
+    return batches(len(job.run.train), job.phase, [job.run.recipe.seed, number, 0x0BDE])
+
+
+def _served(ready: list[torch.Tensor]) -> Batch:
+    remaining = iter(ready)
+    return lambda _positions: next(remaining)
+
+
+def main() -> None:
+    """Measure pairs of epochs."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path, help="folder of CIFAR-100's parquet shards")
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--compile", choices=("yes", "no"), default="yes")
+    chosen = parser.parse_args()
+    options = TrainOptions(
+        data="cifar100",
+        data_dir=chosen.data,
+        recipe="full",
+        weights=str(chosen.weights),
+        out=Path("run"),
+        no_test=True,
+        compile=chosen.compile,
+    )
+    with ExitStack() as held:
+        run = setup(options, ALONE, held)
+        job = PhaseJob(run, PHASE)
+        run.network.training_mode(job.phase.batch_norm, job.phase.bn_momentum)
+        warm = train(job, 0)  # compiles, if anything is compiled
+        whole, compute = [], []
+        for number in range(1, chosen.pairs + 1):
+            ready = rendered(job, number)
+            for kind in ("whole", "compute") if number % 2 else ("compute", "whole"):
+                if kind == "whole":
+                    whole.append(train(job, number))
+                else:
+                    compute.append(train(job, number, ready))
+    found = {
+        "images": len(run.train),
+        "steps": len(_order(job, 0)),
+        "batch": job.phase.batch_size,
+        "compiled": run.state.compiled[PHASE],
+        "precision": run.machine.dtype,
+        "first": round(warm, 3),
+        "whole": [round(each, 3) for each in whole],
+        "compute": [round(each, 3) for each in compute],
+    }
+    print(json.dumps(found), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""A timed process is watched from its start, and what it printed is found again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from memory import Memory, anonymous_memory
+from trials import ROOT, EpochWatch, TrialFailed, json_lines, scratch_folder, shown, sweep, timed
+
+EPOCHS = """
+import json, time
+for epoch in (1, 2):
+    time.sleep(0.4)
+    print(json.dumps({"epoch": epoch, "val_accuracy": epoch / 10}), flush=True)
+time.sleep(0.4)
+"""
+
+
+def test_epochs_are_noted_as_they_come(tmp_path: Path) -> None:
+    told: list[str] = []
+    watch = EpochWatch(tmp_path / "stdout.txt", told.append)
+    ended = timed([sys.executable, "-c", EPOCHS], tmp_path, look=watch)
+    first, second = (row["at"] for row in watch.epochs())
+    assert 0.4 <= first < second < ended.wall
+    assert second - first >= 0.25
+    assert len(told) == 2
+    assert ended.lines == [{"epoch": 1, "val_accuracy": 0.1}, {"epoch": 2, "val_accuracy": 0.2}]
+
+
+def test_a_line_that_is_half_written_is_not_read(tmp_path: Path) -> None:
+    file = tmp_path / "log.jsonl"
+    assert json_lines(file) == []
+    file.write_text('{"epoch": 1}\n{"epoch":')
+    assert json_lines(file) == [{"epoch": 1}]
+
+
+def test_a_failure_shows_its_last_lines(tmp_path: Path) -> None:
+    with pytest.raises(TrialFailed, match="no such data"):
+        timed([sys.executable, "-c", "raise SystemExit('no such data')"], tmp_path)
+
+
+def test_a_process_does_not_outlive_its_watcher(tmp_path: Path) -> None:
+    pids: list[int] = []
+
+    def look(_seconds: float) -> None:
+        file = tmp_path / "pid"
+        if file.is_file() and file.read_text():
+            pids.append(int(file.read_text()))
+            raise KeyboardInterrupt
+
+    code = (
+        "import os, pathlib, time; pathlib.Path('pid').write_text(str(os.getpid())); time.sleep(60)"
+    )
+    with pytest.raises(KeyboardInterrupt):
+        timed([sys.executable, "-c", code], tmp_path, look=look)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pids[0], signal.SIG_DFL)
+
+
+def test_a_command_is_shown_without_this_machine() -> None:
+    command = [
+        sys.executable,
+        str(ROOT / "main.py"),
+        "--out",
+        str(ROOT / "w" / "scratch.ab_1" / "x"),
+    ]
+    assert shown(command) == "python main.py --out w/scratch/x"
+    assert shown(["python", str(ROOT.parent / "shared" / "data")]) == "python ../shared/data"
+
+
+def test_scratch_folders_are_removed_even_after_a_kill(tmp_path: Path) -> None:
+    with scratch_folder(tmp_path) as place:
+        (place / "big").write_text("x")
+    (tmp_path / "scratch.left").mkdir()
+    (tmp_path / "keras").mkdir()
+    sweep(tmp_path)
+    assert [path.name for path in tmp_path.iterdir() if path.name != "work"] == ["keras"]
+
+
+TAKES = "import sys, time; held = b'x' * 60_000_000; print('held', flush=True); sys.stdin.read()"
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells of memory")
+def test_memory_is_that_of_the_whole_tree() -> None:
+    # A grandchild, which another thread than the first one started.
+    parent = (
+        "import subprocess, sys, threading\n"
+        f"run = lambda: subprocess.run([sys.executable, '-c', {TAKES!r}])\n"
+        "thread = threading.Thread(target=run); thread.start(); thread.join()\n"
+    )
+    job = subprocess.Popen(
+        [sys.executable, "-c", parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert job.stdin is not None
+    assert job.stdout is not None
+    watch = Memory(job.pid)
+    watch.start()
+    assert job.stdout.readline() == b"held\n"
+    assert anonymous_memory(job.pid) >= 60_000_000
+    time.sleep(0.6)  # two looks
+    job.stdin.close()
+    job.stdout.close()
+    job.wait()
+    assert watch.stop() >= 60_000_000
+    assert anonymous_memory(job.pid) == 0
+    assert watch not in threading.enumerate()
