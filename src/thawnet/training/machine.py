@@ -24,7 +24,7 @@ PACKAGES = ("thawnet", "torch", "timm", "numpy", "pillow")
 # from about this many images of 96 px on (epochs times training images).
 COMPILE_SECONDS = 45.0
 COMPILE_SPEEDUP = 1.2
-COMPILE_PAYS_FROM = 300_000 * 96 * 96
+COMPILE_PAYS_FROM = 600_000 * 96 * 96
 
 
 @dataclass(frozen=True)
