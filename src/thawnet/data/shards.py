@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, first_line
+from ..memory import available_cores
 from .items import VALIDATION_NAMES, Items, Source, sha256_rows
 from .names import Names
 
 BATCH_BYTES = 2**22  # of a row group that are decoded at a time, by its own account
 BATCH_ROWS = 1024  # at most: equal images are stored once, and decoded take more than that
-KEPT = 8  # batches: threads that decode in order are some images apart
+KEPT = 4  # batches, and one more a core: threads that decode in order are some images apart
 
 
 def from_shards(path: Path, shards: list[Path]) -> Source:
@@ -146,7 +147,9 @@ class _Images:
         self.shards = shards
         self.groups = groups
         self.starts = starts  # positions of the row groups' first images
-        self._kept: deque[tuple[int, Any]] = deque(maxlen=KEPT)  # first position, images
+        self._kept: deque[tuple[int, Any]] = deque(  # first position, images
+            maxlen=KEPT + available_cores()
+        )
         self._batches: Iterator[tuple[Group, Any, Any]] = iter(())
         self._next = -1  # the position that the next batch begins with
         self._lock = threading.Lock()

@@ -22,7 +22,7 @@ from ..files import cache_folder, fingerprint, write_json
 from ..image.decode import decode, size
 from ..image.preprocess import reduce
 from .download import Tell
-from .items import Items, tied
+from .items import Items, Raw, tied
 from .listing import hash_of_unread
 from .names import Names
 from .parallel import blocks, in_order
@@ -191,7 +191,9 @@ def build(
 
 def _grow(work: Building, items: Items, side: int, progress: Progress, workers: int) -> None:
     def read_some(positions: range) -> list[tuple[NDArray[np.uint8], bytes] | str]:
-        return [_read(items, position, side) for position in positions]
+        # Read before any is decoded: shards are read in order, or again from the start of a group.
+        raw = [_read(items, position) for position in positions]
+        return [_reduce(each, side) for each in raw]
 
     with work.open("pixels.bin") as pixels, work.open(RECORDS) as records:
         position, written, broken = _noted(work, pixels, records)
@@ -231,13 +233,10 @@ def _grow(work: Building, items: Items, side: int, progress: Progress, workers: 
     )
 
 
-def _read(items: Items, position: int, side: int) -> tuple[NDArray[np.uint8], bytes] | str:
-    """Return an image and the hash of its pixels, or why there is none."""
+def _read(items: Items, position: int) -> Raw | str:
+    """Return an image as its source holds it, or why there is none."""
     try:
-        raw = items.read(position)
-        image = decode(raw, side) if isinstance(raw, bytes) else Image.fromarray(raw)
-        pixels = np.ascontiguousarray(reduce(image, side))
-        return pixels, hashlib.sha256(pixels.data).digest()
+        return items.read(position)
     except ImageError as error:
         return str(error)
     except OSError as error:
@@ -249,6 +248,18 @@ def _read(items: Items, position: int, side: int) -> tuple[NDArray[np.uint8], by
                 f"({reason}); bring the data back and start again"
             ) from error
         return "no such file" if isinstance(error, FileNotFoundError) else reason
+
+
+def _reduce(raw: Raw | str, side: int) -> tuple[NDArray[np.uint8], bytes] | str:
+    """Return an image and the hash of its pixels, or why there is none."""
+    if isinstance(raw, str):
+        return raw
+    try:
+        image = decode(raw, side) if isinstance(raw, bytes) else Image.fromarray(raw)
+        pixels = np.ascontiguousarray(reduce(image, side))
+        return pixels, hashlib.sha256(pixels.data).digest()
+    except ImageError as error:
+        return str(error)
 
 
 def _noted(
