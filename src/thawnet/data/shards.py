@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import threading
 from bisect import bisect_right
@@ -14,13 +15,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, first_line
-from ..memory import available_cores
 from .items import VALIDATION_NAMES, Items, Source, sha256_rows
 from .names import Names
 
 BATCH_BYTES = 2**22  # of a row group that are decoded at a time, by its own account
 BATCH_ROWS = 1024  # at most: equal images are stored once, and decoded take more than that
-KEPT = 4  # batches, and one more a core: threads that decode in order are some images apart
+KEPT = 4 + (os.cpu_count() or 1)  # batches: threads that decode in order are some images apart
 
 
 def from_shards(path: Path, shards: list[Path]) -> Source:
@@ -89,7 +89,7 @@ def _opened(shard: Path) -> Any:
         return pyarrow.parquet.ParquetFile(  # type: ignore[no-untyped-call]
             shard, pre_buffer=False, buffer_size=2**16
         )
-    except (pyarrow.lib.ArrowException, OSError) as error:
+    except (pyarrow.lib.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"'{shard}' is not a whole parquet file ({shard.stat().st_size:,} bytes; "
             f"{first_line(error)}); download it again"
@@ -147,9 +147,7 @@ class _Images:
         self.shards = shards
         self.groups = groups
         self.starts = starts  # positions of the row groups' first images
-        self._kept: deque[tuple[int, Any]] = deque(  # first position, images
-            maxlen=KEPT + available_cores()
-        )
+        self._kept: deque[tuple[int, Any]] = deque(maxlen=KEPT)  # first position, images
         self._batches: Iterator[tuple[Group, Any, Any]] = iter(())
         self._next = -1  # the position that the next batch begins with
         self._lock = threading.Lock()
