@@ -24,7 +24,6 @@ from ..image.preprocess import reduce
 from .download import Tell
 from .items import Items, Raw, tied
 from .listing import hash_of_unread
-from .names import Names
 from .parallel import blocks, in_order
 
 VERSION = 3
@@ -299,6 +298,7 @@ def load(path: Path, items: Items) -> ImageStore:
     shapes = np.load(path / "shapes.npy", allow_pickle=False)
     kept = np.flatnonzero(shapes[:, 0])
     shapes = shapes[kept]
+    whole = items if len(kept) == len(items) else items.subset(kept)
     ends = np.cumsum(shapes.astype(np.int64).prod(axis=1) * 3)
     return ImageStore(
         # An empty file can not be mapped.
@@ -307,11 +307,11 @@ def load(path: Path, items: Items) -> ImageStore:
         else np.zeros(0, np.uint8),
         offsets=np.concatenate([[0], ends[:-1]]).astype(np.int64),
         shapes=shapes,
-        all_labels=items.labels[kept],
-        all_hashes=items.hashes[kept],
+        all_labels=whole.labels,
+        all_hashes=whole.hashes,
         # Not kept in the store: it is named by content alone, and content may lie elsewhere too.
-        all_names=Names(items.names[at] for at in kept.tolist()),
-        all_groups=None if items.groups is None else items.groups[kept],
+        all_names=whole.names,
+        all_groups=whole.groups,
         rows=np.arange(len(kept)),
         side=int(meta["side"]),
         content=str(meta["content"]),

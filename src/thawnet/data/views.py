@@ -5,7 +5,7 @@ A view is a function of (seed, epoch, position in the part), never of the batch 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -47,13 +47,16 @@ class Views:
         return Views(*(getattr(self, name)[positions] for name in self.__dataclass_fields__))
 
     @staticmethod
-    def chosen(views: Sequence[Views], numbers: NDArray[np.int64]) -> Views:
-        """Return for every image the view that its number names, (n,)."""
-        rows = np.arange(len(numbers))
-        fields: list[list[Any]] = [
-            [getattr(view, name) for view in views] for name in Views.__dataclass_fields__
-        ]
-        return Views(*(np.stack(field)[numbers, rows] for field in fields))
+    def chosen(views: Iterable[Views], numbers: NDArray[np.int64]) -> Views:
+        """Return for every image the view that its number names, (n,); one is held at a time."""
+        fields: list[NDArray[Any]] = []
+        for number, view in enumerate(views):
+            drawn = [getattr(view, name) for name in Views.__dataclass_fields__]
+            fields = fields or [np.empty_like(field) for field in drawn]
+            rows = numbers == number
+            for field, values in zip(fields, drawn, strict=True):
+                field[rows] = values[rows]
+        return Views(*fields)
 
     @cached_property
     def moves(self) -> bool:

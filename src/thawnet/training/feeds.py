@@ -86,7 +86,7 @@ class LiveFeed:
         if self.views == 0:
             return random_views(count, augment, self.seed, number)
         chosen = view_numbers(count, self.views, self.seed, number)
-        drawn = [fixed_views(count, augment, view) for view in range(self.views)]
+        drawn = (fixed_views(count, augment, view) for view in range(self.views))
         return Views.chosen(drawn, chosen)
 
 
