@@ -6,6 +6,7 @@ import io
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,20 @@ def test_second_opening_reads_no_image(photos: Photos, monkeypatch: pytest.Monke
     )
     assert store_of(folder).fingerprint == first.fingerprint
     assert len(cache_entries()) == 1
+
+
+def test_a_block_is_read_in_order_before_any_of_it_is_decoded(
+    photos: Photos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Shards are read in order, or again from the start of a row group.
+    items = open_source(str(photos({"a": 6, "b": 6}))).open_part("train")
+    done: list[str] = []
+    watched = replace(items, read=lambda row: done.append(f"read {row}") or items.read(row))
+    plain = stores.decode
+    monkeypatch.setattr(stores, "decode", lambda *raw: done.append("decode") or plain(*raw))
+    open_store(watched, ["a", "b"], 40, lambda done: None, 1)
+    reads = [f"read {row}" for row in range(12)]
+    assert done == [*reads[:8], *["decode"] * 8, *reads[8:], *["decode"] * 4]
 
 
 def test_changed_image_is_another_store(photos: Photos) -> None:

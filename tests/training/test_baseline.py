@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
@@ -17,14 +19,26 @@ def clouds(count: int, seed: int) -> Labelled:
     return (centres[labels] + rng.normal(0, 1, (count, 40))).astype(np.float32), labels
 
 
+def pieces(images: Labelled) -> Iterator[Labelled]:
+    """Cut images into pieces of 64, which can be read once."""
+    for first in range(0, len(images[1]), 64):
+        yield images[0][first : first + 64], images[1][first : first + 64]
+
+
 def test_baselines_are_those_of_scikit_learn_and_of_counting() -> None:
     ticks: list[int] = []
     train, val, test = clouds(600, 1), clouds(200, 2), clouds(400, 3)
-    found = baselines(train, 0, val, test, ticks.append)
+    found = baselines(train, 0, pieces(val), pieces(test), ticks.append)
     regression = found["logistic_regression_on_frozen_features"]
     assert ticks == [1, 1, 1]
     assert found["majority_class"]["accuracy"] == pytest.approx((test[1] == 0).mean())
     assert 0.75 < regression["accuracy"] < 1
+    scores = []
+    for strength in baseline.STRENGTHS:
+        model = baseline.regression(*train, strength)
+        scores.append((model.score(*val), -strength, model.score(*test)))
+    assert regression["C"] == -max(scores)[1]
+    assert regression["accuracy"] == max(scores)[2]
     assert regression["interval_95"][0] < regression["accuracy"] < regression["interval_95"][1]
     assert regression["training_images"] == 600
 
@@ -32,10 +46,10 @@ def test_baselines_are_those_of_scikit_learn_and_of_counting() -> None:
 def test_the_measured_images_choose_nothing() -> None:
     """Without a validation part one penalty is used, whatever it would give on the test part."""
     train, test = clouds(300, 1), clouds(200, 3)
-    found = baselines(train, 0, None, test, lambda done: None)
+    found = baselines(train, 0, None, [test], lambda done: None)
     assert found["logistic_regression_on_frozen_features"]["C"] == baseline.STRENGTHS[1]
-    other = baselines(train, 0, clouds(100, 2), test, lambda done: None)
-    again = baselines(train, 0, clouds(100, 2), clouds(200, 9), lambda done: None)
+    other = baselines(train, 0, [clouds(100, 2)], [test], lambda done: None)
+    again = baselines(train, 0, [clouds(100, 2)], [clouds(200, 9)], lambda done: None)
     key = "logistic_regression_on_frozen_features"
     assert other[key]["C"] == again[key]["C"]
 

@@ -21,6 +21,7 @@ from .folders import from_class_folders
 from .hub import endpoint, fetch_shards
 from .items import Items, Source, sha256_rows
 from .members import read_members
+from .names import Names
 from .pickles import PickleRefusedError, read_pickle
 from .shards import from_shards
 
@@ -258,7 +259,7 @@ def _open_part(layout: Layout, form: Form, place: Path, part: str) -> Items:
         )
     images = planes.transpose(0, 2, 3, 1)  # (n, 3, 32, 32) -> (n, 32, 32, 3), a view
     return Items(
-        names=[f"{part}/{position}" for position in range(len(labels))],
+        names=Names(f"{part}/{position}" for position in range(len(labels))),
         labels=labels,
         hashes=sha256_rows(image.tobytes() for image in images),
         read=lambda position: np.ascontiguousarray(images[position]),

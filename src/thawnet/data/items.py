@@ -100,8 +100,14 @@ def tied(hashes: NDArray[np.uint8], groups: NDArray[np.int64] | None) -> NDArray
     Exact duplicates (one hash) stay together, and so does a group (groups, (n,) int64, -1 for
     none); a duplicate that two groups share ties both. Sets are numbered as they first appear.
     """
-    # A set of copies is a number from here on: 32 bytes compare slowly.
-    _, ties = np.unique(np.ascontiguousarray(hashes).view("V32").ravel(), return_inverse=True)
+    # A set of copies is a number from here on: 32 bytes take room, and compare slowly.
+    words = np.ascontiguousarray(hashes).view(np.int64).T  # (4, n)
+    order = np.lexsort(words)
+    fresh = np.zeros(len(order), bool)
+    for word in words:
+        fresh[1:] |= np.diff(word[order]) != 0
+    ties = np.empty(len(order), np.int64)
+    ties[order] = np.cumsum(fresh)
     if groups is not None and (groups >= 0).any():
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components

@@ -1,9 +1,14 @@
-"""Parquet shards in the Hugging Face image layout."""
+"""Parquet shards in the Hugging Face image layout, read in batches of bounded bytes."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
+import threading
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +16,11 @@ import numpy as np
 
 from ..errors import DataError, first_line
 from .items import VALIDATION_NAMES, Items, Source, sha256_rows
+from .names import Names
+
+BATCH_BYTES = 2**22  # of a row group that are decoded at a time, by its own account
+BATCH_ROWS = 1024  # at most: equal images are stored once, and decoded take more than that
+KEPT = 4 + (os.cpu_count() or 1)  # batches: threads that decode in order are some images apart
 
 
 def from_shards(path: Path, shards: list[Path]) -> Source:
@@ -34,7 +44,7 @@ def from_shards(path: Path, shards: list[Path]) -> Source:
         name=path.resolve().name,
         classes=classes,
         parts=frozenset(parts) & {"train", "val", "test"},
-        open_part=lambda part: _read_shards(parts[part], image, label, len(classes)),
+        open_part=lambda part: _read_part(_Shards(parts[part], image, label), len(classes)),
     )
 
 
@@ -75,35 +85,115 @@ def _opened(shard: Path) -> Any:
     import pyarrow.parquet
 
     try:
-        return pyarrow.parquet.ParquetFile(shard)  # type: ignore[no-untyped-call]
-    except (pyarrow.lib.ArrowException, OSError) as error:
+        # Buffered, else whole row groups would be fetched before the first of their rows.
+        return pyarrow.parquet.ParquetFile(  # type: ignore[no-untyped-call]
+            shard, pre_buffer=False, buffer_size=2**16
+        )
+    except (pyarrow.lib.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"'{shard}' is not a whole parquet file ({shard.stat().st_size:,} bytes; "
             f"{first_line(error)}); download it again"
         ) from error
 
 
-def _read_shards(files: list[Path], image: str, label: str, classes: int) -> Items:
-    import pyarrow
+Group = tuple[int, int]  # a row group: the number of its shard, and its own in that
 
-    encoded: list[bytes] = []
-    labels: list[int] = []
-    for shard in files:
-        try:
-            table = _opened(shard).read(columns=[image, label])
-            encoded += [cell["bytes"] or b"" for cell in table.column(image).to_pylist()]
-            labels += (int(value) for value in table.column(label).to_pylist())
-        except (pyarrow.lib.ArrowException, OSError, KeyError, TypeError) as error:
-            raise DataError(
-                f"'{shard}' can not be read ({first_line(error)}); download it again"
-            ) from error
-    array = np.asarray(labels, dtype=np.int64)
+
+class _Shards:
+    """The shards of one part, and the names of their columns."""
+
+    def __init__(self, files: list[Path], image: str, label: str) -> None:
+        self.files = files
+        self.image = image
+        self.label = label
+
+    def batches(self, begin: Group = (0, 0)) -> Iterator[tuple[Group, Any, Any]]:
+        """Yield row group, images (n,) binary and labels (n,) int64 of each batch of rows.
+
+        begin: the first row group. A label that is null is -1.
+        """
+        import pyarrow
+        from pyarrow import compute
+
+        first, skipped = begin
+        for number, shard in enumerate(self.files[first:], start=first):
+            try:
+                file = _opened(shard)
+                for group in range(skipped if number == first else 0, file.num_row_groups):
+                    meta = file.metadata.row_group(group)
+                    fit = BATCH_BYTES * meta.num_rows // max(1, meta.total_byte_size)
+                    for batch in file.iter_batches(
+                        min(max(1, fit), BATCH_ROWS), [group], [self.image, self.label]
+                    ):
+                        images = compute.struct_field(  # type: ignore[attr-defined]
+                            batch.column(self.image), "bytes"
+                        )
+                        labels = batch.column(self.label).cast("int64").fill_null(-1)
+                        yield (number, group), images, labels
+            except (pyarrow.lib.ArrowException, OSError, KeyError) as error:
+                raise DataError(
+                    f"'{shard}' can not be read ({first_line(error)}); download it again"
+                ) from error
+
+
+class _Images:
+    """Reads the images of a part by position, from several threads, best in ascending order.
+
+    A row group can only be decoded from its first row on: who steps back behind the batches that
+    are kept waits for that.
+    """
+
+    def __init__(self, shards: _Shards, groups: list[Group], starts: list[int]) -> None:
+        self.shards = shards
+        self.groups = groups
+        self.starts = starts  # positions of the row groups' first images
+        self._kept: deque[tuple[int, Any]] = deque(maxlen=KEPT)  # first position, images
+        self._batches: Iterator[tuple[Group, Any, Any]] = iter(())
+        self._next = -1  # the position that the next batch begins with
+        self._lock = threading.Lock()
+
+    def read(self, position: int) -> bytes:
+        """Return an image as it is stored, nothing where a cell is null."""
+        with self._lock:
+            start, images = self._batch(position)
+        return images[position - start].as_py() or b""
+
+    def _batch(self, position: int) -> tuple[int, Any]:
+        for start, images in self._kept:
+            if start <= position < start + len(images):
+                return start, images
+        place = bisect_right(self.starts, position) - 1
+        if not self.starts[place] <= self._next <= position:
+            self._batches = self.shards.batches(self.groups[place])
+            self._next = self.starts[place]
+        for _, images, _ in self._batches:
+            start = self._next
+            self._kept.append((start, images))
+            self._next += len(images)
+            if position < self._next:
+                return start, images
+        raise DataError(f"'{self.shards.files[0].parent}' has changed since it was opened")
+
+
+def _read_part(shards: _Shards, classes: int) -> Items:
+    """List the images of a part: one pass, of which labels and hashes stay in memory."""
+    labels, hashes = bytearray(), bytearray()
+    groups: list[Group] = []
+    starts: list[int] = []
+    for group, images, some in shards.batches():
+        if groups[-1:] != [group]:
+            groups.append(group)
+            starts.append(len(hashes) // 32)
+        labels += some.to_numpy().data
+        hashes += sha256_rows(image.as_py() or b"" for image in images).data
+    array = np.frombuffer(labels, np.int64)
+    folder = shards.files[0].parent
     if len(array) == 0 or array.min() < 0 or array.max() >= classes:
-        raise DataError(f"'{files[0].parent}': labels are not all between 0 and {classes - 1}")
-    part = files[0].name.split("-")[0]
+        raise DataError(f"'{folder}': labels are not all between 0 and {classes - 1}")
+    part = shards.files[0].name.split("-")[0]
     return Items(
-        names=[f"{part}/{position}" for position in range(len(array))],
+        names=Names(f"{part}/{position}" for position in range(len(array))),
         labels=array,
-        hashes=sha256_rows(encoded),
-        read=encoded.__getitem__,
+        hashes=np.frombuffer(hashes, np.uint8).reshape(-1, 32),
+        read=_Images(shards, groups, starts).read,
     )

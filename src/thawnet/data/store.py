@@ -22,9 +22,8 @@ from ..files import cache_folder, fingerprint, write_json
 from ..image.decode import decode, size
 from ..image.preprocess import reduce
 from .download import Tell
-from .items import Items, tied
+from .items import Items, Raw, tied
 from .listing import hash_of_unread
-from .names import Names
 from .parallel import blocks, in_order
 
 VERSION = 3
@@ -191,7 +190,9 @@ def build(
 
 def _grow(work: Building, items: Items, side: int, progress: Progress, workers: int) -> None:
     def read_some(positions: range) -> list[tuple[NDArray[np.uint8], bytes] | str]:
-        return [_read(items, position, side) for position in positions]
+        # Read before any is decoded: shards are read in order, or again from the start of a group.
+        raw = [_read(items, position) for position in positions]
+        return [_reduce(each, side) for each in raw]
 
     with work.open("pixels.bin") as pixels, work.open(RECORDS) as records:
         position, written, broken = _noted(work, pixels, records)
@@ -231,13 +232,10 @@ def _grow(work: Building, items: Items, side: int, progress: Progress, workers: 
     )
 
 
-def _read(items: Items, position: int, side: int) -> tuple[NDArray[np.uint8], bytes] | str:
-    """Return an image and the hash of its pixels, or why there is none."""
+def _read(items: Items, position: int) -> Raw | str:
+    """Return an image as its source holds it, or why there is none."""
     try:
-        raw = items.read(position)
-        image = decode(raw, side) if isinstance(raw, bytes) else Image.fromarray(raw)
-        pixels = np.ascontiguousarray(reduce(image, side))
-        return pixels, hashlib.sha256(pixels.data).digest()
+        return items.read(position)
     except ImageError as error:
         return str(error)
     except OSError as error:
@@ -249,6 +247,18 @@ def _read(items: Items, position: int, side: int) -> tuple[NDArray[np.uint8], by
                 f"({reason}); bring the data back and start again"
             ) from error
         return "no such file" if isinstance(error, FileNotFoundError) else reason
+
+
+def _reduce(raw: Raw | str, side: int) -> tuple[NDArray[np.uint8], bytes] | str:
+    """Return an image and the hash of its pixels, or why there is none."""
+    if isinstance(raw, str):
+        return raw
+    try:
+        image = decode(raw, side) if isinstance(raw, bytes) else Image.fromarray(raw)
+        pixels = np.ascontiguousarray(reduce(image, side))
+        return pixels, hashlib.sha256(pixels.data).digest()
+    except ImageError as error:
+        return str(error)
 
 
 def _noted(
@@ -288,6 +298,7 @@ def load(path: Path, items: Items) -> ImageStore:
     shapes = np.load(path / "shapes.npy", allow_pickle=False)
     kept = np.flatnonzero(shapes[:, 0])
     shapes = shapes[kept]
+    whole = items if len(kept) == len(items) else items.subset(kept)
     ends = np.cumsum(shapes.astype(np.int64).prod(axis=1) * 3)
     return ImageStore(
         # An empty file can not be mapped.
@@ -296,11 +307,11 @@ def load(path: Path, items: Items) -> ImageStore:
         else np.zeros(0, np.uint8),
         offsets=np.concatenate([[0], ends[:-1]]).astype(np.int64),
         shapes=shapes,
-        all_labels=items.labels[kept],
-        all_hashes=items.hashes[kept],
+        all_labels=whole.labels,
+        all_hashes=whole.hashes,
         # Not kept in the store: it is named by content alone, and content may lie elsewhere too.
-        all_names=Names(items.names[at] for at in kept.tolist()),
-        all_groups=None if items.groups is None else items.groups[kept],
+        all_names=whole.names,
+        all_groups=whole.groups,
         rows=np.arange(len(kept)),
         side=int(meta["side"]),
         content=str(meta["content"]),

@@ -7,6 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+AT_ONCE = 1024  # images whose classes are ranked
+
 
 def interval(accuracy: float, images: int, z: float = 1.959964) -> tuple[float, float]:
     """Return Wilson's 95 % score interval of a share of hits, both in [0, 1].
@@ -35,8 +37,12 @@ def quote(part: str, accuracy: float, images: int) -> str:
 def top_k(logits: NDArray[np.float32], labels: NDArray[np.int64], k: int) -> float:
     """Return the share of images whose class is among the k largest logits, (n, classes)."""
     k = min(k, logits.shape[1])
-    best = np.argpartition(-logits, k - 1, axis=1)[:, :k]
-    return float((best == labels[:, None]).any(axis=1).mean())
+    hits = 0
+    for first in range(0, len(labels), AT_ONCE):
+        some = slice(first, first + AT_ONCE)
+        best = np.argpartition(-logits[some], k - 1, axis=1)[:, :k]
+        hits += int((best == labels[some, None]).any(axis=1).sum())
+    return hits / len(labels)
 
 
 def balanced_accuracy(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:

@@ -7,6 +7,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from ..errors import RunError
 from ..files import write_atomic
 
 PREDICTIONS = "predictions.csv"
+AT_ONCE = 1024  # images whose probabilities are held
 COLUMNS = ("part", "image", "class", "predicted", "probability", "probability_of_class")
 
 
@@ -47,16 +49,24 @@ def write_predictions(
 
     labels: class positions, (n,). logits: (n, classes). Probabilities are their softmax.
     """
-    probabilities = softmax(logits.astype(np.float64), axis=1)
-    text = io.StringIO(newline="")
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(COLUMNS)
-    best = logits.argmax(axis=1)
-    for image, label, found, shares in zip(images, labels, best, probabilities, strict=True):
-        odds = [f"{shares[place]:.6g}" for place in (found, label)]
-        rows.writerow([part, image, classes[label], classes[found], *odds])
-    # A file name need not be UTF-8; the bytes that are not become \udc..., as Python shows them.
-    write_atomic(path, lambda file: file.write(text.getvalue().encode(errors="backslashreplace")))
+
+    def write(file: IO[bytes]) -> None:
+        # A file name need not be UTF-8; bytes that are not become \udc..., as Python shows them.
+        text = io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="")
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow(COLUMNS)
+        for first in range(0, len(labels), AT_ONCE):
+            some = slice(first, first + AT_ONCE)
+            best = logits[some].argmax(axis=1)
+            odds = softmax(logits[some].astype(np.float64), axis=1)
+            for image, label, found, shares in zip(
+                images[some], labels[some], best, odds, strict=True
+            ):
+                shown = [f"{shares[place]:.6g}" for place in (found, label)]
+                rows.writerow([part, image, classes[label], classes[found], *shown])
+        text.detach()  # the file is closed by whoever opened it
+
+    write_atomic(path, write)
 
 
 def read_predictions(path: Path) -> Predictions:

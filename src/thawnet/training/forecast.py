@@ -295,7 +295,7 @@ class _Probe:
         network.training_mode(phase.batch_norm, phase.bn_momentum)
         step = self._step(tail, self._feed(planned), phase)
         begun = time.perf_counter()
-        frozen = frozen_function(tail.kept, tail.split, None, machine)
+        frozen = frozen_function(tail.kept, tail.split, None, machine, briefly=True)
         between = time.perf_counter() - begun
         read = self._val_feed(planned).epoch(0)
         validated = self._evaluated(lambda rows: spread(machine, frozen, read(rows)))

@@ -30,17 +30,23 @@ TORCH_FEW = 16  # eager torch takes longer to call a layer
 
 
 def frozen_function(
-    network: Network, first: int, last: int | None, machine: Machine, cuts: Sequence[int] = ()
+    network: Network,
+    first: int,
+    last: int | None,
+    machine: Machine,
+    cuts: Sequence[int] = (),
+    briefly: bool = False,
 ) -> Function:
     """Return frozen stages first..last (exclusive) as a function of activations on the device.
 
-    cuts: see `ends`. It computes in the calling thread. CPUs run it in ONNX Runtime on one core,
-    where the layers can be exported; batch-norms are folded into convolutions everywhere.
+    cuts: see `ends`. briefly: for so few images that exporting the layers would take longer. It
+    computes in the calling thread. CPUs run it in ONNX Runtime on one core, where the layers can
+    be exported; batch-norms are folded into convolutions everywhere.
     """
     last = len(network.stages) if last is None else last
     stops = ends(network, first, last, cuts)
     parts = [
-        _function(network, start, stop, machine)
+        _function(network, start, stop, machine, briefly)
         for start, stop in itertools.pairwise([first, *stops])
     ]
 
@@ -63,19 +69,19 @@ def ends(network: Network, first: int, last: int, cuts: Sequence[int] = ()) -> l
     return [*sorted(inside), last]
 
 
-def _function(network: Network, first: int, last: int, machine: Machine) -> Function:
+def _function(network: Network, first: int, last: int, machine: Machine, briefly: bool) -> Function:
     part = frozen_copy(network.part(first, last), machine.trunk_dtype, machine.torch_device)
     if machine.device != "cpu":
         return lambda x: part(_prepared(x, machine.trunk_dtype))
     share = (96 / network.size) ** 2
-    try:
-        session = _session(part, network.shapes[first])
-    except BundleError:  # some of timm's 1,300 models have no ONNX form
-        few = max(1, round(share * (MANY if first >= network.coarse else TORCH_FEW)))
+    coarse = first >= network.coarse
+    session = None if briefly else _session(part, network.shapes[first])
+    if session is None:
+        few = max(1, round(share * (MANY if coarse else TORCH_FEW)))
         return lambda x: _together(
             [part(_prepared(x[at : at + few], torch.float32)) for at in range(0, len(x), few)]
         )
-    few = max(1, round(share * (MANY if first >= network.coarse else FEW)))
+    few = max(1, round(share * (MANY if coarse else FEW)))
 
     def run(x: torch.Tensor) -> torch.Tensor:
         values: NDArray[np.float32] = x.float().contiguous().numpy()
@@ -87,12 +93,15 @@ def _function(network: Network, first: int, last: int, machine: Machine) -> Func
     return run
 
 
-def _session(part: nn.Module, shape: tuple[int, ...]) -> Any:
-    """Return the layers in ONNX Runtime, on one core. Raises BundleError if they have no form."""
+def _session(part: nn.Module, shape: tuple[int, ...]) -> Any | None:
+    """Return the layers in ONNX Runtime, on one core; None if they have no ONNX form."""
     import onnxruntime
 
     probe = torch.randn(PROBES, *shape, generator=torch.Generator().manual_seed(0))
-    content = exported(part, probe, ("x", "y"))
+    try:
+        content = exported(part, probe, ("x", "y"))
+    except BundleError:  # as with some of timm's 1,300 models
+        return None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

@@ -123,7 +123,7 @@ class PhaseJob:
         run, kept = self.run, self.tail.kept
         run.world.align(run.network.net)
         run.world.align(kept.net)
-        frozen = frozen_function(kept, self.tail.split, None, run.machine)
+        frozen = frozen_function(kept, self.tail.split, None, run.machine, briefly=True)
         read = self.val_feed.epoch(0)
         with console.progress("validating", len(run.val)) as advance:
             held_out, _ = evaluate(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -15,7 +16,7 @@ from .. import console
 from ..data.store import ImageStore
 from ..recipe import TrainOptions
 from . import checkpoint, outcome
-from .baseline import Labelled, baselines, taken
+from .baseline import Labelled, baselines, joined, taken
 from .call import resumed_folder
 from .checkpoint import Keeper, timed
 from .feeds import Feed, LiveFeed, make_feed
@@ -133,26 +134,25 @@ def measure_baselines(run: Run, measured: ImageStore) -> dict[str, Any]:
         origin = dataclasses.replace(run.origin(images), network=frozen)
         return make_feed(origin, [split], 1, 0, None, run.world)[0]
 
-    def rows(images: ImageStore, feed: Feed, positions: NDArray[np.int64]) -> Labelled:
-        batch = feed.epoch(0)
-        read = [
-            batch(some).float().cpu().numpy()
-            for some in np.array_split(positions, len(positions) // 256 + 1)
-        ]
-        return np.concatenate(read), images.labels[positions]
+    def pieces(
+        images: ImageStore, feed: Feed, positions: NDArray[np.int64] | None = None
+    ) -> Iterator[Labelled]:
+        batch, labels = feed.epoch(0), images.labels
+        wanted = np.arange(len(images)) if positions is None else positions
+        for some in np.array_split(wanted, len(wanted) // 256 + 1):
+            yield batch(some).float().cpu().numpy(), labels[some]
 
     held_out = run.val if run.recipe.validate_on == "validation" else None
     train, test = feed_of(run.train), feed_of(measured)
     chosen_by = feed_of(held_out) if held_out is not None else None
 
     def fit() -> dict[str, Any]:
-        some = rows(run.train, train, taken(len(run.train)))
-        every = rows(measured, test, np.arange(len(measured)))
+        some = joined(pieces(run.train, train, taken(len(run.train))))
         val = None
         if held_out is not None and chosen_by is not None:
-            val = rows(held_out, chosen_by, np.arange(len(held_out)))
+            val = pieces(held_out, chosen_by)
         frequent = int(np.bincount(run.train.labels).argmax())
         with console.progress("logistic regression on frozen features", 3) as advance:
-            return baselines(some, frequent, val, every, advance)
+            return baselines(some, frequent, val, pieces(measured, test), advance)
 
     return run.world.lead(fit)
