@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -132,4 +133,6 @@ def test_each_epoch_shows_the_next_view_computed_when_it_is_first_shown(origin: 
     assert not torch.equal(feed.epoch(5)(positions), first)
     assert [is_cached(origin, view, [8]) for view in range(3)] == [True, True, False]
     assert feed.ready(5)
+    shutil.rmtree(origin.folder(0, 8))  # opened once: nothing is asked of the other ranks again
     assert torch.equal(feed.epoch(7)(positions), first)
+    assert not is_cached(origin, 0, [8])

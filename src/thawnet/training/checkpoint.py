@@ -85,6 +85,7 @@ class Keeper:
         self.folder = folder
         self.asked = 0  # the signal
         self._pace = Pace()
+        self._at_once = False
 
     @property
     def due(self) -> bool:
@@ -120,12 +121,21 @@ class Keeper:
         """Let Ctrl-C and SIGTERM wait for the next `save`; a second one stops at once."""
 
         def ask(number: int) -> None:
-            if self.asked:
+            if self.asked or self._at_once:
                 raise KeyboardInterrupt
             self.asked = number
             console.say("stopping after this step; once more stops at once")
 
         return stops_caught(ask)
+
+    @contextmanager
+    def stopping_at_once(self) -> Iterator[None]:
+        """Between steps, where something long is done that keeps its own: let a stop not wait."""
+        self._at_once = True
+        try:
+            yield
+        finally:
+            self._at_once = False
 
 
 def save(state: RunState, run: Path) -> None:

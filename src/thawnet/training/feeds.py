@@ -36,8 +36,9 @@ class CachedFeed:
     """Reads features; each epoch shows every image in one view, and the next epoch in the next.
 
     open_view: returns the features of a view, computing them if they are not there: a view is
-    computed when an epoch first shows it, so that learning begins after the first. there: whether
-    they are. first: the epoch that shows view 0.
+    computed when an epoch first shows it, so that learning begins after the first. All ranks open a
+    view together, and only once, so that one alone may read it later. there: whether they are.
+    first: the epoch that shows view 0.
     """
 
     def __init__(
@@ -53,15 +54,20 @@ class CachedFeed:
         self.there = there
         self.device = device
         self.first = first
+        self._opened: dict[int, FeatureStore] = {}
 
     def epoch(self, number: int) -> Batch:
         """See Feed."""
-        store = self.open_view(self._view(number))
+        view = self._view(number)
+        if view not in self._opened:
+            self._opened[view] = self.open_view(view)
+        store = self._opened[view]
         return lambda positions: store.at(positions).to(self.device, non_blocking=True)
 
     def ready(self, number: int) -> bool:
         """See Feed."""
-        return self.there(self._view(number))
+        view = self._view(number)
+        return view in self._opened or self.there(view)
 
     def _view(self, number: int) -> int:
         return (number - self.first) % self.views

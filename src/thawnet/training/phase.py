@@ -74,11 +74,13 @@ class PhaseJob:
         """Train from the state's epoch and step on, to the end of the phase."""
         state = self.run.state
         self.run.network.training_mode(self.phase.batch_norm, self.phase.bn_momentum)
-        while state.phase == self.number:
-            with timed(state, "features"):
-                batch = self.feed.epoch(self.earlier + state.epoch)
-            with keeper.stopping_between_steps():
-                trained, spent = self._train(keeper, batch)
+        with keeper.stopping_between_steps():
+            while state.phase == self.number:
+                number = self.earlier + state.epoch
+                if not self.feed.ready(number):
+                    with timed(state, "features"), keeper.stopping_at_once():
+                        self.feed.epoch(number)
+                trained, spent = self._train(keeper, self.feed.epoch(number))
                 with timed(state, NAMES[self.number]):
                     held_out = self._validate(keeper)
                 self._close(trained, held_out, spent)
