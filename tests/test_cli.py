@@ -202,3 +202,22 @@ def test_inspect_needs_no_torch(photos: Callable[..., Path]) -> None:
     folder = str(photos({"a": 2, "b": 2}))
     done = subprocess.run([sys.executable, "-c", code, "inspect", folder], check=False)
     assert done.returncode == 0
+
+
+def test_stop_while_a_class_is_made_is_a_stop(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
+
+    class Stops:
+        def __set_name__(self, owner: type, name: str) -> None:
+            raise KeyboardInterrupt
+
+    def job() -> None:
+        try:
+            type("Made", (), {"field": Stops()})
+        except KeyboardInterrupt as error:  # newer Pythons wrap nothing
+            raise RuntimeError("Error calling __set_name__") from error
+
+    assert cli.guarded(job) == 130
+    assert "stopped" in capsys.readouterr().err

@@ -106,7 +106,12 @@ def guarded(job: Callable[[], object]) -> int:
     signal.signal(signal.SIGTERM, terminate)
     try:
         job()
-    except (ThawnetError, KeyboardInterrupt) as error:
+    except (ThawnetError, KeyboardInterrupt, RuntimeError) as error:
+        if isinstance(error, RuntimeError):
+            # While a class is being made, as during an import, Python wraps a stop so.
+            if not isinstance(error.__cause__, KeyboardInterrupt):
+                raise
+            error = error.__cause__
         # It ends now; another signal would only cut off what there is to say.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
