@@ -15,7 +15,7 @@ import tyro
 
 from . import console
 from .diagnosis import DoctorOptions, doctor
-from .errors import InterruptedRunError, ThawnetError, UsageError
+from .errors import InterruptedRunError, ThawnetError, UsageError, is_stop
 from .inspection import InspectOptions, inspect
 from .packages import COMPARE_PACKAGES, TRAIN_PACKAGES, require_installed
 from .prediction import PredictOptions, predict
@@ -107,18 +107,16 @@ def guarded(job: Callable[[], object]) -> int:
     try:
         job()
     except (ThawnetError, KeyboardInterrupt, RuntimeError) as error:
-        if isinstance(error, RuntimeError):
-            # While a class is being made, as during an import, Python wraps a stop so.
-            if not isinstance(error.__cause__, KeyboardInterrupt):
-                raise
-            error = error.__cause__
+        if isinstance(error, RuntimeError) and not is_stop(error):
+            raise
         # It ends now; another signal would only cut off what there is to say.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         if isinstance(error, ThawnetError) and not isinstance(error, InterruptedRunError):
             console.fail(str(error))
             return error.exit_code
-        console.say(f"thawnet: {str(error) or 'stopped'}")
+        told = isinstance(error, InterruptedRunError)
+        console.say(f"thawnet: {error if told else 'stopped'}")
         return 128 + stop
     except BrokenPipeError:
         # Whoever read stdout, such as `head`, has enough; nothing must be flushed there at the end.

@@ -18,7 +18,7 @@ A message says what was received and what to do about it.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class ThawnetError(Exception):
@@ -86,3 +86,19 @@ def suggest(received: str, known: Iterable[str]) -> str:
 def first_line(error: BaseException) -> str:
     """Return the first line of another library's error, or its kind if it says nothing."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and those during whose handling it was raised."""
+    while error is not None:
+        yield error
+        error = error.__context__
+
+
+def is_stop(error: BaseException) -> bool:
+    """Whether Ctrl-C or SIGTERM is behind an error.
+
+    C++ that was calling Python turns it into a RuntimeError, and so does Python while it makes a
+    class, as during an import.
+    """
+    return any(isinstance(each, KeyboardInterrupt) for each in chain(error))

@@ -194,7 +194,7 @@ class Network(nn.Module):
     def _upper(self) -> str:
         sides, stages = self._sides(), self._chain.stages
         weighty = [place for place, side in enumerate(sides) if side and stages[place].layers]
-        # A network that never comes down so far has its finest upper part at its coarsest.
+        # A network that never comes down so far takes the coarsest stages that it has.
         wanted = sides[min(self.coarse, weighty[-1])]
         same = [place for place in weighty if sides[place] == wanted]
         return stages[same[len(same) // 2]].layers[0]

@@ -73,22 +73,20 @@ def _function(network: Network, first: int, last: int, machine: Machine, briefly
     part = frozen_copy(network.part(first, last), machine.trunk_dtype, machine.torch_device)
     if machine.device != "cpu":
         return lambda x: part(_prepared(x, machine.trunk_dtype))
-    share = (96 / network.size) ** 2
-    coarse = first >= network.coarse
     session = None if briefly else _session(part, network.shapes[first])
-    if session is None:
-        few = max(1, round(share * (MANY if coarse else TORCH_FEW)))
-        return lambda x: _together(
-            [part(_prepared(x[at : at + few], torch.float32)) for at in range(0, len(x), few)]
-        )
-    few = max(1, round(share * (MANY if coarse else FEW)))
+
+    def compute(x: torch.Tensor) -> torch.Tensor:
+        if session is None:
+            result: torch.Tensor = part(_prepared(x, torch.float32))
+            return result
+        return torch.from_numpy(session.run(None, {"x": x.numpy()})[0])
+
+    fine = TORCH_FEW if session is None else FEW
+    few = max(1, round((MANY if first >= network.coarse else fine) * (96 / network.size) ** 2))
 
     def run(x: torch.Tensor) -> torch.Tensor:
-        values: NDArray[np.float32] = x.float().contiguous().numpy()
-        cuts = range(0, len(values), few)
-        return _together(
-            [torch.from_numpy(session.run(None, {"x": values[at : at + few]})[0]) for at in cuts]
-        )
+        x = x.float().contiguous()
+        return _together([compute(x[at : at + few]) for at in range(0, len(x), few)])
 
     return run
 

@@ -24,7 +24,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from .. import console
-from ..errors import RankLostError, ThawnetError, UsageError
+from ..errors import RankLostError, ThawnetError, UsageError, chain
 from ..files import cache_folder, clear_disk_errors
 from ..memory import available_cores
 
@@ -214,13 +214,6 @@ def losses_told(world: World, folder: Path | None = None) -> Iterator[None]:
             raise
         way = f"; start it again with --resume {folder}" if folder else ""
         raise RankLostError(f"another of the {world.size} processes is gone{way}") from error
-
-
-def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error and those during whose handling it was raised."""
-    while error is not None:
-        yield error
-        error = error.__context__
 
 
 def _is_loss(error: BaseException) -> bool:

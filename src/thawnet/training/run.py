@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from .. import console
 from ..data.store import ImageStore
+from ..errors import is_stop
 from ..recipe import TrainOptions
 from . import checkpoint, outcome
 from .baseline import Labelled, baselines, joined, taken
@@ -22,7 +23,7 @@ from .checkpoint import Keeper, timed
 from .feeds import Feed, LiveFeed, make_feed
 from .loop import Metrics, evaluate
 from .phase import EVALUATION_BATCH, PhaseJob
-from .ranks import chain, join, leave, losses_told
+from .ranks import join, leave, losses_told
 from .setup import Run, build_network, open_images, setup
 
 
@@ -52,16 +53,11 @@ def train(options: TrainOptions) -> outcome.Outcome:
                     PhaseJob(run, number).do(keeper)
                 done = finish(run, keeper, started)
         except (KeyboardInterrupt, RuntimeError) as error:
-            if not _stopped(error):
+            if not is_stop(error):
                 raise
             raise checkpoint.interrupted(run.state, run.folder) from error
     leave(world)
     return done
-
-
-def _stopped(error: BaseException) -> bool:
-    """Whether a stop is behind an error: C++ that was calling Python turns it into its own."""
-    return any(isinstance(each, KeyboardInterrupt) for each in chain(error))
 
 
 # --- finish --------------------------------------------------------------------------------------
