@@ -47,8 +47,8 @@ def quick(bench: Bench) -> Any:
             for seed in seeds
             for piece in (
                 ("Keras script, some steps of each phase", 2.0),
-                (f"quick, seed {seed}, empty caches", 6.5),
-                (f"quick, seed {seed}, the same caches", 3.5),
+                (f"quick, seed {seed}, empty caches", 7.0),
+                (f"quick, seed {seed}, the same caches", 5.0),
             )
         ],
     )
@@ -212,9 +212,8 @@ def share(bench: Bench) -> Any:
 def scale(bench: Bench) -> Any:
     """Do `quick` with one epoch a phase on more and more images."""
     counts = bench.sizes.counts
-    pieces = Pieces("scale", [(f"{count:,} images", 0.6 + count / 16_000) for count in counts])
-    # Compiled or not alike, so that a line can fit.
-    words = ("--weights", str(bench.weights), "--epochs", "1", "1", "--compile", bench.compiling)
+    pieces = Pieces("scale", [(f"{count:,} images", 0.8 + count / 27_000) for count in counts])
+    words = ("--weights", str(bench.weights), "--epochs", "1", "1")
     runs = []
     for count in counts:
         pieces.next()
@@ -234,10 +233,10 @@ def full(bench: Bench) -> Any:
 
 
 ROWS = (
-    Row("quick", "the Keras script and `quick` by turns, on empty and on full caches", 36, quick),
+    Row("quick", "the Keras script and `quick` by turns, on empty and on full caches", 42, quick),
     Row("trunk", "the frozen trunk: thawnet, ONNX Runtime, eager PyTorch", 8, trunk),
     Row("share", "what of a `full` epoch is forward, backward and step", 8, share),
-    Row("scale", "seconds and memory as images grow", 18, scale),
+    Row("scale", "seconds and memory as images grow", 12, scale),
     Row("timm", "every layer training: images/s of timm's loop and of `full`", 20, timm),
     Row("seed", "the Keras script and main.py by turns; main.py whole", 51, seed),
     Row("keras", "the Keras script, whole", 60, keras, depends="benchmarks/rivals"),

@@ -36,7 +36,7 @@ def test_last_line_on_stdout_is_the_accuracy(
     assert out.startswith("to beat: logistic regression on the frozen features ")
     assert out.splitlines()[-1].startswith("test accuracy: ")
     assert out.endswith("images)\n")
-    assert "epoch   2 fine-tune" in err
+    assert "epoch    2 fine-tune" in err
 
 
 def test_two_runs_are_compared_and_one_on_other_images_is_refused(

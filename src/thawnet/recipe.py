@@ -62,6 +62,8 @@ class Phase:
     """Cached views per image; 0 draws a fresh view every epoch and caches nothing."""
     view_images: int = 0
     """Small data gets more cached views, at most one per epoch, up to this many in all."""
+    validate_every: int = 0
+    """Large data is validated within an epoch too, each time after so many images; 0 for never."""
     batch_norm: Literal["train", "frozen"] = "train"
     """Thawed batch-norms: 'train' uses and updates batch statistics, 'frozen' keeps them."""
     bn_momentum: float = 0.1
@@ -72,7 +74,7 @@ class Phase:
     def __post_init__(self) -> None:
         _require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
         _require(0 < self.lr <= 10, "lr", self.lr, "above 0 and at most 10")
-        for name in ("min_steps", "max_steps", "patience", "view_images"):
+        for name in ("min_steps", "max_steps", "patience", "view_images", "validate_every"):
             _require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
         for name in ("mixup", "cutmix"):
             _require(0 <= getattr(self, name) <= 10, name, getattr(self, name), "0 to 10")

@@ -45,7 +45,7 @@ def write_run(
         + "[finetune]\nlr = 0.001\n"
     )
     rows = [
-        {"phase": int(epoch >= head_epochs), "val_accuracy": 0.3 + 0.1 * epoch}
+        {"epoch": epoch + 1, "phase": int(epoch >= head_epochs), "val_accuracy": 0.3 + 0.1 * epoch}
         for epoch in range(6)
     ]
     (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -12,6 +12,7 @@ from thawnet.report.plots import plot_history
 def test_history_is_a_png_for_a_slide(tmp_path: Path) -> None:
     history = [
         {
+            "epoch": 1 + epoch if epoch < 3 else 2 + epoch / 2,
             "phase": epoch // 3,
             "train_accuracy": 0.3 + 0.1 * epoch,
             "val_accuracy": 0.3 + 0.08 * epoch,

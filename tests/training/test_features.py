@@ -25,6 +25,7 @@ from thawnet.training.features import (
     shape_at,
 )
 from thawnet.training.feeds import LiveFeed, make_feed
+from thawnet.training.frozen import pool
 from thawnet.training.machine import Machine
 from thawnet.training.ranks import ALONE
 
@@ -136,3 +137,15 @@ def test_each_epoch_shows_the_next_view_computed_when_it_is_first_shown(origin: 
     shutil.rmtree(origin.folder(0, 8))  # opened once: nothing is asked of the other ranks again
     assert torch.equal(feed.epoch(7)(positions), first)
     assert not is_cached(origin, 0, [8])
+
+
+def test_threads_that_share_out_frozen_layers_compute_on_a_core_each() -> None:
+    machine = Machine("cpu", "float32", 2, "no", "chip")
+    before = torch.get_num_threads()
+
+    def threads(rows: torch.Tensor) -> int:
+        rows.relu()  # many enough that torch would divide them among the threads it was given
+        return torch.get_num_threads()
+
+    found = list(pool(machine).map(threads, [torch.ones(1 << 20)] * 8))
+    assert (found, torch.get_num_threads()) == ([1] * 8, before)

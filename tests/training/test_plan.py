@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from thawnet.recipe import Phase, load_recipe
-from thawnet.training.plan import MOST_TIMES, fit, steps_per_epoch
+from thawnet.training.plan import MOST_TIMES, fit, rounds, steps_per_epoch
 
 PHASE = Phase(
     train_from="head",
@@ -52,3 +52,19 @@ def test_quick_does_a_sensible_number_of_steps_on_any_data(images: int) -> None:
         steps = fitted.epochs * steps_per_epoch(fitted, images)
         assert steps >= phase.min_steps or fitted.epochs == MOST_TIMES * phase.epochs
         assert steps <= max(phase.max_steps, steps_per_epoch(fitted, images))
+
+
+@pytest.mark.parametrize(
+    ("every", "images", "parts"),
+    [
+        (0, 1_000_000, 1),
+        (20_000, 47_500, 2),
+        (20_000, 3_000, 1),
+        (20_000, 1_000_000, 50),
+        (1, 600, 2),
+    ],
+)
+def test_large_epochs_are_validated_in_parts_of_at_least_a_step(
+    every: int, images: int, parts: int
+) -> None:
+    assert rounds(dataclasses.replace(PHASE, validate_every=every), images) == parts

@@ -272,12 +272,38 @@ def always_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THAWNET_KEEP_SECONDS", "0")
 
 
-@pytest.mark.usefixtures("always_kept")
-@pytest.mark.parametrize("recipe", PRESETS)
-def test_run_stopped_at_any_save_ends_with_the_bits_of_an_uninterrupted_one(
-    options: TrainOptions, monkeypatch: pytest.MonkeyPatch, recipe: str
+def validated_within_epochs(folder: Path) -> str:
+    """Return `quick` as a file, with validations behind half the steps of an epoch, or fewer."""
+    recipe = load_recipe("quick")
+    phases = [dataclasses.replace(each, validate_every=12) for each in recipe.phases]
+    path = folder / "often.toml"
+    path.write_text(toml(to_table(dataclasses.replace(recipe, head=phases[0], finetune=phases[1]))))
+    return str(path)
+
+
+def test_validation_within_an_epoch_changes_nothing_but_the_log(
+    options: TrainOptions, tmp_path: Path
 ) -> None:
-    options = dataclasses.replace(options, recipe=recipe, epochs=(1, 2))
+    once = run.train(options)
+    often = run.train(dataclasses.replace(options, recipe=validated_within_epochs(tmp_path)))
+    one, other = tensors_of(once), tensors_of(often)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    rows = epochs_of(often)
+    assert [row["epoch"] for row in rows] == [0.5, 1, 1.5, 2]
+    assert [row["phase"] for row in rows] == [0, 0, 1, 1]
+    measured = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+    for row, whole in zip(rows[1::2], epochs_of(once), strict=True):
+        assert [row[name] for name in measured] == [whole[name] for name in measured]
+    assert rows[0]["train_loss"] != rows[1]["train_loss"]
+
+
+@pytest.mark.usefixtures("always_kept")
+@pytest.mark.parametrize("recipe", [*PRESETS, "often"])
+def test_run_stopped_at_any_save_ends_with_the_bits_of_an_uninterrupted_one(
+    options: TrainOptions, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, recipe: str
+) -> None:
+    name = validated_within_epochs(tmp_path) if recipe == "often" else recipe
+    options = dataclasses.replace(options, recipe=name, epochs=(1, 2))
     saves: list[tuple[int, int, int]] = []
     with monkeypatch.context() as patch:
         kept = checkpoint.save
@@ -287,7 +313,9 @@ def test_run_stopped_at_any_save_ends_with_the_bits_of_an_uninterrupted_one(
             saves.append((state.phase, state.epoch, state.step))
 
         patch.setattr(checkpoint, "save", save)
-        whole = tensors_of(run.train(options))
+        outcome = run.train(options)
+    whole, epochs = tensors_of(outcome), [row["epoch"] for row in epochs_of(outcome)]
+    assert epochs == ([0.5, 1, 1.5, 2, 2.5, 3] if recipe == "often" else [1, 2, 3])
     assert {where[:2] for where in saves} == {(0, 0), (1, 0), (1, 1), (2, 0)}
     assert len(set(saves)) >= 10  # in the middle of epochs, too
     for number in (4, len(saves) - 8, len(saves) - 1):
@@ -298,7 +326,7 @@ def test_run_stopped_at_any_save_ends_with_the_bits_of_an_uninterrupted_one(
         resumed = run.train(TrainOptions(resume=""))
         other = tensors_of(resumed)
         assert all(torch.equal(whole[name], other[name]) for name in whole), saves[number - 1]
-        assert [row["epoch"] for row in epochs_of(resumed)] == [1, 2, 3]
+        assert [row["epoch"] for row in epochs_of(resumed)] == epochs
 
 
 def test_stop_says_what_is_kept_and_how_to_go_on(
@@ -347,11 +375,19 @@ def graded(monkeypatch: pytest.MonkeyPatch, accuracies: list[float]) -> None:
     monkeypatch.setattr(phase, "evaluate", evaluate)
 
 
-def patient(options: TrainOptions, tmp_path: Path, patience: int) -> TrainOptions:
+def patient(
+    options: TrainOptions, tmp_path: Path, patience: int, validate_every: int = 0
+) -> TrainOptions:
     """Return a call whose phases of 1 and 9 epochs stop early."""
     recipe = load_recipe("quick")
     head = dataclasses.replace(recipe.head, epochs=1, min_steps=0, patience=0)
-    finetune = dataclasses.replace(recipe.finetune, epochs=9, min_steps=0, patience=patience)
+    finetune = dataclasses.replace(
+        recipe.finetune,
+        epochs=9,
+        min_steps=0,
+        patience=patience,
+        validate_every=validate_every,
+    )
     table = to_table(dataclasses.replace(recipe, head=head, finetune=finetune))
     path = tmp_path / "patient.toml"
     path.write_text(toml(table))
@@ -381,6 +417,21 @@ def test_phase_stops_early_and_keeps_its_best_epoch(
     assert len(epochs_of(outcome)) == 5  # two worse ones after the best, the third epoch
     assert "kept epoch 3, the best on validation; 2 epochs without" in capsys.readouterr().err
     assert torch.equal(tensors_of(outcome)["conv_head.weight"], saved[3]["conv_head.weight"])
+
+
+def test_best_validation_within_an_epoch_is_kept_and_patience_counts_whole_ones(
+    options: TrainOptions,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    call = patient(options, tmp_path, 1, validate_every=12)
+    graded(monkeypatch, [0.1, 0.2, 0.3, 0.5, 0.4, 0.3, 0.3, 0.9])  # the head's first
+    outcome = run.train(call)
+    rows = epochs_of(outcome)
+    assert [row["epoch"] for row in rows] == [1, 1.5, 2, 2.5, 3, 3.5, 4]
+    assert [row["epoch"] for row in rows if row.get("kept")] == [1, 2.5]
+    assert "kept epoch 2.5, the best on validation; 1 epochs without" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("always_kept")

@@ -148,6 +148,10 @@ def render(
     raw = torch.from_numpy(images.batch(positions, views.along)).to(device)
     # Planes one after another: enlarging them so takes 5.5 instead of 14 ms for 256 images.
     pixels = raw.permute(0, 3, 1, 2).float().contiguous()  # (n, 3, side, side), 0..255
+    recoloured = bool(views.operations.any())
+    if not recoloured:
+        # Behind the interpolation it gives the same, on many more pixels.
+        pixels = _normalised(pixels, spec)
     shown = spec.crop / spec.side
     if not views.moves:
         # Nothing but mirroring: plain interpolation gives the same numbers at a tenth of the time.
@@ -155,18 +159,25 @@ def render(
         pixels = pixels[..., inset : inset + spec.crop, inset : inset + spec.crop]
         if spec.crop != spec.size:
             pixels = _enlarge(pixels, spec.size)
-        mirrored = torch.from_numpy(views.mirror < 0).to(device)
-        pixels = torch.where(mirrored[:, None, None, None], pixels.flip(-1), pixels)
+        mirrored = views.mirror < 0
+        if mirrored.any():
+            chosen = torch.from_numpy(mirrored).to(device)[:, None, None, None]
+            pixels = torch.where(chosen, pixels.flip(-1), pixels)
     elif augment.two_steps:
         pixels = _affine(_enlarge(pixels, round(spec.size / shown)), views, shown, spec.size)
     else:
         pixels = _affine(pixels, views, shown, spec.size)
-    mean = torch.tensor(spec.mean, device=device).view(1, 3, 1, 1)
-    std = torch.tensor(spec.std, device=device).view(1, 3, 1, 1)
-    if views.operations.any():
+    if recoloured:
         pixels = recolour(pixels, torch.from_numpy(views.operations), augment.magnitude)
-    pixels = (pixels / 255 - mean) / std
+        pixels = _normalised(pixels, spec)
     return erase(pixels, torch.from_numpy(views.erased)) if views.erased.any() else pixels
+
+
+def _normalised(pixels: torch.Tensor, spec: Preprocess) -> torch.Tensor:
+    """Return pixels in 0..255 less the mean, in standard deviations of each channel."""
+    mean = torch.tensor(spec.mean, device=pixels.device).view(1, 3, 1, 1)
+    std = torch.tensor(spec.std, device=pixels.device).view(1, 3, 1, 1)
+    return (pixels / 255 - mean) / std
 
 
 def _enlarge(pixels: torch.Tensor, size: int) -> torch.Tensor:

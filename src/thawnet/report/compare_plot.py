@@ -98,11 +98,13 @@ def shortened(text: str, most: int) -> str:
 
 
 def _histories(axes: Axes, found: Comparison) -> None:
-    longest = max(len(run.history) for _, run in _runs(found))
+    longest = max(run.history[-1].epochs for _, run in _runs(found))
+    most = max(len(run.history) for _, run in _runs(found))
+    every = 1 if most <= 40 else most // 20
     for name, run in _runs(found):
-        values = [100 * epoch.accuracy for epoch in run.history]
-        every = 1 if longest <= 40 else longest // 20
-        axes.plot(range(1, len(values) + 1), values, markevery=every, linewidth=1.8, **LOOKS[name])
+        values = [100 * at.accuracy for at in run.history]
+        epochs = [at.epochs for at in run.history]
+        axes.plot(epochs, values, markevery=every, linewidth=1.8, **LOOKS[name])
     low, high = axes.get_ylim()
     axes.set_ylim(low, high + 0.14 * (high - low))
     # Head-room for the captions, but no tick that promises more than 100 %.
@@ -123,13 +125,14 @@ def _histories(axes: Axes, found: Comparison) -> None:
     _bare(axes, grid="y")
 
 
-def _thaws(axes: Axes, found: Comparison, longest: int) -> None:
+def _thaws(axes: Axes, found: Comparison, longest: float) -> None:
     """Mark where each run thaws, as one line if both do at once; captions never share a line."""
     places: dict[float, list[str]] = {}
     for name, run in _runs(found):
-        first = sum(epoch.phase == 0 for epoch in run.history)
+        first = sum(at.phase == 0 for at in run.history)
         if 0 < first < len(run.history):
-            places.setdefault(first + 0.5, []).append(name)
+            thaw = (run.history[first - 1].epochs + run.history[first].epochs) / 2
+            places.setdefault(thaw, []).append(name)
     for row, (place, names) in enumerate(places.items()):
         together = len(names) == 2
         look = {"color": "black"} if together else {"color": LOOKS[names[0]]["color"]}

@@ -16,9 +16,10 @@ TABLES = ("machine", "versions", "weights", "data")
 
 
 @dataclass(frozen=True)
-class Epoch:
-    """One epoch: phase 0 or 1, accuracy on what validates, in [0, 1]."""
+class Validation:
+    """One validation: epochs until then, phase 0 or 1, accuracy on what validates, in [0, 1]."""
 
+    epochs: float
     phase: int
     accuracy: float
 
@@ -42,7 +43,7 @@ class FinishedRun:
     seconds: dict[str, float]
     facts: dict[str, str]
     validated_on: str
-    history: list[Epoch]
+    history: list[Validation]
     predictions: Predictions
 
 
@@ -100,11 +101,14 @@ def _reason(error: Exception) -> str:
     return f"{error} is missing" if isinstance(error, KeyError) else str(error)
 
 
-def _history(text: str) -> list[Epoch]:
+def _history(text: str) -> list[Validation]:
     rows = [json.loads(line) for line in text.splitlines()]
     if not rows:
         raise ValueError("it holds no epoch")
-    return [Epoch(int(row["phase"]), _share(row["val_accuracy"])) for row in rows]
+    return [
+        Validation(float(row["epoch"]), int(row["phase"]), _share(row["val_accuracy"]))
+        for row in rows
+    ]
 
 
 def _share(value: Any) -> float:

@@ -28,9 +28,9 @@ HELD_OUT: dict[str, Any] = {"color": "#0b4f8a", "linestyle": "-", "marker": "o",
 def plot_history(path: Path, history: list[dict[str, Any]], title: str, held_out: str) -> None:
     """Draw accuracy and loss over all epochs and write a PNG, 1800 x 810 pixels.
 
-    history: a dict per epoch with phase (0 or 1), train_accuracy, val_accuracy in [0, 1],
-    train_loss, val_loss in nats, and kept where a phase ended with its network. held_out: what
-    'val' was, for the legend.
+    history: a dict per validation with epoch, those until then, phase (0 or 1), train_accuracy,
+    val_accuracy in [0, 1], train_loss, val_loss in nats, and kept where a phase ended with its
+    network. held_out: what 'val' was, for the legend.
     """
     figure = Figure(figsize=(12, 5.4), dpi=150, layout="constrained")
     figure.suptitle(title, fontsize=14, fontweight="bold")
@@ -41,7 +41,7 @@ def plot_history(path: Path, history: list[dict[str, Any]], title: str, held_out
     left.set_yticks([tick for tick in left.get_yticks()[1:-1] if tick <= 100])
     kept = max((place for place, row in enumerate(history) if row.get("kept")), default=-1)
     accuracy = 100 * history[kept]["val_accuracy"]
-    place = (kept % len(history)) + 1
+    place = history[kept]["epoch"]
     left.plot(place, accuracy, marker="o", markersize=8, color=HELD_OUT["color"], zorder=4)
     left.annotate(
         f"{accuracy:.1f} %",
@@ -59,7 +59,7 @@ def plot_history(path: Path, history: list[dict[str, Any]], title: str, held_out
 def _curves(
     axes: Axes, history: list[dict[str, Any]], key: str, scale: float, title: str, held_out: str
 ) -> None:
-    epochs = list(range(1, len(history) + 1))
+    epochs = [row["epoch"] for row in history]
     # With many epochs markers would run into each other; dashes still tell the curves apart.
     every = 1 if len(history) <= 40 else len(history) // 20
     for name, label, look in (("train", "training", TRAIN), ("val", held_out, HELD_OUT)):
@@ -69,9 +69,9 @@ def _curves(
     axes.set_ylim(low, high + 0.12 * (high - low))
     first = sum(row["phase"] == 0 for row in history)
     if 0 < first < len(history):
-        thaw = first + 0.5
+        thaw = (epochs[first - 1] + epochs[first]) / 2
         axes.axvline(thaw, color="black", linewidth=1.2, linestyle=":")
-        axes.axvspan(thaw, len(history) + 0.5, color="#f4ead8", zorder=0)
+        axes.axvspan(thaw, epochs[-1] + 0.5, color="#f4ead8", zorder=0)
         for caption, side in (("head only", -1), ("thawed: fine-tuning", 1)):
             axes.annotate(
                 caption,
@@ -82,7 +82,7 @@ def _curves(
                 ha="left" if side > 0 else "right",
                 va="top",
             )
-    axes.set_xlim(0.5, len(history) + 0.5)
+    axes.set_xlim(0.5, epochs[-1] + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
     axes.set_ylabel(title)

@@ -19,7 +19,7 @@ from ..building import Pace
 from ..errors import InterruptedRunError, RunError
 from ..files import clear_disk_errors, stops_caught, write_atomic
 
-VERSION = 3
+VERSION = 4
 FILE = Path("checkpoint") / "state.pt"
 LOCK = Path("checkpoint") / "lock"
 
@@ -32,12 +32,13 @@ class RunState:
     of each phase; versions: of packages; ranks: processes. data, weights: fingerprints.
     cached: for each phase and part, whether its features are cached.
 
-    phase, epoch, step: what to do next: batch `step` of an epoch, from 0; after the last batch the
-    validation. totals: of the epoch under way, see loop.train_epoch; spent: its seconds.
-    logits: what a validation or test has found so far, by part. history: a line per finished epoch.
+    phase, epoch, round, step: what to do next: batch `step` of an epoch, from 0; after the last
+    batch of a round, see plan.rounds, the validation. totals: of the epoch under way, see
+    loop.train_epoch; spent: its seconds. logits: what a validation or test has found so far, by
+    part. history: a line per validation.
     seconds: per stage. network: weights. averaged, optimizer: of the phase under way. best: its
-    best epoch so far, if it stops early: accuracy, loss, epoch, network. different: why this run
-    is not bit for bit what it would have been, if it was resumed elsewhere.
+    best validation so far, if it stops early: accuracy, loss, epoch, row of history, network.
+    different: why this run is not bit for bit what it would have been, if it was resumed elsewhere.
     """
 
     options: dict[str, Any]
@@ -51,6 +52,7 @@ class RunState:
     cached: dict[str, bool] = field(default_factory=dict)
     phase: int = 0
     epoch: int = 0
+    round: int = 0
     step: int = 0
     totals: list[float] | None = None
     spent: float = 0.0
@@ -185,9 +187,10 @@ def claimed(run: Path) -> Iterator[None]:
 
 def interrupted(state: RunState, run: Path) -> InterruptedRunError:
     """Return what a stop is told with: how much is kept, and how to go on."""
+    epochs = int(state.history[-1]["epoch"]) if state.history else 0
     steps = f" and {state.step} steps" if state.step else ""
     return InterruptedRunError(
-        f"stopped; {len(state.history)} epochs{steps} are kept: thawnet train --resume {run}"
+        f"stopped; {epochs} epochs{steps} are kept: thawnet train --resume {run}"
     )
 
 

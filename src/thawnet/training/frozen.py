@@ -144,6 +144,9 @@ def _threads(count: int, others: int) -> ThreadPoolExecutor:
     started = threading.Barrier(count + 1)
 
     def start() -> None:
+        # torch gives a thread the number said last, by any, when it is first asked in it. One more
+        # OpenMP thread than cores, and the waits of all are slow: steps of a tail by a sixth.
+        torch.get_num_threads()
         torch.set_num_threads(1)  # of this thread
         started.wait()
 
@@ -151,5 +154,5 @@ def _threads(count: int, others: int) -> ThreadPoolExecutor:
     for _ in range(count):
         made.submit(int)
     started.wait()
-    torch.set_num_threads(others)  # torch gives threads yet to come what was said last
+    torch.set_num_threads(others)  # of this one, and of threads yet to come
     return made

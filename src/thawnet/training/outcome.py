@@ -30,7 +30,6 @@ from ..model.backbone import Network, frozen_copy
 from ..model.weights import Weights
 from ..recipe import TrainOptions
 from ..report.metrics import balanced_accuracy, interval, quote, top_k
-from ..report.plots import plot_history
 from ..report.predictions import PREDICTIONS, write_predictions
 from .checkpoint import RunState
 from .loop import Metrics
@@ -161,6 +160,9 @@ def write_end(
     line = quote(headline, metrics.accuracy, metrics.images)
     lines = [*_comparison(accuracies[headline], to_beat, len(classes)), line]
     title = f"{data['name']}, {network.backbone}, recipe {state.recipe['name']}"
+    # Imported here: matplotlib takes half a second, for which no run need wait at its start.
+    from ..report.plots import plot_history
+
     plot_history(folder / "history.png", state.history, title, state.recipe["validate_on"])
     facts = {
         "source": f"{weights.origin}; trained on {data['name']} by thawnet",

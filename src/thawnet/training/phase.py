@@ -14,7 +14,7 @@ from .checkpoint import Keeper, timed
 from .feeds import Batch, Feed, make_feed, splits_of
 from .frozen import frozen_function, spread
 from .loop import Epoch, Metrics, batches, class_weights, evaluate, train_epoch
-from .plan import fit
+from .plan import fit, rounds
 from .setup import Run
 from .tail import Tail
 
@@ -48,7 +48,9 @@ class PhaseJob:
             f"{network.first_layer(self.phase.train_from)}, {self.phase.epochs} epochs, "
             f"batch {self.phase.batch_size}, {'compiled' if compiled else 'eager'}"
         )
-        self.earlier = sum(row["phase"] == 0 for row in state.history) if number else 0
+        before = [int(row["epoch"]) for row in state.history if row["phase"] < number]
+        self.earlier = max(before, default=0)
+        self.rounds = rounds(self.phase, len(run.train))
         with timed(state, "features"):
             self.feed = self._feed("train", run.train, self.phase.views)
             self.val_feed = self._feed("validation", run.val, 1)
@@ -90,16 +92,19 @@ class PhaseJob:
                     keeper.save()
 
     def _train(self, keeper: Keeper, batch: Batch) -> tuple[Metrics, float]:
-        """Do what is left of an epoch; return the metrics and the seconds of all of it."""
+        """Do what is left of a round; return the metrics and seconds of its epoch until then."""
         run, state = self.run, self.run.state
         total = self.earlier + state.epoch
         seed = run.recipe.seed
         order = batches(len(run.train), self.phase, [seed, total, 0x0BDE], run.world.size)
+        end = len(order) * (state.round + 1) // self.rounds
         before, start = state.spent, time.perf_counter()
 
         def between(done: int, totals: torch.Tensor) -> None:
             state.step, state.spent = done, before + time.perf_counter() - start
-            if keeper.due or done == len(order):
+            if done == end:
+                state.totals = run.world.total(totals).tolist()
+            elif keeper.due:
                 # Each rank counts its own share, and the leader's stands for all: only a line of
                 # the log depends on it, and only if the epoch is resumed.
                 state.totals = (totals * run.world.size).tolist()
@@ -111,13 +116,13 @@ class PhaseJob:
             batch=batch,
             labels=self.labels,
             class_weights=self.class_weights,
-            order=order,
+            order=order[:end],
             first_step=state.epoch * len(order),
             steps=self.phase.epochs * len(order),
             seed=seed,
         )
         begun = state.totals if run.world.leads else None
-        with console.progress(f"epoch {total + 1}", sum(map(len, order))) as advance:
+        with console.progress(f"epoch {total + 1}", sum(map(len, order[:end]))) as advance:
             trained = train_epoch(self.tail.learner, epoch, advance, begun, state.step, between)
         return trained, state.spent
 
@@ -139,26 +144,29 @@ class PhaseJob:
         return held_out
 
     def _close(self, trained: Metrics, held_out: Metrics, spent: float) -> None:
-        """Note what an epoch came to, and move the state on to the next, or the next phase."""
+        """Note what a round came to, and move the state on: to the next, or epoch, or phase."""
         run, state, kept = self.run, self.run.state, self.tail.kept
-        epoch, epochs = state.epoch, self.phase.epochs
-        total = self.earlier + epoch
-        patience = self.phase.patience
-        stop = patience > 0 and self._note_best(held_out) >= patience
-        last = stop or epoch + 1 == epochs
-        self._record(trained, held_out, spent, 0 if last else epochs - epoch - 1)
+        patience, whole = self.phase.patience, state.round + 1 == self.rounds
+        waited = self._note_best(held_out) if patience else 0
+        stop = whole and 0 < patience <= waited
+        last = stop or (whole and state.epoch + 1 == self.phase.epochs)
+        self._record(trained, held_out, spent, last)
+        state.logits = {}
+        if not whole:
+            state.round += 1
+            return
         state.seconds[NAMES[self.number]] = state.seconds.get(NAMES[self.number], 0.0) + spent
-        state.step, state.totals, state.spent, state.logits = 0, None, 0.0, {}
+        state.round, state.step, state.totals, state.spent = 0, 0, None, 0.0
         if not last:
             state.epoch += 1
             return
         best = state.best
         run.network.net.load_state_dict(best["network"] if best else kept.net.state_dict())
-        kept_epoch = self.earlier + (best["epoch"] if best else epoch)
-        state.history[kept_epoch]["kept"] = True
-        if kept_epoch != total:
+        row = state.history[best["row"] if best else -1]
+        row["kept"] = True
+        if row is not state.history[-1]:
             console.say(
-                f"kept epoch {kept_epoch + 1}, the best on validation"
+                f"kept epoch {row['epoch']}, the best on validation"
                 + (f"; {patience} epochs without a better one" if stop else "")
             )
         if run.world.leads:
@@ -176,7 +184,7 @@ class PhaseJob:
         state.optimizer = learner.optimizer.state_dict() if under_way else None
 
     def _note_best(self, held_out: Metrics) -> int:
-        """Keep the best epoch so far, by accuracy, then loss; return how many epochs ago it was."""
+        """Keep the best network so far, by accuracy, then loss; return its age in epochs."""
         state, best = self.run.state, self.run.state.best
         if best is None or (held_out.accuracy, -held_out.loss) > (best["accuracy"], -best["loss"]):
             weights = self.tail.kept.net.state_dict()
@@ -184,16 +192,18 @@ class PhaseJob:
                 "accuracy": held_out.accuracy,
                 "loss": held_out.loss,
                 "epoch": state.epoch,
+                "row": len(state.history),
                 "network": {name: value.clone() for name, value in weights.items()},
             }
             return 0
         return state.epoch - int(best["epoch"])
 
-    def _record(self, trained: Metrics, held_out: Metrics, spent: float, left: int) -> None:
+    def _record(self, trained: Metrics, held_out: Metrics, spent: float, last: bool) -> None:
         run, state = self.run, self.run.state
-        total = self.earlier + state.epoch
+        done = (state.round + 1) / self.rounds  # of the epoch
+        total = self.earlier + state.epoch + (1 if done == 1 else round(done, 3))
         row = {
-            "epoch": total + 1,
+            "epoch": total,
             "phase": self.number,
             "train_loss": round(trained.loss, 5),
             "train_accuracy": round(trained.accuracy, 5),
@@ -205,12 +215,14 @@ class PhaseJob:
         state.history.append(row)
         if run.world.leads:
             outcome.write_log(run.folder, state.history)
-        shown = max(1, round((total + left) / LINES))
-        if left and (total + 1) % shown:
-            return  # log.jsonl has every epoch; a person wants a page of them
-        remaining = f", {left * spent / 60:.1f} min left in this phase" if left * spent > 60 else ""
+        epochs = self.phase.epochs
+        shown = max(1, round((self.earlier + epochs) / LINES))
+        if not last and shown > 1 and total % shown:
+            return  # log.jsonl has every line; a person wants a page of them
+        left = 0.0 if last else (epochs - state.epoch - done) * spent / done  # seconds
+        remaining = f", {left / 60:.1f} min left in this phase" if left > 60 else ""
         console.say(
-            f"epoch {total + 1:3d} {NAMES[self.number]:9s} train {100 * trained.accuracy:6.2f} % "
+            f"epoch {total:4g} {NAMES[self.number]:9s} train {100 * trained.accuracy:6.2f} % "
             f"loss {trained.loss:.3f}   {run.recipe.validate_on} {100 * held_out.accuracy:6.2f} % "
             f"loss {held_out.loss:.3f}   {row['images_per_second']:,.0f} images/s{remaining}"
         )

@@ -18,6 +18,12 @@ def steps_per_epoch(phase: Phase, images: int) -> int:
     return math.ceil(images / phase.batch_size)
 
 
+def rounds(phase: Phase, images: int) -> int:
+    """Return the parts of an epoch, as equal as its steps allow, with a validation behind each."""
+    wanted = images // phase.validate_every if phase.validate_every else 1
+    return max(1, min(wanted, steps_per_epoch(phase, images)))
+
+
 def fit(phase: Phase, images: int) -> Phase:
     """Return the phase with the values it takes on so many training images.
 

@@ -11,7 +11,7 @@ from ..recipe import Phase, Recipe
 from .baseline import MOST_IMAGES, STRENGTHS
 from .feeds import splits_of
 from .machine import Machine
-from .plan import fit, steps_per_epoch
+from .plan import fit, rounds, steps_per_epoch
 from .tail import compiles
 
 
@@ -122,7 +122,7 @@ def count(
                 phase=phase,
                 split=split,
                 steps=steps_per_epoch(phase, images["train"]),
-                validated=images[held_out],
+                validated=rounds(phase, images["train"]) * images[held_out],
                 live=live["train"],
                 val_live=live[held_out],
                 compiled=compiles(network, phase, machine, images["train"]),
