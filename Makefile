@@ -53,6 +53,7 @@ install-check: $(READY)
 	$(BIN)/python -m build --wheel --outdir build/dist > build/wheel.txt
 	build/venv/bin/python -m pip install --quiet --no-deps --force-reinstall build/dist/*.whl
 	there=$$(mktemp -d) && wheel=$$(pwd)/build/venv/bin && cd $$there && $$wheel/thawnet train digits
+	rm -rf build/venv
 
 # The stamp is written last, so that an interrupted set-up is done again.
 $(READY): pyproject.toml constraints.txt
