@@ -20,6 +20,7 @@ from .compare import Comparison, evidence, headline, printable
 from .finished import FinishedRun
 from .metrics import interval
 from .paired import difference_interval
+from .plots import spacing, thawed_at
 
 # Apart in hue for every kind of colour vision, in lightness on a grey print, and by shape.
 LOOKS: dict[str, dict[str, Any]] = {
@@ -99,8 +100,7 @@ def shortened(text: str, most: int) -> str:
 
 def _histories(axes: Axes, found: Comparison) -> None:
     longest = max(run.history[-1].epochs for _, run in _runs(found))
-    most = max(len(run.history) for _, run in _runs(found))
-    every = 1 if most <= 40 else most // 20
+    every = spacing(max(len(run.history) for _, run in _runs(found)))
     for name, run in _runs(found):
         values = [100 * at.accuracy for at in run.history]
         epochs = [at.epochs for at in run.history]
@@ -131,7 +131,7 @@ def _thaws(axes: Axes, found: Comparison, longest: float) -> None:
     for name, run in _runs(found):
         first = sum(at.phase == 0 for at in run.history)
         if 0 < first < len(run.history):
-            thaw = (run.history[first - 1].epochs + run.history[first].epochs) / 2
+            thaw = thawed_at([at.epochs for at in run.history], first)
             places.setdefault(thaw, []).append(name)
     for row, (place, names) in enumerate(places.items()):
         together = len(names) == 2

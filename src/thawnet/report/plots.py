@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +57,24 @@ def plot_history(path: Path, history: list[dict[str, Any]], title: str, held_out
     write_atomic(path, lambda file: figure.savefig(file, format="png"))
 
 
+def spacing(points: int) -> int:
+    """Return which of a curve's points have a marker: every n-th.
+
+    Many would run into each other; dashes still tell the curves apart.
+    """
+    return 1 if points <= 40 else points // 20
+
+
+def thawed_at(epochs: Sequence[float], first: int) -> float:
+    """Return where to mark the thaw: between the head's last point, of `first`, and the next."""
+    return (epochs[first - 1] + epochs[first]) / 2
+
+
 def _curves(
     axes: Axes, history: list[dict[str, Any]], key: str, scale: float, title: str, held_out: str
 ) -> None:
     epochs = [row["epoch"] for row in history]
-    # With many epochs markers would run into each other; dashes still tell the curves apart.
-    every = 1 if len(history) <= 40 else len(history) // 20
+    every = spacing(len(history))
     for name, label, look in (("train", "training", TRAIN), ("val", held_out, HELD_OUT)):
         values = [scale * row[f"{name}_{key}"] for row in history]
         axes.plot(epochs, values, label=label, markevery=every, **look)
@@ -69,7 +82,7 @@ def _curves(
     axes.set_ylim(low, high + 0.12 * (high - low))
     first = sum(row["phase"] == 0 for row in history)
     if 0 < first < len(history):
-        thaw = (epochs[first - 1] + epochs[first]) / 2
+        thaw = thawed_at(epochs, first)
         axes.axvline(thaw, color="black", linewidth=1.2, linestyle=":")
         axes.axvspan(thaw, epochs[-1] + 0.5, color="#f4ead8", zorder=0)
         for caption, side in (("head only", -1), ("thawed: fine-tuning", 1)):

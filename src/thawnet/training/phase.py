@@ -96,13 +96,13 @@ class PhaseJob:
         run, state = self.run, self.run.state
         total = self.earlier + state.epoch
         seed = run.recipe.seed
-        order = batches(len(run.train), self.phase, [seed, total, 0x0BDE], run.world.size)
-        end = len(order) * (state.round + 1) // self.rounds
+        whole = batches(len(run.train), self.phase, [seed, total, 0x0BDE], run.world.size)
+        order = whole[: len(whole) * (state.round + 1) // self.rounds]
         before, start = state.spent, time.perf_counter()
 
         def between(done: int, totals: torch.Tensor) -> None:
             state.step, state.spent = done, before + time.perf_counter() - start
-            if done == end:
+            if done == len(order):
                 state.totals = run.world.total(totals).tolist()
             elif keeper.due:
                 # Each rank counts its own share, and the leader's stands for all: only a line of
@@ -116,13 +116,13 @@ class PhaseJob:
             batch=batch,
             labels=self.labels,
             class_weights=self.class_weights,
-            order=order[:end],
-            first_step=state.epoch * len(order),
-            steps=self.phase.epochs * len(order),
+            order=order,
+            first_step=state.epoch * len(whole),
+            steps=self.phase.epochs * len(whole),
             seed=seed,
         )
         begun = state.totals if run.world.leads else None
-        with console.progress(f"epoch {total + 1}", sum(map(len, order[:end]))) as advance:
+        with console.progress(f"epoch {total + 1}", sum(map(len, order))) as advance:
             trained = train_epoch(self.tail.learner, epoch, advance, begun, state.step, between)
         return trained, state.spent
 
