@@ -7,11 +7,20 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from thawnet.data.augment import Augment
 from thawnet.data.store import ImageStore
-from thawnet.data.views import Views, fixed_views, plain_views, random_views, render
+from thawnet.data.views import (
+    DENSE_SIDE,
+    Views,
+    _enlarge,
+    fixed_views,
+    plain_views,
+    random_views,
+    render,
+)
 from thawnet.image.preprocess import Preprocess
 
 CPU = torch.device("cpu")
@@ -47,6 +56,14 @@ def test_plain_view_is_bilinear_enlargement_normalised(noise: ImageStore) -> Non
     expected = np.asarray(image.resize((96, 96), Image.Resampling.BILINEAR), np.float32)
     got = (shown(noise, plain_views(6, Augment()))[2].permute(1, 2, 0).numpy() * 0.5 + 0.5) * 255
     assert np.abs(got - expected).max() <= 1.0  # Pillow rounds to whole grey levels
+
+
+@pytest.mark.parametrize("side", [32, DENSE_SIDE, DENSE_SIDE + 1])
+def test_images_of_every_side_are_enlarged_alike_in_every_batch(side: int) -> None:
+    pixels = torch.rand(5, 3, side, side, generator=torch.Generator().manual_seed(0))
+    wanted = F.interpolate(pixels, size=(96, 96), mode="bilinear", align_corners=False)
+    assert torch.allclose(_enlarge(pixels, 96), wanted, atol=1e-6)
+    assert torch.equal(_enlarge(pixels[1:3], 96), _enlarge(pixels, 96)[1:3])
 
 
 def test_affine_path_gives_the_numbers_of_the_plain_one(noise: ImageStore) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import shutil
@@ -76,6 +77,35 @@ def test_several_splits_in_one_pass_equal_each_alone(
         assert torch.equal(store.at(positions), alone.at(positions))
 
 
+def test_coarse_layers_that_will_train_are_in_the_precision_they_train_in(origin: Origin) -> None:
+    def at(split: int, thaws: int | None) -> torch.Tensor:
+        some = dataclasses.replace(origin, cuts=(13,), thaws=thaws)
+        return LiveFeed(some, split, views=1, seed=0).epoch(0)(np.arange(9)).float()
+
+    assert torch.equal(at(13, 13), at(13, None))
+    exact, passing = at(18, None), at(18, 13)
+    assert torch.allclose(passing, exact, atol=0.05 * float(exact.abs().max()))
+    # Not merely rounded at its end, as what stays frozen is.
+    assert torch.equal(passing, exact) == (origin.machine.dtype == "float32")
+
+
+def test_frozen_layers_are_prepared_for_onnx_runtime_once(
+    origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(*given: object) -> object:
+        raise AssertionError("exported again")
+
+    first = LiveFeed(origin, 8, views=1, seed=0).epoch(0)(np.arange(3))
+    again = dataclasses.replace(origin, network=copy.deepcopy(origin.network))
+    changed = dataclasses.replace(origin, network=copy.deepcopy(origin.network))
+    next(changed.network.parameters()).data *= 2
+    with monkeypatch.context() as patch:
+        patch.setattr("thawnet.training.frozen.exported", forbidden)
+        assert torch.equal(LiveFeed(again, 8, views=1, seed=0).epoch(0)(np.arange(3)), first)
+        with pytest.raises(AssertionError, match="exported again"):
+            LiveFeed(changed, 8, views=1, seed=0)
+
+
 def test_second_call_computes_nothing(origin: Origin) -> None:
     counted: list[int] = []
     cached_features(origin, 0, [8], counted.append)
@@ -95,10 +125,12 @@ def test_key_changes_with_everything_that_decides_the_numbers(origin: Origin) ->
         dataclasses.replace(origin, spec=dataclasses.replace(origin.spec, size=96)).key(0, 9),
         dataclasses.replace(origin, augment=Augment(rotate=5.0)).key(2, 9),
         dataclasses.replace(origin, cuts=(6,)).key(0, 9),
+        dataclasses.replace(origin, thaws=7).key(0, 9),
     }
-    assert len(keys) == 9
+    assert len(keys) == 10
     # What is cut behind a split does not touch it.
     assert dataclasses.replace(origin, cuts=(13,)).key(0, 9) == origin.key(0, 9)
+    assert dataclasses.replace(origin, thaws=9).key(0, 9) == origin.key(0, 9)
     # A drawn view's limits do not touch the plain view.
     assert dataclasses.replace(origin, augment=Augment(rotate=5.0)).key(0, 9) == origin.key(0, 9)
 

@@ -63,7 +63,7 @@ def test_average_follows_the_definition() -> None:
     for step in range(8):
         live.running_mean.normal_()
         ema.update(step)
-        decay = min(0.5, (1 + step) / (10 + step))
+        decay = min(0.5, step / (step + 3))
         expected = decay * expected + (1 - decay) * live.running_mean
     assert torch.allclose(averaged.running_mean, expected)
     assert averaged.num_batches_tracked == 0

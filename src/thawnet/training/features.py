@@ -31,7 +31,7 @@ from .frozen import PIECE, Function, ends, frozen_function, pool
 from .machine import Machine
 from .ranks import ALONE, Ranks, World
 
-VERSION = 3
+VERSION = 4
 GPU_BLOCK = 256  # images that pass through a GPU at once
 
 
@@ -39,7 +39,7 @@ GPU_BLOCK = 256  # images that pass through a GPU at once
 class Origin:
     """All that decides a trunk's output, but for the view and the split.
 
-    cuts: see frozen.ends.
+    cuts, thaws: see frozen.frozen_function.
     """
 
     network: Network
@@ -49,15 +49,18 @@ class Origin:
     augment: Augment
     machine: Machine
     cuts: tuple[int, ...] = ()
+    thaws: int | None = None
 
     def key(self, view: int, split: int) -> str:
         """Name the features of one view at a split."""
         stages = self.network.stages
         pieces = [stages[end] for end in ends(self.network, 0, split, self.cuts)]
         drawn = view if view < undrawn_views(self.augment.flip) else [view, self.augment]
+        passing = self.thaws if self.thaws is not None and self.thaws < split else None
         return fingerprint(
             [
-                [VERSION, torch.__version__, self.network.backbone, self.weights, pieces],
+                [VERSION, torch.__version__, self.network.backbone, self.weights],
+                [pieces, passing],
                 [self.images.fingerprint, self.spec.as_dict(), drawn],
                 [self.machine.chip, self.machine.dtype, self.machine.runtime],
             ]
@@ -80,7 +83,7 @@ class Origin:
 
     def trunk(self, first: int, last: int) -> Function:
         """Return the frozen stages first..last (exclusive); see frozen_function."""
-        return frozen_function(self.network, first, last, self.machine, self.cuts)
+        return frozen_function(self.network, first, last, self.machine, self.cuts, thaws=self.thaws)
 
 
 @dataclass(frozen=True)

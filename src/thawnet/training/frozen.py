@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import itertools
 import threading
 from collections.abc import Callable, Sequence
@@ -36,19 +37,24 @@ def frozen_function(
     machine: Machine,
     cuts: Sequence[int] = (),
     briefly: bool = False,
+    thaws: int | None = None,
 ) -> Function:
     """Return frozen stages first..last (exclusive) as a function of activations on the device.
 
-    cuts: see `ends`. briefly: for so few images that exporting the layers would take longer. It
-    computes in the calling thread. CPUs run it in ONNX Runtime on one core, where the layers can
-    be exported; batch-norms are folded into convolutions everywhere.
+    cuts: see `ends`. briefly: for so few images that exporting the layers would take longer.
+    thaws: the first stage that a later phase trains. From there on coarse ones are computed in the
+    precision that it will train in, all others in the trunk's. It computes in the calling thread.
+    CPUs run float32 in ONNX Runtime on one core, where the layers can be exported; batch-norms are
+    folded into convolutions everywhere.
     """
     last = len(network.stages) if last is None else last
     stops = ends(network, first, last, cuts)
-    parts = [
-        _function(network, start, stop, machine, briefly)
-        for start, stop in itertools.pairwise([first, *stops])
-    ]
+    parts = []
+    for start, stop in itertools.pairwise([first, *stops]):
+        # No later layers learn on what will change; fine ones are faster in ONNX Runtime.
+        passing = thaws is not None and start >= max(thaws, network.coarse)
+        dtype = machine.torch_dtype if passing else machine.trunk_dtype
+        parts.append(_function(network, start, stop, machine, dtype, briefly))
 
     def run(x: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode():
@@ -69,30 +75,50 @@ def ends(network: Network, first: int, last: int, cuts: Sequence[int] = ()) -> l
     return [*sorted(inside), last]
 
 
-def _function(network: Network, first: int, last: int, machine: Machine, briefly: bool) -> Function:
-    part = frozen_copy(network.part(first, last), machine.trunk_dtype, machine.torch_device)
+def _function(
+    network: Network,
+    first: int,
+    last: int,
+    machine: Machine,
+    dtype: torch.dtype,
+    briefly: bool,
+) -> Function:
+    part = frozen_copy(network.part(first, last), dtype, machine.torch_device)
     if machine.device != "cpu":
-        return lambda x: part(_prepared(x, machine.trunk_dtype))
-    session = None if briefly else _session(part, network.shapes[first])
+        return lambda x: part(_prepared(x, dtype))
+    exact = dtype == torch.float32
+    session = _session(part, network.shapes[first]) if exact and not briefly else None
 
     def compute(x: torch.Tensor) -> torch.Tensor:
         if session is None:
-            result: torch.Tensor = part(_prepared(x, torch.float32))
+            result: torch.Tensor = part(_prepared(x, dtype))
             return result
-        return torch.from_numpy(session.run(None, {"x": x.numpy()})[0])
+        return torch.from_numpy(session.run(None, {"x": x.float().contiguous().numpy()})[0])
 
     fine = TORCH_FEW if session is None else FEW
     few = max(1, round((MANY if first >= network.coarse else fine) * (96 / network.size) ** 2))
-
-    def run(x: torch.Tensor) -> torch.Tensor:
-        x = x.float().contiguous()
-        return _together([compute(x[at : at + few]) for at in range(0, len(x), few)])
-
-    return run
+    return lambda x: _together([compute(x[at : at + few]) for at in range(0, len(x), few)])
 
 
 def _session(part: nn.Module, shape: tuple[int, ...]) -> Any | None:
-    """Return the layers in ONNX Runtime, on one core; None if they have no ONNX form."""
+    """Return the layers in ONNX Runtime, on one core; None if they have no ONNX form.
+
+    The last few are kept: the next part of the data passes through the same layers.
+    """
+    state = [value.numpy().tobytes() for value in part.state_dict().values()]
+    key = hashlib.sha256(b"".join([f"{part} {shape}".encode(), *state])).hexdigest()
+    if key not in _sessions:
+        _sessions[key] = _started(part, shape)
+        while len(_sessions) > SESSIONS:
+            del _sessions[next(iter(_sessions))]
+    return _sessions[key]
+
+
+SESSIONS = 4
+_sessions: dict[str, Any | None] = {}
+
+
+def _started(part: nn.Module, shape: tuple[int, ...]) -> Any | None:
     import onnxruntime
 
     probe = torch.randn(PROBES, *shape, generator=torch.Generator().manual_seed(0))

@@ -35,8 +35,12 @@ class Metrics:
 class Ema:
     """Exponential moving average of the tensors of a module, in a second module of its shape.
 
-    The decay warms up as (1 + t) / (10 + t), as TensorFlow's ExponentialMovingAverage does.
+    It begins as a polynomial-decay average, which leaves the first steps behind fast and still
+    averages over a share of all: step t counts (ETA + 1) / (t + ETA) (Shamir and Zhang 2013,
+    "Stochastic gradient descent for non-smooth optimization", section 4, t from 1).
     """
+
+    ETA = 2
 
     def __init__(self, live: nn.Module, averaged: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -45,7 +49,7 @@ class Ema:
 
     def update(self, step: int) -> None:
         """Take in the live tensors after optimiser step number `step`, from 0."""
-        decay = min(self.decay, (1 + step) / (10 + step))
+        decay = min(self.decay, step / (step + 1 + self.ETA))
         torch._foreach_lerp_(self.averaged, self.live, 1 - decay)
 
 

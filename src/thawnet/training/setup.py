@@ -65,6 +65,7 @@ class Run:
         augment = self.recipe.augment
         if not self.source.mirror_safe:
             augment = dataclasses.replace(augment, flip=False)
+        splits = [self.network.split(phase.train_from) for phase in self.recipe.phases]
         return Origin(
             network=self.network,
             weights=self.weights.digest,
@@ -72,7 +73,8 @@ class Run:
             spec=self.spec,
             augment=augment,
             machine=self.machine,
-            cuts=tuple(self.network.split(phase.train_from) for phase in self.recipe.phases),
+            cuts=tuple(splits),
+            thaws=splits[-1],
         )
 
 
