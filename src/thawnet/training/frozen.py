@@ -29,6 +29,9 @@ FEW = 2
 MANY = 64
 TORCH_FEW = 16  # eager torch takes longer to call a layer
 
+SESSIONS = 4  # of ONNX Runtime that are kept
+_sessions: dict[str, Any | None] = {}  # by what they compute, the oldest first
+
 
 def frozen_function(
     network: Network,
@@ -51,7 +54,7 @@ def frozen_function(
     stops = ends(network, first, last, cuts)
     parts = []
     for start, stop in itertools.pairwise([first, *stops]):
-        # No later layers learn on what will change; fine ones are faster in ONNX Runtime.
+        # Nothing that is kept learns on what will change; fine ones are faster in ONNX Runtime.
         passing = thaws is not None and start >= max(thaws, network.coarse)
         dtype = machine.torch_dtype if passing else machine.trunk_dtype
         parts.append(_function(network, start, stop, machine, dtype, briefly))
@@ -112,10 +115,6 @@ def _session(part: nn.Module, shape: tuple[int, ...]) -> Any | None:
         while len(_sessions) > SESSIONS:
             del _sessions[next(iter(_sessions))]
     return _sessions[key]
-
-
-SESSIONS = 4
-_sessions: dict[str, Any | None] = {}
 
 
 def _started(part: nn.Module, shape: tuple[int, ...]) -> Any | None:
