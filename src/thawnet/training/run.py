@@ -22,6 +22,7 @@ from .call import resumed_folder
 from .checkpoint import Keeper, timed
 from .feeds import Feed, LiveFeed, make_feed
 from .loop import Metrics, evaluate
+from .machine import return_freed_memory
 from .phase import EVALUATION_BATCH, PhaseJob
 from .ranks import join, leave, losses_told
 from .setup import Run, build_network, open_images, setup
@@ -66,6 +67,8 @@ def train(options: TrainOptions) -> outcome.Outcome:
 def finish(run: Run, keeper: Keeper, started: float) -> outcome.Outcome:
     """Read the test part once, in the arithmetic that ships (float32), and write what is left."""
     state, spec, world = run.state, run.spec, run.world
+    # What training took is free now; kept, it would add to what the last stages take.
+    return_freed_memory()
     # float32 whatever the run computed in: this is what the bundle holds.
     exact = dataclasses.replace(run.machine, dtype="float32")
     parts: dict[str, tuple[Metrics, NDArray[np.float32], ImageStore]] = {}
@@ -88,6 +91,7 @@ def finish(run: Run, keeper: Keeper, started: float) -> outcome.Outcome:
             state.logits[name] = torch.from_numpy(logits)
             parts[name] = (metrics, logits, images)
     keeper.save()
+    return_freed_memory()
     with timed(state, "baseline"):
         to_beat = measure_baselines(run, stores.get("test", run.val))
 
