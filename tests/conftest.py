@@ -128,10 +128,11 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_bundle(
         path,
         network.net.state_dict(),
-        to_onnx(part, spec, classes),
+        to_onnx(part, spec, classes, 2.0),
         {"backbone": network.backbone, "padding": "same", "epsilon": None},
         classes,
         spec,
+        2.0,
         {"source": "random", "license": "none"},
     )
     return path

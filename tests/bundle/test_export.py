@@ -44,7 +44,7 @@ class Unspeakable(nn.Module):
 )
 def test_network_that_would_predict_wrongly_is_refused(network: nn.Module, told: str) -> None:
     with pytest.raises(BundleError, match=told) as caught:
-        to_onnx(network, SPEC, "abc")
+        to_onnx(network, SPEC, "abc", 1.0)
     assert "\n" not in str(caught.value)
 
 

@@ -34,8 +34,8 @@ network = Network("mobilenetv2_100", 3, 32, "same")
 spec = Preprocess(32, 32, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
 part = frozen_copy(network.part(0), torch.float32, torch.device("cpu"))
 write_bundle(
-    Path(sys.argv[1]), network.net.state_dict(), to_onnx(part, spec, "abc"),
-    {"backbone": "mobilenetv2_100", "padding": "same", "epsilon": 1e-3}, "abc", spec,
+    Path(sys.argv[1]), network.net.state_dict(), to_onnx(part, spec, "abc", 1.5),
+    {"backbone": "mobilenetv2_100", "padding": "same", "epsilon": 1e-3}, "abc", spec, 1.5,
     {"source": "here", "license": "Köttur-1.0"},
 )
 """
@@ -96,7 +96,7 @@ SPEC = Preprocess(48, 40, (0.5, 0.5, 0.5), (0.5, 0.25, 0.5)).as_dict()
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (changed(format=1), "format 1, and this thawnet reads format 2"),
+        (changed(format=1), "format 1, and this thawnet reads format 3"),
         (changed(format="new"), "format 'new'"),
         (changed(classes=["a", "b"]), "the network takes and gives .* copy the bundle again"),
         (changed(classes=["b", "a", "c"]), "the classes in model.json is not what"),
@@ -108,6 +108,10 @@ SPEC = Preprocess(48, 40, (0.5, 0.5, 0.5), (0.5, 0.25, 0.5)).as_dict()
         (changed(preprocess={**SPEC, "side": 10**9}), "1 to 4096 pixels, received 1000000000"),
         (changed(preprocess={**SPEC, "reduce": "nearest"}), "does not know"),
         (changed(preprocess=7), "is not understood"),
+        (changed(temperature=1.0), "the temperature in model.json is not what"),
+        (changed(temperature=0.0), "temperature must be 0.01 to 100, received 0.0"),
+        (changed(temperature=float("nan")), "temperature must be 0.01 to 100, received nan"),
+        (changed(temperature="hot"), "temperature must be 0.01 to 100, received 'hot'"),
         (changed(architecture={}), "field 'backbone' is missing"),
         (changed(sha256={}), "holds no model.onnx: mobilenetv2_100 could not be exported"),
         (cut("model.onnx"), "is not the file that model.json describes"),

@@ -190,3 +190,14 @@ sys.exit(thawnet.cli.main(["predict", sys.argv[2], "--model", sys.argv[1]]))
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{image}  ")
+
+
+def test_probabilities_are_the_softmax_of_logits_divided_by_the_temperature(bundle: Path) -> None:
+    model = thawnet.load(bundle)
+    assert model.temperature == 2.0
+    crop = model.preprocess.crop
+    square = np.asarray(draw(0, 1, (crop, crop)))
+    powers = np.exp(model.logits(square[None])[0].astype(float) / 2.0)
+    (found,) = model.predict([square])
+    wanted = dict(zip(model.classes, powers / powers.sum(), strict=True))
+    assert dict(zip(found.classes, found.probabilities, strict=True)) == pytest.approx(wanted)

@@ -168,7 +168,7 @@ def test_exported_network_computes_the_same_mended_or_not(network: Network) -> N
     own.thaw("all")
     mend_strided_depthwise(own.net)
     parts = [frozen_copy(each.part(0), torch.float32, CPU) for each in (network, own)]
-    exported, mended = (to_onnx(part, spec, "abcde") for part in parts)
+    exported, mended = (to_onnx(part, spec, "abcde", 1.0) for part in parts)
     assert exported == mended
     pixels = np.random.default_rng(1).integers(0, 256, (5, 40, 40, 3), np.uint8)
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float()

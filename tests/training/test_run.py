@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from conftest import tensors_of
 from thawnet.data.items import Items, Source, Watch
@@ -23,6 +24,7 @@ from thawnet.files import cache_entries
 from thawnet.recipe import PRESETS, TrainOptions, load_recipe, to_table
 from thawnet.report.predictions import read_predictions
 from thawnet.training import checkpoint, loop, phase, run, setup
+from thawnet.training import outcome as outcome_module
 from thawnet.training.checkpoint import Keeper
 from thawnet.training.outcome import Outcome, content_of, toml
 from thawnet.training.phase import PhaseJob
@@ -186,6 +188,27 @@ def test_run_folder_holds_what_the_contract_says(options: TrainOptions) -> None:
     model = json.loads((outcome.folder / "bundle" / "model.json").read_text())
     assert model["classes"] == ["a", "b", "c"]
     assert model["preprocess"]["size"] == 32
+    assert model["temperature"] == result["temperature"] != 1.0
+    errors = result["metrics"]["test"]["expected_calibration_error"]
+    assert errors["calibrated"] != errors["uncalibrated"]
+
+
+def test_temperature_is_fitted_on_validation_alone(
+    parted: TrainOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted_on: list[int] = []
+
+    def fit(_logits: object, labels: NDArray[np.int64]) -> float:
+        fitted_on.append(len(labels))
+        return 1.5
+
+    monkeypatch.setattr(outcome_module, "fit_temperature", fit)
+    result = run.train(parted).result
+    assert result["temperature"] == 1.5
+    assert fitted_on == [result["metrics"]["validation"]["images"]]
+    # `seed` validates on the test part, from which nothing may be learnt.
+    assert run.train(dataclasses.replace(parted, recipe="seed")).result["temperature"] == 1.0
+    assert len(fitted_on) == 1
 
 
 def test_predictions_name_each_measured_image_and_give_the_quoted_accuracy(

@@ -23,13 +23,16 @@ LOGITS = "logits"
 PROBES = 3  # images that the file is tried on; not the number it is traced with
 
 
-def to_onnx(network: nn.Module, preprocess: Preprocess, classes: Sequence[str]) -> bytes:
+def to_onnx(
+    network: nn.Module, preprocess: Preprocess, classes: Sequence[str], temperature: float
+) -> bytes:
     """Return an ONNX model of a float32 network on the CPU; the same weights give the same bytes.
 
     network: normalised images, (n, 3, size, size), to logits, (n, classes).
     The model's input is `images`, (n, crop, crop, 3) uint8, RGB, as preprocess.squared cuts them;
     enlarging and normalising lie inside, so that no caller can get them wrong. Its output is
-    `logits`, (n, classes) float32; n is free. Its metadata name the classes and preprocessing.
+    `logits`, (n, classes) float32; n is free. Its metadata name the classes, the preprocessing and
+    the temperature that logits are to be divided by.
     Raises BundleError as `exported` does.
     """
     import torch
@@ -37,7 +40,7 @@ def to_onnx(network: nn.Module, preprocess: Preprocess, classes: Sequence[str]) 
     shape = (PROBES, preprocess.crop, preprocess.crop, 3)
     probe = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
     whole = _from_pixels(network, preprocess).eval()
-    return exported(whole, probe, (IMAGES, LOGITS), marks(classes, preprocess))
+    return exported(whole, probe, (IMAGES, LOGITS), marks(classes, preprocess, temperature))
 
 
 def exported(

@@ -17,7 +17,7 @@ from ..image.preprocess import Preprocess
 if TYPE_CHECKING:
     import torch
 
-VERSION = 2
+VERSION = 3
 WEIGHTS = "model.safetensors"
 ONNX = "model.onnx"
 DESCRIPTION = "model.json"
@@ -26,6 +26,7 @@ RUN_BUNDLE = "bundle"  # where it lies in a run folder
 MAX_DESCRIPTION = 16 * 2**20  # bytes; 20,000 class names take less than one million
 MAX_ONNX = 2**31  # bytes; protobuf's own limit
 MAX_SIDE = 4096  # pixels; no network sees more
+TEMPERATURES = (0.01, 100.0)  # beyond these probabilities say nothing
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Description:
     """What model.json says of the network beside it.
 
     path: the bundle. backbone: timm's name. classes: names in the order of the logits.
+    temperature: what logits are divided by before they become probabilities.
     sha256: of the files beside it, by name.
     """
 
@@ -40,6 +42,7 @@ class Description:
     backbone: str
     classes: tuple[str, ...]
     preprocess: Preprocess
+    temperature: float
     sha256: dict[str, str]
 
 
@@ -50,13 +53,15 @@ def write_bundle(
     architecture: Mapping[str, Any],
     classes: Sequence[str],
     preprocess: Preprocess,
+    temperature: float,
     facts: Mapping[str, Any],
 ) -> None:
     """Write a new bundle, whole or not at all; the same content gives the same bytes.
 
     tensors: in timm's names, head included. onnx: see export.to_onnx; None where a backbone can
     not be exported. architecture: backbone, padding, epsilon. classes: names in the order of the
-    logits. facts: recipe, metrics, provenance, for people.
+    logits. temperature: what those are divided by before they become probabilities. facts: recipe,
+    metrics, provenance, for people.
     """
     metadata = {
         "format": "pt",
@@ -82,6 +87,7 @@ def write_bundle(
                 "architecture": dict(architecture),
                 "classes": list(classes),
                 "preprocess": preprocess.as_dict(),
+                "temperature": temperature,
                 "sha256": {name: sha256_file(folder / name) for name in names},
                 **facts,
             },
@@ -110,11 +116,12 @@ def write_safetensors(
     file.write(written[end:])
 
 
-def marks(classes: Sequence[str], preprocess: Preprocess) -> dict[str, str]:
+def marks(classes: Sequence[str], preprocess: Preprocess, temperature: float) -> dict[str, str]:
     """Return what model.onnx carries as metadata, so that it fits one model.json only."""
     return {
         "thawnet.classes": fingerprint(list(classes)),
         "thawnet.preprocess": fingerprint(preprocess.as_dict()),
+        "thawnet.temperature": repr(temperature),
     }
 
 
@@ -143,6 +150,7 @@ def read_description(path: Path) -> Description:
             backbone=_text(content["architecture"]["backbone"]),
             classes=_classes(content["classes"]),
             preprocess=_preprocess(content["preprocess"]),
+            temperature=_temperature(content["temperature"]),
             sha256={_text(key): _text(value) for key, value in content["sha256"].items()},
         )
     except KeyError as error:
@@ -212,6 +220,13 @@ def _preprocess(value: Any) -> Preprocess:
     if found.as_dict() != {**value, "mean": found.mean, "std": found.std}:
         raise ValueError("preprocess asks for steps that this thawnet does not know")
     return found
+
+
+def _temperature(value: Any) -> float:
+    least, most = TEMPERATURES
+    if type(value) is not float or not least <= value <= most:
+        raise ValueError(f"temperature must be {least:g} to {most:g}, received {value!r}")
+    return value
 
 
 def _three(value: Any) -> tuple[float, float, float]:

@@ -53,7 +53,8 @@ class Model:
     """A network that was opened with `load`.
 
     path: its bundle. backbone: timm's name. classes: names in the order of the logits.
-    preprocess: what happens to an image.
+    preprocess: what happens to an image. temperature: what logits are divided by before they
+    become probabilities, fitted on the validation images.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Model:
         self.backbone: str = description.backbone
         self.classes: tuple[str, ...] = description.classes
         self.preprocess: Preprocess = description.preprocess
+        self.temperature: float = description.temperature
         self._session = session
         self._threads = threads
         self._batch = max(1, min(BATCH, BATCH_PIXELS // self.preprocess.size**2))
@@ -126,7 +128,7 @@ class Model:
         return [each if isinstance(each, ImageError) else next(rows) for each in found]
 
     def _best(self, logits: NDArray[np.float32], top_k: int) -> Iterator[Prediction]:
-        probabilities = _softmax(logits)
+        probabilities = _softmax(logits / self.temperature)
         # Stable, so that equal ones stand in the order of the classes.
         order = np.argsort(-logits, axis=1, kind="stable")[:, :top_k]
         for places, shares in zip(order.tolist(), probabilities, strict=True):
@@ -179,7 +181,8 @@ def _check(description: Description, session: onnxruntime.InferenceSession) -> N
             f"{wanted}; copy the bundle again"
         )
     carried = session.get_modelmeta().custom_metadata_map
-    for name, mark in marks(description.classes, description.preprocess).items():
+    wanted_marks = marks(description.classes, description.preprocess, description.temperature)
+    for name, mark in wanted_marks.items():
         if carried.get(name) != mark:
             raise BundleError(
                 f"'{description.path}': the {name.removeprefix('thawnet.')} in model.json is not "

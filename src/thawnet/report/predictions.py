@@ -44,10 +44,12 @@ def write_predictions(
     labels: NDArray[np.int64],
     logits: NDArray[np.float32],
     classes: Sequence[str],
+    temperature: float = 1.0,
 ) -> None:
     """Write a row per image: its names, its class, the class predicted, both probabilities.
 
-    labels: class positions, (n,). logits: (n, classes). Probabilities are their softmax.
+    labels: class positions, (n,). logits: (n, classes). Probabilities are the softmax of
+    these, divided by the temperature.
     """
 
     def write(file: IO[bytes]) -> None:
@@ -58,7 +60,7 @@ def write_predictions(
         for first in range(0, len(labels), AT_ONCE):
             some = slice(first, first + AT_ONCE)
             best = logits[some].argmax(axis=1)
-            odds = softmax(logits[some].astype(np.float64), axis=1)
+            odds = softmax(logits[some].astype(np.float64) / temperature, axis=1)
             for image, label, found, shares in zip(
                 images[some], labels[some], best, odds, strict=True
             ):

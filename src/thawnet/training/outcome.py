@@ -29,6 +29,7 @@ from ..image.preprocess import Preprocess
 from ..model.backbone import Network, frozen_copy
 from ..model.weights import Weights
 from ..recipe import TrainOptions
+from ..report.calibration import calibration_error, fit_temperature
 from ..report.metrics import balanced_accuracy, interval, quote, top_k
 from ..report.predictions import PREDICTIONS, write_predictions
 from .checkpoint import RunState
@@ -150,13 +151,17 @@ def write_end(
     parts: metrics, logits (n, classes) and images of each part that was measured. to_beat: see
     baseline.baselines.
     """
-    accuracies = {name: _scores(*values) for name, values in parts.items()}
+    # Where a run validates on the test part, nothing is fitted on it.
+    temperature = fit_temperature(*_found(parts["validation"])) if "validation" in parts else 1.0
+    accuracies = {name: _scores(*values, temperature) for name, values in parts.items()}
     data = data | {
         f"{name}_fingerprint": content_of(images, classes) for name, (_, _, images) in parts.items()
     }
     headline = "test" if "test" in parts else "validation"
     metrics, logits, images = parts[headline]
-    write_predictions(folder / PREDICTIONS, headline, images.names, images.labels, logits, classes)
+    write_predictions(
+        folder / PREDICTIONS, headline, images.names, images.labels, logits, classes, temperature
+    )
     line = quote(headline, metrics.accuracy, metrics.images)
     lines = [*_comparison(accuracies[headline], to_beat, len(classes)), line]
     title = f"{data['name']}, {network.backbone}, recipe {state.recipe['name']}"
@@ -178,10 +183,11 @@ def write_end(
             name: value.detach().cpu().contiguous()
             for name, value in network.net.state_dict().items()
         },
-        _exported(network, spec, classes),
+        _exported(network, spec, classes, temperature),
         {"backbone": network.backbone, "padding": weights.padding, "epsilon": weights.epsilon},
         classes,
         spec,
+        temperature,
         facts,
     )
     state.seconds["this process"] = wall
@@ -189,6 +195,7 @@ def write_end(
         "line": line,
         "lines": lines,
         "metrics": accuracies,
+        "temperature": temperature,
         "baselines": to_beat,
         "end_of_phase_1": _kept(state.history, 0),
         "end_of_phase_2": _kept(state.history, 1),
@@ -210,11 +217,13 @@ def write_end(
     return Outcome(folder, tuple(lines), result)
 
 
-def _exported(network: Network, spec: Preprocess, classes: tuple[str, ...]) -> bytes | None:
+def _exported(
+    network: Network, spec: Preprocess, classes: tuple[str, ...], temperature: float
+) -> bytes | None:
     """Return the ONNX model; a network that has none does not lose its run by that."""
     part = frozen_copy(network.part(0), torch.float32, torch.device("cpu"))
     try:
-        return to_onnx(part, spec, classes)
+        return to_onnx(part, spec, classes, temperature)
     except BundleError as error:
         console.say(f"{error}: the bundle holds no model.onnx, `thawnet predict` can not use it")
         return None
@@ -223,12 +232,14 @@ def _exported(network: Network, spec: Preprocess, classes: tuple[str, ...]) -> b
 def _comparison(scores: dict[str, Any], to_beat: dict[str, Any], classes: int) -> list[str]:
     regression = to_beat["logistic_regression_on_frozen_features"]
     low, high = regression["interval_95"]
+    before, after = (100 * value for value in scores["expected_calibration_error"].values())
     return [
         f"to beat: logistic regression on the frozen features {100 * regression['accuracy']:.2f} % "
         f"({100 * low:.2f}-{100 * high:.2f}), "
         f"the most frequent class {100 * to_beat['majority_class']['accuracy']:.2f} %",
         f"balanced accuracy {100 * scores['balanced_accuracy']:.2f} %"
-        + (f", top-5 accuracy {100 * scores['top_5']:.2f} %" if classes > 5 else ""),
+        + (f", top-5 accuracy {100 * scores['top_5']:.2f} %" if classes > 5 else "")
+        + f", expected calibration error {after:.2f} % ({before:.2f} % uncalibrated)",
     ]
 
 
@@ -242,12 +253,27 @@ def content_of(images: ImageStore, classes: Sequence[str]) -> str:
     return fingerprint(sorted(zip(hashes, names, strict=True)))
 
 
-def _scores(metrics: Metrics, logits: NDArray[np.float32], images: ImageStore) -> dict[str, Any]:
+def _found(
+    part: tuple[Metrics, NDArray[np.float32], ImageStore],
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return the logits and the labels of a part that was measured."""
+    _, logits, images = part
+    return logits, images.labels
+
+
+def _scores(
+    metrics: Metrics, logits: NDArray[np.float32], images: ImageStore, temperature: float
+) -> dict[str, Any]:
+    labels = images.labels
     return {
         "accuracy": metrics.accuracy,
         "interval_95": interval(metrics.accuracy, metrics.images),
-        "top_5": top_k(logits, images.labels, 5),
-        "balanced_accuracy": balanced_accuracy(logits, images.labels),
+        "top_5": top_k(logits, labels, 5),
+        "balanced_accuracy": balanced_accuracy(logits, labels),
+        "expected_calibration_error": {
+            "uncalibrated": calibration_error(logits, labels),
+            "calibrated": calibration_error(logits, labels, temperature),
+        },
         "loss": metrics.loss,
         "images": metrics.images,
     }
