@@ -29,6 +29,8 @@ KERAS = "#7a3b8f"
 ROOM = 2.1  # on the right, for the names at the ends of curves
 TICKS = (10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200)  # seconds
 
+DRAWN = ("quick", "full", "seed", "keras", "timm-whole")  # rows that hold curves
+
 Rows = Mapping[str, Mapping[str, Any]]
 Epochs = Sequence[Mapping[str, Any]]
 

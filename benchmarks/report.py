@@ -13,7 +13,7 @@ import gpu
 import rows
 from claims import Claim
 from figures import REFERENCE, keras_run, reached, seed_run
-from picture import draw
+from picture import DRAWN, draw
 from records import KINDS, Record, Records, load
 from rows import Row
 from thawnet.files import write_text
@@ -37,7 +37,8 @@ def write(folder: Path) -> None:
     """Write RESULTS.md and accuracy.png from the files under results/ in a folder."""
     found = load(folder / "results")
     cpu = found["cpu"]
-    drawn = draw(folder / "accuracy.png", cpu, _machine(cpu))
+    curves = {name: record for name, record in cpu.items() if name in DRAWN}
+    drawn = draw(folder / "accuracy.png", cpu, _machine(curves))
     picture = [PICTURE] if drawn else []
     sections = [
         _section(kind, row, found[kind][row.name])
