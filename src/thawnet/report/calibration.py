@@ -6,15 +6,15 @@ Guo et al. 2017, "On calibration of modern neural networks".
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
+from scipy.special import log_softmax, softmax
+
+from .metrics import slices
 
 BINS = 15  # as in the paper
-AT_ONCE = 1024  # images whose probabilities are held
 LEAST, MOST = 0.05, 20.0
 # How far the logarithm of the temperature is expected to be from 0. It decides on a handful of
 # images only, which are often all right and would ask for a temperature of nothing.
@@ -47,8 +47,8 @@ def calibration_error(
     """
     sure = np.concatenate(
         [
-            np.exp(some.max(axis=1) - logsumexp(some, axis=1))
-            for some in _pieces(logits, temperature)
+            softmax(logits[some].astype(np.float64) / temperature, axis=1).max(axis=1)
+            for some in slices(len(labels))
         ]
     )
     hits = logits.argmax(axis=1) == labels
@@ -61,14 +61,8 @@ def _cross_entropy(
     logits: NDArray[np.float32], labels: NDArray[np.int64], temperature: float
 ) -> float:
     """Return the sum over images, in nats."""
-    total, first = 0.0, 0
-    for some in _pieces(logits, temperature):
-        own = some[np.arange(len(some)), labels[first : first + len(some)]]
-        total += float((logsumexp(some, axis=1) - own).sum())
-        first += len(some)
+    total = 0.0
+    for some in slices(len(labels)):
+        logs = log_softmax(logits[some].astype(np.float64) / temperature, axis=1)
+        total -= float(logs[np.arange(len(logs)), labels[some]].sum())
     return total
-
-
-def _pieces(logits: NDArray[np.float32], temperature: float) -> Iterator[NDArray[np.float64]]:
-    for first in range(0, len(logits), AT_ONCE):
-        yield logits[first : first + AT_ONCE].astype(np.float64) / temperature

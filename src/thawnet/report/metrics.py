@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-AT_ONCE = 1024  # images whose classes are ranked
+AT_ONCE = 1024  # images whose logits are worked on: with many classes all of them are too much
 
 
 def interval(accuracy: float, images: int, z: float = 1.959964) -> tuple[float, float]:
@@ -34,12 +35,17 @@ def quote(part: str, accuracy: float, images: int) -> str:
     )
 
 
+def slices(images: int) -> Iterator[slice]:
+    """Cut so many images into pieces of AT_ONCE."""
+    for first in range(0, images, AT_ONCE):
+        yield slice(first, first + AT_ONCE)
+
+
 def top_k(logits: NDArray[np.float32], labels: NDArray[np.int64], k: int) -> float:
     """Return the share of images whose class is among the k largest logits, (n, classes)."""
     k = min(k, logits.shape[1])
     hits = 0
-    for first in range(0, len(labels), AT_ONCE):
-        some = slice(first, first + AT_ONCE)
+    for some in slices(len(labels)):
         best = np.argpartition(-logits[some], k - 1, axis=1)[:, :k]
         hits += int((best == labels[some, None]).any(axis=1).sum())
     return hits / len(labels)

@@ -15,9 +15,9 @@ from scipy.special import softmax
 
 from ..errors import RunError
 from ..files import write_atomic
+from .metrics import slices
 
 PREDICTIONS = "predictions.csv"
-AT_ONCE = 1024  # images whose probabilities are held
 COLUMNS = ("part", "image", "class", "predicted", "probability", "probability_of_class")
 
 
@@ -57,8 +57,7 @@ def write_predictions(
         text = io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="")
         rows = csv.writer(text, lineterminator="\n")
         rows.writerow(COLUMNS)
-        for first in range(0, len(labels), AT_ONCE):
-            some = slice(first, first + AT_ONCE)
+        for some in slices(len(labels)):
             best = logits[some].argmax(axis=1)
             odds = softmax(logits[some].astype(np.float64) / temperature, axis=1)
             for image, label, found, shares in zip(

@@ -151,8 +151,10 @@ def write_end(
     parts: metrics, logits (n, classes) and images of each part that was measured. to_beat: see
     baseline.baselines.
     """
-    # Where a run validates on the test part, nothing is fitted on it.
-    temperature = fit_temperature(*_found(parts["validation"])) if "validation" in parts else 1.0
+    temperature = 1.0  # where a run validates on the test part, nothing is fitted on it
+    if "validation" in parts:
+        _, held_out, val = parts["validation"]
+        temperature = fit_temperature(held_out, val.labels)
     accuracies = {name: _scores(*values, temperature) for name, values in parts.items()}
     data = data | {
         f"{name}_fingerprint": content_of(images, classes) for name, (_, _, images) in parts.items()
@@ -232,14 +234,15 @@ def _exported(
 def _comparison(scores: dict[str, Any], to_beat: dict[str, Any], classes: int) -> list[str]:
     regression = to_beat["logistic_regression_on_frozen_features"]
     low, high = regression["interval_95"]
-    before, after = (100 * value for value in scores["expected_calibration_error"].values())
+    off = scores["expected_calibration_error"]
     return [
         f"to beat: logistic regression on the frozen features {100 * regression['accuracy']:.2f} % "
         f"({100 * low:.2f}-{100 * high:.2f}), "
         f"the most frequent class {100 * to_beat['majority_class']['accuracy']:.2f} %",
         f"balanced accuracy {100 * scores['balanced_accuracy']:.2f} %"
         + (f", top-5 accuracy {100 * scores['top_5']:.2f} %" if classes > 5 else "")
-        + f", expected calibration error {after:.2f} % ({before:.2f} % uncalibrated)",
+        + f", expected calibration error {100 * off['calibrated']:.2f} % "
+        f"({100 * off['uncalibrated']:.2f} % uncalibrated)",
     ]
 
 
@@ -251,14 +254,6 @@ def content_of(images: ImageStore, classes: Sequence[str]) -> str:
     names = [classes[label] for label in images.labels]
     hashes = [value.tobytes().hex() for value in images.hashes]
     return fingerprint(sorted(zip(hashes, names, strict=True)))
-
-
-def _found(
-    part: tuple[Metrics, NDArray[np.float32], ImageStore],
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return the logits and the labels of a part that was measured."""
-    _, logits, images = part
-    return logits, images.labels
 
 
 def _scores(
