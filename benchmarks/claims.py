@@ -170,7 +170,7 @@ def on_cpu(rows: Rows) -> list[Claim]:
             lambda: [100 * figures.growth([run["memory"] for run in of(rows, "scale")["runs"]])],
         ),
         line(
-            "images/s with every layer training, `full` / timm's loop",
+            "images/s with every layer training at 96 px, `full-gpu` / timm's loop",
             Goal(format="{:.1f} x"),
             lambda: [
                 thawed_speed(pair["full"])

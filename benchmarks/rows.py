@@ -112,10 +112,10 @@ def seed(bench: Bench) -> Any:
 
 
 def timm(bench: Bench) -> Any:
-    """Alternate steps of timm's loop with an epoch of `full`: both train every layer."""
+    """Alternate steps of timm's loop with an epoch of `full-gpu`: both train every layer."""
     pieces = Pieces(
         "timm",
-        [("timm loop, some steps", 2.5), ("full, 10,000 images", 4.0)] * bench.sizes.pairs,
+        [("timm loop, some steps", 2.5), ("full-gpu, 10,000 images", 4.0)] * bench.sizes.pairs,
     )
     pairs = []
     with scratch_folder(bench.work) as part:
@@ -129,7 +129,7 @@ def timm(bench: Bench) -> Any:
             with scratch_folder(bench.work) as place:
                 # The second thawed epoch: the first may compile.
                 words = (
-                    *("--recipe", "full", "--no-test", "--epochs", "1", "2"),
+                    *("--recipe", "full-gpu", "--size", "96", "--no-test", "--epochs", "1", "2"),
                     *("--compile", bench.compiling),
                 )
                 full = bench.train(words, place / "run", place / "cache", data=part / "data")
@@ -237,7 +237,7 @@ ROWS = (
     Row("trunk", "the frozen trunk: thawnet, ONNX Runtime, eager PyTorch", 8, trunk),
     Row("share", "what of a `full` epoch is forward, backward and step", 8, share),
     Row("scale", "seconds and memory as images grow", 12, scale),
-    Row("timm", "every layer training: images/s of timm's loop and of `full`", 20, timm),
+    Row("timm", "every layer training: images/s of timm's loop and of `full-gpu`", 20, timm),
     Row("seed", "the Keras script and main.py by turns; main.py whole", 51, seed),
     Row("keras", "the Keras script, whole", 60, keras, depends="benchmarks/rivals"),
     Row("full", "a whole run of `full`", 70, full),

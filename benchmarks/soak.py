@@ -83,7 +83,7 @@ def cases(shared: Path, work: Path) -> list[Case]:
         *found,
         Case("photos quick", (str(photos), *small)),
         Case("photos seed", (str(photos), "--recipe", "seed", *small)),
-        Case("photos full", (str(photos), "--recipe", "full", *small[:-2], "1", "2")),
+        Case("photos full", (str(photos), "--recipe", "full-gpu", *small[:-2], "1", "2")),
         Case("zip quick", (str(archive), *small)),
         Case("compiled quick", (str(photos), *small, "--compile", "yes")),
     ]

@@ -116,19 +116,19 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from thawnet.bundle.export import to_onnx
     from thawnet.bundle.format import write_bundle
     from thawnet.image.preprocess import Preprocess
-    from thawnet.model.backbone import Network, frozen_copy
+    from thawnet.model.backbone import Network
+    from thawnet.training.exporting import outputs
 
     torch.manual_seed(1)
     network = Network("mobilenetv2_100", 3, 48, "same")
     torch.nn.init.normal_(network.head.weight)  # so that images differ in class
     spec = Preprocess(48, 40, (0.5, 0.5, 0.5), (0.5, 0.25, 0.5))
     classes = ("a", "b", "c")
-    part = frozen_copy(network.part(0), torch.float32, torch.device("cpu"))
     path = tmp_path_factory.mktemp("bundles") / "bundle"
     write_bundle(
         path,
         network.net.state_dict(),
-        to_onnx(part, spec, classes, 2.0),
+        to_onnx(outputs(network), spec, classes, 2.0),
         {"backbone": network.backbone, "padding": "same", "epsilon": None},
         classes,
         spec,

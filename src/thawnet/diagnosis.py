@@ -22,7 +22,7 @@ from .errors import ThawnetError, UsageError
 from .files import cache_entries, cache_folder
 from .memory import available_memory, total_memory
 from .packages import INSTALL, TRAIN_PACKAGES, missing
-from .recipe import PRESETS, TrainOptions
+from .recipe import ON_GPU, PRESETS, TrainOptions
 
 if TYPE_CHECKING:
     from .training.forecast import Forecast
@@ -267,19 +267,21 @@ def _forecasts(asked: TrainOptions) -> tuple[str, list[Row]]:
     from .data.sources import open_source
     from .data.splits import arrange
     from .data.store import typical_short_side
-    from .training.call import check_call, chosen
+    from .training.call import check_call, chosen, preset
     from .training.forecast import forecast
     from .training.machine import keep_freed_memory
 
     keep_freed_memory()
-    recipe, _ = chosen(asked)
+    recipe, machine = chosen(asked)
     check_call(recipe, asked)
     source = open_source(asked.data, asked.data_dir, console.progress, console.say)
     lists = arrange(source, recipe.split_seed)
     short_side = typical_short_side(lists.train)
     opened = INTERPRETER + time.perf_counter() - began
-    names = [asked.recipe] if asked.recipe else [recipe.name]
-    names += [name for name in PRESETS if not asked.recipe and name != recipe.name]
+    names = [asked.recipe or recipe.name]
+    if not asked.recipe:
+        offered = [preset(name, machine.device) for name in PRESETS if name not in ON_GPU.values()]
+        names += [name for name in offered if name != recipe.name]
     rows = []
     for name in names:
         console.say(f"measuring for recipe {name} ...")

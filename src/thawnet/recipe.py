@@ -19,7 +19,8 @@ import tyro
 from .data.augment import Augment
 from .errors import RecipeError, suggest
 
-PRESETS = ("quick", "full", "seed")
+PRESETS = ("quick", "full", "full-gpu", "seed")
+ON_GPU = {"full": "full-gpu"}  # what a GPU does instead of a preset that is made for CPUs
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Phase:
     """One phase: which layers train, for how long, and how."""
 
     train_from: str
-    """First layer to train: 'head', 'upper', 'all', a timm name, or a Keras index or name."""
+    """First layer to train: 'head', 'upper', 'middle', 'all', a timm name, a Keras index or name."""
     epochs: int
     """Times every training image is seen; at least 1."""
     lr: float
@@ -106,6 +107,9 @@ class Recipe:
     """'imagenet' (timm's), 'keras' (Keras's), 'bundled' (the embedded network), or a file."""
     size: int = 0
     """Pixels a side that the network sees, 32 to 1024; 0: as the weights and the data ask."""
+    small_size: int = 128
+    """Then images of 32 px are shown at so many pixels a side, 32 to 1024; up to that, smaller and
+    larger ones in proportion, within the weights' size."""
     seed: int = 0
     """Decides initial weights, shuffles and views."""
     split_seed: int = 0
@@ -119,6 +123,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         _require(not self.size or 32 <= self.size <= 1024, "size", self.size, "32 to 1024, or 0")
+        _require(32 <= self.small_size <= 1024, "small_size", self.small_size, "32 to 1024")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
         _require(0 <= self.split_seed < 2**32, "split_seed", self.split_seed, "0 to 4294967295")
 
@@ -146,7 +151,8 @@ class TrainOptions:
     weights: str | None = None
     """'imagenet', 'keras', 'bundled' (the embedded network), or a .safetensors or .h5 file."""
     train_from: str | None = None
-    """First layer to thaw in phase 2: a timm name, a Keras index or name, 'upper' or 'all'."""
+    """First layer to thaw in phase 2: a timm name, a Keras index or name, 'upper', 'middle' or
+    'all'."""
     epochs: tuple[int, int] | None = None
     """Epochs of phase 1 and phase 2."""
     lr: tuple[float, float] | None = None

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn
 
-import thawnet
 from thawnet.bundle.export import to_onnx
 from thawnet.errors import BundleError
 from thawnet.image.preprocess import Preprocess
-from thawnet.recipe import TrainOptions
-from thawnet.training import outcome, run
 
 SPEC = Preprocess(8, 8, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
@@ -44,26 +36,5 @@ class Unspeakable(nn.Module):
 )
 def test_network_that_would_predict_wrongly_is_refused(network: nn.Module, told: str) -> None:
     with pytest.raises(BundleError, match=told) as caught:
-        to_onnx(network, SPEC, "abc", 1.0)
+        to_onnx({"logits": network}, SPEC, "abc", 1.0)
     assert "\n" not in str(caught.value)
-
-
-def test_run_whose_network_can_not_be_exported_keeps_its_result(
-    photos: Callable[..., Path],
-    random_weights: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    def refuse(*_arguments: object) -> bytes:
-        raise BundleError("no word for it")
-
-    monkeypatch.setattr(outcome, "to_onnx", refuse)
-    options = TrainOptions(data=str(photos({"a": 24, "b": 24})), weights=str(random_weights))
-    options = dataclasses.replace(options, size=32, epochs=(1, 1), compile="no", recipe="quick")
-    found = run.train(options)
-    assert found.line.startswith("test accuracy: ")
-    assert "no word for it: the bundle holds no model.onnx" in capfd.readouterr().err
-    described = json.loads((found.folder / "bundle" / "model.json").read_text())
-    assert list(described["sha256"]) == ["model.safetensors"]
-    with pytest.raises(BundleError, match=r"holds no model\.onnx"):
-        thawnet.load(found.folder)

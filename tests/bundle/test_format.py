@@ -27,14 +27,14 @@ import torch
 from thawnet.bundle.export import to_onnx
 from thawnet.bundle.format import write_bundle
 from thawnet.image.preprocess import Preprocess
-from thawnet.model.backbone import Network, frozen_copy
+from thawnet.model.backbone import Network
+from thawnet.training.exporting import outputs
 
 torch.manual_seed(3)
 network = Network("mobilenetv2_100", 3, 32, "same")
 spec = Preprocess(32, 32, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
-part = frozen_copy(network.part(0), torch.float32, torch.device("cpu"))
 write_bundle(
-    Path(sys.argv[1]), network.net.state_dict(), to_onnx(part, spec, "abc", 1.5),
+    Path(sys.argv[1]), network.net.state_dict(), to_onnx(outputs(network), spec, "abc", 1.5),
     {"backbone": "mobilenetv2_100", "padding": "same", "epsilon": 1e-3}, "abc", spec, 1.5,
     {"source": "here", "license": "Köttur-1.0"},
 )

@@ -48,6 +48,7 @@ def test_keras_index_100_thaws_the_parameters_of_the_design(network: Network) ->
         ("conv_head", "conv_head", "conv_head"),
         ("Conv_1_bn", "bn2", "bn2"),
         ("upper", "blocks.4.0.conv_pw", "blocks.4.0"),
+        ("middle", "blocks.3.0.conv_pw", "blocks.3.0"),
         ("153", "head", "head"),
     ],
 )

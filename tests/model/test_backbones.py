@@ -16,14 +16,16 @@ from thawnet.bundle.export import to_onnx
 from thawnet.errors import UsageError
 from thawnet.image.preprocess import Preprocess
 from thawnet.model.backbone import Network, channels_last, frozen_copy, mend_strided_depthwise
+from thawnet.training.exporting import outputs
 
+# Where 'upper' and 'middle' start.
 BACKBONES = {
-    "mobilenetv2_100": "blocks.4.0",
-    "mobilenetv3_large_100": "blocks.4.0",
-    "resnet50": "layer3.4",
-    "efficientnet_b0": "blocks.4.1",
-    "convnext_tiny": "stages.2.blocks.6",
-    "vit_small_patch16_224": "blocks.6",
+    "mobilenetv2_100": ("blocks.4.0", "blocks.3.0"),
+    "mobilenetv3_large_100": ("blocks.4.0", "blocks.3.0"),
+    "resnet50": ("layer3.4", "layer3.0"),
+    "efficientnet_b0": ("blocks.4.1", "blocks.3.0"),
+    "convnext_tiny": ("stages.2.blocks.6", "stages.2.downsample.1"),
+    "vit_small_patch16_224": ("blocks.6", "patch_embed"),
 }
 SIZE = 64
 CPU = torch.device("cpu")
@@ -86,7 +88,11 @@ def test_stages_are_named_once_and_hold_every_weight_once(network: Network) -> N
 
 
 def test_upper_part_starts_half_way_through_the_stages_at_a_sixteenth(network: Network) -> None:
-    assert network.stages[network.split("upper")] == BACKBONES[network.backbone]
+    assert network.stages[network.split("upper")] == BACKBONES[network.backbone][0]
+
+
+def test_middle_part_starts_where_the_resolution_falls_to_a_sixteenth(network: Network) -> None:
+    assert network.stages[network.split("middle")] == BACKBONES[network.backbone][1]
 
 
 def test_last_stage_takes_pooled_features(network: Network) -> None:
@@ -167,8 +173,7 @@ def test_exported_network_computes_the_same_mended_or_not(network: Network) -> N
     own = copy.deepcopy(network)
     own.thaw("all")
     mend_strided_depthwise(own.net)
-    parts = [frozen_copy(each.part(0), torch.float32, CPU) for each in (network, own)]
-    exported, mended = (to_onnx(part, spec, "abcde", 1.0) for part in parts)
+    exported, mended = (to_onnx(outputs(each), spec, "abcde", 1.0) for each in (network, own))
     assert exported == mended
     pixels = np.random.default_rng(1).integers(0, 256, (5, 40, 40, 3), np.uint8)
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float()
@@ -177,8 +182,16 @@ def test_exported_network_computes_the_same_mended_or_not(network: Network) -> N
     with torch.no_grad():
         wanted = network((images - mean) / std).numpy()
     session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
-    (got,) = session.run(["logits"], {"images": pixels})
+    got, features = session.run(["logits", "features"], {"images": pixels})
     assert np.allclose(got, wanted, rtol=1e-3, atol=1e-3)
+    weight, bias = (each.detach().numpy() for each in (network.head.weight, network.head.bias))
+    assert np.allclose(features @ weight.T + bias, got, atol=1e-3)
+    names = [each.name for each in session.get_outputs()]
+    convolutional = not network.backbone.startswith("vit")
+    assert names == ["logits", *(["feature_map"] if convolutional else []), "features"]
+    if convolutional and network.backbone != "mobilenetv3_large_100":  # a layer behind its pooling
+        (found,) = session.run(["feature_map"], {"images": pixels})
+        assert found.shape == (5, features.shape[1], 2, 2)
 
 
 @pytest.mark.parametrize(

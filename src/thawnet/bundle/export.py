@@ -20,18 +20,25 @@ if TYPE_CHECKING:
 OPSET = 17  # ONNX Runtime 1.12 and everything newer reads it
 IMAGES = "images"
 LOGITS = "logits"
+FEATURES = "features"
+FEATURE_MAP = "feature_map"
 PROBES = 3  # images that the file is tried on; not the number it is traced with
 
 
 def to_onnx(
-    network: nn.Module, preprocess: Preprocess, classes: Sequence[str], temperature: float
+    parts: Mapping[str, nn.Module],
+    preprocess: Preprocess,
+    classes: Sequence[str],
+    temperature: float,
 ) -> bytes:
     """Return an ONNX model of a float32 network on the CPU; the same weights give the same bytes.
 
-    network: normalised images, (n, 3, size, size), to logits, (n, classes).
+    parts: the network in pieces, each named by what it gives, the last LOGITS; they take
+    normalised images, (n, 3, size, size). See Network.outputs.
     The model's input is `images`, (n, crop, crop, 3) uint8, RGB, as preprocess.squared cuts them;
-    enlarging and normalising lie inside, so that no caller can get them wrong. Its output is
-    `logits`, (n, classes) float32; n is free. Its metadata name the classes, the preprocessing and
+    enlarging and normalising lie inside, so that no caller can get them wrong. Its outputs are
+    float32: `logits`, (n, classes), `features`, (n, d), and of most networks `feature_map`,
+    (n, channels, h, w); n is free. Its metadata name the classes, the preprocessing and
     the temperature that logits are to be divided by.
     Raises BundleError as `exported` does.
     """
@@ -39,26 +46,28 @@ def to_onnx(
 
     shape = (PROBES, preprocess.crop, preprocess.crop, 3)
     probe = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
-    whole = _from_pixels(network, preprocess).eval()
-    return exported(whole, probe, (IMAGES, LOGITS), marks(classes, preprocess, temperature))
+    whole = _from_pixels(list(parts.values()), preprocess).eval()
+    # The logits first: they are what most callers want.
+    names = sorted(parts, key=lambda name: name != LOGITS)
+    return exported(whole, probe, IMAGES, names, marks(classes, preprocess, temperature))
 
 
 def exported(
     module: nn.Module,
     probe: torch.Tensor,
-    names: tuple[str, str],
+    source: str,
+    targets: Sequence[str],
     properties: Mapping[str, str] | None = None,
 ) -> bytes:
     """Return an ONNX model of a float32 module on the CPU, tried on `probe`.
 
-    probe: PROBES inputs; the number of inputs is free in the model. names: of input and output.
-    properties: its metadata. Raises BundleError when ONNX has no word for something the module
-    does, or says it wrongly.
+    probe: PROBES inputs; the number of inputs is free in the model. source, targets: what its
+    input and its outputs are called; a module of several gives a tuple. properties: its metadata.
+    Raises BundleError when ONNX has no word for something the module does, or says it wrongly.
     """
     import onnx
     import torch
 
-    source, target = names
     file = io.BytesIO()
     try:
         with torch.inference_mode(), warnings.catch_warnings():
@@ -72,10 +81,11 @@ def exported(
                 dynamo=False,
                 opset_version=OPSET,
                 input_names=[source],
-                output_names=[target],
-                dynamic_axes={source: {0: "n"}, target: {0: "n"}},
+                output_names=list(targets),
+                dynamic_axes={name: {0: "n"} for name in (source, *targets)},
             )
-            wanted = module(probe).numpy()
+            given = module(probe)
+        wanted = [each.numpy() for each in (given if isinstance(given, tuple) else (given,))]
         model = onnx.load_model_from_string(file.getvalue())
         onnx.helper.set_model_props(model, dict(properties or {}))
         content = bytes(model.SerializeToString(deterministic=True))
@@ -84,13 +94,17 @@ def exported(
         raise BundleError(
             f"the network can not be exported to ONNX ({first_line(error)})"
         ) from error
-    if not np.allclose(got, wanted, rtol=1e-3, atol=1e-3 * max(1.0, np.abs(wanted).max())):
-        raise BundleError("the network computes something else once exported to ONNX")
+    for one, other in zip(got, wanted, strict=True):
+        if not np.allclose(one, other, rtol=1e-3, atol=1e-3 * max(1.0, np.abs(other).max())):
+            raise BundleError("the network computes something else once exported to ONNX")
     return content
 
 
-def _from_pixels(network: nn.Module, spec: Preprocess) -> nn.Module:
-    """Put the end of the preprocessing in front: the same steps as data/views.py's plain view."""
+def _from_pixels(parts: Sequence[nn.Module], spec: Preprocess) -> nn.Module:
+    """Put the end of the preprocessing in front: the same steps as data/views.py's plain view.
+
+    The module gives what each part gives, the last first.
+    """
     import torch
     from torch import nn
 
@@ -100,23 +114,28 @@ def _from_pixels(network: nn.Module, spec: Preprocess) -> nn.Module:
 
         def __init__(self) -> None:
             super().__init__()
-            self.network = network
+            self.parts = nn.ModuleList(parts)
             self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1))
             self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1))
 
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
+        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
             x = images.permute(0, 3, 1, 2).float()  # (n, 3, crop, crop), 0..255
             if spec.crop != spec.size:
                 side = (spec.size, spec.size)
                 x = nn.functional.interpolate(x, size=side, mode="bilinear", align_corners=False)
-            return self.network((x / 255 - self.mean) / self.std)  # type: ignore[no-any-return]
+            x = (x / 255 - self.mean) / self.std
+            found = []
+            for part in self.parts:
+                x = part(x)
+                found.append(x)
+            return (found[-1], *found[:-1])
 
     return FromPixels()
 
 
-def _tried(content: bytes, values: np.ndarray) -> np.ndarray:
+def _tried(content: bytes, values: np.ndarray) -> list[np.ndarray]:
     """Return what ONNX Runtime computes."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    return np.asarray(session.run(None, {session.get_inputs()[0].name: values})[0])
+    return [np.asarray(each) for each in session.run(None, {session.get_inputs()[0].name: values})]

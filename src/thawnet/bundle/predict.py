@@ -19,7 +19,7 @@ from ..errors import BundleError, ImageError, UsageError, first_line
 from ..image.decode import decode, read_file, upright_rgb
 from ..image.preprocess import Preprocess, squared
 from ..memory import available_cores
-from .export import IMAGES, LOGITS
+from .export import FEATURE_MAP, FEATURES, IMAGES, LOGITS
 from .format import Description, marks, read_description, read_onnx
 
 Picture = str | Path | Image.Image | NDArray[np.uint8]
@@ -169,13 +169,19 @@ def load(path: str | Path, threads: int | None = None) -> Model:
 def _check(description: Description, session: onnxruntime.InferenceSession) -> None:
     """Raise BundleError unless network and description are of one kind and of one bundle."""
     crop, classes = description.preprocess.crop, len(description.classes)
-    wanted = [
-        (IMAGES, "tensor(uint8)", [crop, crop, 3]),
-        (LOGITS, "tensor(float)", [classes]),
-    ]
+    wanted = {
+        IMAGES: ("tensor(uint8)", [crop, crop, 3]),
+        LOGITS: ("tensor(float)", [classes]),
+    }
     ends = [*session.get_inputs(), *session.get_outputs()]
-    found = [(end.name, end.type, list(end.shape[1:])) for end in ends]
-    if found != wanted:
+    found = {end.name: (end.type, list(end.shape[1:])) for end in ends}
+    ranks = {name: len(shape) for name, (kind, shape) in found.items() if kind == "tensor(float)"}
+    if (
+        {name: found.get(name) for name in wanted} != wanted
+        or ranks.pop(FEATURES, 0) != 1
+        or ranks.pop(FEATURE_MAP, 3) != 3
+        or ranks.keys() != {LOGITS}
+    ):
         raise BundleError(
             f"'{description.path}': the network takes and gives {found}, and model.json describes "
             f"{wanted}; copy the bundle again"

@@ -22,6 +22,7 @@ from .chain import HEAD, trace
 
 ALL = "all"
 UPPER = "upper"
+MIDDLE = "middle"
 
 
 class Network(nn.Module):
@@ -90,17 +91,19 @@ class Network(nn.Module):
         return [*dict.fromkeys(found), HEAD]
 
     def first_layer(self, train_from: str) -> str:
-        """Resolve 'head', 'all', 'upper', a timm name, or a Keras name or index to a layer.
+        """Resolve 'head', 'upper', 'middle', 'all', a timm or Keras name or index to a layer.
 
         'upper' starts half-way through the stages that work at a sixteenth of the input's
-        resolution; all stages of many vision transformers do. Raises UsageError with the nearest
-        names.
+        resolution; all stages of many vision transformers do. 'middle' starts with the stage that
+        brings the resolution down to that. Raises UsageError with the nearest names.
         """
         layers = self.layers
         if train_from == ALL:
             return layers[0]
         if train_from == UPPER:
             return self._upper
+        if train_from == MIDDLE:
+            return self._middle
         wanted = (
             keras_layers.to_timm(train_from) if self.backbone == keras_layers.BACKBONE else None
         ) or train_from
@@ -164,6 +167,18 @@ class Network(nn.Module):
         """
         return self._chain.part(self.net, first, last)
 
+    @cached_property
+    def last_map(self) -> int:
+        """The last stage whose input is a feature map, (channels, h, w); 0 if there is none."""
+        return max(
+            (
+                place
+                for place, shape in enumerate(self.shapes)
+                if len(shape) == 3 and shape[1] == shape[2] > 1
+            ),
+            default=0,
+        )
+
     def check(self) -> None:
         """Raise UsageError unless the network takes images of its size, in stages as in one."""
         probe = torch.linspace(-1, 1, 3 * self.size * self.size).view(1, 3, self.size, self.size)
@@ -198,6 +213,13 @@ class Network(nn.Module):
         wanted = sides[min(self.coarse, weighty[-1])]
         same = [place for place in weighty if sides[place] == wanted]
         return stages[same[len(same) // 2]].layers[0]
+
+    @cached_property
+    def _middle(self) -> str:
+        stages = self._chain.stages
+        # The stage before may hold no weights, as a pooling does.
+        reducing = [place for place in range(self.coarse) if stages[place].layers]
+        return stages[reducing[-1]].layers[0]
 
     @cached_property
     def shapes(self) -> tuple[tuple[int, ...], ...]:

@@ -10,7 +10,7 @@ from .. import console
 from ..errors import RunError, UsageError
 from ..model.backbone import Network
 from ..model.weights import BUNDLED, BUNDLED_BACKBONE, IMAGENET, KERAS, published_size
-from ..recipe import Recipe, TrainOptions, load_recipe, parse_recipe, resolve
+from ..recipe import ON_GPU, Recipe, TrainOptions, load_recipe, parse_recipe, resolve
 from . import checkpoint, outcome
 from .checkpoint import RunState
 from .machine import Machine, choose_device, decide, obstacles, versions
@@ -103,8 +103,7 @@ def require_same(state: RunState, data: str, weights: str) -> None:
 def chosen(options: TrainOptions) -> tuple[Recipe, Machine]:
     """Return the recipe under the call's flags, and the run-time decisions of this machine."""
     device = choose_device(options.device)
-    name = options.recipe or ("quick" if device == "cpu" else "full")
-    recipe = resolve(load_recipe(name), options)
+    recipe = resolve(load_recipe(preset(options.recipe, device)), options)
     machine = decide(device, recipe.precision, options.compile)
     if (
         options.weights is None
@@ -115,6 +114,13 @@ def chosen(options: TrainOptions) -> tuple[Recipe, Machine]:
         # The data that comes with the package starts from the weights that come with it.
         recipe = dataclasses.replace(recipe, weights=BUNDLED)
     return recipe, machine
+
+
+def preset(asked: str | None, device: str) -> str:
+    """Return the recipe that a device does when this one is asked for, or none in particular."""
+    if device == "cpu":
+        return asked or "quick"
+    return ON_GPU.get(asked or "full", asked or "full")
 
 
 def check_call(recipe: Recipe, options: TrainOptions) -> None:

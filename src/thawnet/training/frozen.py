@@ -122,7 +122,7 @@ def _started(part: nn.Module, shape: tuple[int, ...]) -> Any | None:
 
     probe = torch.randn(PROBES, *shape, generator=torch.Generator().manual_seed(0))
     try:
-        content = exported(part, probe, ("x", "y"))
+        content = exported(part, probe, "x", ["y"])
     except BundleError:  # as with some of timm's 1,300 models
         return None
     options = onnxruntime.SessionOptions()

@@ -19,20 +19,20 @@ import tomli_w
 import torch
 from numpy.typing import NDArray
 
-from .. import console
-from ..bundle.export import to_onnx
 from ..bundle.format import write_bundle
 from ..data.store import ImageStore
-from ..errors import BundleError, RunError, first_line
+from ..errors import RunError, first_line
 from ..files import clear_disk_errors, fingerprint, write_json, write_text
 from ..image.preprocess import Preprocess
-from ..model.backbone import Network, frozen_copy
+from ..model.backbone import Network
 from ..model.weights import Weights
 from ..recipe import TrainOptions
 from ..report.calibration import calibration_error, fit_temperature
 from ..report.metrics import balanced_accuracy, interval, quote, top_k
 from ..report.predictions import PREDICTIONS, write_predictions
 from .checkpoint import RunState
+from .exporting import export
+from .features import Origin
 from .loop import Metrics
 from .machine import Machine, describe, versions
 
@@ -144,17 +144,18 @@ def write_end(
     spec: Preprocess,
     data: dict[str, Any],
     machine: Machine,
+    held_out: Origin,
     wall: float,
 ) -> Outcome:
     """Write all that a finished run leaves, result.json last, which marks it so, and sum it up.
 
     parts: metrics, logits (n, classes) and images of each part that was measured. to_beat: see
-    baseline.baselines.
+    baseline.baselines. held_out: the images that the export is tried on, of validation.
     """
     temperature = 1.0  # where a run validates on the test part, nothing is fitted on it
     if "validation" in parts:
-        _, held_out, val = parts["validation"]
-        temperature = fit_temperature(held_out, val.labels)
+        _, logits, val = parts["validation"]
+        temperature = fit_temperature(logits, val.labels)
     accuracies = {name: _scores(*values, temperature) for name, values in parts.items()}
     data = data | {
         f"{name}_fingerprint": content_of(images, classes) for name, (_, _, images) in parts.items()
@@ -179,13 +180,16 @@ def write_end(
         "data": data,
         "starting_weights": {"origin": weights.origin, "sha256": weights.digest},
     }
+    onnx, agreement = export(network, held_out, classes, temperature) or (None, None)
+    if agreement:
+        facts["export"] = agreement.as_dict()
     write_bundle(
         folder / "bundle",
         {
             name: value.detach().cpu().contiguous()
             for name, value in network.net.state_dict().items()
         },
-        _exported(network, spec, classes, temperature),
+        onnx,
         {"backbone": network.backbone, "padding": weights.padding, "epsilon": weights.epsilon},
         classes,
         spec,
@@ -217,18 +221,6 @@ def write_end(
     }
     write_json(folder / RESULT, result)
     return Outcome(folder, tuple(lines), result)
-
-
-def _exported(
-    network: Network, spec: Preprocess, classes: tuple[str, ...], temperature: float
-) -> bytes | None:
-    """Return the ONNX model; a network that has none does not lose its run by that."""
-    part = frozen_copy(network.part(0), torch.float32, torch.device("cpu"))
-    try:
-        return to_onnx(part, spec, classes, temperature)
-    except BundleError as error:
-        console.say(f"{error}: the bundle holds no model.onnx, `thawnet predict` can not use it")
-        return None
 
 
 def _comparison(scores: dict[str, Any], to_beat: dict[str, Any], classes: int) -> list[str]:

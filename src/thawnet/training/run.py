@@ -108,6 +108,7 @@ def finish(run: Run, keeper: Keeper, started: float) -> outcome.Outcome:
             spec=spec,
             data={"name": run.source.name, "fingerprint": run.lists.fingerprint},
             machine=run.machine,
+            held_out=dataclasses.replace(run.origin(run.val), machine=exact),
             wall=time.perf_counter() - started,
         )
 

@@ -169,11 +169,14 @@ def fit_input(recipe: Recipe, short_side: int) -> tuple[Recipe, Weights, Preproc
     short_side: the data's typical one. Raises WeightsError when the weights can not be had.
     """
     fixed = has_fixed_size(recipe.backbone)
+
+    def chosen(published: int) -> int:
+        return recipe.size or natural_size(published, short_side, fixed, recipe.small_size)
+
     # Keras publishes weights for several sizes: the one that this data asks for is loaded.
-    wanted = recipe.size or natural_size(published_size(recipe.backbone), short_side, fixed)
+    wanted = chosen(published_size(recipe.backbone))
     weights = load_weights(recipe.weights, recipe.backbone, wanted, console.say)
-    if not recipe.size:
-        recipe = dataclasses.replace(recipe, size=natural_size(weights.size, short_side, fixed))
+    recipe = dataclasses.replace(recipe, size=chosen(weights.size))
     side = store_side(recipe.size, short_side)
     return recipe, weights, Preprocess(recipe.size, side, weights.mean, weights.std)
 
@@ -191,19 +194,20 @@ def build_network(recipe: Recipe, source: Source, weights: Weights, machine: Mac
     return network
 
 
-def natural_size(weights_size: int, short_side: int, fixed: bool) -> int:
+def natural_size(weights_size: int, short_side: int, fixed: bool, small: int = 128) -> int:
     """Return the input size for data: the one the weights were trained at, within reason.
 
     Images are enlarged by a quarter at most: beyond that, time grows and what is seen does not
     (128 px photos were no better at 224 px than at 160, at more than twice the time). Small ones
-    by more, fourfold at most, up to 128 px, as networks from larger images see little in fewer
-    pixels: CIFAR's 32 px give 128, and frozen features 65 % instead of 58 at 96 px. At least 96 px,
-    below which convolutional networks have next to no positions left to pool. A multiple of 32,
-    the networks' largest stride. A `fixed` size is kept.
+    by more, up to `small` pixels, which 32 px give and fewer in proportion, as networks from larger
+    images see little in fewer pixels: CIFAR's frozen features reach 65 % at 128 px and 58 at 96. At
+    least 96 px, below which convolutional networks have next to no positions left to pool. A
+    multiple of 32, the networks' largest stride. A `fixed` size is kept.
     """
     if fixed:
         return weights_size
-    enlarged = max(32 * round(1.25 * short_side / 32), min(128, 32 * round(4 * short_side / 32)))
+    shown = 32 * round(small * min(short_side, 32) / 32 / 32)
+    enlarged = max(32 * round(1.25 * short_side / 32), shown)
     return max(96, min(weights_size, enlarged))
 
 

@@ -1,0 +1,122 @@
+"""The ONNX model of a trained network, and the gate that it has to pass."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import softmax
+from torch import nn
+
+from .. import console
+from ..bundle.export import FEATURE_MAP, FEATURES, IMAGES, LOGITS, to_onnx
+from ..data.views import plain_views
+from ..errors import BundleError
+from ..image.preprocess import centre_crop
+from ..model.backbone import Network, frozen_copy
+from .features import Origin
+
+GATE_BATCH = 50
+GATE_IMAGES = 1000  # of validation, evenly spread, that the gate looks at
+GATE_AGREEMENT = 0.999
+GATE_TIE = 1e-3  # nearer to each other than this, either of two classes may come first
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How two forms of a network agree on real images.
+
+    images: looked at. same_top_1: share whose most probable class is the same, 0 to 1.
+    decided_top_1: the same, but a tie of the two most probable classes counts as agreement.
+    largest_difference: of any probability.
+    """
+
+    images: int
+    same_top_1: float
+    decided_top_1: float
+    largest_difference: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
+def outputs(network: Network) -> dict[str, nn.Module]:
+    """Return a network for inference, float32 on the CPU, in pieces named by what they give.
+
+    `feature_map`: what the last stage that sees positions takes, (n, channels, h, w), if there is
+    one, as of all convolutional networks; `features`: what the head takes, (n, d); `logits`.
+    """
+    ends: dict[str, int | None] = {FEATURES: len(network.stages) - 1, LOGITS: None}
+    if network.last_map:
+        ends = {FEATURE_MAP: network.last_map, **ends}
+    cuts = itertools.pairwise([0, *ends.values()])
+    return {
+        name: frozen_copy(network.part(first or 0, last), torch.float32, torch.device("cpu"))
+        for name, (first, last) in zip(ends, cuts, strict=True)
+    }
+
+
+def export(
+    network: Network, images: Origin, classes: tuple[str, ...], temperature: float
+) -> tuple[bytes, Agreement] | None:
+    """Return the ONNX model of a network and how it agrees with it, None if it has none.
+
+    images: of validation; ONNX Runtime sees their pixels, as in predicting, and torch the views that
+    the network was evaluated on. A network that can not be exported, or whose export disagrees, does
+    not lose its run by that: it is said on stderr.
+    """
+    try:
+        content = to_onnx(outputs(network), images.spec, classes, temperature)
+        return content, gate(network, images, content, temperature)
+    except BundleError as error:
+        console.say(f"{error}: the bundle holds no model.onnx, `thawnet predict` can not use it")
+        return None
+
+
+def gate(network: Network, images: Origin, content: bytes, temperature: float) -> Agreement:
+    """Compare an ONNX model with the network that it was made from, on real images.
+
+    Raises BundleError unless the same class comes first on 99.9 % of them, those aside whose two
+    most probable classes are as good as equal.
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    count, crop = len(images.images), images.spec.crop
+    rows = np.unique(np.linspace(0, count - 1, min(count, GATE_IMAGES)).round().astype(np.int64))
+    views = plain_views(count, images.augment)
+    network.eval()
+    pairs: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
+    for some in np.array_split(rows, len(rows) // GATE_BATCH + 1):
+        with torch.inference_mode():
+            logits = network(images.pictures(some, views)).float().cpu().numpy()
+        squares = np.stack([centre_crop(each, crop) for each in images.images.batch(some)])
+        pairs.append((logits, session.run([LOGITS], {IMAGES: squares})[0]))
+    found = agreement(*map(np.concatenate, zip(*pairs, strict=True)), temperature)
+    if found.decided_top_1 < GATE_AGREEMENT:
+        raise BundleError(
+            f"exported to ONNX, the network names another class for "
+            f"{100 * (1 - found.decided_top_1):.2f} % of {found.images:,} validation images"
+        )
+    return found
+
+
+def agreement(
+    one: NDArray[np.float32], other: NDArray[np.float32], temperature: float
+) -> Agreement:
+    """Return how two forms' logits, (n, classes), of the same images agree."""
+    shares, others = (softmax(each.astype(np.float64) / temperature, axis=1) for each in (one, other))
+    same = shares.argmax(axis=1) == others.argmax(axis=1)
+    best = np.sort(shares, axis=1)
+    tie = best[:, -1] - best[:, -2] < GATE_TIE
+    return Agreement(
+        images=len(one),
+        same_top_1=float(same.mean()),
+        decided_top_1=float((same | tie).mean()),
+        largest_difference=float(np.abs(shares - others).max()),
+    )
