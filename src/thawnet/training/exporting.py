@@ -66,9 +66,9 @@ def export(
 ) -> tuple[bytes, Agreement] | None:
     """Return the ONNX model of a network and how it agrees with it, None if it has none.
 
-    images: of validation; ONNX Runtime sees their pixels, as in predicting, and torch the views that
-    the network was evaluated on. A network that can not be exported, or whose export disagrees, does
-    not lose its run by that: it is said on stderr.
+    images: of validation; ONNX Runtime sees their pixels, as in predicting, and torch the views
+    that the network was evaluated on. A network that can not be exported, or whose export
+    disagrees, does not lose its run by that: it is said on stderr.
     """
     try:
         content = to_onnx(outputs(network), images.spec, classes, temperature)
@@ -110,7 +110,9 @@ def agreement(
     one: NDArray[np.float32], other: NDArray[np.float32], temperature: float
 ) -> Agreement:
     """Return how two forms' logits, (n, classes), of the same images agree."""
-    shares, others = (softmax(each.astype(np.float64) / temperature, axis=1) for each in (one, other))
+    shares, others = (
+        softmax(logits.astype(np.float64) / temperature, axis=1) for logits in (one, other)
+    )
     same = shares.argmax(axis=1) == others.argmax(axis=1)
     best = np.sort(shares, axis=1)
     tie = best[:, -1] - best[:, -2] < GATE_TIE

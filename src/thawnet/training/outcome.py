@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import tomli_w
-import torch
 from numpy.typing import NDArray
 
 from ..bundle.format import write_bundle
