@@ -73,7 +73,7 @@ def test_run_whose_network_can_not_be_exported_keeps_its_result(
     assert found.line.startswith("test accuracy: ")
     assert told in capfd.readouterr().err
     described = json.loads((found.folder / "bundle" / "model.json").read_text())
-    assert list(described["sha256"]) == ["model.safetensors"]
+    assert list(described["sha256"]) == ["model.safetensors", "trained_on.bin"]
     with pytest.raises(BundleError, match=r"holds no model\.onnx"):
         thawnet.load(found.folder)
 
