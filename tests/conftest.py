@@ -114,7 +114,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     from thawnet.bundle.export import to_onnx
-    from thawnet.bundle.format import write_bundle
+    from thawnet.bundle.format import Meaning, short_hashes, write_bundle
+    from thawnet.data.items import sha256_rows
     from thawnet.image.preprocess import Preprocess
     from thawnet.model.backbone import Network
     from thawnet.training.exporting import outputs
@@ -123,17 +124,17 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = Network("mobilenetv2_100", 3, 48, "same")
     torch.nn.init.normal_(network.head.weight)  # so that images differ in class
     spec = Preprocess(48, 40, (0.5, 0.5, 0.5), (0.5, 0.25, 0.5))
-    classes = ("a", "b", "c")
+    meaning = Meaning(("a", "b", "c"), spec, 2.0)
     path = tmp_path_factory.mktemp("bundles") / "bundle"
     write_bundle(
         path,
         network.net.state_dict(),
-        to_onnx(outputs(network), spec, classes, 2.0),
+        to_onnx(outputs(network), meaning),
         {"backbone": network.backbone, "padding": "same", "epsilon": None},
-        classes,
-        spec,
-        2.0,
+        meaning,
+        short_hashes(sha256_rows([b"seen"])),
         {"source": "random", "license": "none"},
+        "A card\n",
     )
     return path
 

@@ -28,7 +28,7 @@ class Phase:
     """One phase: which layers train, for how long, and how."""
 
     train_from: str
-    """First layer to train: 'head', 'upper', 'middle', 'all', a timm name, a Keras index or name."""
+    """First to train: 'head', 'upper', 'middle', 'all', a timm name, or a Keras index or name."""
     epochs: int
     """Times every training image is seen; at least 1."""
     lr: float

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from thawnet.bundle.export import to_onnx
+from thawnet.bundle.format import Meaning
 from thawnet.errors import BundleError
 from thawnet.image.preprocess import Preprocess
 
@@ -36,5 +37,5 @@ class Unspeakable(nn.Module):
 )
 def test_network_that_would_predict_wrongly_is_refused(network: nn.Module, told: str) -> None:
     with pytest.raises(BundleError, match=told) as caught:
-        to_onnx({"logits": network}, SPEC, "abc", 1.0)
+        to_onnx({"logits": network}, Meaning(tuple("abc"), SPEC))
     assert "\n" not in str(caught.value)

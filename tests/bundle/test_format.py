@@ -25,18 +25,20 @@ import sys
 from pathlib import Path
 import torch
 from thawnet.bundle.export import to_onnx
-from thawnet.bundle.format import write_bundle
+from thawnet.bundle.format import Meaning, short_hashes, write_bundle
+from thawnet.data.items import sha256_rows
 from thawnet.image.preprocess import Preprocess
 from thawnet.model.backbone import Network
 from thawnet.training.exporting import outputs
 
 torch.manual_seed(3)
 network = Network("mobilenetv2_100", 3, 32, "same")
-spec = Preprocess(32, 32, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+meaning = Meaning(tuple("abc"), Preprocess(32, 32, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)), 1.5)
 write_bundle(
-    Path(sys.argv[1]), network.net.state_dict(), to_onnx(outputs(network), spec, "abc", 1.5),
-    {"backbone": "mobilenetv2_100", "padding": "same", "epsilon": 1e-3}, "abc", spec, 1.5,
-    {"source": "here", "license": "Köttur-1.0"},
+    Path(sys.argv[1]), network.net.state_dict(), to_onnx(outputs(network), meaning),
+    {"backbone": "mobilenetv2_100", "padding": "same", "epsilon": 1e-3}, meaning,
+    short_hashes(sha256_rows([b"one", b"two"])), {"source": "here", "license": "Köttur-1.0"},
+    "Card",
 )
 """
 
@@ -52,7 +54,9 @@ def test_equal_networks_give_equal_files_in_different_processes(tmp_path: Path) 
     jobs = [subprocess.Popen([sys.executable, "-c", WRITE, str(folder)]) for folder in folders]
     assert [job.wait() for job in jobs] == [0, 0]
     names = sorted(file.name for file in folders[0].iterdir())
-    assert names == ["model.json", "model.onnx", "model.safetensors"]
+    assert names == [
+        *("README.md", "model.json", "model.onnx", "model.safetensors", "trained_on.bin"),
+    ]
     for name in names:
         assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes(), name
     assert b"site-packages" not in (folders[0] / "model.onnx").read_bytes()
@@ -96,7 +100,7 @@ SPEC = Preprocess(48, 40, (0.5, 0.5, 0.5), (0.5, 0.25, 0.5)).as_dict()
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (changed(format=1), "format 1, and this thawnet reads format 3"),
+        (changed(format=1), "format 1, and this thawnet reads format 4"),
         (changed(format="new"), "format 'new'"),
         (changed(classes=["a", "b"]), "the network takes and gives .* copy the bundle again"),
         (changed(classes=["b", "a", "c"]), "the classes in model.json is not what"),
@@ -112,6 +116,10 @@ SPEC = Preprocess(48, 40, (0.5, 0.5, 0.5), (0.5, 0.25, 0.5)).as_dict()
         (changed(temperature=0.0), "temperature must be 0.01 to 100, received 0.0"),
         (changed(temperature=float("nan")), "temperature must be 0.01 to 100, received nan"),
         (changed(temperature="hot"), "temperature must be 0.01 to 100, received 'hot'"),
+        (changed(unfamiliar={"above": 1.0, "false_alarms": 0.05}), "takes and gives"),
+        (changed(unfamiliar={"above": float("inf"), "false_alarms": 0.05}), "a finite number"),
+        (changed(unfamiliar={"above": 1.0, "false_alarms": 1}), "above 0 and below 1"),
+        (changed(unfamiliar={"above": 1.0}), "field 'false_alarms' is missing"),
         (changed(architecture={}), "field 'backbone' is missing"),
         (changed(sha256={}), "holds no model.onnx: mobilenetv2_100 could not be exported"),
         (cut("model.onnx"), "is not the file that model.json describes"),

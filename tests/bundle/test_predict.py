@@ -197,7 +197,7 @@ def test_probabilities_are_the_softmax_of_logits_divided_by_the_temperature(bund
     assert model.temperature == 2.0
     crop = model.preprocess.crop
     square = np.asarray(draw(0, 1, (crop, crop)))
-    powers = np.exp(model.logits(square[None])[0].astype(float) / 2.0)
+    powers = np.exp(model.outputs(square[None]).logits[0].astype(float) / 2.0)
     (found,) = model.predict([square])
     wanted = dict(zip(model.classes, powers / powers.sum(), strict=True))
     assert dict(zip(found.classes, found.probabilities, strict=True)) == pytest.approx(wanted)

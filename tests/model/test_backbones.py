@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from thawnet.bundle.export import to_onnx
+from thawnet.bundle.format import Meaning
 from thawnet.errors import UsageError
 from thawnet.image.preprocess import Preprocess
 from thawnet.model.backbone import Network, channels_last, frozen_copy, mend_strided_depthwise
@@ -173,7 +174,8 @@ def test_exported_network_computes_the_same_mended_or_not(network: Network) -> N
     own = copy.deepcopy(network)
     own.thaw("all")
     mend_strided_depthwise(own.net)
-    exported, mended = (to_onnx(outputs(each), spec, "abcde", 1.0) for each in (network, own))
+    meaning = Meaning(tuple("abcde"), spec)
+    exported, mended = (to_onnx(outputs(each), meaning) for each in (network, own))
     assert exported == mended
     pixels = np.random.default_rng(1).integers(0, 256, (5, 40, 40, 3), np.uint8)
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float()

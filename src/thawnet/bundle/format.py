@@ -5,22 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..errors import BundleError
-from ..files import fingerprint, new_folder, sha256_file, write_json
+from ..files import fingerprint, new_folder, sha256_file, write_json, write_text
 from ..image.preprocess import Preprocess
 
 if TYPE_CHECKING:
     import torch
 
-VERSION = 3
+VERSION = 4
 WEIGHTS = "model.safetensors"
 ONNX = "model.onnx"
 DESCRIPTION = "model.json"
+TRAINED_ON = "trained_on.bin"
+CARD = "README.md"
 RUN_BUNDLE = "bundle"  # where it lies in a run folder
 
 MAX_DESCRIPTION = 16 * 2**20  # bytes; 20,000 class names take less than one million
@@ -30,19 +35,51 @@ TEMPERATURES = (0.01, 100.0)  # beyond these probabilities say nothing
 
 
 @dataclass(frozen=True)
+class Unfamiliar:
+    """When an image is unlike the training data: its unfamiliarity is above `above`.
+
+    So was a share of `false_alarms`, 0 to 1, of the validation images.
+    """
+
+    above: float
+    false_alarms: float
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What goes into a network and what comes out of it.
+
+    classes: names in the order of the logits. preprocess: what happens to an image. temperature:
+    what logits are divided by before they become probabilities. unfamiliar: None where nothing was
+    held out to set it on.
+    """
+
+    classes: tuple[str, ...]
+    preprocess: Preprocess
+    temperature: float = 1.0
+    unfamiliar: Unfamiliar | None = None
+
+    @property
+    def marks(self) -> dict[str, str]:
+        """What model.onnx carries as metadata, so that it fits one model.json only."""
+        return {
+            "thawnet.classes": fingerprint(list(self.classes)),
+            "thawnet.preprocess": fingerprint(self.preprocess.as_dict()),
+            "thawnet.temperature": repr(self.temperature),
+            "thawnet.unfamiliar": repr(self.unfamiliar and self.unfamiliar.above),
+        }
+
+
+@dataclass(frozen=True)
 class Description:
     """What model.json says of the network beside it.
 
-    path: the bundle. backbone: timm's name. classes: names in the order of the logits.
-    temperature: what logits are divided by before they become probabilities.
-    sha256: of the files beside it, by name.
+    path: the bundle. backbone: timm's name. sha256: of the files beside it, by name.
     """
 
     path: Path
     backbone: str
-    classes: tuple[str, ...]
-    preprocess: Preprocess
-    temperature: float
+    meaning: Meaning
     sha256: dict[str, str]
 
 
@@ -51,18 +88,18 @@ def write_bundle(
     tensors: Mapping[str, torch.Tensor],
     onnx: bytes | None,
     architecture: Mapping[str, Any],
-    classes: Sequence[str],
-    preprocess: Preprocess,
-    temperature: float,
+    meaning: Meaning,
+    trained_on: NDArray[np.uint64],
     facts: Mapping[str, Any],
+    card: str,
 ) -> None:
     """Write a new bundle, whole or not at all; the same content gives the same bytes.
 
     tensors: in timm's names, head included. onnx: see export.to_onnx; None where a backbone can
-    not be exported. architecture: backbone, padding, epsilon. classes: names in the order of the
-    logits. temperature: what those are divided by before they become probabilities. facts: recipe,
-    metrics, provenance, for people.
+    not be exported. architecture: backbone, padding, epsilon. trained_on: see `short_hashes`.
+    facts: recipe, metrics, provenance, for people. card: the text of README.md.
     """
+    preprocess = meaning.preprocess
     metadata = {
         "format": "pt",
         "architecture": str(architecture["backbone"]),
@@ -79,15 +116,18 @@ def write_bundle(
             write_safetensors(file, tensors, metadata)
         if onnx is not None:
             (folder / ONNX).write_bytes(onnx)
-        names = [WEIGHTS] if onnx is None else [WEIGHTS, ONNX]
+        (folder / TRAINED_ON).write_bytes(trained_on.astype("<u8").tobytes())
+        write_text(folder / CARD, card)
+        names = [WEIGHTS, *([] if onnx is None else [ONNX]), TRAINED_ON]
         write_json(
             folder / DESCRIPTION,
             {
                 "format": VERSION,
                 "architecture": dict(architecture),
-                "classes": list(classes),
+                "classes": list(meaning.classes),
                 "preprocess": preprocess.as_dict(),
-                "temperature": temperature,
+                "temperature": meaning.temperature,
+                "unfamiliar": meaning.unfamiliar and asdict(meaning.unfamiliar),
                 "sha256": {name: sha256_file(folder / name) for name in names},
                 **facts,
             },
@@ -116,13 +156,12 @@ def write_safetensors(
     file.write(written[end:])
 
 
-def marks(classes: Sequence[str], preprocess: Preprocess, temperature: float) -> dict[str, str]:
-    """Return what model.onnx carries as metadata, so that it fits one model.json only."""
-    return {
-        "thawnet.classes": fingerprint(list(classes)),
-        "thawnet.preprocess": fingerprint(preprocess.as_dict()),
-        "thawnet.temperature": repr(temperature),
-    }
+def short_hashes(hashes: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """Return the first 8 bytes of SHA-256 hashes, (n, 32), sorted and each once, (k,).
+
+    With 50,000 of them, an image that is none of them is taken for one once in 10^14 times.
+    """
+    return np.unique(np.ascontiguousarray(hashes[:, :8]).view("<u8").ravel())
 
 
 def read_description(path: Path) -> Description:
@@ -148,9 +187,12 @@ def read_description(path: Path) -> Description:
         return Description(
             path=folder,
             backbone=_text(content["architecture"]["backbone"]),
-            classes=_classes(content["classes"]),
-            preprocess=_preprocess(content["preprocess"]),
-            temperature=_temperature(content["temperature"]),
+            meaning=Meaning(
+                classes=_classes(content["classes"]),
+                preprocess=_preprocess(content["preprocess"]),
+                temperature=_temperature(content["temperature"]),
+                unfamiliar=_unfamiliar(content["unfamiliar"]),
+            ),
             sha256={_text(key): _text(value) for key, value in content["sha256"].items()},
         )
     except KeyError as error:
@@ -161,18 +203,31 @@ def read_description(path: Path) -> Description:
 
 def read_onnx(description: Description) -> bytes:
     """Return model.onnx of a bundle. Raises BundleError unless it is the file that was written."""
-    file = description.path / ONNX
     if ONNX not in description.sha256:
         raise BundleError(
             f"'{description.path}' holds no {ONNX}: {description.backbone} could not be exported; "
             "train another backbone to predict with"
         )
-    content = _limited(file, MAX_ONNX)
-    found = hashlib.sha256(content).hexdigest()
-    if found != description.sha256[ONNX]:
+    return _described(description, ONNX, MAX_ONNX)
+
+
+def read_trained_on(description: Description) -> NDArray[np.uint64]:
+    """Return the `short_hashes` of the images that a network was trained or chosen on.
+
+    Raises BundleError as `read_onnx` does.
+    """
+    content = _described(description, TRAINED_ON, MAX_ONNX)
+    return np.frombuffer(content, "<u8")
+
+
+def _described(description: Description, name: str, limit: int) -> bytes:
+    file = description.path / name
+    content = _limited(file, limit)
+    found, wanted = hashlib.sha256(content).hexdigest(), description.sha256.get(name, "nothing")
+    if found != wanted:
         raise BundleError(
             f"'{file}' is not the file that {DESCRIPTION} describes (SHA-256 {found[:12]}..., "
-            f"expected {description.sha256[ONNX][:12]}...); copy the bundle again"
+            f"expected {wanted[:12]}...); copy the bundle again"
         )
     return content
 
@@ -227,6 +282,17 @@ def _temperature(value: Any) -> float:
     if type(value) is not float or not least <= value <= most:
         raise ValueError(f"temperature must be {least:g} to {most:g}, received {value!r}")
     return value
+
+
+def _unfamiliar(value: Any) -> Unfamiliar | None:
+    if value is None:
+        return None
+    above, false_alarms = value["above"], value["false_alarms"]
+    if type(above) is not float or not math.isfinite(above):
+        raise ValueError(f"unfamiliar.above must be a finite number, received {above!r}")
+    if type(false_alarms) is not float or not 0 < false_alarms < 1:
+        raise ValueError(f"unfamiliar.false_alarms must be above 0 and below 1: {false_alarms!r}")
+    return Unfamiliar(above, false_alarms)
 
 
 def _three(value: Any) -> tuple[float, float, float]:

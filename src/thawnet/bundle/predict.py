@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnxruntime
@@ -19,10 +19,11 @@ from ..errors import BundleError, ImageError, UsageError, first_line
 from ..image.decode import decode, read_file, upright_rgb
 from ..image.preprocess import Preprocess, squared
 from ..memory import available_cores
-from .export import FEATURE_MAP, FEATURES, IMAGES, LOGITS
-from .format import Description, marks, read_description, read_onnx
+from .export import FEATURE_MAP, FEATURES, IMAGES, LOGITS, UNFAMILIARITY
+from .format import Description, Unfamiliar, read_description, read_onnx
 
-Picture = str | Path | Image.Image | NDArray[np.uint8]
+Picture = str | Path | bytes | Image.Image | NDArray[np.uint8]
+Found = TypeVar("Found")
 
 # Each thread decodes and computes some images of its own, few enough to stay in its core's caches:
 # 880 to 1,410 images/s of 96 px on 2 cores with 8 at a time, 620 to 1,170 with 16 (MobileNetV2,
@@ -38,10 +39,12 @@ class Prediction:
     """What the network says of one image.
 
     classes: names, the most probable first. probabilities: theirs, 0 to 1, in that order.
+    unfamiliar: whether the image is unlike those trained on; None where the network can not tell.
     """
 
     classes: tuple[str, ...]
     probabilities: tuple[float, ...]
+    unfamiliar: bool | None = None
 
     def as_list(self) -> list[dict[str, Any]]:
         """Return plain values, as they stand in JSON: [{"class": name, "probability": 0.97}]."""
@@ -49,12 +52,25 @@ class Prediction:
         return [{"class": name, "probability": share} for name, share in pairs]
 
 
+@dataclass(frozen=True)
+class Outputs:
+    """What the network gives for some images.
+
+    logits: (n, classes), not divided by the temperature yet. unfamiliarity: (n,), the higher the
+    less like the training data; None where the network has none.
+    """
+
+    logits: NDArray[np.float32]
+    unfamiliarity: NDArray[np.float32] | None
+
+
 class Model:
     """A network that was opened with `load`.
 
     path: its bundle. backbone: timm's name. classes: names in the order of the logits.
     preprocess: what happens to an image. temperature: what logits are divided by before they
-    become probabilities, fitted on the validation images.
+    become probabilities, fitted on the validation images. unfamiliar: above which unfamiliarity an
+    image counts as unlike the training data, None where the network can not tell.
     """
 
     def __init__(
@@ -62,9 +78,10 @@ class Model:
     ) -> None:
         self.path: Path = description.path
         self.backbone: str = description.backbone
-        self.classes: tuple[str, ...] = description.classes
-        self.preprocess: Preprocess = description.preprocess
-        self.temperature: float = description.temperature
+        self.classes: tuple[str, ...] = description.meaning.classes
+        self.preprocess: Preprocess = description.meaning.preprocess
+        self.temperature: float = description.meaning.temperature
+        self.unfamiliar: Unfamiliar | None = description.meaning.unfamiliar
         self._session = session
         self._threads = threads
         self._batch = max(1, min(BATCH, BATCH_PIXELS // self.preprocess.size**2))
@@ -72,7 +89,8 @@ class Model:
     def predict(self, images: Iterable[Picture], top_k: int = 5) -> list[Prediction]:
         """Return a prediction for each image, in order.
 
-        images: paths, Pillow images, or uint8 arrays, (height, width, 3) RGB or (height, width).
+        images: paths, encoded bytes, Pillow images, or uint8 arrays, (height, width, 3) RGB or
+        (height, width).
         top_k: how many classes to name; all where there are fewer.
         Raises ImageError naming the first image that can not be read, UsageError for a wrong
         top_k.
@@ -94,20 +112,33 @@ class Model:
         """
         if top_k < 1:
             raise UsageError(f"--top-k {top_k}: must be at least 1")
+        return self._mapped(images, lambda found: self._best(found, top_k))
+
+    def stream_logits(
+        self, images: Iterable[Picture]
+    ) -> Iterator[NDArray[np.float32] | ImageError]:
+        """Yield for each image, in order, its logits, (classes,), or an error, as `stream` does."""
+        return self._mapped(images, lambda found: list(found.logits))
+
+    def outputs(self, squares: NDArray[np.uint8]) -> Outputs:
+        """Return what is found in (n, crop, crop, 3) uint8, as preprocess.squared cuts them."""
+        if self.unfamiliar is None:
+            return Outputs(self._session.run([LOGITS], {IMAGES: squares})[0], None)
+        return Outputs(*self._session.run([LOGITS, UNFAMILIARITY], {IMAGES: squares}))
+
+    def _mapped(
+        self, images: Iterable[Picture], finish: Callable[[Outputs], Sequence[Found]]
+    ) -> Iterator[Found | ImageError]:
+        """Yield what `finish` makes of each image's outputs, or the error that says why not."""
         source = iter(images)
-        waiting: deque[Future[list[Prediction | ImageError]]] = deque()
+        waiting: deque[Future[list[Found | ImageError]]] = deque()
         with ThreadPoolExecutor(self._threads) as pool:
             while some := list(itertools.islice(source, self._batch)):
-                waiting.append(pool.submit(self._some, some, top_k))
+                waiting.append(pool.submit(self._some, some, finish))
                 if len(waiting) >= AHEAD * self._threads:
                     yield from waiting.popleft().result()
             while waiting:
                 yield from waiting.popleft().result()
-
-    def logits(self, squares: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return (n, classes) for (n, crop, crop, 3) uint8, as preprocess.squared cuts them."""
-        found: NDArray[np.float32] = self._session.run([LOGITS], {IMAGES: squares})[0]
-        return found
 
     def _square(self, image: Picture) -> NDArray[np.uint8] | ImageError:
         try:
@@ -121,21 +152,31 @@ class Model:
         except ValueError as error:  # a path with a zero byte in it
             return ImageError(str(error))
 
-    def _some(self, images: list[Picture], top_k: int) -> list[Prediction | ImageError]:
-        found = [self._square(image) for image in images]
-        squares = [each for each in found if not isinstance(each, ImageError)]
-        rows = iter(self._best(self.logits(np.stack(squares)), top_k) if squares else ())
-        return [each if isinstance(each, ImageError) else next(rows) for each in found]
+    def _some(
+        self, images: list[Picture], finish: Callable[[Outputs], Sequence[Found]]
+    ) -> list[Found | ImageError]:
+        read = [self._square(image) for image in images]
+        squares = [each for each in read if not isinstance(each, ImageError)]
+        found = iter(finish(self.outputs(np.stack(squares))) if squares else ())
+        return [each if isinstance(each, ImageError) else next(found) for each in read]
 
-    def _best(self, logits: NDArray[np.float32], top_k: int) -> Iterator[Prediction]:
-        probabilities = _softmax(logits / self.temperature)
+    def _best(self, found: Outputs, top_k: int) -> list[Prediction]:
+        probabilities = _softmax(found.logits / self.temperature)
         # Stable, so that equal ones stand in the order of the classes.
-        order = np.argsort(-logits, axis=1, kind="stable")[:, :top_k]
-        for places, shares in zip(order.tolist(), probabilities, strict=True):
-            yield Prediction(
+        order = np.argsort(-found.logits, axis=1, kind="stable")[:, :top_k]
+        strange: list[bool | None] = [None] * len(order)
+        if self.unfamiliar is not None and found.unfamiliarity is not None:
+            strange = (found.unfamiliarity > self.unfamiliar.above).tolist()
+        return [
+            Prediction(
                 tuple(self.classes[place] for place in places),
                 tuple(float(shares[place]) for place in places),
+                unfamiliar,
             )
+            for places, shares, unfamiliar in zip(
+                order.tolist(), probabilities, strange, strict=True
+            )
+        ]
 
 
 def load(path: str | Path, threads: int | None = None) -> Model:
@@ -168,7 +209,8 @@ def load(path: str | Path, threads: int | None = None) -> Model:
 
 def _check(description: Description, session: onnxruntime.InferenceSession) -> None:
     """Raise BundleError unless network and description are of one kind and of one bundle."""
-    crop, classes = description.preprocess.crop, len(description.classes)
+    meaning = description.meaning
+    crop, classes = meaning.preprocess.crop, len(meaning.classes)
     wanted = {
         IMAGES: ("tensor(uint8)", [crop, crop, 3]),
         LOGITS: ("tensor(float)", [classes]),
@@ -180,6 +222,7 @@ def _check(description: Description, session: onnxruntime.InferenceSession) -> N
         {name: found.get(name) for name in wanted} != wanted
         or ranks.pop(FEATURES, 0) != 1
         or ranks.pop(FEATURE_MAP, 3) != 3
+        or ranks.pop(UNFAMILIARITY, 0 if meaning.unfamiliar is None else None) != 0
         or ranks.keys() != {LOGITS}
     ):
         raise BundleError(
@@ -187,8 +230,7 @@ def _check(description: Description, session: onnxruntime.InferenceSession) -> N
             f"{wanted}; copy the bundle again"
         )
     carried = session.get_modelmeta().custom_metadata_map
-    wanted_marks = marks(description.classes, description.preprocess, description.temperature)
-    for name, mark in wanted_marks.items():
+    for name, mark in meaning.marks.items():
         if carried.get(name) != mark:
             raise BundleError(
                 f"'{description.path}': the {name.removeprefix('thawnet.')} in model.json is not "
@@ -199,6 +241,8 @@ def _check(description: Description, session: onnxruntime.InferenceSession) -> N
 def _opened(image: Picture, side: int) -> Image.Image:
     if isinstance(image, str | Path):
         return decode(read_file(Path(image)), side)
+    if isinstance(image, bytes):
+        return decode(image, side)
     if isinstance(image, Image.Image):
         return upright_rgb(image)
     if (
@@ -209,8 +253,8 @@ def _opened(image: Picture, side: int) -> Image.Image:
     ):
         shown = getattr(image, "shape", ""), getattr(image, "dtype", type(image).__name__)
         raise ImageError(
-            f"received {shown[0]} {shown[1]}; expected a path, a Pillow image, or a uint8 array, "
-            "(height, width, 3) or (height, width)"
+            f"received {shown[0]} {shown[1]}; expected a path, encoded bytes, a Pillow image, or a "
+            "uint8 array, (height, width, 3) or (height, width)"
         )
     return upright_rgb(Image.fromarray(image))
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,11 +14,15 @@ from torch import nn
 
 from .. import console
 from ..bundle.export import FEATURE_MAP, FEATURES, IMAGES, LOGITS, to_onnx
+from ..bundle.format import Meaning
 from ..data.views import plain_views
 from ..errors import BundleError
 from ..image.preprocess import centre_crop
 from ..model.backbone import Network, frozen_copy
 from .features import Origin
+
+if TYPE_CHECKING:
+    from .setup import Run
 
 GATE_BATCH = 50
 GATE_IMAGES = 1000  # of validation, evenly spread, that the gate looks at
@@ -61,18 +65,17 @@ def outputs(network: Network) -> dict[str, nn.Module]:
     }
 
 
-def export(
-    network: Network, images: Origin, classes: tuple[str, ...], temperature: float
-) -> tuple[bytes, Agreement] | None:
-    """Return the ONNX model of a network and how it agrees with it, None if it has none.
+def export(run: Run, meaning: Meaning) -> tuple[bytes, Agreement] | None:
+    """Return the ONNX model of a run's network and how the two agree, None if it has none.
 
-    images: of validation; ONNX Runtime sees their pixels, as in predicting, and torch the views that
-    the network was evaluated on. A network that can not be exported, or whose export disagrees, does
-    not lose its run by that: it is said on stderr.
+    A network that can not be exported, or whose export disagrees on validation images, does not
+    lose its run by that: it is said on stderr.
     """
+    # ONNX Runtime sees pixels, as in predicting, and torch the views it was evaluated on.
+    images = replace(run.origin(run.val), machine=replace(run.machine, dtype="float32"))
     try:
-        content = to_onnx(outputs(network), images.spec, classes, temperature)
-        return content, gate(network, images, content, temperature)
+        content = to_onnx(outputs(run.network), meaning)
+        return content, gate(run.network, images, content, meaning.temperature)
     except BundleError as error:
         console.say(f"{error}: the bundle holds no model.onnx, `thawnet predict` can not use it")
         return None
@@ -110,7 +113,9 @@ def agreement(
     one: NDArray[np.float32], other: NDArray[np.float32], temperature: float
 ) -> Agreement:
     """Return how two forms' logits, (n, classes), of the same images agree."""
-    shares, others = (softmax(each.astype(np.float64) / temperature, axis=1) for each in (one, other))
+    shares, others = (
+        softmax(logits.astype(np.float64) / temperature, axis=1) for logits in (one, other)
+    )
     same = shares.argmax(axis=1) == others.argmax(axis=1)
     best = np.sort(shares, axis=1)
     tie = best[:, -1] - best[:, -2] < GATE_TIE

@@ -10,31 +10,30 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tomli_w
-import torch
 from numpy.typing import NDArray
 
-from ..bundle.format import write_bundle
+from ..bundle.card import model_card
+from ..bundle.format import RUN_BUNDLE, Meaning, short_hashes, write_bundle
 from ..data.store import ImageStore
 from ..errors import RunError, first_line
 from ..files import clear_disk_errors, fingerprint, write_json, write_text
-from ..image.preprocess import Preprocess
-from ..model.backbone import Network
-from ..model.weights import Weights
 from ..recipe import TrainOptions
 from ..report.calibration import calibration_error, fit_temperature
 from ..report.metrics import balanced_accuracy, interval, quote, top_k
 from ..report.predictions import PREDICTIONS, write_predictions
 from .checkpoint import RunState
 from .exporting import export
-from .features import Origin
 from .loop import Metrics
-from .machine import Machine, describe, versions
+from .machine import describe, versions
+
+if TYPE_CHECKING:
+    from .setup import Run
 
 RESULT = "result.json"
 
@@ -134,36 +133,35 @@ def write_log(folder: Path, history: list[dict[str, Any]]) -> None:
 
 
 def write_end(
-    folder: Path,
-    state: RunState,
+    run: Run,
     parts: dict[str, tuple[Metrics, NDArray[np.float32], ImageStore]],
     to_beat: dict[str, Any],
-    network: Network,
-    weights: Weights,
-    classes: tuple[str, ...],
-    spec: Preprocess,
-    data: dict[str, Any],
-    machine: Machine,
-    held_out: Origin,
     wall: float,
 ) -> Outcome:
     """Write all that a finished run leaves, result.json last, which marks it so, and sum it up.
 
     parts: metrics, logits (n, classes) and images of each part that was measured. to_beat: see
-    baseline.baselines. held_out: the images that the export is tried on, of validation.
+    baseline.baselines. wall: seconds of this process until now.
     """
-    temperature = 1.0  # where a run validates on the test part, nothing is fitted on it
-    if "validation" in parts:
-        _, logits, val = parts["validation"]
-        temperature = fit_temperature(logits, val.labels)
-    accuracies = {name: _scores(*values, temperature) for name, values in parts.items()}
-    data = data | {
+    folder, state, network, classes = run.folder, run.state, run.network, run.source.classes
+    meaning = Meaning(classes, run.spec)
+    if "validation" in parts:  # where a run validates on the test part, nothing is fitted on it
+        _, held_out, val = parts["validation"]
+        meaning = replace(meaning, temperature=fit_temperature(held_out, val.labels))
+    accuracies = {name: _scores(*values, meaning.temperature) for name, values in parts.items()}
+    data = {"name": run.source.name, "fingerprint": run.lists.fingerprint} | {
         f"{name}_fingerprint": content_of(images, classes) for name, (_, _, images) in parts.items()
     }
     headline = "test" if "test" in parts else "validation"
     metrics, logits, images = parts[headline]
     write_predictions(
-        folder / PREDICTIONS, headline, images.names, images.labels, logits, classes, temperature
+        folder / PREDICTIONS,
+        headline,
+        images.names,
+        images.labels,
+        logits,
+        classes,
+        meaning.temperature,
     )
     line = quote(headline, metrics.accuracy, metrics.images)
     lines = [*_comparison(accuracies[headline], to_beat, len(classes)), line]
@@ -172,36 +170,12 @@ def write_end(
     from ..report.plots import plot_history
 
     plot_history(folder / "history.png", state.history, title, state.recipe["validate_on"])
-    facts = {
-        "source": f"{weights.origin}; trained on {data['name']} by thawnet",
-        "license": weights.licence,
-        "recipe": state.recipe,
-        "metrics": accuracies,
-        "data": data,
-        "starting_weights": {"origin": weights.origin, "sha256": weights.digest},
-    }
-    onnx, agreement = export(network, held_out, classes, temperature) or (None, None)
-    if agreement:
-        facts["export"] = agreement.as_dict()
-    write_bundle(
-        folder / "bundle",
-        {
-            name: value.detach().cpu().contiguous()
-            for name, value in network.net.state_dict().items()
-        },
-        onnx,
-        {"backbone": network.backbone, "padding": weights.padding, "epsilon": weights.epsilon},
-        classes,
-        spec,
-        temperature,
-        facts,
-    )
     state.seconds["this process"] = wall
     result = {
         "line": line,
         "lines": lines,
         "metrics": accuracies,
-        "temperature": temperature,
+        "temperature": meaning.temperature,
         "baselines": to_beat,
         "end_of_phase_1": _kept(state.history, 0),
         "end_of_phase_2": _kept(state.history, 1),
@@ -215,12 +189,42 @@ def write_end(
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "git_commit": _git_commit(),
         "versions": versions(),
-        "machine": {**describe(), **machine.as_dict()},
+        "machine": {**describe(), **run.machine.as_dict()},
         "data": data,
-        "weights": {"origin": weights.origin, "sha256": weights.digest},
+        "weights": {"origin": run.weights.origin, "sha256": run.weights.digest},
     }
+    _write_bundle(run, meaning, result)
     write_json(folder / RESULT, result)
     return Outcome(folder, tuple(lines), result)
+
+
+def _write_bundle(run: Run, meaning: Meaning, result: dict[str, Any]) -> None:
+    """Export the network and write the bundle, with what result.json says."""
+    network, weights, recipe = run.network, run.weights, run.state.recipe
+    onnx, agreement = export(run, meaning) or (None, None)
+    hashes = np.concatenate([run.train.hashes, run.val.hashes])
+    facts = {
+        "source": f"{weights.origin}; trained on {run.source.name} by thawnet",
+        "license": weights.licence,
+        "recipe": recipe,
+        "metrics": result["metrics"],
+        "data": result["data"],
+        "starting_weights": result["weights"],
+        "export": agreement and agreement.as_dict(),
+    }
+    write_bundle(
+        run.folder / RUN_BUNDLE,
+        {
+            name: value.detach().cpu().contiguous()
+            for name, value in network.net.state_dict().items()
+        },
+        onnx,
+        {"backbone": network.backbone, "padding": weights.padding, "epsilon": weights.epsilon},
+        meaning,
+        short_hashes(hashes),
+        facts,
+        model_card(meaning, network.backbone, weights.licence, recipe, result),
+    )
 
 
 def _comparison(scores: dict[str, Any], to_beat: dict[str, Any], classes: int) -> list[str]:

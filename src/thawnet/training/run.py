@@ -66,7 +66,7 @@ def train(options: TrainOptions) -> outcome.Outcome:
 
 def finish(run: Run, keeper: Keeper, started: float) -> outcome.Outcome:
     """Read the test part once, in the arithmetic that ships (float32), and write what is left."""
-    state, spec, world = run.state, run.spec, run.world
+    state, world = run.state, run.world
     # What training took is free now; kept, it would add to what the last stages take.
     return_freed_memory()
     # float32 whatever the run computed in: this is what the bundle holds.
@@ -97,20 +97,7 @@ def finish(run: Run, keeper: Keeper, started: float) -> outcome.Outcome:
 
     def write() -> outcome.Outcome:
         outcome.write_broken(run.folder, [run.train, *stores.values()])
-        return outcome.write_end(
-            folder=run.folder,
-            state=state,
-            parts=parts,
-            to_beat=to_beat,
-            network=run.network,
-            weights=run.weights,
-            classes=run.source.classes,
-            spec=spec,
-            data={"name": run.source.name, "fingerprint": run.lists.fingerprint},
-            machine=run.machine,
-            held_out=dataclasses.replace(run.origin(run.val), machine=exact),
-            wall=time.perf_counter() - started,
-        )
+        return outcome.write_end(run, parts, to_beat, time.perf_counter() - started)
 
     return world.lead(write)
 

@@ -1,0 +1,186 @@
+"""The model card: README.md in a bundle, with the front matter that the Hugging Face hub reads."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .format import Meaning
+
+# Licences by the names that the hub knows them by; others are told in words.
+LICENCES = {"apache-2.0": "apache-2.0", "mit": "mit", "bsd-3-clause": "bsd-3-clause"}
+SHOWN = 20  # classes that are listed by name
+
+_CARD = """---
+{front}
+---
+
+# {title}
+
+{backbone} at {size} x {size} pixels, trained on {data} by thawnet: first a new head on the frozen
+network, then its layers from {train_from} on at a low rate.
+
+{scores}
+
+Classes ({count:,}): {classes}.
+
+## Use
+
+    pip install thawnet
+    thawnet predict IMAGES --model THIS_FOLDER
+
+```python
+import thawnet
+
+model = thawnet.load("THIS_FOLDER")
+for found in model.predict(["photo.jpg"]):
+    print(found.classes[0], found.probabilities[0])
+```
+
+`model.onnx` takes uint8 RGB squares, (n, {crop}, {crop}, 3), and gives logits, (n, {count});
+divided by the temperature {temperature:g} and put through a softmax they are probabilities. Before,
+images are turned upright, reduced to a short side of {side} px (bicubic, antialiased) and cut in
+the middle. `model.safetensors` holds the weights in timm's names, `model.json` all of this for
+programs, `trained_on.bin` the beginning of the SHA-256 of every image of the training part.
+
+## Training
+
+| | |
+|---|---|
+| recipe | {recipe}, seed {seed}; complete in model.json |
+| command | {command} |
+| data | {data}, fingerprint {fingerprint} |
+| starting weights | {origin} |
+| licence | {licence} |
+| finished | {finished} |
+| machine | {machine} |
+| versions | {versions} |
+
+## Limits
+
+It names one of its classes for any image, whatever it shows{unfamiliar}.
+Probabilities are calibrated on images like those it was trained on and mean nothing on others. The
+accuracy above is of one test part; measure it on your own images before you rely on it.
+"""
+
+
+def model_card(
+    meaning: Meaning,
+    backbone: str,
+    licence: str,
+    recipe: Mapping[str, Any],
+    result: Mapping[str, Any],
+) -> str:
+    """Return the text of README.md.
+
+    recipe: as in recipe.toml. result: as in result.json.
+    """
+    data, preprocess = str(result["data"]["name"]), meaning.preprocess
+    part = "test" if "test" in result["metrics"] else "validation"
+    title = f"{backbone} for {data}"
+    known = meaning.unfamiliar
+    return _CARD.format(
+        front=_front_matter(title, licence, data, part, backbone, result),
+        title=_text(title),
+        backbone=_text(backbone),
+        size=preprocess.size,
+        crop=preprocess.crop,
+        side=preprocess.side,
+        data=_text(data),
+        train_from=_code(str(recipe["finetune"]["train_from"])),
+        scores=_scores(part, result),
+        count=len(meaning.classes),
+        classes=_listed(meaning.classes),
+        temperature=meaning.temperature,
+        recipe=_code(str(recipe["name"])),
+        seed=recipe["seed"],
+        command=_code(str(result["command"])),
+        fingerprint=result["data"]["fingerprint"],
+        origin=_text(str(result["weights"]["origin"])),
+        licence=_text(licence),
+        finished=result["finished"],
+        machine=_text(str(result["machine"]["chip"])),
+        versions=", ".join(f"{name} {value}" for name, value in result["versions"].items()),
+        unfamiliar=(
+            ""
+            if known is None
+            else f"; `unfamiliar` says where that is unlike the training data (as it said of "
+            f"{100 * known.false_alarms:g} % of the validation images)"
+        ),
+    )
+
+
+def _front_matter(
+    title: str, licence: str, data: str, part: str, backbone: str, result: Mapping[str, Any]
+) -> str:
+    """Return YAML, written as JSON values, which YAML holds all of.
+
+    https://huggingface.co/docs/hub/model-cards, "Model card metadata".
+    """
+    scores = result["metrics"][part]
+    metrics = [
+        {"type": "accuracy", "name": f"{part} accuracy", "value": scores["accuracy"]},
+        {"type": "accuracy", "name": f"{part} top-5 accuracy", "value": scores["top_5"]},
+    ]
+    named = LICENCES.get(licence.lower())
+    fields = {
+        "license": named or "other",
+        **({} if named else {"license_name": licence}),
+        "library_name": "thawnet",
+        "pipeline_tag": "image-classification",
+        "tags": ["image-classification", "thawnet", "timm", "onnx", backbone],
+        "datasets": [data],
+        "metrics": ["accuracy"],
+        "model-index": [
+            {
+                "name": title,
+                "results": [
+                    {
+                        "task": {"type": "image-classification"},
+                        "dataset": {"name": data, "type": data, "split": part},
+                        "metrics": metrics,
+                    }
+                ],
+            }
+        ],
+    }
+    return "\n".join(f"{name}: {json.dumps(value)}" for name, value in fields.items())
+
+
+def _scores(part: str, result: Mapping[str, Any]) -> str:
+    scores = result["metrics"][part]
+    low, high = scores["interval_95"]
+    errors = scores["expected_calibration_error"]
+    rows = [
+        (f"{part} accuracy", f"{100 * scores['accuracy']:.2f} %"),
+        ("95 % interval", f"{100 * low:.2f}-{100 * high:.2f} %, {scores['images']:,} images"),
+        ("top-5 accuracy", f"{100 * scores['top_5']:.2f} %"),
+        ("balanced accuracy", f"{100 * scores['balanced_accuracy']:.2f} %"),
+        ("expected calibration error", f"{100 * errors['calibrated']:.2f} %"),
+    ]
+    for name, score in result["baselines"].items():
+        rows.append((f"to beat: {name.replace('_', ' ')}", f"{100 * score['accuracy']:.2f} %"))
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+
+
+def _listed(classes: Sequence[str]) -> str:
+    shown = ", ".join(_text(name) for name in classes[:SHOWN])
+    return f"{shown} and {len(classes) - SHOWN:,} more" if len(classes) > SHOWN else shown
+
+
+def _code(text: str) -> str:
+    """Return text as Markdown's code, on one line and in one cell."""
+    inside = _plain(text).replace("`", "'").replace("|", "\\|")
+    return f"`{inside}`"
+
+
+def _plain(text: str) -> str:
+    return "".join(each if each.isprintable() else " " for each in text)
+
+
+def _text(text: str) -> str:
+    """Return text that Markdown shows as it is, on one line and in one cell."""
+    # An underscore inside a word is none of Markdown's.
+    return re.sub(r"[\\`*\[\]<>|#&]|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])", r"\\\g<0>", _plain(text))

@@ -1,0 +1,37 @@
+"""The model card: what people and the Hugging Face hub read first."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from thawnet.recipe import TrainOptions
+from thawnet.training import run
+
+
+def test_card_tells_the_figures_of_the_run_and_shows_names_as_text(
+    photos: Callable[..., Path], random_weights: Path
+) -> None:
+    folder = photos({"<script>": 24, "b | *c*": 24})
+    options = TrainOptions(data=str(folder), weights=str(random_weights), size=32, compile="no")
+    found = run.train(dataclasses.replace(options, epochs=(1, 1), recipe="quick"))
+    card = (found.folder / "bundle" / "README.md").read_text(encoding="utf-8")
+    _, front, body = card.split("---\n", 2)
+    fields = {
+        name: json.loads(value)
+        for name, value in (line.split(": ", 1) for line in front.splitlines())
+    }
+    score = found.result["metrics"]["test"]
+    assert fields["pipeline_tag"] == "image-classification"
+    assert fields["license"] == "other"
+    assert fields["license_name"] == "not stated"
+    (entry,) = fields["model-index"]
+    assert entry["results"][0]["metrics"][0]["value"] == score["accuracy"]
+    assert f"| test accuracy | {100 * score['accuracy']:.2f} % |" in body
+    assert f"{score['images']:,} images" in body
+    assert "Classes (2): \\<script\\>, b \\| \\*c\\*." in body
+    assert "<script>" not in card.replace("\\<script\\>", "")
+    assert "thawnet predict IMAGES" in body
+    assert "# mobilenetv2_100 for photos" in body
