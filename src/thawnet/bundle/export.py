@@ -46,7 +46,7 @@ def to_onnx(
     shape = (PROBES, crop, crop, 3)
     probe = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
     whole = _from_pixels(list(parts.values()), unfamiliarity, meaning.preprocess).eval()
-    names = [*reversed(parts), *([UNFAMILIARITY] if unfamiliarity else [])]
+    names = [*reversed(list(parts)), *([UNFAMILIARITY] if unfamiliarity else [])]
     return exported(whole, probe, IMAGES, names, meaning.marks)
 
 
@@ -125,7 +125,7 @@ def _from_pixels(
                 side = (spec.size, spec.size)
                 x = nn.functional.interpolate(x, size=side, mode="bilinear", align_corners=False)
             x = (x / 255 - self.mean) / self.std
-            found = []
+            found: list[torch.Tensor] = []
             for part in self.parts:
                 x = part(x)
                 found.insert(0, x)

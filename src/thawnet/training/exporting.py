@@ -100,7 +100,8 @@ def gate(network: Network, images: Origin, content: bytes, temperature: float) -
             logits = network(images.pictures(some, views)).float().cpu().numpy()
         squares = np.stack([centre_crop(each, crop) for each in images.images.batch(some)])
         pairs.append((logits, session.run([LOGITS], {IMAGES: squares})[0]))
-    found = agreement(*map(np.concatenate, zip(*pairs, strict=True)), temperature)
+    own, other = (np.concatenate(each) for each in zip(*pairs, strict=True))
+    found = agreement(own, other, temperature)
     if found.decided_top_1 < GATE_AGREEMENT:
         raise BundleError(
             f"exported to ONNX, the network names another class for "
