@@ -190,7 +190,7 @@ def test_exported_network_computes_the_same_mended_or_not(network: Network) -> N
     assert np.allclose(features @ weight.T + bias, got, atol=1e-3)
     names = [each.name for each in session.get_outputs()]
     convolutional = not network.backbone.startswith("vit")
-    assert names == ["logits", *(["feature_map"] if convolutional else []), "features"]
+    assert names == ["logits", "features", *(["feature_map"] if convolutional else [])]
     if convolutional and network.backbone != "mobilenetv3_large_100":  # a layer behind its pooling
         (found,) = session.run(["feature_map"], {"images": pixels})
         assert found.shape == (5, features.shape[1], 2, 2)
