@@ -104,8 +104,10 @@ def keras_fit(
     test: tuple[np.ndarray, np.ndarray],
     augment: bool,
     head: tuple[np.ndarray, np.ndarray] | None = None,
-) -> np.ndarray:
-    """Train as the reference script does, two epochs a phase; return a row of FIGURES per epoch.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Train as the reference script does, two epochs a phase.
+
+    Return a row of FIGURES per epoch, and in the end the logits of `test`, (n, 100).
 
     The head gives logits: on its TensorFlow backend Keras finds the logits behind a softmax by
     itself, on its torch backend it would clip probabilities, and with them gradients, at 1e-7.
@@ -145,7 +147,7 @@ def keras_fit(
             [fitted[name][epoch] for name in ("loss", "accuracy", "val_loss", "val_accuracy")]
             for epoch in range(2)
         ]
-    return np.array(rows)
+    return np.array(rows), model.predict(test[0], verbose=0)
 
 
 def our_fit(seed: int) -> np.ndarray:
@@ -203,22 +205,33 @@ def test_same_batches_give_keras_fit_to_four_digits(
     monkeypatch.setattr(run, "setup", remembered)
     outcome = run.train(options(1))
     ours = curves(outcome)
-    theirs = keras_fit(keras, *subset, augment=False, head=heads[0])
+    theirs, logits = keras_fit(keras, *subset, augment=False, head=heads[0])
     off = np.abs(ours - theirs)
-    undecided = near_ties(outcome, subset[1][0])
-    print(f"ours\n{ours}\nKeras\n{theirs}\n{undecided} images undecided in the end")
+    apart = margins_where_they_differ(outcome, subset[1][0], logits)
+    print(f"ours\n{ours}\nKeras\n{theirs}\nmargins where they differ in the end {apart}")
     assert off[:, [0, 2]].max() < 1e-3  # losses, in nats
     assert off[:, 1].max() <= 1 / IMAGES + 1e-9  # accuracy in training, to an image
-    # On images that were not learnt, rounding decides between classes that are as good as equal:
-    # two of them on a processor other than the one this was written on.
-    assert undecided < HELD_OUT / 25
-    assert off[:, 3].max() <= max(1, undecided) / HELD_OUT
+    assert off[:-1, 3].max() <= 1 / HELD_OUT + 1e-9  # on images that were not learnt
+    # In the end they may differ where two classes are as good as equal, and nowhere else: on
+    # another processor than the one this was written on two images do, of 500.
+    assert off[-1, 3] <= len(apart) / HELD_OUT + 1e-9
+    assert (apart < 0.01).all()
 
 
-def near_ties(outcome: Outcome, images: np.ndarray) -> int:
-    """Count the images whose two largest logits are nearer than 0.01 in the end."""
-    found = thawnet.load(outcome.folder).predict(images, top_k=2)
-    return sum(one.probabilities[0] < np.exp(0.01) * one.probabilities[1] for one in found)
+def margins_where_they_differ(
+    outcome: Outcome, images: np.ndarray, theirs: np.ndarray
+) -> np.ndarray:
+    """Return by how much our first logit leads our second, of images that Keras names otherwise."""
+    model = thawnet.load(outcome.folder)
+    assert model.temperature == 1
+    found = model.predict(images, top_k=2)
+    return np.array(
+        [
+            np.log(one.probabilities[0] / one.probabilities[1])
+            for one, best in zip(found, theirs.argmax(axis=1), strict=True)
+            if one.classes[0] != model.classes[best]
+        ]
+    )
 
 
 def test_two_epochs_of_each_phase_learn_as_keras_fit_does(
@@ -228,7 +241,7 @@ def test_two_epochs_of_each_phase_learn_as_keras_fit_does(
     rows = []
     for seed in SEEDS:
         keras.utils.set_random_seed(seed)
-        rows.append(keras_fit(keras, *subset, augment=True))
+        rows.append(keras_fit(keras, *subset, augment=True)[0])
     # (seeds, phases, figures), the second epoch of each phase
     one, other = ours[:, 1::2], np.stack(rows)[:, 1::2]
     pooled = np.sqrt((one.var(axis=0, ddof=1) + other.var(axis=0, ddof=1)) / 2)
