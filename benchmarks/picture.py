@@ -31,18 +31,25 @@ TICKS = (10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200)  # seconds
 
 DRAWN = ("quick", "full", "seed", "keras", "timm-whole")  # rows that hold curves
 
+# Of a name: points away from the end of its curve, and which of its own ends lies there.
+PLACES = {
+    "right": ((9, 0), "left", "center"),
+    "above left": ((2, 8), "right", "bottom"),
+    "above right": ((-2, 8), "left", "bottom"),
+}
+
 Rows = Mapping[str, Mapping[str, Any]]
 Epochs = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A line of the picture; left: whether its name stands above and left of its end."""
+    """A line of the picture; place: where its name stands beside its end."""
 
     name: str
     epochs: Epochs
     colour: str
-    left: bool = False
+    place: str = "right"
     dashed: bool = False
 
 
@@ -78,8 +85,8 @@ def _quick(pairs: Sequence[Mapping[str, Any]]) -> list[Curve]:
     order = sorted(pairs, key=lambda pair: pair["cold"]["epochs"][-1]["at"])
     middle = order[len(order) // 2]
     return [
-        Curve("quick, empty caches", middle["cold"]["epochs"], QUICK),
-        Curve("quick, warm cache", middle["warm"]["epochs"], QUICK, left=True, dashed=True),
+        Curve("quick, empty caches", middle["cold"]["epochs"], QUICK, "above right"),
+        Curve("quick, warm cache", middle["warm"]["epochs"], QUICK, "above left", dashed=True),
     ]
 
 
@@ -89,7 +96,7 @@ def _others(rows: Rows) -> list[Curve]:
         found.append(Curve("full", of(rows, "full")["run"]["epochs"], FULL))
     if "seed" in rows:
         epochs = of(rows, "seed")["whole"]["epochs"]
-        found.append(Curve("main.py (seed)", epochs, INK, left=True))
+        found.append(Curve("main.py (seed)", epochs, INK, "above left"))
     if "keras" in rows:
         found.append(Curve("Keras script", of(rows, "keras")["epochs"], KERAS))
     if "timm-whole" in rows:
@@ -115,13 +122,14 @@ def _draw(axes: Axes, curve: Curve) -> None:
     )
     end = curve.epochs[-1]
     accuracy = 100 * end["val_accuracy"]
+    away, ha, va = PLACES[curve.place]
     axes.annotate(
         f"{curve.name}\n{accuracy:.1f} %",
         (end["at"], accuracy),
-        xytext=(2, 8) if curve.left else (9, 0),
+        xytext=away,
         textcoords="offset points",
-        ha="right" if curve.left else "left",
-        va="bottom" if curve.left else "center",
+        ha=ha,
+        va=va,
         color=curve.colour,
         weight="bold",
     )

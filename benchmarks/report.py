@@ -199,14 +199,16 @@ def _timm(found: Mapping[str, Any]) -> str:
         )
     first = found["pairs"][0]["timm"]
     runs = [
-        (f"full, turn {turn}", pair["full"]) for turn, pair in enumerate(found["pairs"], start=1)
+        (f"full-gpu, turn {turn}", pair["full"])
+        for turn, pair in enumerate(found["pairs"], start=1)
     ]
     return (
         f"timm's loop: {len(first['train']['rest'])} steps timed after {first['warm']} to warm up, "
-        f"and extrapolated to an epoch of {first['images'] / first['batch']:g}; `full`: the last "
-        "epoch.\n\n"
+        f"and extrapolated to an epoch of {first['images'] / first['batch']:g}; `full-gpu`: the "
+        "last epoch.\n\n"
         + table(
-            ("timm: step", "timm: images/s", "timm: epoch, extrapolated", "full: images/s"), body
+            ("timm: step", "timm: images/s", "timm: epoch, extrapolated", "full-gpu: images/s"),
+            body,
         )
         + "\n"
         + _runs(runs)

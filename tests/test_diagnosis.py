@@ -102,6 +102,7 @@ def test_a_recipe_that_can_not_run_does_not_hide_the_others(
     assert "seed: --no-test: recipe 'seed' validates on the test part" in out
     assert "\nquick " in out
     assert "\nfull " in out
+    assert "full-gpu" not in out
 
 
 @pytest.mark.parametrize(

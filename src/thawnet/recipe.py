@@ -108,8 +108,8 @@ class Recipe:
     size: int = 0
     """Pixels a side that the network sees, 32 to 1024; 0: as the weights and the data ask."""
     small_size: int = 128
-    """Then images of 32 px are shown at so many pixels a side, 32 to 1024; up to that, smaller and
-    larger ones in proportion, within the weights' size."""
+    """Then images of 32 px and more are shown at no fewer pixels a side than this, 32 to 1024, and
+    smaller ones in proportion; all within the weights' size."""
     seed: int = 0
     """Decides initial weights, shuffles and views."""
     split_seed: int = 0
@@ -143,7 +143,8 @@ class TrainOptions:
     data: Annotated[str, tyro.conf.Positional] = "cifar100"
     """cifar100, cifar10, digits, or a folder: train/<class>/*, test/<class>/*, or <class>/*."""
     recipe: str | None = None
-    """quick, full, seed, or a .toml file. Default: quick on a CPU, full on a GPU."""
+    """quick, full, full-gpu, seed, or a .toml file. Default: quick on a CPU, full-gpu on a GPU,
+    where full is that too."""
     backbone: str | None = None
     """A timm model name."""
     size: int | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,18 +17,6 @@ from thawnet.errors import BundleError
 from thawnet.recipe import TrainOptions
 from thawnet.training import exporting, run
 from thawnet.training.exporting import agreement
-
-
-@pytest.fixture
-def options(photos: Callable[..., Path], random_weights: Path) -> TrainOptions:
-    return TrainOptions(
-        data=str(photos({"a": 24, "b": 24})),
-        weights=str(random_weights),
-        size=32,
-        epochs=(1, 1),
-        compile="no",
-        recipe="quick",
-    )
 
 
 def test_bundle_says_how_its_two_networks_agree(options: TrainOptions) -> None:

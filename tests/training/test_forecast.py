@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -13,7 +12,7 @@ from thawnet.data.splits import arrange
 from thawnet.errors import WeightsError
 from thawnet.files import cache_entries, cache_folder
 from thawnet.model.backbone import Network
-from thawnet.recipe import Phase, Recipe, TrainOptions, load_recipe
+from thawnet.recipe import PRESETS, Phase, Recipe, TrainOptions, load_recipe
 from thawnet.training.forecast import Forecast, PassSpeed, PhaseSpeed, Speeds, forecast, seconds_of
 from thawnet.training.machine import COMPILE_SECONDS, COMPILE_SPEEDUP, Machine
 from thawnet.training.run import train
@@ -162,24 +161,12 @@ def test_compiling_costs_once_and_gains_on_every_step() -> None:
     assert eager - compiled == pytest.approx(3 * 10 * (2 - 2 / COMPILE_SPEEDUP) - COMPILE_SECONDS)
 
 
-@pytest.fixture
-def options(photos: Callable[..., Path], random_weights: Path) -> TrainOptions:
-    return TrainOptions(
-        data=str(photos({"a": 24, "b": 24, "c": 24})),
-        weights=str(random_weights),
-        size=32,
-        epochs=(1, 1),
-        precision="float32",
-        compile="no",
-    )
-
-
 def forecast_for(options: TrainOptions) -> Forecast:
     source = open_source(options.data)
     return forecast(options, source, arrange(source, 0), 40, opened=1.0)
 
 
-@pytest.mark.parametrize("name", ["quick", "full", "seed"])
+@pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_measured_and_nothing_is_left_behind(
     options: TrainOptions, name: str
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from .format import Meaning
 
 # Licences by the names that the hub knows them by; others are told in words.
-LICENCES = {"apache-2.0": "apache-2.0", "mit": "mit", "bsd-3-clause": "bsd-3-clause"}
+LICENCES = ("apache-2.0", "mit", "bsd-3-clause")
 SHOWN = 20  # classes that are listed by name
 
 _CARD = """---
@@ -124,10 +124,11 @@ def _front_matter(
         {"type": "accuracy", "name": f"{part} accuracy", "value": scores["accuracy"]},
         {"type": "accuracy", "name": f"{part} top-5 accuracy", "value": scores["top_5"]},
     ]
-    named = LICENCES.get(licence.lower())
+    known = licence.lower() in LICENCES
     fields = {
-        "license": named or "other",
-        **({} if named else {"license_name": licence}),
+        **(
+            {"license": licence.lower()} if known else {"license": "other", "license_name": licence}
+        ),
         "library_name": "thawnet",
         "pipeline_tag": "image-classification",
         "tags": ["image-classification", "thawnet", "timm", "onnx", backbone],

@@ -114,12 +114,6 @@ class Model:
             raise UsageError(f"--top-k {top_k}: must be at least 1")
         return self._mapped(images, lambda found: self._best(found, top_k))
 
-    def stream_logits(
-        self, images: Iterable[Picture]
-    ) -> Iterator[NDArray[np.float32] | ImageError]:
-        """Yield for each image, in order, its logits, (classes,), or an error, as `stream` does."""
-        return self._mapped(images, lambda found: list(found.logits))
-
     def outputs(self, squares: NDArray[np.uint8]) -> Outputs:
         """Return what is found in (n, crop, crop, 3) uint8, as preprocess.squared cuts them."""
         if self.unfamiliar is None:
@@ -217,13 +211,16 @@ def _check(description: Description, session: onnxruntime.InferenceSession) -> N
     }
     ends = [*session.get_inputs(), *session.get_outputs()]
     found = {end.name: (end.type, list(end.shape[1:])) for end in ends}
-    ranks = {name: len(shape) for name, (kind, shape) in found.items() if kind == "tensor(float)"}
+    # Of the others model.json tells no sides: how many there are of one image, by kind.
+    others = {
+        name: (kind, len(shape)) for name, (kind, shape) in found.items() if name not in wanted
+    }
+    known = {FEATURES: 1, FEATURE_MAP: 3, UNFAMILIARITY: 0}
+    needed = {FEATURES} if meaning.unfamiliar is None else {FEATURES, UNFAMILIARITY}
     if (
         {name: found.get(name) for name in wanted} != wanted
-        or ranks.pop(FEATURES, 0) != 1
-        or ranks.pop(FEATURE_MAP, 3) != 3
-        or ranks.pop(UNFAMILIARITY, 0 if meaning.unfamiliar is None else None) != 0
-        or ranks.keys() != {LOGITS}
+        or not needed <= others.keys() <= known.keys()
+        or any(others[name] != ("tensor(float)", known[name]) for name in others)
     ):
         raise BundleError(
             f"'{description.path}': the network takes and gives {found}, and model.json describes "

@@ -94,6 +94,11 @@ def sha256_rows(images: Iterable[bytes]) -> NDArray[np.uint8]:
     return np.frombuffer(joined, np.uint8).reshape(-1, 32)
 
 
+def spread_over(count: int, most: int) -> NDArray[np.int64]:
+    """Return at most so many of `count` positions, evenly spread from the first to the last."""
+    return np.unique(np.linspace(0, count - 1, most).astype(np.int64))
+
+
 def tied(hashes: NDArray[np.uint8], groups: NDArray[np.int64] | None) -> NDArray[np.int64]:
     """Number the sets of images that must stay on one side of a split, (n,) int64.
 

@@ -22,7 +22,7 @@ from ..files import cache_folder, fingerprint, write_json
 from ..image.decode import decode, size
 from ..image.preprocess import reduce
 from .download import Tell
-from .items import Items, Raw, tied
+from .items import Items, Raw, spread_over, tied
 from .listing import hash_of_unread
 from .parallel import blocks, in_order
 
@@ -123,7 +123,7 @@ class ImageStore:
 def typical_short_side(items: Items) -> int:
     """Return the median short side of up to 100 images spread over the list."""
     shorts: list[int] = []
-    for position in np.unique(np.linspace(0, len(items) - 1, 100).astype(int)):
+    for position in spread_over(len(items), 100):
         try:
             raw = items.read(int(position))
             shorts.append(min(size(raw) if isinstance(raw, bytes) else raw.shape[:2]))

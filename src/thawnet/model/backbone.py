@@ -218,8 +218,8 @@ class Network(nn.Module):
     def _middle(self) -> str:
         stages = self._chain.stages
         # The stage before may hold no weights, as a pooling does.
-        reducing = [place for place in range(self.coarse) if stages[place].layers]
-        return stages[reducing[-1]].layers[0]
+        reducing = max(place for place in range(self.coarse) if stages[place].layers)
+        return stages[reducing].layers[0]
 
     @cached_property
     def shapes(self) -> tuple[tuple[int, ...], ...]:

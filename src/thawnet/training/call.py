@@ -118,9 +118,8 @@ def chosen(options: TrainOptions) -> tuple[Recipe, Machine]:
 
 def preset(asked: str | None, device: str) -> str:
     """Return the recipe that a device does when this one is asked for, or none in particular."""
-    if device == "cpu":
-        return asked or "quick"
-    return ON_GPU.get(asked or "full", asked or "full")
+    name = asked or ("quick" if device == "cpu" else "full")
+    return name if device == "cpu" else ON_GPU.get(name, name)
 
 
 def check_call(recipe: Recipe, options: TrainOptions) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from torch import nn
 from .. import console
 from ..bundle.export import FEATURE_MAP, FEATURES, IMAGES, LOGITS, to_onnx
 from ..bundle.format import Meaning
+from ..data.items import spread_over
 from ..data.views import plain_views
 from ..errors import BundleError
 from ..image.preprocess import centre_crop
@@ -44,10 +45,6 @@ class Agreement:
     decided_top_1: float
     largest_difference: float
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
-
 
 def outputs(network: Network) -> dict[str, nn.Module]:
     """Return a network for inference, float32 on the CPU, in pieces named by what they give.
@@ -71,11 +68,9 @@ def export(run: Run, meaning: Meaning) -> tuple[bytes, Agreement] | None:
     A network that can not be exported, or whose export disagrees on validation images, does not
     lose its run by that: it is said on stderr.
     """
-    # ONNX Runtime sees pixels, as in predicting, and torch the views it was evaluated on.
-    images = replace(run.origin(run.val), machine=replace(run.machine, dtype="float32"))
     try:
         content = to_onnx(outputs(run.network), meaning)
-        return content, gate(run.network, images, content, meaning.temperature)
+        return content, gate(run.network, run.origin(run.val), content, meaning.temperature)
     except BundleError as error:
         console.say(f"{error}: the bundle holds no model.onnx, `thawnet predict` can not use it")
         return None
@@ -84,6 +79,7 @@ def export(run: Run, meaning: Meaning) -> tuple[bytes, Agreement] | None:
 def gate(network: Network, images: Origin, content: bytes, temperature: float) -> Agreement:
     """Compare an ONNX model with the network that it was made from, on real images.
 
+    ONNX Runtime sees pixels, as in predicting, and torch the views that training evaluates on.
     Raises BundleError unless the same class comes first on 99.9 % of them, those aside whose two
     most probable classes are as good as equal.
     """
@@ -91,15 +87,17 @@ def gate(network: Network, images: Origin, content: bytes, temperature: float) -
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     count, crop = len(images.images), images.spec.crop
-    rows = np.unique(np.linspace(0, count - 1, min(count, GATE_IMAGES)).round().astype(np.int64))
+    rows = spread_over(count, GATE_IMAGES)
     views = plain_views(count, images.augment)
     network.eval()
     pairs: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
-    for some in np.array_split(rows, len(rows) // GATE_BATCH + 1):
-        with torch.inference_mode():
-            logits = network(images.pictures(some, views)).float().cpu().numpy()
-        squares = np.stack([centre_crop(each, crop) for each in images.images.batch(some)])
-        pairs.append((logits, session.run([LOGITS], {IMAGES: squares})[0]))
+    with console.progress("comparing the exported network", len(rows)) as advance:
+        for some in np.array_split(rows, len(rows) // GATE_BATCH + 1):
+            with torch.inference_mode():
+                logits = network(images.pictures(some, views)).float().cpu().numpy()
+            squares = np.stack([centre_crop(each, crop) for each in images.images.batch(some)])
+            pairs.append((logits, session.run([LOGITS], {IMAGES: squares})[0]))
+            advance(len(some))
     own, other = (np.concatenate(each) for each in zip(*pairs, strict=True))
     found = agreement(own, other, temperature)
     if found.decided_top_1 < GATE_AGREEMENT:

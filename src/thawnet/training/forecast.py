@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..data import store
-from ..data.items import Items, Source
+from ..data.items import Items, Source, spread_over
 from ..data.splits import TrainTest
 from ..data.store import ImageStore
 from ..data.views import undrawn_views
@@ -208,8 +208,7 @@ def _decode_sample(
     lists: TrainTest, side: int, options: TrainOptions, scratch: Path
 ) -> tuple[ImageStore, float]:
     """Return a store of some training images spread over the list, and the seconds per image."""
-    rows = np.unique(np.linspace(0, len(lists.train) - 1, SAMPLE).astype(int))
-    items = lists.train.subset(rows)
+    items = lists.train.subset(spread_over(len(lists.train), SAMPLE))
     workers = options.workers or available_cores()
     begun = time.perf_counter()
     store.build(scratch / "images", items, side, _silent, workers)

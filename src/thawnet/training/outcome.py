@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -210,7 +210,7 @@ def _write_bundle(run: Run, meaning: Meaning, result: dict[str, Any]) -> None:
         "metrics": result["metrics"],
         "data": result["data"],
         "starting_weights": result["weights"],
-        "export": agreement and agreement.as_dict(),
+        "export": agreement and asdict(agreement),
     }
     write_bundle(
         run.folder / RUN_BUNDLE,

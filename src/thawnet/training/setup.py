@@ -194,7 +194,9 @@ def build_network(recipe: Recipe, source: Source, weights: Weights, machine: Mac
     return network
 
 
-def natural_size(weights_size: int, short_side: int, fixed: bool, small: int = 128) -> int:
+def natural_size(
+    weights_size: int, short_side: int, fixed: bool, small: int = Recipe.small_size
+) -> int:
     """Return the input size for data: the one the weights were trained at, within reason.
 
     Images are enlarged by a quarter at most: beyond that, time grows and what is seen does not
