@@ -47,6 +47,8 @@ class Phase:
     """The optimiser's epsilon; Keras uses 1e-7."""
     weight_decay: float = 0.0
     """Decoupled weight decay; never applied to norms and biases."""
+    layer_decay: float = 1.0
+    """Rate of a stage as a share of the next one's, above 0 to 1; 1 for one rate everywhere."""
     schedule: Literal["constant", "one-cycle"] = "one-cycle"
     """'one-cycle': linear warm-up, then a half cosine to zero (Smith and Topin 2018)."""
     warmup: float = 0.2
@@ -82,6 +84,7 @@ class Phase:
         _require(1 <= self.batch_size <= 65536, "batch_size", self.batch_size, "1 to 65536")
         _require(0 < self.epsilon < 1, "epsilon", self.epsilon, "between 0 and 1")
         _require(0 <= self.weight_decay <= 1, "weight_decay", self.weight_decay, "0 to 1")
+        _require(0 < self.layer_decay <= 1, "layer_decay", self.layer_decay, "above 0, at most 1")
         _require(0 <= self.warmup <= 1, "warmup", self.warmup, "0 to 1")
         _require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "0 to 1")
         _require(0 <= self.ema < 1, "ema", self.ema, "0 to 1")

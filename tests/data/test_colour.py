@@ -20,7 +20,7 @@ def photos(count: int) -> torch.Tensor:
 @pytest.mark.parametrize("number", range(1, len(OPERATIONS)))
 def test_an_operation_changes_its_image_alone(number: int) -> None:
     pixels = photos(3)
-    got = recolour(pixels, torch.tensor([[0], [number], [0]]), 15)
+    got = recolour(pixels, np.array([[0], [number], [0]]), 15)
     assert torch.equal(got[[0, 2]], pixels[[0, 2]].round())
     assert not torch.equal(got[1], pixels[1].round())
     assert got.min() >= 0
@@ -29,7 +29,7 @@ def test_an_operation_changes_its_image_alone(number: int) -> None:
 
 def test_batch_does_not_decide_what_an_image_becomes() -> None:
     pixels = photos(len(OPERATIONS))
-    operations = torch.arange(len(OPERATIONS)).repeat(2, 1).T
+    operations = np.arange(len(OPERATIONS))[:, None].repeat(2, axis=1)
     whole = recolour(pixels, operations, 9)
     for row in range(len(pixels)):
         assert torch.equal(recolour(pixels[[row]], operations[[row]], 9)[0], whole[row])

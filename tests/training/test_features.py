@@ -74,7 +74,7 @@ def test_several_splits_in_one_pass_equal_each_alone(
     for split, store in zip([18, 6], together, strict=True):
         (alone,) = cached_features(origin, 0, [split], silent)
         positions = np.arange(9)
-        assert torch.equal(store.at(positions), alone.at(positions))
+        assert torch.equal(store.at(positions, CPU), alone.at(positions, CPU))
 
 
 def test_coarse_layers_that_will_train_are_in_the_precision_they_train_in(origin: Origin) -> None:

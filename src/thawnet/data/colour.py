@@ -9,8 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torchvision.transforms.v2 import functional
+
+from .device import sent
 
 tv: Any = functional  # its names are not exported as a type checker asks
 
@@ -36,7 +40,9 @@ OPERATIONS: tuple[Operation, ...] = (
 )
 
 
-def recolour(pixels: torch.Tensor, operations: torch.Tensor, magnitude: float) -> torch.Tensor:
+def recolour(
+    pixels: torch.Tensor, operations: NDArray[np.int64], magnitude: float
+) -> torch.Tensor:
     """Apply to each image its operations, one after another.
 
     pixels: (n, 3, h, w) float32, 0..255, returned rounded. operations: (n, k), numbers into
@@ -44,9 +50,9 @@ def recolour(pixels: torch.Tensor, operations: torch.Tensor, magnitude: float) -
     """
     whole = pixels.round().clamp(0, 255).to(torch.uint8)
     for turn in operations.T:
-        for number in turn.unique().tolist():
+        for number in np.unique(turn):
             if number:
-                rows = (turn == number).nonzero()[:, 0].to(whole.device)
+                rows = sent(np.flatnonzero(turn == number), whole.device)
                 whole[rows] = OPERATIONS[number](whole[rows], magnitude)
     return whole.float()
 
@@ -54,11 +60,12 @@ def recolour(pixels: torch.Tensor, operations: torch.Tensor, magnitude: float) -
 def erase(pixels: torch.Tensor, rectangles: torch.Tensor) -> torch.Tensor:
     """Set a rectangle of each image to 0, the mean colour once normalised.
 
-    pixels: (n, 3, h, w). rectangles: (n, 4), left, top, right, bottom as shares of the side.
+    pixels: (n, 3, h, w). rectangles: (n, 4) on the same device, left, top, right,
+    bottom as shares of the side.
     """
     height, width = pixels.shape[-2:]
     x = (torch.arange(width, device=pixels.device) + 0.5) / width
     y = (torch.arange(height, device=pixels.device) + 0.5) / height
-    left, top, right, bottom = rectangles.to(pixels.device).T[:, :, None]
+    left, top, right, bottom = rectangles.T[:, :, None]
     inside = ((y >= top) & (y < bottom))[:, :, None] & ((x >= left) & (x < right))[:, None, :]
     return pixels.masked_fill(inside[:, None], 0.0)

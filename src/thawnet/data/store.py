@@ -92,8 +92,8 @@ class ImageStore:
         return replace(self, rows=self.rows[rows])
 
     @cached_property
-    def _squares(self) -> NDArray[np.uint8] | None:
-        """All images as one array if all are square, which lets numpy gather a batch at once."""
+    def squares(self) -> NDArray[np.uint8] | None:
+        """All images, (n, side, side, 3), if all are square, so that a batch is gathered at once."""
         if (self.shapes == self.side).all():
             return self.pixels.reshape(-1, self.side, self.side, 3)
         return None
@@ -106,8 +106,8 @@ class ImageStore:
         along: where on the longer side to cut, 0 (first) to 1 (last); the middle without it.
         """
         rows = self.rows[positions]
-        if self._squares is not None:
-            return self._squares[rows]
+        if self.squares is not None:
+            return self.squares[rows]
         side = self.side
         batch = np.empty((len(rows), side, side, 3), dtype=np.uint8)
         for place, row in enumerate(rows):

@@ -158,6 +158,20 @@ class Network(nn.Module):
         """Return the parameters to train, by name."""
         return {name: value for name, value in self.net.named_parameters() if value.requires_grad}
 
+    @cached_property
+    def depths(self) -> dict[str, int]:
+        """How many stages lie between each parameter and the logits, by name; 0 for the head's."""
+        last = len(self.stages) - 1
+        depth = {
+            layer: last - place
+            for place, stage in reversed(list(enumerate(self._chain.stages)))
+            for layer in stage.layers
+        }
+        return {
+            name: 0 if name.startswith(f"{self.head_name}.") else depth[name.rpartition(".")[0]]
+            for name, _ in self.net.named_parameters()
+        }
+
     # --- running a part ------------------------------------------------------------------------
 
     def part(self, first: int, last: int | None = None) -> fx.GraphModule:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from .. import console
 from ..building import Building, Pace, building
 from ..data.augment import Augment
+from ..data.device import sent
 from ..data.parallel import in_order
 from ..data.store import ImageStore, Progress
 from ..data.views import Views, fixed_views, render, undrawn_views
@@ -32,7 +33,7 @@ from .machine import Machine
 from .ranks import ALONE, Ranks, World
 
 VERSION = 4
-GPU_BLOCK = 256  # images that pass through a GPU at once
+GPU_BLOCK = 1024  # images that pass through a GPU at once
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,9 @@ class FeatureStore:
     values: NDArray[Any]
     dtype: torch.dtype
 
-    def at(self, positions: NDArray[np.int64]) -> torch.Tensor:
+    def at(self, positions: NDArray[np.int64], device: torch.device) -> torch.Tensor:
         """Return activations (n, channels, height, width), channels last, or (n, features)."""
-        rows = torch.from_numpy(self.values[positions]).view(self.dtype)
+        rows = sent(self.values[positions], device).view(self.dtype)
         return rows.permute(0, 3, 1, 2) if rows.dim() == 4 else rows
 
 

@@ -62,7 +62,7 @@ class CachedFeed:
         if view not in self._opened:
             self._opened[view] = self.open_view(view)
         store = self._opened[view]
-        return lambda positions: store.at(positions).to(self.device, non_blocking=True)
+        return lambda positions: store.at(positions, self.device)
 
     def ready(self, number: int) -> bool:
         """See Feed."""

@@ -310,7 +310,7 @@ class _Probe:
     def fit(self) -> float:
         """Return the seconds of one logistic regression on as many images as the run takes."""
         pooled = self._built(len(self.run.network.stages) - 1, False)
-        values = pooled.at(np.arange(len(self.sample)))  # (n, features)
+        values = pooled.at(np.arange(len(self.sample)), torch.device("cpu"))  # (n, features)
         rows = min(self.work.rows, REGRESSION_ROWS)
         taken = np.arange(rows) % len(self.sample)
         # Few images stand for many: noise makes their copies as hard to tell apart as real ones.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
+from ..data.device import sent
 from ..data.store import Progress
 from ..errors import DivergedError
 from ..recipe import Phase
@@ -57,15 +58,28 @@ def _floats(module: nn.Module) -> list[torch.Tensor]:
     return [value.detach() for value in module.state_dict().values() if value.is_floating_point()]
 
 
-def make_optimizer(parameters: dict[str, nn.Parameter], phase: Phase) -> torch.optim.Optimizer:
-    """Return the phase's optimiser; norms and biases (one dimension) get no weight decay."""
-    matrices = [value for value in parameters.values() if value.dim() > 1]
-    vectors = [value for value in parameters.values() if value.dim() <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": phase.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=phase.lr, eps=phase.epsilon, fused=True)
+def make_optimizer(
+    parameters: Mapping[str, nn.Parameter], phase: Phase, depths: Mapping[str, int]
+) -> torch.optim.Optimizer:
+    """Return the phase's optimiser; norms and biases (one dimension) get no weight decay.
+
+    depths: how many stages lie between each parameter and the logits. Each of them multiplies its
+    rate by `layer_decay` (Howard and Ruder 2018, "Universal language model fine-tuning for text
+    classification", section 3.2): a group's "scale".
+    """
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, value in parameters.items():
+        key = (phase.layer_decay ** depths[name], value.dim() > 1)
+        groups.setdefault(key, []).append(value)
+    return torch.optim.AdamW(
+        [
+            {"params": group, "scale": scale, "weight_decay": phase.weight_decay if decays else 0.0}
+            for (scale, decays), group in groups.items()
+        ],
+        lr=phase.lr,
+        eps=phase.epsilon,
+        fused=True,
+    )
 
 
 def epsilon(phase: Phase, step: int) -> float:
@@ -162,13 +176,16 @@ def train_epoch(
     for place, positions in enumerate(epoch.order[done:], start=done):
         step = epoch.first_step + place
         own = world.everybody.own(positions)
-        x, y = epoch.batch(own), epoch.labels[torch.from_numpy(own).to(device)]
+        x, y = epoch.batch(own), epoch.labels[sent(own, device)]
         partners, share = None, 1.0
         if phase.mixup or phase.cutmix:
             rng = np.random.default_rng([epoch.seed, step, 0x313, world.everybody.rank])
             x, partners, share = mix(x, phase, rng)
         for group in optimizer.param_groups:
-            group["lr"], group["eps"] = rate(phase, step, epoch.steps), epsilon(phase, step)
+            group["lr"] = group["scale"] * rate(phase, step, epoch.steps)
+            group["eps"] = epsilon(phase, step)
+        # Before the forward pass: a CUDA graph's gradients lie where its next pass will compute.
+        optimizer.zero_grad(set_to_none=True)
         with machine.autocast():
             logits = learner.compute(x).float()  # (n, classes)
         loss = share * _loss(logits, y, epoch.class_weights, phase)
@@ -177,7 +194,6 @@ def train_epoch(
         if world.size > 1:
             # Gradients are averaged over ranks, whose shares may differ by an image.
             loss = loss * (len(own) * world.size / len(positions))
-        optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.get_total_norm([p.grad for p in learner.parameters if p.grad is not None])
         optimizer.step()

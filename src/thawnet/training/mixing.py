@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from ..data.device import sent
 from ..recipe import Phase
 
 
@@ -21,7 +22,7 @@ def mix(
     x: (n, ...). Where a phase has both, every batch takes one of them, either as often. The share
     is 0.5 to 1: an image is always at least as present as its partner.
     """
-    order = torch.from_numpy(rng.permutation(len(x))).to(x.device)
+    order = sent(rng.permutation(len(x)), x.device)
     cut = bool(phase.cutmix) and x.dim() == 4 and (not phase.mixup or rng.random() < 0.5)
     alpha = phase.cutmix if cut else phase.mixup
     if not alpha:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
 import torch
 
 from .. import console
@@ -20,6 +21,7 @@ from .tail import Tail
 
 NAMES = ("head", "fine-tune")
 EVALUATION_BATCH = 250
+LEARNING = ("features", *NAMES)  # stages of a run; neither opening the data nor compiling
 LINES = 20  # of epochs that a phase prints, about
 
 
@@ -76,6 +78,10 @@ class PhaseJob:
         """Train from the state's epoch and step on, to the end of the phase."""
         state = self.run.state
         self.run.network.training_mode(self.phase.batch_norm, self.phase.bn_momentum)
+        if state.compiled[self.number]:
+            with timed(state, "compile"):
+                some = self.run.world.everybody.own(np.arange(self.phase.batch_size))
+                self.tail.warm_up(self.feed.epoch(self.earlier)(some))
         with keeper.stopping_between_steps():
             while state.phase == self.number:
                 number = self.earlier + state.epoch
@@ -211,6 +217,7 @@ class PhaseJob:
             "val_accuracy": round(held_out.accuracy, 5),
             "seconds": round(spent, 2),
             "images_per_second": round(trained.images / spent, 1),
+            "elapsed": round(sum(state.seconds.get(name, 0.0) for name in LEARNING) + spent, 2),
         }
         state.history.append(row)
         if run.world.leads:

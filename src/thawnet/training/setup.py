@@ -84,6 +84,7 @@ def setup(options: TrainOptions, world: World, held: ExitStack) -> Run:
     held: is given the claim on the run folder, to be closed when the run ends.
     """
     keep_freed_memory()
+    torch.backends.cudnn.allow_tf32 = False  # what is said to be float32 is
     call = world.lead(lambda: resolve_call(options, world.size))
     options, recipe, machine = call.options, call.recipe, call.machine
     torch.set_num_threads(machine.threads)

@@ -14,6 +14,8 @@ from .loop import Ema, Learner, make_optimizer
 from .machine import Machine
 from .ranks import ALONE, World
 
+GRAPH_PASSES = 3  # the first compiles, the second is recorded, the third replays
+
 
 class Tail:
     """The stages of a network that one phase trains, thawed in place.
@@ -30,6 +32,7 @@ class Tail:
         compiled: bool = False,
         world: World = ALONE,
     ) -> None:
+        self._network = network
         network.thaw(phase.train_from)
         if machine.mends:
             mend_strided_depthwise(network.net)
@@ -42,16 +45,33 @@ class Tail:
         if compiled:
             # It warns of a missing CUDA runtime, of which the run's first line has told already.
             logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-            part = torch.compile(part, dynamic=False)  # type: ignore[assignment]
+            # CUDA graphs spare a GPU the calls of a step's kernels. Gradients that ranks exchange must
+            # not lie in a graph's memory.
+            mode = "reduce-overhead" if machine.device == "cuda" and world.size == 1 else "default"
+            part = torch.compile(part, dynamic=False, mode=mode)  # type: ignore[assignment]
         self.learner = Learner(
             compute=world.wrap(part),
             parameters=list(named.values()),
-            optimizer=make_optimizer(named, phase),
+            optimizer=make_optimizer(named, phase, network.depths),
             ema=ema,
             phase=phase,
             machine=machine,
             world=world,
         )
+
+
+    def warm_up(self, x: torch.Tensor) -> None:
+        """Compile the step for such input, by passes that leave no trace; x: a batch of it."""
+        before = {name: value.clone() for name, value in self._network.net.named_buffers()}
+        learner = self.learner
+        for _ in range(GRAPH_PASSES if x.is_cuda else 1):
+            learner.optimizer.zero_grad(set_to_none=True)
+            with learner.machine.autocast():
+                total = learner.compute(x).float().sum()
+            total.backward()  # type: ignore[no-untyped-call]
+        learner.optimizer.zero_grad(set_to_none=True)
+        for name, value in self._network.net.named_buffers():
+            value.copy_(before[name])
 
 
 def compiles(network: Network, phase: Phase, machine: Machine, images: int) -> bool:
