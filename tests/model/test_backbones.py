@@ -96,6 +96,17 @@ def test_middle_part_starts_where_the_resolution_falls_to_a_sixteenth(network: N
     assert network.stages[network.split("middle")] == BACKBONES[network.backbone][1]
 
 
+def test_depth_of_every_parameter_falls_from_the_images_to_the_logits(network: Network) -> None:
+    depths = network.depths
+    assert set(depths) == {name for name, _ in network.net.named_parameters()}
+    assert {depths[name] for name in depths if name.startswith(network.head_name)} == {0}
+    of_layers = [
+        depths[f"{layer}.weight"] for layer in network.layers if f"{layer}.weight" in depths
+    ]
+    assert of_layers == sorted(of_layers, reverse=True)
+    assert of_layers[0] > 3
+
+
 def test_last_stage_takes_pooled_features(network: Network) -> None:
     with torch.no_grad():
         features = network.part(0, -1)(torch.randn(2, 3, SIZE, SIZE))

@@ -30,6 +30,8 @@ from thawnet.training.frozen import pool
 from thawnet.training.machine import Machine
 from thawnet.training.ranks import ALONE
 
+CPU = torch.device("cpu")
+
 
 def silent(done: int) -> None:
     pass

@@ -51,9 +51,38 @@ def test_shuffle_is_a_function_of_its_key_and_covers_every_image() -> None:
 
 def test_weight_decay_spares_norms_and_biases() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
-    groups = make_optimizer(dict(net.named_parameters()), PHASE).param_groups
+    parameters = dict(net.named_parameters())
+    groups = make_optimizer(parameters, PHASE, dict.fromkeys(parameters, 0)).param_groups
     assert [group["weight_decay"] for group in groups] == [0.01, 0.0]
     assert [len(group["params"]) for group in groups] == [1, 3]
+
+
+def test_each_stage_further_from_the_logits_learns_slower() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 3, bias=False))
+    parameters = dict(net.named_parameters())
+    phase = dataclasses.replace(PHASE, layer_decay=0.25, weight_decay=0.0)
+    depths = {"0.weight": 2, "1.weight": 0}
+    optimizer = make_optimizer(parameters, phase, depths)
+    before = [value.detach().clone() for value in parameters.values()]
+    inputs = torch.randn(8, 4)
+    epoch = Epoch(
+        batch=lambda positions: inputs[torch.from_numpy(positions)],
+        labels=torch.zeros(8, dtype=torch.int64),
+        class_weights=None,
+        order=[np.arange(8)],
+        first_step=0,
+        steps=1,
+        seed=0,
+    )
+    learner = Learner(net, list(parameters.values()), optimizer, None, phase, MACHINE)
+    train_epoch(learner, epoch, lambda done: None)
+    first, last = (
+        float((value.detach() - was).abs().max())
+        for value, was in zip(parameters.values(), before, strict=True)
+    )
+    # Adam's first step is the rate itself, whatever the gradient.
+    assert first / last == pytest.approx(0.25**2, rel=1e-3)
 
 
 def test_average_follows_the_definition() -> None:
@@ -79,7 +108,7 @@ def linear_job(
     torch.manual_seed(0)
     net = nn.Linear(inputs.shape[1], 3)
     parameters = dict(net.named_parameters())
-    optimizer = make_optimizer(parameters, phase)
+    optimizer = make_optimizer(parameters, phase, dict.fromkeys(parameters, 0))
     losses = []
     for epoch in range(epochs):
         order = batches(

@@ -40,9 +40,7 @@ OPERATIONS: tuple[Operation, ...] = (
 )
 
 
-def recolour(
-    pixels: torch.Tensor, operations: NDArray[np.int64], magnitude: float
-) -> torch.Tensor:
+def recolour(pixels: torch.Tensor, operations: NDArray[np.int64], magnitude: float) -> torch.Tensor:
     """Apply to each image its operations, one after another.
 
     pixels: (n, 3, h, w) float32, 0..255, returned rounded. operations: (n, k), numbers into

@@ -1,4 +1,4 @@
-"""Data on the device: small arrays sent without waiting for it, and whole stores that stay there."""
+"""Data on the device: small arrays sent without waiting, and whole stores that stay there."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ class ImageStore:
 
     @cached_property
     def squares(self) -> NDArray[np.uint8] | None:
-        """All images, (n, side, side, 3), if all are square, so that a batch is gathered at once."""
+        """All images, (n, side, side, 3), if all are square: numpy gathers a batch at once."""
         if (self.shapes == self.side).all():
             return self.pixels.reshape(-1, self.side, self.side, 3)
         return None

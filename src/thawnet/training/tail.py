@@ -45,8 +45,8 @@ class Tail:
         if compiled:
             # It warns of a missing CUDA runtime, of which the run's first line has told already.
             logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-            # CUDA graphs spare a GPU the calls of a step's kernels. Gradients that ranks exchange must
-            # not lie in a graph's memory.
+            # CUDA graphs spare a GPU the calls of a step's kernels. Gradients that ranks exchange
+            # must not lie in a graph's memory.
             mode = "reduce-overhead" if machine.device == "cuda" and world.size == 1 else "default"
             part = torch.compile(part, dynamic=False, mode=mode)  # type: ignore[assignment]
         self.learner = Learner(
@@ -58,7 +58,6 @@ class Tail:
             machine=machine,
             world=world,
         )
-
 
     def warm_up(self, x: torch.Tensor) -> None:
         """Compile the step for such input, by passes that leave no trace; x: a batch of it."""
