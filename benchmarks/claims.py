@@ -239,10 +239,12 @@ def thawed_speed(run: Mapping[str, Any]) -> float:
 
 
 def on_gpu(rows: Rows) -> list[Claim]:
-    """Return the lines of the GPU table; nothing is asked of it."""
+    """Return the lines of the GPU table."""
     return [
         *_recipe_lines(rows, "quick"),
-        *_recipe_lines(rows, "full"),
+        *_recipe_lines(
+            rows, "full", Goal(60, most=True, format="{:.0f} s"), Goal(80, format="{:.2f} %")
+        ),
         line(
             "frozen trunk, images/s of thawnet",
             Goal(format="{:,.0f}"),
@@ -266,8 +268,17 @@ def on_gpu(rows: Rows) -> list[Claim]:
     ]
 
 
-def _recipe_lines(rows: Rows, recipe: str) -> list[Claim]:
-    """Return the lines of a recipe, over as many seeds as were done."""
+def _recipe_lines(
+    rows: Rows,
+    recipe: str,
+    learning: Goal = Goal(format="{:.0f} s"),
+    accuracy: Goal = Goal(format="{:.2f} %"),
+) -> list[Claim]:
+    """Return the lines of a recipe, over as many seeds as were done.
+
+    learning: seconds from the data being open to the last validation, compiling apart. accuracy: on
+    test, in percent.
+    """
 
     def runs() -> list[Any]:
         names = sorted(name for name in rows if name.startswith(f"{recipe}-"))
@@ -280,13 +291,18 @@ def _recipe_lines(rows: Rows, recipe: str) -> list[Claim]:
             lambda: [reached(run["epochs"], REFERENCE) for run in runs()],
         ),
         line(
+            f"seconds of `{recipe}` from open data to its last validation, compiling apart",
+            learning,
+            lambda: [run["epochs"][-1]["elapsed"] for run in runs()],
+        ),
+        line(
             f"wall time of `{recipe}`, test and baseline included, empty caches",
             Goal(format="{:.0f} s"),
             lambda: [run["wall"] for run in runs()],
         ),
         line(
             f"test accuracy of `{recipe}`",
-            Goal(format="{:.2f} %"),
+            accuracy,
             lambda: [100 * _tested(run) for run in runs()],
         ),
     ]
