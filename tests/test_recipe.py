@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
+from typing import Any
 
 import pytest
 import tomli_w
@@ -102,6 +104,25 @@ def test_flags_win_over_the_recipe_and_explicit_epochs_are_kept() -> None:
     assert (recipe.head.lr, recipe.finetune.lr) == (0.1, 0.2)
     assert (recipe.head.train_from, recipe.finetune.train_from) == ("head", "blocks.5")
     assert (recipe.seed, recipe.size) == (7, 64)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"data": 5}, "'data' must be text in quotes; received int 5"),
+        ({"out": "runs/mine"}, "'out' must be a pathlib.Path; received str 'runs/mine'"),
+        ({"epochs": [1, 1]}, r"'epochs' must be 2 values; received \[1, 1\]"),
+        ({"lr": (0.1,)}, r"'lr' must be 2 values; received \(0\.1,\)"),
+        ({"epochs": (1, 1.5)}, "'epochs' must be a whole number; received float 1.5"),
+        ({"balance": 1}, "'balance' must be true or false; received int 1"),
+        ({"device": "gpu"}, "'device' must be 'auto' or 'cpu' or 'cuda' or 'mps'; received 'gpu'"),
+        ({"precision": "half"}, "'precision' must be 'auto' or 'float32' or 'bfloat16'"),
+    ],
+)
+def test_option_of_the_wrong_kind_is_one_sentence(given: dict[str, Any], told: str) -> None:
+    with pytest.raises(RecipeError, match=told):
+        TrainOptions(**given)
+    TrainOptions(out=Path("run"), lr=(1, 0.1), size=None, workers=2)
 
 
 @given(st.text(max_size=200))

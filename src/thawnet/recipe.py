@@ -184,6 +184,11 @@ class TrainOptions:
     compile: Literal["auto", "yes", "no"] = "auto"
     """auto: torch.compile where there is a compiler and enough steps to pay for it."""
 
+    def __post_init__(self) -> None:
+        hints = typing.get_type_hints(TrainOptions)
+        for item in dataclasses.fields(TrainOptions):
+            _value(hints[item.name], getattr(self, item.name), item.name)
+
 
 def load_recipe(name: str) -> Recipe:
     """Load a preset by name or a recipe from a .toml file.
@@ -278,15 +283,29 @@ def _value(hint: Any, received: Any, name: str) -> Any:
             shown = " or ".join(repr(word) for word in allowed)
             raise RecipeError(f"'{name}' must be {shown}; received {received!r}")
         return received
+    parts = typing.get_args(hint)
+    if types.NoneType in parts:
+        return None if received is None else _value(parts[0], received, name)
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(received, tuple) or len(received) != len(parts):
+            raise RecipeError(f"'{name}' must be {len(parts)} values; received {received!r}")
+        return tuple(_value(*pair, name) for pair in zip(parts, received, strict=True))
+    if isinstance(received, Path) and hint is Path:
+        return received
     if hint is float and type(received) is int:
         return float(received)
     # A bool is an int to Python; to a reader of a recipe it is not.
     if type(received) is not hint:
-        assert not isinstance(hint, types.UnionType)
         raise RecipeError(
             f"'{name}' must be {_WORDS[hint]}; received {type(received).__name__} {received!r}"
         )
     return received
 
 
-_WORDS = {int: "a whole number", float: "a number", str: "text in quotes", bool: "true or false"}
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "text in quotes",
+    bool: "true or false",
+    Path: "a pathlib.Path",
+}
