@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import pickle
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -165,6 +167,16 @@ def test_images_are_taken_as_they_are_needed(bundle: Path) -> None:
 def test_numbers_below_1_are_a_wrong_call(bundle: Path, threads: int, top_k: int) -> None:
     with pytest.raises(UsageError, match="must be at least 1"):
         thawnet.load(bundle, threads).predict([draw(0, 0)], top_k)
+
+
+def test_pickled_model_predicts_without_its_bundle(bundle: Path, tmp_path: Path) -> None:
+    shutil.copytree(bundle, tmp_path / "copy")
+    model = thawnet.load(tmp_path / "copy", threads=1)
+    shutil.rmtree(tmp_path / "copy")
+    again = pickle.loads(pickle.dumps(model))
+    images = [draw(number % 3, number) for number in range(9)]
+    assert again.predict(images) == model.predict(images)
+    assert (again.path, again.classes) == (model.path, model.classes)
 
 
 def test_no_image_no_prediction(bundle: Path) -> None:

@@ -71,20 +71,25 @@ class Model:
     preprocess: what happens to an image. temperature: what logits are divided by before they
     become probabilities, fitted on the validation images. unfamiliar: above which unfamiliarity an
     image counts as unlike the training data, None where the network can not tell.
+
+    It can be pickled, with the network in it.
     """
 
-    def __init__(
-        self, description: Description, session: onnxruntime.InferenceSession, threads: int
-    ) -> None:
+    def __init__(self, description: Description, content: bytes, threads: int | None) -> None:
         self.path: Path = description.path
         self.backbone: str = description.backbone
         self.classes: tuple[str, ...] = description.meaning.classes
         self.preprocess: Preprocess = description.meaning.preprocess
         self.temperature: float = description.meaning.temperature
         self.unfamiliar: Unfamiliar | None = description.meaning.unfamiliar
-        self._session = session
-        self._threads = threads
+        self._session = _opened_session(description, content)
+        self._threads = threads or available_cores()
+        self._made_of = (description, content, threads)
         self._batch = max(1, min(BATCH, BATCH_PIXELS // self.preprocess.size**2))
+
+    def __reduce__(self) -> tuple[type[Model], tuple[Description, bytes, int | None]]:
+        """Let pickle open the network again: ONNX Runtime's session can not be copied."""
+        return Model, self._made_of
 
     def predict(self, images: Iterable[Picture], top_k: int = 5) -> list[Prediction]:
         """Return a prediction for each image, in order.
@@ -181,12 +186,13 @@ def load(path: str | Path, threads: int | None = None) -> Model:
     together: model.onnx is checked against its SHA-256 in model.json, and the classes and
     preprocessing of the one against the other.
     """
-    if threads is None:
-        threads = available_cores()
-    elif threads < 1:
+    if threads is not None and threads < 1:
         raise UsageError(f"threads = {threads}: must be at least 1")
     description = read_description(Path(path))
-    content = read_onnx(description)
+    return Model(description, read_onnx(description), threads)
+
+
+def _opened_session(description: Description, content: bytes) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # see BATCH
     options.log_severity_level = 4  # what is wrong with the file comes as an exception too
@@ -198,7 +204,7 @@ def load(path: str | Path, threads: int | None = None) -> Model:
             "update onnxruntime, or train again"
         ) from error
     _check(description, session)
-    return Model(description, session, threads)
+    return session
 
 
 def _check(description: Description, session: onnxruntime.InferenceSession) -> None:
