@@ -99,7 +99,7 @@ def test_a_recipe_that_can_not_run_does_not_hide_the_others(
     folder = photos({"a": 24, "b": 24})
     status, out, _ = called(capsys, *small(folder, random_weights), "--no-test", "--device", "cpu")
     assert status == 0
-    assert "seed: --no-test: recipe 'seed' validates on the test part" in out
+    assert "seed: recipe 'seed' validates on the test part" in out
     assert "\nquick " in out
     assert "\nfull " in out
     assert "full-gpu" not in out

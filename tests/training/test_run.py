@@ -160,7 +160,7 @@ def test_test_part_is_opened_once_after_the_last_epoch(
 
 
 def test_no_test_contradicts_a_recipe_that_validates_on_test(parted: TrainOptions) -> None:
-    with pytest.raises(UsageError, match="--no-test: recipe 'seed' validates on the test part"):
+    with pytest.raises(UsageError, match="recipe 'seed' validates on the test part"):
         run.train(dataclasses.replace(parted, recipe="seed", no_test=True))
 
 

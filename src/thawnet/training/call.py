@@ -15,6 +15,8 @@ from . import checkpoint, outcome
 from .checkpoint import RunState
 from .machine import Machine, choose_device, decide, obstacles, versions
 
+IN_MEMORY = "(in memory)"  # stands for DATA in a run that was handed its images
+
 
 @dataclass(frozen=True)
 class Call:
@@ -35,6 +37,11 @@ def resolve_call(options: TrainOptions, ranks: int) -> Call:
     folder = resumed_folder(options)
     state = checkpoint.load(folder)
     asked = outcome.options_from(state.options)
+    if asked.data == IN_MEMORY:
+        raise RunError(
+            f"--resume '{folder}': its images were in memory (thawnet.Classifier) and are gone; "
+            "fit again, or name another run"
+        )
     _require_no_other_flags(options, asked)
     asked = dataclasses.replace(asked, allow_different=options.allow_different)
     recipe = parse_recipe(outcome.toml(state.recipe), str(folder))
@@ -126,7 +133,8 @@ def check_call(recipe: Recipe, options: TrainOptions) -> None:
     """Raise UsageError if the backbone or a layer is unknown, or a flag contradicts the recipe."""
     if recipe.validate_on == "test" and options.no_test:
         raise UsageError(
-            f"--no-test: recipe '{recipe.name}' validates on the test part; choose another recipe"
+            f"recipe '{recipe.name}' validates on the test part, which --no-test and "
+            "thawnet.Classifier never open; choose another recipe"
         )
     network = Network(recipe.backbone, 2, recipe.size or published_size(recipe.backbone))
     for phase in recipe.phases:

@@ -13,12 +13,13 @@ import torch
 from numpy.typing import NDArray
 
 from .. import console
+from ..data.items import Source
 from ..data.store import ImageStore
 from ..errors import is_stop
 from ..recipe import TrainOptions
 from . import checkpoint, outcome
 from .baseline import Labelled, baselines, joined, taken
-from .call import resumed_folder
+from .call import IN_MEMORY, resumed_folder
 from .checkpoint import Keeper, timed
 from .feeds import Feed, LiveFeed, make_feed
 from .loop import Metrics, evaluate
@@ -28,15 +29,18 @@ from .ranks import join, leave, losses_told
 from .setup import Run, build_network, open_images, setup
 
 
-def train(options: TrainOptions) -> outcome.Outcome:
+def train(options: TrainOptions, source: Source | None = None) -> outcome.Outcome:
     """Do a whole run, or the rest of one, and return what came out.
 
+    source: data that is there already, whatever `options.data` says; this run can not be resumed.
     Under torchrun every process does its share, and the first writes the run folder.
     Raises ThawnetError (see errors.py) with one sentence for a person; what was done until then
     lies in the run folder.
     """
     started = time.perf_counter()
     world = join()
+    if source is not None:
+        options = dataclasses.replace(options, data=IN_MEMORY)
     if options.resume is not None:
         before = world.lead(lambda: outcome.finished(resumed_folder(options)))
         if before is not None:
@@ -45,7 +49,7 @@ def train(options: TrainOptions) -> outcome.Outcome:
             return before
     with ExitStack() as held:
         with losses_told(world):
-            run = setup(options, world, held)
+            run = setup(options, world, held, source)
         keeper = Keeper(run.state, run.folder if world.leads else None)
         try:
             with losses_told(world, run.folder):

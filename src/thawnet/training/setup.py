@@ -78,10 +78,13 @@ class Run:
         )
 
 
-def setup(options: TrainOptions, world: World, held: ExitStack) -> Run:
+def setup(
+    options: TrainOptions, world: World, held: ExitStack, source: Source | None = None
+) -> Run:
     """Resolve the call, find data and weights, build store and network, make the run folder.
 
-    held: is given the claim on the run folder, to be closed when the run ends.
+    held: is given the claim on the run folder, to be closed when the run ends. source: the data,
+    if it need not be found.
     """
     keep_freed_memory()
     torch.backends.cudnn.allow_tf32 = False  # what is said to be float32 is
@@ -90,9 +93,10 @@ def setup(options: TrainOptions, world: World, held: ExitStack) -> Run:
     torch.set_num_threads(machine.threads)
     # What the call names is checked before anything is downloaded or decoded.
     world.agree(lambda: check_call(recipe, options))
-    source = world.in_turn(
-        lambda: open_source(options.data, options.data_dir, console.progress, console.say)
-    )
+    if source is None:
+        source = world.in_turn(
+            lambda: open_source(options.data, options.data_dir, console.progress, console.say)
+        )
     lists = arrange(source, recipe.split_seed)
     recipe, weights, spec = world.in_turn(
         lambda: fit_input(recipe, typical_short_side(lists.train))
