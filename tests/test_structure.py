@@ -23,6 +23,9 @@ ALLOWED = {
     "data": {"errors", "files", "building", "image"},
     "model": {"errors", "files", "image", "data"},
     "recipe": {"errors", "data"},
+    "classifier": {
+        *("errors", "console", "packages", "recipe", "data", "bundle", "training"),
+    },
     "inspection": {"errors", "console", "data"},
     "prediction": {"errors", "console", "files", "memory", "data", "bundle"},
     "diagnosis": {"errors", "console", "files", "memory", "packages", "recipe", "data", "training"},

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .bundle.predict import Model, Prediction, load
+    from .classifier import Classifier
     from .data.audit import Audit, inspect
     from .errors import ThawnetError
     from .recipe import Phase, Recipe, TrainOptions, load_recipe
@@ -17,6 +18,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Audit",
+    "Classifier",
     "Model",
     "Outcome",
     "Phase",
@@ -32,6 +34,7 @@ __all__ = [
 
 _HOMES = {
     "Audit": "data.audit",
+    "Classifier": "classifier",
     "Model": "bundle.predict",
     "Outcome": "training.outcome",
     "Phase": "recipe",

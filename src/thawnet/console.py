@@ -20,12 +20,24 @@ from rich.text import Text
 
 _console = Console(stderr=True, highlight=False, soft_wrap=True)
 _rank = 0
+_muted = False
 
 
 def follow(rank: int) -> None:
     """Of several processes that do one job only the first, rank 0, speaks; failures are told."""
     global _rank
     _rank = rank
+
+
+@contextmanager
+def muted() -> Iterator[None]:
+    """Say nothing and show no bar until the block is done."""
+    global _muted
+    before, _muted = _muted, True
+    try:
+        yield
+    finally:
+        _muted = before
 
 
 class _Rate(ProgressColumn):
@@ -35,7 +47,7 @@ class _Rate(ProgressColumn):
 
 def say(text: str) -> None:
     """Print one line on stderr, as it is."""
-    if not _rank:
+    if not (_rank or _muted):
         _console.print(text, markup=False)
 
 
@@ -68,7 +80,7 @@ def progress(title: str, images: int) -> Iterator[Callable[[int], None]]:
         *columns,
         console=_console,
         transient=True,
-        disable=bool(_rank) or not _console.is_terminal,
+        disable=bool(_rank) or _muted or not _console.is_terminal,
         redirect_stdout=False,  # or results printed meanwhile would go to stderr
     )
     with bars:

@@ -81,14 +81,12 @@ def regression(features: NDArray[np.float32], labels: NDArray[np.int64], strengt
     from sklearn import linear_model, pipeline, preprocessing
     from sklearn.exceptions import ConvergenceWarning
 
-    model = pipeline.Pipeline(  # type: ignore[no-untyped-call]
+    model = pipeline.Pipeline(
         [
-            ("scale", preprocessing.StandardScaler()),  # type: ignore[no-untyped-call]
+            ("scale", preprocessing.StandardScaler()),
             (
                 "fit",
-                linear_model.LogisticRegression(  # type: ignore[no-untyped-call]
-                    C=strength, max_iter=100, tol=1e-3
-                ),
+                linear_model.LogisticRegression(C=strength, max_iter=100, tol=1e-3),
             ),
         ]
     )
