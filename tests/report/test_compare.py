@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from thawnet.errors import RunError, UsageError
-from thawnet.report.compare import compare, p_value, printable, table, verdict
+from thawnet.report.compare import compare, p_value, table, verdict
 from thawnet.report.compare_plot import plot_comparison, shortened
 from thawnet.report.predictions import write_predictions
 
@@ -157,10 +157,6 @@ def test_validation_is_compared_when_test_was_not_read_and_said_so() -> None:
 )
 def test_p_is_read_without_powers_of_ten(p: float, told: str) -> None:
     assert p_value(p) == told
-
-
-def test_terminal_codes_in_names_are_not_printed() -> None:
-    assert printable("a\x1b[31m\nb") == "a?[31m?b"
 
 
 # --- what is refused -----------------------------------------------------------------------------

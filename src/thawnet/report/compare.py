@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.cells import cell_len
 
 from ..errors import RunError, UsageError
+from .columns import aligned, printable
 from .finished import FinishedRun, read_finished
 from .metrics import interval
 from .paired import Pairs, count_pairs, difference_interval, mcnemar
@@ -190,14 +188,14 @@ def table(found: Comparison) -> list[str]:
     about = f"{a.data}: {pairs.images:,} {a.part} images, the same for both"
     if a.part == "validation":
         about += "; the test part was not read (--no-test)"
-    lines = [*_aligned(names), printable(about), "", *_aligned(scores), ""]
+    lines = [*aligned(names), printable(about), "", *aligned(scores), ""]
     different = [
         (name, a.facts.get(name, "-"), b.facts.get(name, "-"))
         for name in a.facts | b.facts
         if a.facts.get(name) != b.facts.get(name)
     ]
-    lines += _aligned([("what differs", "A", "B"), *different]) if different else [_SAME]
-    lines += ["", *_aligned(square), "", *_aligned(tests), ""]
+    lines += aligned([("what differs", "A", "B"), *different]) if different else [_SAME]
+    lines += ["", *aligned(square), "", *aligned(tests), ""]
     for name, sign in (("A", 1), ("B", -1)):
         lines += [*_wins(found.classes, name, sign), ""]
     return [*lines, "The test speaks of these two networks; another seed of a recipe is another."]
@@ -230,22 +228,4 @@ def _wins(classes: list[ClassCount], name: str, sign: int) -> list[str]:
     if not best:
         return [f"{name} wins on no class"]
     rows = [(e.name, str(e.right_a), str(e.right_b), str(e.images)) for e in best[:MOST_CLASSES]]
-    return _aligned([(f"where {name} wins most", "A right", "B right", "images"), *rows])
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Pad the columns of one block to equal width on a terminal."""
-    shown = [[printable(cell) for cell in row] for row in rows]
-    widths = [max(map(cell_len, column)) for column in zip(*shown, strict=True)]
-    widths[0] = max(widths[0], 22)  # so that the blocks' second columns stand below each other
-    return [
-        "  ".join(
-            cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)
-        ).rstrip()
-        for row in shown
-    ]
-
-
-def printable(text: str) -> str:
-    """Return text without what would move a terminal's cursor or colour it."""
-    return "".join("?" if unicodedata.category(c)[0] == "C" else c for c in text)
+    return aligned([(f"where {name} wins most", "A right", "B right", "images"), *rows])

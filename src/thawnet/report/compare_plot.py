@@ -16,7 +16,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from ..files import write_atomic
-from .compare import Comparison, evidence, headline, printable
+from .columns import printable
+from .compare import Comparison, evidence, headline
 from .finished import FinishedRun
 from .metrics import interval
 from .paired import difference_interval

@@ -1,0 +1,21 @@
+"""Columns on a terminal."""
+
+from __future__ import annotations
+
+from rich.cells import cell_len
+
+from thawnet.report.columns import aligned, printable
+
+
+def test_terminal_codes_in_names_are_not_printed() -> None:
+    assert printable("a\x1b[31m\nb") == "a?[31m?b"
+
+
+def test_columns_start_below_each_other_and_numbers_end_so() -> None:
+    rows = [("Kürbis", "1", "x"), ("南瓜", "1,000", "yy")]
+    first, second = aligned(rows)
+    assert first == "Kürbis" + " " * 18 + "1      x"
+    assert second == "南瓜" + " " * 20 + "1,000  yy"
+    first, second = aligned(rows, numbers=True)
+    assert first == "Kürbis" + " " * 22 + "1   x"
+    assert cell_len(first) == cell_len(second)
