@@ -19,6 +19,7 @@ from thawnet.data import cifar, members
 from thawnet.data.items import Items
 from thawnet.data.pickles import PickleRefusedError, read_pickle
 from thawnet.data.sources import open_source
+from thawnet.data.superclasses import CIFAR100
 from thawnet.errors import DataError
 from thawnet.image.decode import decode
 
@@ -170,6 +171,16 @@ def test_every_published_form_gives_the_same_images_labels_and_names(
     # The folder that holds the archive, or is what it unpacks to, will do as well.
     other = place.parent if packed else next(place.iterdir())
     check(open_source(name, other).open_part("train"), parts["train"])
+
+
+@pytest.mark.parametrize("form", ["binary", "python"])
+def test_published_names_have_their_superclasses(publish: Callable[..., Path], form: str) -> None:
+    names = sorted(CIFAR100)
+    text = "\n".join(names).encode()
+    pickled = python2_pickle({"fine_label_names": names})
+    changes = {"fine_label_names": text} if form == "binary" else {"meta": pickled}
+    source = open_source("cifar100", publish("cifar100", form, True, **changes))
+    assert source.superclasses == CIFAR100
 
 
 def test_an_image_is_32_by_32_rgb_bytes_whose_duplicates_share_a_hash(

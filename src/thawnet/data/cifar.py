@@ -2,7 +2,8 @@
 
 Krizhevsky 2009, Learning multiple layers of features from tiny images. The binary archive holds
 records of one label byte (CIFAR-100: two, coarse and fine) and 3 x 32 x 32 bytes of red, green and
-blue planes; the Python archive the same as pickles, which are read as data (pickles.py).
+blue planes; the Python archive the same as pickles, which are read as data (pickles.py). The
+superclasses that the coarse labels stand for are in superclasses.py.
 """
 
 from __future__ import annotations

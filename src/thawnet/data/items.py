@@ -75,7 +75,8 @@ class Source:
 
     `open_part` reads the list of one part; nothing of a part is touched before, so a run that
     never asks for 'test' never opens it. `mirror_safe` is False where a mirrored image means
-    something else, as for digits.
+    something else, as for digits. `superclasses` says of each class which of the groups it is in
+    that the data's author made, None where there are none.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Source:
     open_part: Callable[[str], Items]
     mirror_safe: bool = True
     notes: tuple[str, ...] = ()
+    superclasses: dict[str, str] | None = None
 
 
 def sha256_rows(images: Iterable[bytes]) -> NDArray[np.uint8]:

@@ -14,6 +14,7 @@ from .download import Tell
 from .folders import from_class_folders, is_folder, visible
 from .items import Source, Watch, unwatched
 from .shards import from_shards
+from .superclasses import with_superclasses
 from .table import from_table
 
 NAMED = (*LAYOUTS, "digits")
@@ -32,6 +33,10 @@ def open_source(
     came, or that another process must be waited for.
     Raises DataError when nothing is there or what is there can not be trained on.
     """
+    return with_superclasses(_open(data, data_dir, watch, tell))
+
+
+def _open(data: str, data_dir: Path | None, watch: Watch, tell: Tell) -> Source:
     if data == "digits":
         return digits()
     if data in LAYOUTS:
