@@ -139,6 +139,51 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+COLOURS = {
+    "red": (200, 30, 30),
+    "green": (30, 200, 30),
+    "blue": (30, 30, 200),
+    "cyan": (30, 200, 200),
+    "magenta": (200, 30, 200),
+    "yellow": (200, 200, 30),
+}
+
+
+@pytest.fixture(scope="session")
+def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a bundle that knows COLOURS by an image's mean, and calls bright images unfamiliar."""
+    import torch
+    from torch import nn
+
+    from thawnet.bundle.export import to_onnx
+    from thawnet.bundle.format import Meaning, Unfamiliar, short_hashes, write_bundle
+    from thawnet.data.items import sha256_rows
+    from thawnet.image.preprocess import Preprocess
+
+    class Brightness(nn.Module):
+        def forward(self, features: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+            return features.sum(1) + 0 * logits.sum(1)
+
+    mean = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # (n, 3), -1 to 1
+    head = nn.Linear(3, len(COLOURS), bias=False)
+    with torch.no_grad():
+        head.weight.copy_(torch.tensor(list(COLOURS.values())) / 100 - 1)
+    spec = Preprocess(32, 32, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    meaning = Meaning(tuple(COLOURS), spec, 0.5, Unfamiliar(2.0, 0.05))
+    path = tmp_path_factory.mktemp("bundles") / "colours"
+    write_bundle(
+        path,
+        head.state_dict(),
+        to_onnx({"features": mean, "logits": head}, meaning, Brightness()),
+        {"backbone": "mean", "padding": "", "epsilon": None},
+        meaning,
+        short_hashes(sha256_rows([b"seen"])),
+        {"source": "by hand", "license": "none"},
+        "A card\n",
+    )
+    return path
+
+
 @pytest.fixture
 def options(photos: Callable[..., Path], random_weights: Path) -> TrainOptions:
     """Return a call that takes about two seconds: 72 photos, 32 px, one epoch a phase."""

@@ -28,6 +28,8 @@ ALLOWED = {
     },
     "inspection": {"errors", "console", "data"},
     "prediction": {"errors", "console", "files", "memory", "data", "bundle"},
+    "evaluation": {"errors", "console", "bundle", "report", "measuring"},
+    "measuring": {"errors", "packages", "data", "bundle", "report"},
     "diagnosis": {"errors", "console", "files", "memory", "packages", "recipe", "data", "training"},
     "report": {"errors", "files"},
     "bundle": {"errors", "files", "memory", "image"},

@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from .classifier import Classifier
     from .data.audit import Audit, inspect
     from .errors import ThawnetError
+    from .measuring import evaluate
     from .recipe import Phase, Recipe, TrainOptions, load_recipe
+    from .report.evaluation import Evaluation
     from .training.outcome import Outcome
     from .training.run import train
 
@@ -19,6 +21,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Audit",
     "Classifier",
+    "Evaluation",
     "Model",
     "Outcome",
     "Phase",
@@ -26,6 +29,7 @@ __all__ = [
     "Recipe",
     "ThawnetError",
     "TrainOptions",
+    "evaluate",
     "inspect",
     "load",
     "load_recipe",
@@ -35,6 +39,7 @@ __all__ = [
 _HOMES = {
     "Audit": "data.audit",
     "Classifier": "classifier",
+    "Evaluation": "report.evaluation",
     "Model": "bundle.predict",
     "Outcome": "training.outcome",
     "Phase": "recipe",
@@ -42,6 +47,7 @@ _HOMES = {
     "Recipe": "recipe",
     "ThawnetError": "errors",
     "TrainOptions": "recipe",
+    "evaluate": "measuring",
     "inspect": "data.audit",
     "load": "bundle.predict",
     "load_recipe": "recipe",

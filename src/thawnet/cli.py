@@ -16,6 +16,7 @@ import tyro
 from . import console
 from .diagnosis import DoctorOptions, doctor
 from .errors import InterruptedRunError, ThawnetError, UsageError, is_stop
+from .evaluation import EvaluateOptions, print_evaluation
 from .inspection import InspectOptions, inspect
 from .packages import COMPARE_PACKAGES, TRAIN_PACKAGES, require_installed
 from .prediction import PredictOptions, predict
@@ -51,6 +52,7 @@ class CompareOptions:
 Command = (
     Annotated[TrainOptions, tyro.conf.subcommand("train")]
     | Annotated[PredictOptions, tyro.conf.subcommand("predict")]
+    | Annotated[EvaluateOptions, tyro.conf.subcommand("evaluate")]
     | Annotated[InspectOptions, tyro.conf.subcommand("inspect")]
     | Annotated[DoctorOptions, tyro.conf.subcommand("doctor")]
     | Annotated[CompareOptions, tyro.conf.subcommand("compare")]
@@ -58,7 +60,13 @@ Command = (
 )
 
 _Options = (
-    TrainOptions | PredictOptions | InspectOptions | DoctorOptions | CompareOptions | CacheOptions
+    TrainOptions
+    | PredictOptions
+    | EvaluateOptions
+    | InspectOptions
+    | DoctorOptions
+    | CompareOptions
+    | CacheOptions
 )
 
 
@@ -77,6 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             train(command)
         elif isinstance(command, PredictOptions):
             predict(command)
+        elif isinstance(command, EvaluateOptions):
+            print_evaluation(command)
         elif isinstance(command, InspectOptions):
             inspect(command)
         elif isinstance(command, DoctorOptions):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from .errors import UsageError
 
@@ -24,6 +25,25 @@ def missing(packages: Sequence[str]) -> list[str]:
 def require_installed(job: str, packages: Sequence[str]) -> None:
     """Raise UsageError with the pip line when packages of the train extra are missing."""
     if lacking := missing(packages):
-        raise UsageError(
-            f"{job} needs packages that are not installed ({', '.join(lacking)}): {INSTALL}"
-        )
+        raise _lacking(job, lacking)
+
+
+@contextmanager
+def told_when_missing(job: str) -> Iterator[None]:
+    """Raise UsageError with the pip line when a package of the train extra is missing inside.
+
+    For what needs one or another of them, or none, as the data that it meets decides.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        name = (error.name or "").split(".")[0]
+        if name not in TRAIN_PACKAGES:
+            raise
+        raise _lacking(job, [name]) from error
+
+
+def _lacking(job: str, names: Sequence[str]) -> UsageError:
+    return UsageError(
+        f"{job} needs packages that are not installed ({', '.join(names)}): {INSTALL}"
+    )

@@ -127,10 +127,7 @@ def predict(options: PredictOptions) -> None:
 
     assert options.model is not None  # checked above
     model = load(options.model, _threads(options, os.environ))
-    console.say(
-        f"model {model.path}: {model.backbone}, {len(model.classes):,} classes, "
-        f"{model.preprocess.size} px"
-    )
+    console.say(model.summary)
     names = image_names(options.images, sys.stdin.buffer if "-" in options.images else ())
     out = options.out
     if shard is not None:

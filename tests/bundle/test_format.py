@@ -16,6 +16,8 @@ from safetensors import safe_open
 
 import thawnet
 from thawnet.bundle import format as bundle_format
+from thawnet.bundle.format import are_among, short_hashes
+from thawnet.data.items import sha256_rows
 from thawnet.errors import BundleError
 from thawnet.files import sha256_file
 from thawnet.image.preprocess import Preprocess
@@ -41,6 +43,13 @@ write_bundle(
     "Card",
 )
 """
+
+
+def test_images_are_known_by_the_beginning_of_their_hash() -> None:
+    hashes = sha256_rows([b"one", b"two", b"three", b"two"])
+    known = short_hashes(hashes[:2])
+    assert are_among(hashes, known).tolist() == [True, True, False, True]
+    assert are_among(hashes[:0], known).tolist() == []
 
 
 @pytest.fixture

@@ -146,6 +146,34 @@ def test_prediction_does_not_depend_on_neighbours_or_threads(bundle: Path) -> No
         assert alone.probabilities == pytest.approx(among.probabilities, abs=1e-6)
 
 
+def test_outputs_of_each_image_are_those_that_predictions_are_made_of(colours: Path) -> None:
+    model = thawnet.load(colours, threads=2)
+    images = [draw(number % 5, number) for number in range(40)]
+    dazzling = Image.new("RGB", (40, 40), "white")
+    given = [*images, "nowhere.jpg", dazzling]
+    found = list(model.stream_outputs(given))
+    predictions = list(model.stream(given, top_k=1))
+    assert [isinstance(each, ImageError) for each in found] == [False] * 40 + [True, False]
+    assert model.unfamiliar is not None
+    for one, other in zip(found, predictions, strict=True):
+        if not isinstance(one, ImageError):
+            assert not isinstance(other, ImageError)
+            assert one.logits.shape == (1, 6)
+            assert model.classes[one.logits.argmax()] == other.classes[0]
+            assert one.unfamiliarity is not None
+            assert (one.unfamiliarity > model.unfamiliar.above).tolist() == [other.unfamiliar]
+    assert [each.unfamiliar for each in predictions[-3:] if not isinstance(each, ImageError)] == [
+        *(False, True),
+    ]
+
+
+def test_network_that_can_not_tell_gives_no_unfamiliarity(bundle: Path) -> None:
+    (found,) = thawnet.load(bundle).stream_outputs([draw(0, 0)])
+    assert not isinstance(found, ImageError)
+    assert found.logits.shape == (1, 3)
+    assert found.unfamiliarity is None
+
+
 def test_images_are_taken_as_they_are_needed(bundle: Path) -> None:
     taken = 0
 

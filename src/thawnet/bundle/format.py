@@ -161,7 +161,17 @@ def short_hashes(hashes: NDArray[np.uint8]) -> NDArray[np.uint64]:
 
     With 50,000 of them, an image that is none of them is taken for one once in 10^14 times.
     """
-    return np.unique(np.ascontiguousarray(hashes[:, :8]).view("<u8").ravel())
+    return np.unique(_beginnings(hashes))
+
+
+def are_among(hashes: NDArray[np.uint8], known: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Return which images, by their SHA-256 hashes, (n, 32), are in `known`, `short_hashes`."""
+    return np.isin(_beginnings(hashes), known)
+
+
+def _beginnings(hashes: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    numbers: NDArray[np.uint64] = np.ascontiguousarray(hashes[:, :8]).view("<u8").ravel()
+    return numbers
 
 
 def read_description(path: Path) -> Description:

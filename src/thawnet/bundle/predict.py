@@ -63,6 +63,14 @@ class Outputs:
     logits: NDArray[np.float32]
     unfamiliarity: NDArray[np.float32] | None
 
+    def each(self) -> list[Outputs]:
+        """Return the outputs of one image after the other, so n is 1 in each."""
+        strange = self.unfamiliarity
+        return [
+            Outputs(self.logits[[row]], None if strange is None else strange[[row]])
+            for row in range(len(self.logits))
+        ]
+
 
 class Model:
     """A network that was opened with `load`.
@@ -91,6 +99,14 @@ class Model:
         """Let pickle open the network again: ONNX Runtime's session can not be copied."""
         return Model, self._made_of
 
+    @property
+    def summary(self) -> str:
+        """What it is, in a line."""
+        return (
+            f"model {self.path}: {self.backbone}, {len(self.classes):,} classes, "
+            f"{self.preprocess.size} px"
+        )
+
     def predict(self, images: Iterable[Picture], top_k: int = 5) -> list[Prediction]:
         """Return a prediction for each image, in order.
 
@@ -118,6 +134,10 @@ class Model:
         if top_k < 1:
             raise UsageError(f"--top-k {top_k}: must be at least 1")
         return self._mapped(images, lambda found: self._best(found, top_k))
+
+    def stream_outputs(self, images: Iterable[Picture]) -> Iterator[Outputs | ImageError]:
+        """Yield for each image, in order, its outputs (n is 1) or an error, as `stream` does."""
+        return self._mapped(images, Outputs.each)
 
     def outputs(self, squares: NDArray[np.uint8]) -> Outputs:
         """Return what is found in (n, crop, crop, 3) uint8, as preprocess.squared cuts them."""

@@ -1,4 +1,4 @@
-"""Image files on disk as Items: hashed in parallel, read one by one."""
+"""Image files on disk as Items, hashed in parallel; and any Items read one by one."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ImageError
+from ..errors import ImageError, RunError
 from ..image.decode import read_file
-from .items import Items, Watch
+from .items import Items, Raw, Watch
 from .names import Names
 from .parallel import blocks, in_order
 
@@ -57,3 +57,23 @@ def _hash_or_name(root: Path, name: str) -> bytes:
 def hash_of_unread(name: str) -> bytes:
     """Return what stands for the content of a file that could not be read when it was listed."""
     return hashlib.sha256(os.fsencode(name)).digest()
+
+
+def read_or_reason(items: Items, position: int) -> Raw | str:
+    """Return an image as its source holds it, or why there is none.
+
+    Raises RunError for one that was there when the images were listed and is gone.
+    """
+    try:
+        return items.read(position)
+    except ImageError as error:
+        return str(error)
+    except OSError as error:
+        name, reason = items.names[position], error.strerror or str(error)
+        if items.hashes[position].tobytes() != hash_of_unread(name):
+            # Not a broken image: a store would call it so for ever.
+            raise RunError(
+                f"'{name}' was there when the images were listed and can not be read now "
+                f"({reason}); bring the data back and start again"
+            ) from error
+        return "no such file" if isinstance(error, FileNotFoundError) else reason

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..building import NOTE, Building, building
-from ..errors import DataError, ImageError, RunError
+from ..errors import DataError, ImageError
 from ..files import cache_folder, fingerprint, write_json
 from ..image.decode import decode, size
 from ..image.preprocess import reduce
 from .download import Tell
 from .items import Items, Raw, spread_over, tied
-from .listing import hash_of_unread
+from .listing import read_or_reason
 from .parallel import blocks, in_order
 
 VERSION = 3
@@ -191,7 +191,7 @@ def build(
 def _grow(work: Building, items: Items, side: int, progress: Progress, workers: int) -> None:
     def read_some(positions: range) -> list[tuple[NDArray[np.uint8], bytes] | str]:
         # Read before any is decoded: shards are read in order, or again from the start of a group.
-        raw = [_read(items, position) for position in positions]
+        raw = [read_or_reason(items, position) for position in positions]
         return [_reduce(each, side) for each in raw]
 
     with work.open("pixels.bin") as pixels, work.open(RECORDS) as records:
@@ -230,23 +230,6 @@ def _grow(work: Building, items: Items, side: int, progress: Progress, workers: 
         work.folder / "meta.json",
         {"kind": "store", "side": side, "content": content, "broken": broken},
     )
-
-
-def _read(items: Items, position: int) -> Raw | str:
-    """Return an image as its source holds it, or why there is none."""
-    try:
-        return items.read(position)
-    except ImageError as error:
-        return str(error)
-    except OSError as error:
-        name, reason = items.names[position], error.strerror or str(error)
-        if items.hashes[position].tobytes() != hash_of_unread(name):
-            # Not a broken image: the store would call it so for ever.
-            raise RunError(
-                f"'{name}' was there when the images were listed and can not be read now "
-                f"({reason}); bring the data back and start again"
-            ) from error
-        return "no such file" if isinstance(error, FileNotFoundError) else reason
 
 
 def _reduce(raw: Raw | str, side: int) -> tuple[NDArray[np.uint8], bytes] | str:

@@ -1,0 +1,89 @@
+"""How well each class is found, and which classes are taken for which."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """One class: hits are its images that were taken for it.
+
+    precision: hits as a share of the images taken for the class, 0 if none was. recall: hits as a
+    share of its images. f1: their harmonic mean, 0 if there are no hits. support: its images, at
+    least one.
+    """
+
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True)
+class Macro:
+    """Means over classes, each counted alike, however many images it has."""
+
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How many images of the class `true` were taken for the class `predicted`, another one."""
+
+    true: str
+    predicted: str
+    images: int
+
+
+def class_scores(
+    labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: Sequence[str]
+) -> tuple[ClassScore, ...]:
+    """Return a score for each class that has images, in the order of `classes`.
+
+    labels, predicted: positions in `classes`, (n,). A class without images has no recall and is
+    left out; what was taken for it lowers the recall of others.
+    """
+    support = np.bincount(labels, minlength=len(classes))
+    taken = np.bincount(predicted, minlength=len(classes))
+    hits = np.bincount(labels[labels == predicted], minlength=len(classes))
+    return tuple(
+        ClassScore(
+            name=classes[place],
+            precision=float(hits[place] / max(1, taken[place])),
+            recall=float(hits[place] / support[place]),
+            f1=float(2 * hits[place] / (support[place] + taken[place])),
+            support=int(support[place]),
+        )
+        for place in np.flatnonzero(support).tolist()
+    )
+
+
+def macro_average(scores: Sequence[ClassScore]) -> Macro:
+    """Return the means of precision, recall (the balanced accuracy) and F1 over the classes."""
+    rows = np.array([(score.precision, score.recall, score.f1) for score in scores])
+    precision, recall, f1 = rows.mean(axis=0).tolist()
+    return Macro(precision, recall, f1)
+
+
+def confusions(
+    labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: Sequence[str]
+) -> tuple[Confusion, ...]:
+    """Return every pair of classes that was confused, the most frequent first.
+
+    labels, predicted: positions in `classes`, (n,). Equally frequent pairs are in their order.
+    """
+    wrong = labels != predicted
+    codes, counts = np.unique(labels[wrong] * len(classes) + predicted[wrong], return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    return tuple(
+        Confusion(classes[code // len(classes)], classes[code % len(classes)], count)
+        for code, count in zip(codes[order].tolist(), counts[order].tolist(), strict=True)
+    )
