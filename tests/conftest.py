@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import http.server
 import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +72,28 @@ def counted(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> list[int
 
     monkeypatch.setattr(module, name, count)
     return calls
+
+
+_REFUSING = """
+import sys
+
+lacking = sys.argv.pop(1).split(",")
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in lacking:
+            raise ModuleNotFoundError(name, name=name)
+
+sys.meta_path.insert(0, Refuse())
+"""
+
+
+def run_without(
+    packages: Sequence[str], code: str, *arguments: object
+) -> subprocess.CompletedProcess[str]:
+    """Run Python code, which finds the arguments in sys.argv[1:], as if packages were missing."""
+    command = [sys.executable, "-c", _REFUSING + code, ",".join(packages), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture

@@ -23,9 +23,7 @@ ALLOWED = {
     "data": {"errors", "files", "building", "image"},
     "model": {"errors", "files", "image", "data"},
     "recipe": {"errors", "data"},
-    "classifier": {
-        *("errors", "console", "packages", "recipe", "data", "bundle", "training"),
-    },
+    "classifier": {"errors", "console", "packages", "recipe", "data", "bundle", "training"},
     "inspection": {"errors", "console", "data"},
     "prediction": {"errors", "console", "files", "memory", "data", "bundle"},
     "evaluation": {"errors", "console", "bundle", "report", "measuring"},

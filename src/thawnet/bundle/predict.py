@@ -80,18 +80,21 @@ class Model:
     become probabilities, fitted on the validation images. unfamiliar: above which unfamiliarity an
     image counts as unlike the training data, None where the network can not tell.
 
-    It can be pickled, with the network in it.
+    It can be pickled, with the network in it. Unless `load` was told how many, it computes in as
+    many threads as there are cores where it is read again.
     """
 
     def __init__(self, description: Description, content: bytes, threads: int | None) -> None:
+        """content: model.onnx. Raises BundleError as `load` does where the two do not fit."""
         self.path: Path = description.path
         self.backbone: str = description.backbone
         self.classes: tuple[str, ...] = description.meaning.classes
         self.preprocess: Preprocess = description.meaning.preprocess
         self.temperature: float = description.meaning.temperature
         self.unfamiliar: Unfamiliar | None = description.meaning.unfamiliar
-        self._session = _opened_session(description, content)
+        self._session = _open_session(description, content)
         self._threads = threads or available_cores()
+        # model.onnx among it: the bundle may be gone by the time that this is pickled.
         self._made_of = (description, content, threads)
         self._batch = max(1, min(BATCH, BATCH_PIXELS // self.preprocess.size**2))
 
@@ -212,7 +215,8 @@ def load(path: str | Path, threads: int | None = None) -> Model:
     return Model(description, read_onnx(description), threads)
 
 
-def _opened_session(description: Description, content: bytes) -> onnxruntime.InferenceSession:
+def _open_session(description: Description, content: bytes) -> onnxruntime.InferenceSession:
+    """Return the network in model.onnx, checked against model.json."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # see BATCH
     options.log_severity_level = 4  # what is wrong with the file comes as an exception too
