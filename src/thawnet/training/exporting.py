@@ -25,7 +25,7 @@ from .features import Origin
 if TYPE_CHECKING:
     from .setup import Run
 
-GATE_BATCH = 50
+GATE_BATCH = 10  # images: few, so that the end of a run takes no more memory than its training
 GATE_IMAGES = 1000  # of validation, evenly spread, that the gate looks at
 GATE_AGREEMENT = 0.999
 GATE_TIE = 1e-3  # nearer to each other than this, either of two classes may come first
@@ -85,7 +85,9 @@ def gate(network: Network, images: Origin, content: bytes, temperature: float) -
     """
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.enable_cpu_mem_arena = False  # it would keep what the largest layers took
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     count, crop = len(images.images), images.spec.crop
     rows = spread_over(count, GATE_IMAGES)
     views = plain_views(count, images.augment)

@@ -99,6 +99,8 @@ def finish(run: Run, keeper: Keeper, started: float) -> outcome.Outcome:
     with timed(state, "baseline"):
         to_beat = measure_baselines(run, stores.get("test", run.val))
 
+    return_freed_memory()
+
     def write() -> outcome.Outcome:
         outcome.write_broken(run.folder, [run.train, *stores.values()])
         return outcome.write_end(run, parts, to_beat, time.perf_counter() - started)
