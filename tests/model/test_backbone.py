@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
 from torch import nn
@@ -99,6 +102,18 @@ def test_folded_batch_norms_compute_the_same(network: Network) -> None:
     with torch.no_grad():
         expected = network(x)
         assert torch.allclose(folded(x), expected, rtol=1e-3, atol=1e-3 * expected.abs().max())
+
+
+def test_a_frozen_copy_is_freed_when_it_is_dropped(network: Network) -> None:
+    gc.disable()
+    try:
+        folded = frozen_copy(network.part(0), torch.float32, torch.device("cpu"))
+        weights = [weakref.ref(each) for each in folded.parameters()]
+        assert len(weights) > 50
+        del folded
+        assert not any(each() is not None for each in weights)
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("padding", ["same", ""])

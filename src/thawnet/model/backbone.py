@@ -311,6 +311,9 @@ def frozen_copy(part: fx.GraphModule, dtype: torch.dtype, device: torch.device) 
     Folding is exact up to rounding and saves a pass over memory per layer.
     """
     folded = copy.deepcopy(part)
+    # A graph and its module refer to each other: dropped, the weights would wait for Python's cycle
+    # collector, which tensors do not hurry, and every validation would add a copy of the tail.
+    folded.graph.owning_module = None
     for name, module in list(folded.named_modules()):
         if isinstance(module, _Decimated):
             folded.set_submodule(name, module.strided())
