@@ -229,6 +229,22 @@ def test_threads_are_divided_among_the_processes_of_a_machine(
     assert prediction._threads(given, {"LOCAL_WORLD_SIZE": "2"}) == 3
 
 
+def test_an_address_is_fetched_where_that_is_allowed(
+    folder: Path,
+    bundle: Path,
+    serve: Callable[[Path], str],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    photo = folder / "a" / "000.png"
+    here = serve(photo.parent)
+    given = (f"{here}/000.png", f"{here}/none.png", photo)
+    status, out, _ = called(capfd, *given, "--model", bundle, "--allow-url", "--json")
+    fetched, missing, own = map(json.loads, out.splitlines())
+    assert status == 1
+    assert fetched["predictions"] == own["predictions"]
+    assert missing["error"].startswith("the server answered 404")
+
+
 # --- wrong calls ----------------------------------------------------------------------------------
 
 
@@ -237,6 +253,7 @@ def test_threads_are_divided_among_the_processes_of_a_machine(
     [
         ((), 2, "no images: give files"),
         (("x.png",), 2, "--model is missing: give the folder of a finished run"),
+        (("https://a.org/?b", "--model", "BUNDLE"), 2, "'https://a.org/?b' is an address; nothing"),
         (("x.png", "--model", "nowhere"), 1, "'nowhere': no such folder; give a finished run"),
         (("x.png", "--model", "."), 1, "'.': holds no bundle; give a finished run"),
         (("x.png", "--model", ".", "--json", "--csv"), 2, "--json and --csv: choose one"),

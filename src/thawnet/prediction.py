@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +24,7 @@ from .files import new_file
 from .memory import available_cores
 
 if TYPE_CHECKING:
-    from .bundle.predict import Prediction
+    from .bundle.predict import Picture, Prediction
 
 # What launchers tell each of their processes: its number from 0, and how many there are.
 LAUNCHERS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
@@ -39,10 +40,12 @@ class PredictOptions:
     """
 
     images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES...")]
-    """Files, folders (all image files below), patterns ('photos/**/*.jpg'), or - for a list on
-    stdin, a name per line."""
+    """Files, folders (all image files below), patterns ('photos/**/*.jpg'), - for a list on
+    stdin, a name per line, or with --allow-url addresses."""
     model: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
     """The run folder of a finished run, or a bundle."""
+    allow_url: bool = False
+    """Take addresses (https://...) among the names too: each is fetched, at most 64 MB."""
     top_k: int = 5
     """How many classes to name."""
     json: bool = False
@@ -123,7 +126,7 @@ def predict(options: PredictOptions) -> None:
         )
     from .bundle.predict import load
     from .data.items import unwatched
-    from .data.paths import image_names
+    from .data.paths import image_names, is_address
 
     assert options.model is not None  # checked above
     model = load(options.model, _threads(options, os.environ))
@@ -138,6 +141,11 @@ def predict(options: PredictOptions) -> None:
             f"{len(names):,} of {everything:,} images"
         )
         out = out and shard.name(out)
+    address = None if options.allow_url else next(filter(is_address, names), None)
+    if address is not None:
+        raise UsageError(
+            f"'{_printable(address)}' is an address; nothing is fetched without --allow-url"
+        )
     lines = _json if options.json else _csv if options.csv else _text
     # On a terminal the results themselves show how far it is.
     watch = unwatched if out is None and sys.stdout.isatty() else console.progress
@@ -146,7 +154,8 @@ def predict(options: PredictOptions) -> None:
     with _output(out) as write, watch("predicting", len(names)) as advance:
         if options.csv:
             write(_row(*COLUMNS))
-        for name, found in zip(names, model.stream(names, options.top_k), strict=True):
+        pictures = map(_picture, names) if options.allow_url else names
+        for name, found in zip(names, model.stream(pictures, options.top_k), strict=True):
             broken += isinstance(found, ImageError)
             write(lines(name, found))
             advance(1)
@@ -159,6 +168,14 @@ def predict(options: PredictOptions) -> None:
             f"{broken:,} of {len(names):,} images could not be read; "
             "the results say why, each in its place"
         )
+
+
+def _picture(name: str) -> Picture:
+    """Return what a model takes for a name: an address is fetched when a thread is ready for it."""
+    from .data.paths import is_address
+    from .image.fetch import fetch_image
+
+    return partial(fetch_image, name) if is_address(name) else name
 
 
 def _check(options: PredictOptions) -> None:

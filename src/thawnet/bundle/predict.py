@@ -22,7 +22,8 @@ from ..memory import available_cores
 from .export import FEATURE_MAP, FEATURES, IMAGES, LOGITS, UNFAMILIARITY
 from .format import Description, Unfamiliar, read_description, read_onnx
 
-Picture = str | Path | bytes | Image.Image | NDArray[np.uint8]
+# The last gives encoded bytes when a thread is ready for them; it may raise ImageError or OSError.
+Picture = str | Path | bytes | Image.Image | NDArray[np.uint8] | Callable[[], bytes]
 Found = TypeVar("Found")
 
 # Each thread decodes and computes some images of its own, few enough to stay in its core's caches:
@@ -113,8 +114,8 @@ class Model:
     def predict(self, images: Iterable[Picture], top_k: int = 5) -> list[Prediction]:
         """Return a prediction for each image, in order.
 
-        images: paths, encoded bytes, Pillow images, or uint8 arrays, (height, width, 3) RGB or
-        (height, width).
+        images: paths, encoded bytes or functions that return them, Pillow images, or uint8 arrays,
+        (height, width, 3) RGB or (height, width).
         top_k: how many classes to name; all where there are fewer.
         Raises ImageError naming the first image that can not be read, UsageError for a wrong
         top_k.
@@ -268,6 +269,8 @@ def _check(description: Description, session: onnxruntime.InferenceSession) -> N
 def _opened(image: Picture, side: int) -> Image.Image:
     if isinstance(image, str | Path):
         return decode(read_file(Path(image)), side)
+    if callable(image):
+        image = image()
     if isinstance(image, bytes):
         return decode(image, side)
     if isinstance(image, Image.Image):

@@ -19,10 +19,15 @@ def image_names(given: Sequence[str], stdin: Iterable[bytes]) -> Names:
 
     given: files, whatever they are called; folders, for every image file below them, a folder's
     own first, sorted; patterns with * ? [] and ** for any depth, for the image files that they
-    match, sorted; '-' for a name per line of `stdin`.
+    match, sorted; addresses; '-' for a name per line of `stdin`.
     Raises DataError for a folder or a pattern without images.
     """
     return Names(name for each in given for name in _meant(each, stdin))
+
+
+def is_address(name: str) -> bool:
+    """Whether a name is an address, as in https://example.org/rose.jpg, and not a file's."""
+    return name.lower().startswith(("http://", "https://"))
 
 
 def _meant(given: str, stdin: Iterable[bytes]) -> Iterator[str]:
@@ -32,6 +37,8 @@ def _meant(given: str, stdin: Iterable[bytes]) -> Iterator[str]:
                 yield os.fsdecode(name)
     elif os.path.isdir(given):  # noqa: PTH112 - False, where Path raises for odd names
         yield from _some(_below(given), f"no image files under the folder '{given}'")
+    elif is_address(given):
+        yield given  # its ? is no pattern's
     elif glob.has_magic(given) and not os.path.lexists(given):
         matches = glob.iglob(given, recursive=True)  # noqa: PTH207 - as it was typed, ./ included
         found = iter(sorted(name for name in matches if _is_image_file(name)))
