@@ -17,6 +17,7 @@ import pytest
 import thawnet
 from conftest import draw
 from thawnet import cli, prediction
+from thawnet.bundle.predict import Prediction
 from thawnet.errors import UsageError
 from thawnet.prediction import Shard, find_shard
 
@@ -93,6 +94,17 @@ def test_csv_has_a_row_per_class_named(
     ]
     assert float(rows[0]["probability"]) >= float(rows[1]["probability"])
     assert rows[2]["error"] == "no such file"
+
+
+def test_every_form_tells_what_is_unlike_the_training_data() -> None:
+    strange, usual = (Prediction(("a",), (1.0,), told) for told in (True, False))
+    unknown = Prediction(("a",), (1.0,))
+    assert prediction._text("x", strange) == "x  a 100.00 %  (unlike the training data)"
+    assert prediction._text("x", usual) == prediction._text("x", unknown) == "x  a 100.00 %"
+    told = [json.loads(prediction._json("x", each)) for each in (strange, usual, unknown)]
+    assert [row.get("unfamiliar") for row in told] == [True, False, None]
+    rows = [prediction._csv("x", each) for each in (strange, usual, unknown)]
+    assert rows == ["x,1,a,1,true,", "x,1,a,1,false,", "x,1,a,1,,"]
 
 
 def test_list_comes_from_stdin_and_results_go_through_a_pipe(folder: Path, bundle: Path) -> None:
@@ -194,7 +206,7 @@ def test_out_appears_complete_with_the_share_in_its_name(
     parts = sorted(Path("made").glob("all-*"))
     assert [part.name for part in parts] == [f"all-{n:02d}-of-10.csv" for n in range(1, 11)]
     read = [part.read_text().splitlines() for part in parts]
-    assert {lines[0] for lines in read} == {whole[0]} == {"image,rank,class,probability,error"}
+    assert {lines[0] for lines in read} == {whole[0]} == {",".join(prediction.COLUMNS)}
     assert sorted(row for lines in read for row in lines[1:]) == sorted(whole[1:])
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 # What launchers tell each of their processes: its number from 0, and how many there are.
 LAUNCHERS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
-COLUMNS = ("image", "rank", "class", "probability", "error")
+COLUMNS = ("image", "rank", "class", "probability", "unfamiliar", "error")
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ class PredictOptions:
     top_k: int = 5
     """How many classes to name."""
     json: bool = False
-    """A JSON object per line: {"image": ..., "predictions": [{"class": ..., "probability": ...}]}
-    or {"image": ..., "error": ...}."""
+    """A JSON object per line: {"image": ..., "predictions": [{"class": ..., "probability": ...}],
+    "unfamiliar": true where it is unlike the training data} or {"image": ..., "error": ...}."""
     csv: bool = False
-    """CSV with the columns image,rank,class,probability,error: a row per class named."""
+    """CSV with the columns image,rank,class,probability,unfamiliar,error: a row per class named."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Write there and not to stdout. The file appears when it is complete; a share's number goes
     into its name, as in out-2-of-4.csv."""
@@ -229,7 +229,8 @@ def _text(name: str, found: Prediction | ImageError) -> str:
         return f"{_printable(name)}  can not be read: {_printable(str(found))}"
     pairs = zip(found.classes, found.probabilities, strict=True)
     said = ", ".join(f"{_printable(label)} {100 * share:.2f} %" for label, share in pairs)
-    return f"{_printable(name)}  {said}"
+    strange = "  (unlike the training data)" if found.unfamiliar else ""
+    return f"{_printable(name)}  {said}{strange}"
 
 
 def _json(name: str, found: Prediction | ImageError) -> str:
@@ -237,15 +238,17 @@ def _json(name: str, found: Prediction | ImageError) -> str:
     if isinstance(found, ImageError):
         return json.dumps({"image": name, "error": str(found)})
     rows = [{**row, "probability": float(f"{row['probability']:.6g}")} for row in found.as_list()]
-    return json.dumps({"image": name, "predictions": rows})
+    told = {} if found.unfamiliar is None else {"unfamiliar": found.unfamiliar}
+    return json.dumps({"image": name, "predictions": rows, **told})
 
 
 def _csv(name: str, found: Prediction | ImageError) -> str:
     if isinstance(found, ImageError):
-        return _row(name, "", "", "", str(found))
+        return _row(name, "", "", "", "", str(found))
+    strange = "" if found.unfamiliar is None else str(found.unfamiliar).lower()
     pairs = zip(found.classes, found.probabilities, strict=True)
     return "\n".join(
-        _row(name, str(place), label, f"{share:.6g}", "")
+        _row(name, str(place), label, f"{share:.6g}", strange, "")
         for place, (label, share) in enumerate(pairs, start=1)
     )
 

@@ -23,6 +23,7 @@ LOGITS = "logits"
 FEATURES = "features"
 FEATURE_MAP = "feature_map"
 UNFAMILIARITY = "unfamiliarity"
+MIDDLE = "middle"  # seen by the unfamiliarity alone, and no output
 PROBES = 3  # images that the file is tried on; not the number it is traced with
 
 
@@ -32,7 +33,8 @@ def to_onnx(
     """Return an ONNX model of a float32 network on the CPU; the same weights give the same bytes.
 
     parts: the network in pieces, each named by what it gives, the last two FEATURES and LOGITS; the
-    first takes normalised images, (n, 3, size, size). unfamiliarity: takes features and logits.
+    first takes normalised images, (n, 3, size, size). unfamiliarity: takes what the part MIDDLE
+    gives, and logits.
     The model's input is `images`, (n, crop, crop, 3) uint8, RGB, as preprocess.squared cuts them;
     enlarging and normalising lie inside, so that no caller can get them wrong. Its outputs are
     float32: `logits`, (n, classes), `features`, (n, d), of most networks `feature_map`,
@@ -45,8 +47,9 @@ def to_onnx(
     crop = meaning.preprocess.crop
     shape = (PROBES, crop, crop, 3)
     probe = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
-    whole = _from_pixels(list(parts.values()), unfamiliarity, meaning.preprocess).eval()
-    names = [*reversed(list(parts)), *([UNFAMILIARITY] if unfamiliarity else [])]
+    whole = _from_pixels(parts, unfamiliarity, meaning.preprocess).eval()
+    names = [name for name in reversed(list(parts)) if name != MIDDLE]
+    names += [UNFAMILIARITY] if unfamiliarity else []
     return exported(whole, probe, IMAGES, names, meaning.marks)
 
 
@@ -99,11 +102,11 @@ def exported(
 
 
 def _from_pixels(
-    parts: Sequence[nn.Module], unfamiliarity: nn.Module | None, spec: Preprocess
+    parts: Mapping[str, nn.Module], unfamiliarity: nn.Module | None, spec: Preprocess
 ) -> nn.Module:
     """Put the end of the preprocessing in front: the same steps as data/views.py's plain view.
 
-    The module gives what each part gives, the last first, and then the unfamiliarity.
+    The module gives what each part but MIDDLE gives, the last first, and then the unfamiliarity.
     """
     import torch
     from torch import nn
@@ -114,7 +117,8 @@ def _from_pixels(
 
         def __init__(self) -> None:
             super().__init__()
-            self.parts = nn.ModuleList(parts)
+            self.names = list(parts)
+            self.parts = nn.ModuleList(parts.values())
             self.unfamiliarity = unfamiliarity
             self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1))
             self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1))
@@ -125,14 +129,14 @@ def _from_pixels(
                 side = (spec.size, spec.size)
                 x = nn.functional.interpolate(x, size=side, mode="bilinear", align_corners=False)
             x = (x / 255 - self.mean) / self.std
-            found: list[torch.Tensor] = []
-            for part in self.parts:
-                x = part(x)
-                found.insert(0, x)
+            found: dict[str, torch.Tensor] = {}
+            for name, part in zip(self.names, self.parts, strict=True):
+                x = found[name] = part(x)
+            middle = found.pop(MIDDLE, None)
+            given = [found[name] for name in reversed(list(found))]
             if self.unfamiliarity is not None:
-                logits, features = found[:2]
-                found.append(self.unfamiliarity(features, logits))
-            return tuple(found)
+                given.append(self.unfamiliarity(middle, x))
+            return tuple(given)
 
     return FromPixels()
 

@@ -13,13 +13,14 @@ from scipy.special import softmax
 from torch import nn
 
 from .. import console
-from ..bundle.export import FEATURE_MAP, FEATURES, IMAGES, LOGITS, to_onnx
+from ..bundle.export import FEATURE_MAP, FEATURES, IMAGES, LOGITS, MIDDLE, to_onnx
 from ..bundle.format import Meaning
 from ..data.items import spread_over
 from ..data.views import plain_views
 from ..errors import BundleError
 from ..image.preprocess import centre_crop
 from ..model.backbone import Network, frozen_copy
+from .familiarity import middle_of
 from .features import Origin
 
 if TYPE_CHECKING:
@@ -46,15 +47,18 @@ class Agreement:
     largest_difference: float
 
 
-def outputs(network: Network) -> dict[str, nn.Module]:
+def outputs(network: Network, middle: int | None = None) -> dict[str, nn.Module]:
     """Return a network for inference, float32 on the CPU, in pieces named by what they give.
 
-    `feature_map`: what the last stage that sees positions takes, (n, channels, h, w), if there is
-    one, as of all convolutional networks; `features`: what the head takes, (n, d); `logits`.
+    `middle`: what the stage of this number takes; `feature_map`: what the last stage that sees
+    positions takes, (n, channels, h, w), if there is one, as of all convolutional networks;
+    `features`: what the head takes, (n, d); `logits`.
     """
     ends: dict[str, int | None] = {FEATURES: len(network.stages) - 1, LOGITS: None}
     if network.last_map:
         ends = {FEATURE_MAP: network.last_map, **ends}
+    if middle is not None:
+        ends = {MIDDLE: middle, **ends}
     cuts = itertools.pairwise([0, *ends.values()])
     return {
         name: frozen_copy(network.part(first or 0, last), torch.float32, torch.device("cpu"))
@@ -62,14 +66,17 @@ def outputs(network: Network) -> dict[str, nn.Module]:
     }
 
 
-def export(run: Run, meaning: Meaning) -> tuple[bytes, Agreement] | None:
+def export(
+    run: Run, meaning: Meaning, unfamiliarity: nn.Module | None
+) -> tuple[bytes, Agreement] | None:
     """Return the ONNX model of a run's network and how the two agree, None if it has none.
 
-    A network that can not be exported, or whose export disagrees on validation images, does not
-    lose its run by that: it is said on stderr.
+    unfamiliarity: see familiarity.fit_familiarity. A network that can not be exported, or whose
+    export disagrees on validation images, does not lose its run by that: it is said on stderr.
     """
     try:
-        content = to_onnx(outputs(run.network), meaning)
+        parts = outputs(run.network, middle_of(run.network) if unfamiliarity else None)
+        content = to_onnx(parts, meaning, unfamiliarity)
         return content, gate(run.network, run.origin(run.val), content, meaning.temperature)
     except BundleError as error:
         console.say(f"{error}: the bundle holds no model.onnx, `thawnet predict` can not use it")

@@ -29,6 +29,7 @@ from ..report.metrics import balanced_accuracy, interval, quote, top_k
 from ..report.predictions import PREDICTIONS, write_predictions
 from .checkpoint import RunState
 from .exporting import export
+from .familiarity import fit_familiarity
 from .loop import Metrics
 from .machine import describe, versions
 
@@ -193,15 +194,23 @@ def write_end(
         "data": data,
         "weights": {"origin": run.weights.origin, "sha256": run.weights.digest},
     }
-    _write_bundle(run, meaning, result)
+    _write_bundle(run, meaning, parts["validation"][1] if "validation" in parts else None, result)
     write_json(folder / RESULT, result)
     return Outcome(folder, tuple(lines), result)
 
 
-def _write_bundle(run: Run, meaning: Meaning, result: dict[str, Any]) -> None:
-    """Export the network and write the bundle, with what result.json says."""
+def _write_bundle(
+    run: Run, meaning: Meaning, held_out: NDArray[np.float32] | None, result: dict[str, Any]
+) -> None:
+    """Export the network and write the bundle, with what result.json says.
+
+    held_out: logits of the validation images, (n, classes), None where nothing was held out.
+    """
     network, weights, recipe = run.network, run.weights, run.state.recipe
-    onnx, agreement = export(run, meaning) or (None, None)
+    told = fit_familiarity(run, held_out) if held_out is not None else None
+    unfamiliarity, unfamiliar = told or (None, None)
+    meaning = replace(meaning, unfamiliar=unfamiliar)
+    onnx, agreement = export(run, meaning, unfamiliarity) or (None, None)
     hashes = np.concatenate([run.train.hashes, run.val.hashes])
     facts = {
         "source": f"{weights.origin}; trained on {run.source.name} by thawnet",

@@ -1,0 +1,127 @@
+"""When an image is unlike the training data."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import nn
+
+from .. import console
+from ..bundle.format import Unfamiliar
+from ..data.store import ImageStore
+from ..model.backbone import MIDDLE, Network
+from .feeds import LiveFeed
+
+if TYPE_CHECKING:
+    from .setup import Run
+
+FAR = 2.0
+SHRINKAGE = 0.05  # of the covariance towards a multiple of the identity
+FALSE_ALARMS = 0.05  # share of the validation images that are called unfamiliar
+LEAST_HELD_OUT = 40  # validation images: with fewer, that share would be one image or none
+MOST_LEARNT_FROM = 4_000
+AT_ONCE = 250
+
+
+class Unfamiliarity(nn.Module):
+    """How little any class answers, and how far the middle of the network is from what it knows.
+
+    Images of other classes answer to none of the known: the largest logit is low (Vaze et al. 2022,
+    "Open-set recognition: a good closed-set classifier is all you need"). Images of another kind,
+    such as drawings, may well answer; they differ in textures, which the Mahalanobis distance of
+    the mean activations in the middle of the network tells (Lee et al. 2018, "A simple unified
+    framework for detecting out-of-distribution samples"). Both are counted in standard
+    deviations over the validation images, and the second from FAR of them on, where next to none
+    of the images that are familiar lie.
+    """
+
+    centre: torch.Tensor
+    whitening: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, middle: torch.Tensor) -> None:
+        """middle: mean activations of training images, (n, channels), see `pooled`."""
+        super().__init__()
+        centred = middle.double() - middle.double().mean(0)
+        covariance = centred.T @ centred / len(middle)
+        some = covariance.diagonal().mean().clamp_min(1e-12) * torch.eye(len(covariance))
+        shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * some
+        inverse = torch.linalg.cholesky(torch.linalg.inv(shrunk))
+        self.register_buffer("centre", middle.mean(0))
+        self.register_buffer("whitening", inverse.float())
+        self.register_buffer("scale", torch.tensor([[0.0, 1.0], [0.0, 1.0]]))
+
+    def measure(self, middle: torch.Tensor, logits: torch.Tensor) -> None:
+        """Take mean and standard deviation of both from validation images."""
+        both = torch.stack([-logits.amax(1), self._distance(pooled(middle))])
+        spread = both.std(1).clamp_min(1e-6)
+        self.scale.copy_(torch.stack([both.mean(1), spread], 1))
+
+    def forward(self, middle: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        """Return (n,) for activations (n, channels, h, w) and logits (n, classes)."""
+        near = (-logits.amax(1) - self.scale[0, 0]) / self.scale[0, 1]
+        far = (self._distance(pooled(middle)) - self.scale[1, 0]) / self.scale[1, 1]
+        return near + 2 * F.relu(far - FAR)
+
+    def _distance(self, middle: torch.Tensor) -> torch.Tensor:
+        return ((middle - self.centre) @ self.whitening).square().sum(1).sqrt()
+
+
+def pooled(middle: torch.Tensor) -> torch.Tensor:
+    """Return the mean over all positions, (n, channels), of activations (n, channels, h, w)."""
+    return middle.mean((2, 3)) if middle.dim() == 4 else middle
+
+
+def fit_familiarity(
+    run: Run, logits: NDArray[np.float32]
+) -> tuple[Unfamiliarity, Unfamiliar] | None:
+    """Return what tells unfamiliar images, and from where on.
+
+    logits: of the validation images, (n, classes). None where there are too few of them, or no
+    middle with channels and positions, as in transformers. The threshold is where FALSE_ALARMS of
+    them lie above it.
+    """
+    if len(run.val) < LEAST_HELD_OUT or middle_of(run.network) is None:
+        return None
+    rows = some_of_each(run.train.labels, len(run.source.classes))
+    learnt = _middle(run, run.train.subset(rows), "measuring what is familiar")
+    told = Unfamiliarity(learnt)
+    held_out, answers = _middle(run, run.val, "measuring false alarms"), torch.from_numpy(logits)
+    told.measure(held_out, answers)
+    found = told(held_out, answers).numpy().astype(np.float64)
+    return told, Unfamiliar(float(np.quantile(found, 1 - FALSE_ALARMS)), FALSE_ALARMS)
+
+
+def middle_of(network: Network) -> int | None:
+    """Return the stage whose input is looked at, None if that has no channels and positions."""
+    place = network.split(MIDDLE)
+    shape = network.shapes[place]
+    return place if 0 < place < network.last_map and len(shape) == 3 else None
+
+
+def some_of_each(labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """Return up to MOST_LEARNT_FROM positions, as many of each class as there may be, sorted."""
+    most = max(1, MOST_LEARNT_FROM // classes)
+    drawn = np.random.default_rng(0).permutation(len(labels))
+    order = drawn[np.argsort(labels[drawn], kind="stable")]  # class by class
+    starts = np.concatenate([[0], np.cumsum(np.bincount(labels, minlength=classes))[:-1]])
+    return np.sort(order[np.arange(len(order)) - starts[labels[order]] < most])
+
+
+def _middle(run: Run, images: ImageStore, title: str) -> torch.Tensor:
+    """Return the mean activations, (n, channels), in the arithmetic that ships."""
+    place = middle_of(run.network)
+    assert place is not None
+    exact = replace(run.origin(images), machine=replace(run.machine, dtype="float32"))
+    batch = LiveFeed(exact, place, 1, 0).epoch(0)
+    pieces = []
+    with console.progress(title, len(images)) as advance:
+        for rows in np.array_split(np.arange(len(images)), len(images) // AT_ONCE + 1):
+            pieces.append(pooled(batch(rows).float().cpu()))
+            advance(len(rows))
+    return torch.cat(pieces)

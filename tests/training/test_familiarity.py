@@ -1,0 +1,63 @@
+"""Images unlike the training data are told, at the stated rate of false alarms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import thawnet
+from thawnet.recipe import TrainOptions
+from thawnet.training import familiarity, run
+from thawnet.training.familiarity import Unfamiliarity, pooled, some_of_each
+
+
+def test_classes_are_drawn_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(familiarity, "MOST_LEARNT_FROM", 9)
+    labels = np.array([0] * 50 + [2] * 2 + [1] * 40)
+    rows = some_of_each(labels, 3)
+    assert np.bincount(labels[rows], minlength=3).tolist() == [3, 3, 2]
+    assert (np.diff(rows) > 0).all()
+    assert (rows[:3] != [0, 1, 2]).any()  # drawn, not the first ones
+
+
+def test_low_answers_and_odd_textures_are_unfamiliar() -> None:
+    torch.manual_seed(0)
+    learnt, middle, logits = torch.randn(500, 4), torch.randn(400, 4), torch.randn(400, 3)
+    told = Unfamiliarity(learnt)
+    told.measure(middle, logits)
+    usual = told(middle, logits)
+    assert abs(float(usual.median())) < 1
+    low, odd = told(torch.zeros(1, 4), torch.full((1, 3), -9.0)), torch.full((1, 4), 9.0)
+    assert low > usual.max()
+    assert told(odd, torch.full((1, 3), 5.0)) > usual.max()
+
+
+def test_activations_are_averaged_over_positions() -> None:
+    middle = torch.arange(16.0).reshape(1, 2, 2, 4)
+    assert pooled(middle).tolist() == [[3.5, 11.5]]
+
+
+def test_bundle_of_a_run_tells_unfamiliar_images_at_the_stated_rate(
+    options: TrainOptions, photos: Callable[..., Path]
+) -> None:
+    folder = photos({"a": 240, "b": 240}, root="more")
+    found = run.train(replace(options, data=str(folder)))
+    model = thawnet.load(found.folder)
+    assert model.unfamiliar is not None
+    assert model.unfamiliar.false_alarms == 0.05
+    files = sorted(folder.rglob("*.png"))
+    strange = [bool(each.unfamiliar) for each in model.predict(files)]
+    assert 0.005 < np.mean(strange) < 0.15
+
+
+def test_with_a_handful_of_images_nothing_is_called_unfamiliar(options: TrainOptions) -> None:
+    found = run.train(options)
+    model = thawnet.load(found.folder)
+    assert model.unfamiliar is None
+    image = next(Path(options.data).rglob("*.png"))
+    assert model.predict([image])[0].unfamiliar is None
