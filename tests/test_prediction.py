@@ -264,8 +264,7 @@ def test_an_address_is_fetched_where_that_is_allowed(
     ("arguments", "status", "told"),
     [
         ((), 2, "no images: give files"),
-        (("x.png",), 2, "--model is missing: give the folder of a finished run"),
-        (("https://a.org/?b", "--model", "BUNDLE"), 2, "'https://a.org/?b' is an address; nothing"),
+        (("https://a.org/?b",), 2, "'https://a.org/?b' is an address; nothing is fetched without"),
         (("x.png", "--model", "nowhere"), 1, "'nowhere': no such folder; give a finished run"),
         (("x.png", "--model", "."), 1, "'.': holds no bundle; give a finished run"),
         (("x.png", "--model", ".", "--json", "--csv"), 2, "--json and --csv: choose one"),

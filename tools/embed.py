@@ -1,78 +1,151 @@
 """Make the network of a run the one that ships with the package.
 
-    python tools/embed.py RUN
+    python tools/embed.py RUN --data-dir ../shared/data/cifar100
 
-Writes src/thawnet/embedded/cifar100_mobilenetv2_100.safetensors (float16) and its model card from
-the run's bundle and result.json. `make demo` and `--weights bundled` start from it.
+Writes src/thawnet/embedded/cifar100/, the run's bundle with its weights in float16. `thawnet
+predict` uses it where no model is named; `make demo` and `--weights bundled` start from it. Before,
+what ONNX Runtime computes is compared with what torch does from the same rounded weights, on the
+images that the run validated on.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
+import shutil
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import onnxruntime
 import torch
 from safetensors import safe_open
-from safetensors.torch import save
+from torch import nn
 
-from thawnet.files import write_atomic, write_text
+from thawnet import embedded
+from thawnet.bundle.card import model_card
+from thawnet.bundle.export import (
+    HALVED_FROM,
+    IMAGES,
+    LOGITS,
+    UNFAMILIARITY,
+    from_pixels,
+    halved,
+)
+from thawnet.bundle.format import (
+    Description,
+    read_description,
+    read_onnx,
+    read_trained_on,
+    write_bundle,
+)
+from thawnet.data.sources import open_source
+from thawnet.data.splits import arrange
+from thawnet.image.decode import decode
+from thawnet.image.preprocess import squared
+from thawnet.model.backbone import Network
+from thawnet.training.exporting import GATE_AGREEMENT, GATE_BATCH, Agreement, agreement, outputs
+from thawnet.training.setup import divide
 
-TARGET = Path(__file__).resolve().parents[1] / "src" / "thawnet" / "embedded"
-FILE = "cifar100_mobilenetv2_100.safetensors"
+NOTE = """
+## Rounded
 
-CARD = """# The embedded network
-
-`{file}`: MobileNetV2 1.0 (Sandler et al. 2018) at {size} px for the 100 classes of
-CIFAR-100, in timm's names, float16. `thawnet train DATA --weights bundled` starts from it, and
-`thawnet train digits` does so by itself.
-
-| | |
-|---|---|
-| test accuracy | {accuracy:.2f} % (95 % interval {low:.2f}-{high:.2f}, {images:,} images) |
-| top-5 | {top_5:.2f} % |
-| data | CIFAR-100 (Krizhevsky 2009): 50,000 training images less {validation:,} for validation |
-| recipe | `{recipe}`, seed {seed}; the whole recipe is in the file's metadata |
-| command | `{command}` |
-| starting weights | {origin} |
-| licence | Apache-2.0, as its starting weights; see NOTICE |
-
-The accuracy was measured in float32, before rounding to float16. 10 test images of CIFAR-100 also
-stand in its training part (6 of them under another label): that is the data set itself.
+Weights are stored in float16 and computed with in float32. The figures above are of the network
+before that.
 """
 
 
-def main(run: Path) -> None:
-    """Write the network and its card."""
+def main(run: Path, data_dir: Path) -> None:
+    """Write the bundle."""
+    description = read_description(run)
+    told = json.loads((description.path / "model.json").read_text(encoding="utf-8"))
+    with safe_open(description.path / "model.safetensors", framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    content = halved(read_onnx(description))
+    squares = held_out(told, description, data_dir)
+    found = compared(description, told["architecture"], tensors, content, squares)
+    print(found)
+    if found.decided_top_1 < GATE_AGREEMENT:
+        raise SystemExit("rounded, the network names other classes: nothing was written")
+    # Where the run was written is nobody's concern.
     result = json.loads((run / "result.json").read_text(encoding="utf-8"))
-    model = json.loads((run / "bundle" / "model.json").read_text(encoding="utf-8"))
-    with safe_open(run / "bundle" / "model.safetensors", framework="pt") as file:
-        metadata = dict(file.metadata())
-        tensors = {
-            name: file.get_tensor(name).to(torch.float16)
-            for name in file.keys()  # noqa: SIM118 - not a dict
-            if not name.endswith("num_batches_tracked")
-        }
-    metadata["classes"] = json.dumps(model["classes"])
-    metadata["recipe"] = json.dumps(model["recipe"])
-    write_atomic(TARGET / FILE, lambda file: file.write(save(tensors, metadata=metadata)))
-    test = result["metrics"]["test"]
-    card = CARD.format(
-        file=FILE,
-        size=model["preprocess"]["size"],
-        accuracy=100 * test["accuracy"],
-        low=100 * test["interval_95"][0],
-        high=100 * test["interval_95"][1],
-        images=test["images"],
-        top_5=100 * test["top_5"],
-        validation=result["metrics"]["validation"]["images"],
-        recipe=model["recipe"]["name"],
-        seed=result["seed"],
-        command=result["command"].split(" --out ")[0],
-        origin=result["weights"]["origin"],
+    result["command"] = result["command"].split(" --out ")[0]
+    facts = {
+        name: told[name]
+        for name in ("source", "license", "recipe", "metrics", "data", "starting_weights")
+    }
+    shutil.rmtree(embedded.BUNDLE, ignore_errors=True)
+    write_bundle(
+        embedded.BUNDLE,
+        {
+            name: value.half() if value.is_floating_point() else value
+            for name, value in tensors.items()
+        },
+        content,
+        told["architecture"],
+        description.meaning,
+        read_trained_on(description),
+        facts | {"export": asdict(found)},
+        model_card(
+            description.meaning, description.backbone, told["license"], told["recipe"], result
+        )
+        + NOTE,
     )
-    write_text(TARGET / "README.md", card)
+    size = sum(file.stat().st_size for file in embedded.BUNDLE.iterdir())
+    print(f"{embedded.BUNDLE}: {size / 1e6:.2f} MB")
+
+
+def held_out(told: dict[str, Any], description: Description, data_dir: Path) -> np.ndarray:
+    """Return the images that the run validated on, as squares, (n, crop, crop, 3)."""
+    lists = arrange(open_source(told["data"]["name"], data_dir), told["recipe"]["split_seed"])
+    if lists.fingerprint != told["data"]["fingerprint"]:
+        raise SystemExit("this is not the data that the run learnt from")
+    _, val = divide(lists.train, lists.val, told["recipe"]["split_seed"])
+    spec = description.meaning.preprocess
+    return np.stack([squared(decode(val.read(row), spec.side), spec) for row in range(len(val))])
+
+
+def compared(
+    description: Description,
+    architecture: dict[str, Any],
+    tensors: dict[str, torch.Tensor],
+    content: bytes,
+    squares: np.ndarray,
+) -> Agreement:
+    """Compare ONNX Runtime with torch, which computes with weights rounded as in the ONNX model."""
+    meaning = description.meaning
+    network = Network(
+        architecture["backbone"],
+        len(meaning.classes),
+        meaning.preprocess.size,
+        architecture["padding"],
+        architecture["epsilon"],
+    )
+    network.net.load_state_dict(tensors)
+    parts = outputs(network)
+    for value in nn.ModuleList(parts.values()).parameters():
+        if value.numel() >= HALVED_FROM:
+            value.data = value.data.half().float()
+    whole = from_pixels(parts, None, meaning.preprocess).eval()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    pairs, strangeness = [], []
+    for some in np.array_split(squares, len(squares) // GATE_BATCH + 1):
+        with torch.inference_mode():
+            wanted = whole(torch.from_numpy(some))[0].numpy()
+        logits, strange = session.run([LOGITS, UNFAMILIARITY], {IMAGES: some})
+        pairs.append((wanted, logits))
+        strangeness.append(strange)
+    known = meaning.unfamiliar
+    assert known is not None
+    share = (np.concatenate(strangeness) > known.above).mean()
+    print(f"unfamiliar: {100 * share:.2f} % of them, {100 * known.false_alarms:g} % before")
+    return agreement(*map(np.concatenate, zip(*pairs, strict=True)), meaning.temperature)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--data-dir", type=Path)
+    chosen = parser.parse_args()
+    main(chosen.run, chosen.data_dir)

@@ -10,14 +10,13 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from importlib import resources
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from . import console
+from . import console, embedded
 from .errors import ThawnetError, UsageError
 from .files import cache_entries, cache_folder
 from .memory import available_memory, total_memory
@@ -241,13 +240,8 @@ def _hub() -> Check:
 
 
 def _embedded() -> Check:
-    files = [
-        entry.name
-        for entry in resources.files("thawnet.embedded").iterdir()
-        if entry.name.endswith(".safetensors")
-    ]
-    if files:
-        return Check("embedded", f"{', '.join(files)} (--weights bundled)")
+    if (embedded.BUNDLE / "model.json").is_file():
+        return Check("embedded", f"{embedded.BACKBONE} for {embedded.BUNDLE.name}")
     return Check("embedded", "the package's own network is missing", "install thawnet again")
 
 

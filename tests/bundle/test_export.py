@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
+import numpy as np
+import onnxruntime
 import pytest
 import torch
 from torch import nn
 
-from thawnet.bundle.export import to_onnx
+from thawnet.bundle.export import exported, halved, to_onnx
 from thawnet.bundle.format import Meaning
 from thawnet.errors import BundleError
 from thawnet.image.preprocess import Preprocess
@@ -39,3 +43,30 @@ def test_network_that_would_predict_wrongly_is_refused(network: nn.Module, told:
     with pytest.raises(BundleError, match=told) as caught:
         to_onnx({"logits": network}, Meaning(tuple("abc"), SPEC))
     assert "\n" not in str(caught.value)
+
+
+def linear(scale: float = 1.0) -> tuple[bytes, nn.Linear]:
+    torch.manual_seed(0)
+    module = nn.Linear(64, 128)
+    module.weight.data *= scale
+    return exported(module, torch.randn(3, 64), "x", ["y"]), module
+
+
+def test_halved_network_is_half_as_large_and_computes_with_the_rounded_weights() -> None:
+    content, module = linear()
+    small = halved(content)
+    assert len(small) < 0.55 * len(content)
+    module.weight.data = module.weight.data.half().float()
+    x = torch.randn(5, 64)
+    session = onnxruntime.InferenceSession(small, providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"x": x.numpy()})
+    assert found.dtype == np.float32
+    with torch.inference_mode():
+        assert np.allclose(found, module(x).numpy(), atol=1e-5)
+
+
+def test_weight_that_float16_can_not_hold_is_refused() -> None:
+    content, module = linear(1e6)
+    told = f"a weight of {module.weight.abs().max().item():g} is too large for float16"
+    with pytest.raises(BundleError, match=re.escape(told)):
+        halved(content)

@@ -24,6 +24,7 @@ FEATURES = "features"
 FEATURE_MAP = "feature_map"
 UNFAMILIARITY = "unfamiliarity"
 MIDDLE = "middle"  # seen by the unfamiliarity alone, and no output
+HALVED_FROM = 256  # values; of what is smaller nothing would be gained
 PROBES = 3  # images that the file is tried on; not the number it is traced with
 
 
@@ -47,7 +48,7 @@ def to_onnx(
     crop = meaning.preprocess.crop
     shape = (PROBES, crop, crop, 3)
     probe = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
-    whole = _from_pixels(parts, unfamiliarity, meaning.preprocess).eval()
+    whole = from_pixels(parts, unfamiliarity, meaning.preprocess).eval()
     names = [name for name in reversed(list(parts)) if name != MIDDLE]
     names += [UNFAMILIARITY] if unfamiliarity else []
     return exported(whole, probe, IMAGES, names, meaning.marks)
@@ -101,12 +102,45 @@ def exported(
     return content
 
 
-def _from_pixels(
+def halved(content: bytes) -> bytes:
+    """Return an ONNX model with weights in float16, half as large; it still computes in float32.
+
+    Each weight is followed by a Cast, which ONNX Runtime does once, when the model is opened.
+    Raises BundleError for a weight that float16 can not hold.
+    """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    model = onnx.load_model_from_string(content)
+    casts = []
+    for weight in model.graph.initializer:
+        values = numpy_helper.to_array(weight)
+        if weight.data_type != TensorProto.FLOAT or values.size < HALVED_FROM:
+            continue
+        name = weight.name
+        weight.CopyFrom(numpy_helper.from_array(_half(values), f"{name}.half"))
+        casts.append(helper.make_node("Cast", [weight.name], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _half(values: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        half = values.astype(np.float16)
+    if not np.isfinite(half).all():
+        raise BundleError(f"a weight of {np.abs(values).max():g} is too large for float16")
+    return half
+
+
+def from_pixels(
     parts: Mapping[str, nn.Module], unfamiliarity: nn.Module | None, spec: Preprocess
 ) -> nn.Module:
-    """Put the end of the preprocessing in front: the same steps as data/views.py's plain view.
+    """Return a network with the end of the preprocessing in front, as in views.py's plain view.
 
-    The module gives what each part but MIDDLE gives, the last first, and then the unfamiliarity.
+    It takes (n, crop, crop, 3) uint8 and gives what each part but MIDDLE gives, the last first,
+    and then the unfamiliarity.
     """
     import torch
     from torch import nn

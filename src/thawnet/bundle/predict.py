@@ -15,6 +15,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
 
+from .. import embedded
 from ..errors import BundleError, ImageError, UsageError, first_line
 from ..image.decode import decode, read_file, upright_rgb
 from ..image.preprocess import Preprocess, squared
@@ -107,7 +108,7 @@ class Model:
     def summary(self) -> str:
         """What it is, in a line."""
         return (
-            f"model {self.path}: {self.backbone}, {len(self.classes):,} classes, "
+            f"model {'embedded' if self.path == embedded.BUNDLE else self.path}: {self.backbone}, {len(self.classes):,} classes, "
             f"{self.preprocess.size} px"
         )
 
@@ -202,17 +203,18 @@ class Model:
         ]
 
 
-def load(path: str | Path, threads: int | None = None) -> Model:
+def load(path: str | Path | None = None, threads: int | None = None) -> Model:
     """Open a bundle, or the bundle of a run folder, to predict with it.
 
-    threads: that decode and compute; by default one per core that this process may use.
+    path: without one it is the embedded network, for the 100 classes of CIFAR-100. threads: that
+    decode and compute; by default one per core that this process may use.
     Raises BundleError when the bundle is missing, damaged, of another format, or does not hold
     together: model.onnx is checked against its SHA-256 in model.json, and the classes and
     preprocessing of the one against the other.
     """
     if threads is not None and threads < 1:
         raise UsageError(f"threads = {threads}: must be at least 1")
-    description = read_description(Path(path))
+    description = read_description(embedded.BUNDLE if path is None else Path(path))
     return Model(description, read_onnx(description), threads)
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 
+from .. import embedded
 from ..data.download import MIRROR, FetchError, Tell, fetch
 from ..data.hub import endpoint, from_hub
 from ..errors import WeightsError
@@ -21,8 +21,6 @@ from .backbone import Network
 IMAGENET = "imagenet"
 KERAS = "keras"
 BUNDLED = "bundled"
-BUNDLED_BACKBONE = "mobilenetv2_100"
-BUNDLED_FILE = f"cifar100_{BUNDLED_BACKBONE}.safetensors"
 
 
 @dataclass(frozen=True)
@@ -66,8 +64,7 @@ def load_weights(
 
 def _load(name: str, backbone: str, size: int, tell: Tell) -> Weights:
     if name == BUNDLED:
-        with resources.as_file(resources.files("thawnet.embedded") / BUNDLED_FILE) as path:
-            return _from_safetensors(path, backbone)
+        return _from_safetensors(embedded.BUNDLE / "model.safetensors", backbone)
     if name == IMAGENET:
         return _from_timm(backbone)
     if name == KERAS:

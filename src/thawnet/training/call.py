@@ -6,10 +6,10 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import console
+from .. import console, embedded
 from ..errors import RunError, UsageError
 from ..model.backbone import Network
-from ..model.weights import BUNDLED, BUNDLED_BACKBONE, IMAGENET, KERAS, published_size
+from ..model.weights import BUNDLED, IMAGENET, KERAS, published_size
 from ..recipe import ON_GPU, Recipe, TrainOptions, load_recipe, parse_recipe, resolve
 from . import checkpoint, outcome
 from .checkpoint import RunState
@@ -115,7 +115,7 @@ def chosen(options: TrainOptions) -> tuple[Recipe, Machine]:
     if (
         options.weights is None
         and options.data == "digits"
-        and recipe.backbone == BUNDLED_BACKBONE
+        and recipe.backbone == embedded.BACKBONE
         and recipe.weights in (IMAGENET, KERAS)
     ):
         # The data that comes with the package starts from the weights that come with it.

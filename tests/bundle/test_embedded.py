@@ -1,0 +1,72 @@
+"""The embedded network: small, as accurate as it says, the same in both of its forms."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import thawnet
+from conftest import CIFAR
+from thawnet import embedded
+from thawnet.bundle.export import from_pixels
+from thawnet.data.sources import open_source
+from thawnet.image.decode import decode
+from thawnet.image.preprocess import squared
+from thawnet.model.backbone import Network
+from thawnet.model.weights import load_weights
+from thawnet.training.exporting import agreement, outputs
+
+IMAGES = 1000
+
+
+def test_it_takes_at_most_ten_megabytes() -> None:
+    files = list(embedded.BUNDLE.iterdir())
+    assert sum(file.stat().st_size for file in files) <= 10_000_000
+    assert {file.name for file in files} == {
+        *("README.md", "model.json", "model.onnx", "model.safetensors", "trained_on.bin")
+    }
+
+
+def test_it_is_what_is_opened_where_no_model_is_named() -> None:
+    model = thawnet.load()
+    assert model.path == embedded.BUNDLE
+    assert model.backbone == embedded.BACKBONE
+    assert len(model.classes) == 100
+    assert model.unfamiliar is not None
+
+
+@pytest.mark.skipif(not CIFAR.is_dir(), reason=f"needs {CIFAR}")
+def test_torch_onnx_and_predict_agree_on_real_images_and_with_what_it_says() -> None:
+    model = thawnet.load()
+    told = json.loads((embedded.BUNDLE / "model.json").read_text(encoding="utf-8"))
+    test = open_source("cifar100", CIFAR).open_part("test")
+    rows = range(0, len(test), len(test) // IMAGES)
+    images = [test.read(row) for row in rows]
+    squares = np.stack([squared(decode(image), model.preprocess) for image in images])  # type: ignore[arg-type]
+    onnx = np.concatenate(
+        [model.outputs(some).logits for some in np.array_split(squares, IMAGES // 50)]
+    )
+    weights = load_weights("bundled", embedded.BACKBONE)
+    network = Network(
+        embedded.BACKBONE, 100, model.preprocess.size, weights.padding, weights.epsilon
+    )
+    network.net.load_state_dict(weights.tensors, strict=False)
+    whole = from_pixels(outputs(network), None, model.preprocess).eval()
+    with torch.inference_mode():
+        torch_logits = np.concatenate(
+            [whole(some)[0].numpy() for some in torch.from_numpy(squares).split(50)]
+        )
+    found = agreement(torch_logits, onnx, model.temperature)
+    # One is rounded to float16 before batch-norms are folded into it, the other after.
+    assert found.decided_top_1 >= 0.99
+    assert found.largest_difference < 0.05
+    predicted = [each.classes[0] for each in model.predict(images, top_k=1)]
+    assert predicted == [model.classes[place] for place in onnx.argmax(axis=1)]
+    names = open_source("cifar100", CIFAR).classes
+    hits = np.mean(
+        [name == names[test.labels[row]] for name, row in zip(predicted, rows, strict=True)]
+    )
+    assert abs(hits - told["metrics"]["test"]["accuracy"]) < 0.05
