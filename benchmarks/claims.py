@@ -14,6 +14,8 @@ QUICK_ACCURACY = 0.77
 QUICK_SECONDS = 600.0
 WARM_SECONDS = 100.0
 FULL_SECONDS = 3600.0
+PREDICT_SECONDS = 0.6
+PREDICT_MEGABYTES = 500.0
 
 Rows = Mapping[str, Mapping[str, Any]]
 
@@ -188,7 +190,36 @@ def on_cpu(rows: Rows) -> list[Claim]:
             Goal(FULL_SECONDS, most=True, format=seconds),
             lambda: [of(rows, "full")["run"]["wall"]],
         ),
+        line(
+            "`thawnet predict` of one image, process start to answer, warm disk",
+            Goal(PREDICT_SECONDS, most=True, format="{:.2f} s"),
+            lambda: of(rows, "predict")["starts"],
+        ),
+        *(
+            line(
+                f"prediction of 10,000 JPEGs of {shown}, images/s / what decoding and the network "
+                "alone allow",
+                Goal(90, format="{:.0f} %"),
+                lambda name=name: predicted(of(rows, "predict")[name]),
+            )
+            for name, shown in (("small", "32 x 32"), ("large", "500 x 375"))
+        ),
+        line(
+            "`thawnet predict` of 100,000 JPEGs of 32 x 32, anonymous memory",
+            Goal(PREDICT_MEGABYTES, most=True, format="{:.0f} MB"),
+            lambda: [max(of(rows, "predict")["memory"].values()) / 1e6],
+        ),
+        line(
+            "its growth from 10,000 of them, at most over at least",
+            Goal(10, most=True, format="{:.1f} %"),
+            lambda: [100 * figures.growth(list(of(rows, "predict")["memory"].values()))],
+        ),
     ]
+
+
+def predicted(found: Mapping[str, Any]) -> list[float]:
+    """Return, per turn, the speed of predicting over that of its halves one after another, in %."""
+    return [100 * (turn["decode"] + turn["network"]) / turn["predict"] for turn in found["turns"]]
 
 
 def cold(rows: Rows) -> list[Any]:

@@ -260,6 +260,25 @@ def _scale(found: Mapping[str, Any]) -> str:
     )
 
 
+def _predict(found: Mapping[str, Any]) -> str:
+    body = []
+    for name, shown in (("small", "32 x 32"), ("large", "500 x 375")):
+        images = found[name]["images"]
+        for turn in found[name]["turns"]:
+            speeds = [f"{images / turn[part]:,.0f}" for part in ("decode", "network", "predict")]
+            body.append([shown, *speeds])
+    starts = ", ".join(f"{seconds:.2f} s" for seconds in found["starts"])
+    memory = ", ".join(
+        f"{held / 1e6:.0f} MB for {int(images):,} images"
+        for images, held in found["memory"].items()
+    )
+    return (
+        f"The embedded network. One image of 500 x 375, process start to answer: {starts}. "
+        f"Anonymous memory: {memory}. Images/s, turn by turn, with all cores:\n\n"
+        + table(("JPEGs", "decoding alone", "network alone", "prediction"), body)
+    )
+
+
 def _one(found: Mapping[str, Any]) -> str:
     return _runs([("run", found["run"])])
 
@@ -277,6 +296,7 @@ DETAILS = {
     "share": _share,
     "scale": _scale,
     "full": _one,
+    "predict": _predict,
 }
 
 

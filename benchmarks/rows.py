@@ -6,14 +6,16 @@ are held against.
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from scale import measure, write_shards
-from trials import RIVALS, ROOT, TrialFailed, scratch_folder
+from scale import measure, write_photos, write_shards
+from trials import RIVALS, ROOT, TrialFailed, scratch_folder, timed
 from workbench import Bench, Pieces
 
 SHARED_OUT = (256, 1024)  # a run divides what it gets among its cores by itself
@@ -232,6 +234,35 @@ def full(bench: Bench) -> Any:
         return {"run": bench.train(("--recipe", "full"), place / "run", place / "cache")}
 
 
+def predict(bench: Bench) -> Any:
+    """Predict one image, folders beside decoding and the network alone, and ten times as many."""
+    sizes = bench.sizes
+    pieces = Pieces(
+        "predict",
+        [("one image", 0.2), ("32 px", 1.5), ("500 x 375 px", 3.0), ("memory", 4.0)],
+    )
+    command = (sys.executable, "-m", "thawnet", "predict")
+    with scratch_folder(bench.work) as place:
+        small = write_photos(bench.data, place / "small", sizes.photos, (32, 32))
+        large = write_photos(bench.data, place / "large", sizes.photos, (500, 375))
+        pieces.next()
+        one = (*command, str(large / "00000.jpg"))
+        starts = [timed(one, place / "one") for _ in range(sizes.starts)]
+        found = {"starts": [each.wall for each in starts[1:]]}  # the first warms the disk
+        bench.note(starts[0].command)
+        script = str(ROOT / "benchmarks" / "predicting.py")
+        for name, folder in (("small", small), ("large", large)):
+            pieces.next()
+            (found[name],) = bench.script(script, str(folder), "--turns", str(sizes.share_pairs))
+        pieces.next()
+        found["memory"] = {}
+        for times in (1, 10):
+            done = timed((*command, *[str(small)] * times, "--out", "found.txt"), place / "memory")
+            found["memory"][str(times * sizes.photos)] = done.memory
+            shutil.rmtree(place / "memory")
+    return found
+
+
 ROWS = (
     Row("quick", "the Keras script and `quick` by turns, on empty and on full caches", 42, quick),
     Row("trunk", "the frozen trunk: thawnet, ONNX Runtime, eager PyTorch", 8, trunk),
@@ -241,6 +272,7 @@ ROWS = (
     Row("seed", "the Keras script and main.py by turns; main.py whole", 51, seed),
     Row("keras", "the Keras script, whole", 60, keras, depends="benchmarks/rivals"),
     Row("full", "a whole run of `full`", 70, full),
+    Row("predict", "prediction: one image, folders, memory", 9, predict),
     Row(
         "timm-whole",
         "two epochs of timm's loop, for the picture",

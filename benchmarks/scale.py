@@ -64,6 +64,28 @@ def write_shards(cifar: Path, folder: Path, count: int, held_out: int | None = N
         pq.write_table(part, folder / f"train-{number:05d}-of-{files:05d}.parquet")
 
 
+def write_photos(data: Path, folder: Path, count: int, size: tuple[int, int]) -> Path:
+    """Write CIFAR-100's first test images as JPEGs of (width, height); return the folder.
+
+    Enlarged ones get noise, without which they would be decoded faster than photos are.
+    """
+    folder.mkdir(parents=True)
+    rows = (
+        cell["bytes"]
+        for shard in sorted(data.glob("test-*.parquet"))
+        for cell in pq.read_table(shard, columns=["img"])["img"].to_pylist()
+    )
+    for number, content in enumerate(itertools.islice(itertools.cycle(rows), count)):
+        image = Image.open(io.BytesIO(content)).convert("RGB")
+        if image.size != size:
+            rng = np.random.default_rng(number)
+            smooth = np.asarray(image.resize(size, Image.Resampling.BICUBIC), np.float32)
+            noisy = smooth + rng.normal(0, 6, smooth.shape)
+            image = Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
+        image.save(folder / f"{number:05d}.jpg", quality=90)
+    return folder
+
+
 def measure(data: Path, processes: int, words: Sequence[str], work: Path) -> dict[str, Any]:
     """Do one run on empty caches and return its figures."""
     torchrun = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}")

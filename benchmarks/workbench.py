@@ -23,8 +23,9 @@ class Sizes:
 
     pairs, trunk_pairs, share_pairs: alternations. steps, warm: timed steps of a rival, and those
     before them. images, held_out: of CIFAR-100, 0 for all. counts: training images of `scale`.
-    share_images: of `share`. epochs: of each phase of a whole Keras script. batches: tried for the
-    trunk, each for so many seconds. short: added to runs of `thawnet` to make them short.
+    photos, starts: of `predict`. share_images: of `share`. epochs: of each phase of a whole Keras
+    script. batches: tried for the trunk, each for so many seconds. short: added to runs of
+    `thawnet` to make them short.
     """
 
     pairs: int = 3
@@ -35,6 +36,8 @@ class Sizes:
     images: int = 0
     held_out: int = 0
     counts: tuple[int, ...] = (10_000, 50_000, 200_000)
+    photos: int = 10_000
+    starts: int = 8
     share_images: int = 5_800
     epochs: int = 10
     batches: tuple[int, ...] = (1, 4, 8, 16, 32, 64, 128)
@@ -52,6 +55,8 @@ REHEARSAL = Sizes(
     images=640,
     held_out=320,
     counts=(400, 800),
+    photos=40,
+    starts=2,
     share_images=640,
     epochs=1,
     batches=(4, 16),

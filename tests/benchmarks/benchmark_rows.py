@@ -115,5 +115,11 @@ def cpu_rows() -> dict[str, Any]:
         },
         "timm": {"pairs": [{"timm": timm, "full": trial((100, 0.6))}]},
         "full": {"run": trial((500, 0.6), (3000, 0.8), wall=3500.0, test=0.8)},
+        "predict": {
+            "starts": [0.5, 0.6],
+            "small": {"images": 100, "turns": [{"decode": 1.0, "network": 4.0, "predict": 5.0}]},
+            "large": {"images": 100, "turns": [{"decode": 4.0, "network": 4.0, "predict": 10.0}]},
+            "memory": {"100": 2e8, "1000": 2.1e8},
+        },
     }
     return {name: record(figures) for name, figures in rows.items()}

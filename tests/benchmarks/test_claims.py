@@ -76,6 +76,14 @@ def test_the_cpu_table_is_right() -> None:
     assert claim(lines, "anonymous memory").measured == "0.0 %"
     assert claim(lines, "images/s with every layer").measured == "2.0 x"
     assert claim(lines, "wall time of `full`").verdict == "met"
+    assert (
+        claim(lines, "`thawnet predict` of one image").measured
+        == "0.55 s (0.50 s to 0.60 s, 2 runs)"
+    )
+    assert claim(lines, "prediction of 10,000 JPEGs of 32 x 32").measured == "100 %"
+    assert claim(lines, "prediction of 10,000 JPEGs of 500 x").verdict == "falls short by 10 %"
+    assert claim(lines, "`thawnet predict` of 100,000 JPEGs").measured == "210 MB"
+    assert claim(lines, "its growth from 10,000").measured == "5.0 %"
 
 
 def test_a_slower_run_is_not_met() -> None:
