@@ -107,8 +107,9 @@ class Model:
     @property
     def summary(self) -> str:
         """What it is, in a line."""
+        where = "embedded" if self.path == embedded.BUNDLE else self.path
         return (
-            f"model {'embedded' if self.path == embedded.BUNDLE else self.path}: {self.backbone}, {len(self.classes):,} classes, "
+            f"model {where}: {self.backbone}, {len(self.classes):,} classes, "
             f"{self.preprocess.size} px"
         )
 

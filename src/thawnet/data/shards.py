@@ -131,7 +131,7 @@ class _Shards:
                         labels = batch.column(self.label).cast("int64").fill_null(-1)
                         yield (number, group), images, labels
                 # The pool would keep what decoding took, some tens of megabytes.
-                pyarrow.default_memory_pool().release_unused()
+                pyarrow.lib.default_memory_pool().release_unused()
             except (pyarrow.lib.ArrowException, OSError, KeyError) as error:
                 raise DataError(
                     f"'{shard}' can not be read ({first_line(error)}); download it again"
