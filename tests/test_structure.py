@@ -32,6 +32,7 @@ ALLOWED = {
         *("errors", "console", "files", "memory", "packages", "recipe"),
         *("embedded", "data", "training"),
     },
+    "exporting": {"errors", "console", "files", "packages", "bundle", "training"},
     "report": {"errors", "files"},
     "bundle": {"errors", "files", "memory", "image", "embedded"},
     "training": {

@@ -127,7 +127,7 @@ def compared(
     for value in nn.ModuleList(parts.values()).parameters():
         if value.numel() >= HALVED_FROM:
             value.data = value.data.half().float()
-    whole = from_pixels(parts, None, meaning.preprocess).eval()
+    whole = from_pixels(parts, meaning.preprocess)
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     pairs, strangeness = [], []
     for some in np.array_split(squares, len(squares) // GATE_BATCH + 1):

@@ -17,6 +17,7 @@ from . import console
 from .diagnosis import DoctorOptions, doctor
 from .errors import InterruptedRunError, ThawnetError, UsageError, is_stop
 from .evaluation import EvaluateOptions, print_evaluation
+from .exporting import ExportOptions, export
 from .inspection import InspectOptions, inspect
 from .packages import COMPARE_PACKAGES, TRAIN_PACKAGES, require_installed
 from .prediction import PredictOptions, predict
@@ -56,6 +57,7 @@ Command = (
     | Annotated[InspectOptions, tyro.conf.subcommand("inspect")]
     | Annotated[DoctorOptions, tyro.conf.subcommand("doctor")]
     | Annotated[CompareOptions, tyro.conf.subcommand("compare")]
+    | Annotated[ExportOptions, tyro.conf.subcommand("export")]
     | Annotated[CacheOptions, tyro.conf.subcommand("cache")]
 )
 
@@ -66,6 +68,7 @@ _Options = (
     | InspectOptions
     | DoctorOptions
     | CompareOptions
+    | ExportOptions
     | CacheOptions
 )
 
@@ -93,6 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             doctor(command)
         elif isinstance(command, CompareOptions):
             compare(command)
+        elif isinstance(command, ExportOptions):
+            export(command)
         else:
             cache(command)
 

@@ -22,10 +22,13 @@ def missing(packages: Sequence[str]) -> list[str]:
     return [name for name in packages if importlib.util.find_spec(name) is None]
 
 
-def require_installed(job: str, packages: Sequence[str]) -> None:
-    """Raise UsageError with the pip line when packages of the train extra are missing."""
+def require_installed(job: str, packages: Sequence[str], install: str = INSTALL) -> None:
+    """Raise UsageError with the pip line when packages are missing.
+
+    install: that line; by default of the train extra.
+    """
     if lacking := missing(packages):
-        raise _lacking(job, lacking)
+        raise _lacking(job, lacking, install)
 
 
 @contextmanager
@@ -43,7 +46,7 @@ def told_when_missing(job: str) -> Iterator[None]:
         raise _lacking(job, [name]) from error
 
 
-def _lacking(job: str, names: Sequence[str]) -> UsageError:
+def _lacking(job: str, names: Sequence[str], install: str = INSTALL) -> UsageError:
     return UsageError(
-        f"{job} needs packages that are not installed ({', '.join(names)}): {INSTALL}"
+        f"{job} needs packages that are not installed ({', '.join(names)}): {install}"
     )

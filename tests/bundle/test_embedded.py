@@ -54,7 +54,7 @@ def test_torch_onnx_and_predict_agree_on_real_images_and_with_what_it_says() -> 
         embedded.BACKBONE, 100, model.preprocess.size, weights.padding, weights.epsilon
     )
     network.net.load_state_dict(weights.tensors, strict=False)
-    whole = from_pixels(outputs(network), None, model.preprocess).eval()
+    whole = from_pixels(outputs(network), model.preprocess)
     with torch.inference_mode():
         torch_logits = np.concatenate(
             [whole(some)[0].numpy() for some in torch.from_numpy(squares).split(50)]

@@ -160,7 +160,7 @@ def test_network_that_onnx_runtime_can_not_open_is_a_sentence(copied: Path) -> N
 
 
 def test_files_above_the_limits_are_not_read(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundle_format, "MAX_ONNX", 1000)
+    monkeypatch.setattr(bundle_format, "MAX_FILE", 1000)
     with pytest.raises(BundleError, match=r"model.onnx' holds 9 MB; at most 0 MB are read"):
         thawnet.load(copied)
     monkeypatch.setattr(bundle_format, "MAX_DESCRIPTION", 10)

@@ -66,6 +66,32 @@ accuracy above is of one test part; measure it on your own images before you rel
 """
 
 
+_INT8_CARD = """---
+{front}
+---
+
+# {title}
+
+{backbone} at {size} x {size} pixels, trained on {data} by thawnet and then put into 8-bit integers,
+its activations' ranges taken from {calibrated:,} training images. `model.json` names the float32
+network that it was made from by its hashes.
+
+| on {images:,} validation images | float32 | int8 |
+|---|---|---|
+| accuracy | {accuracy} |
+| images/s where it was made | {speed} |
+
+Both name the same class for {same:.2f} % of them. That holds on processors that multiply 8-bit
+integers exactly, such as ARM's and x86's with VNNI; on older x86 ones sums may overflow in
+ONNX Runtime, and the float32 network is the one to use.
+
+    pip install thawnet
+    thawnet predict IMAGES --model THIS_FOLDER
+
+Licence: {licence}.
+"""
+
+
 def model_card(
     meaning: Meaning,
     backbone: str,
@@ -112,20 +138,62 @@ def model_card(
     )
 
 
+def int8_card(
+    meaning: Meaning, backbone: str, data: str, licence: str, figures: Mapping[str, Any]
+) -> str:
+    """Return the text of README.md for a quantised network.
+
+    figures: as under `export` in model.json; see training/quantising.py.
+    """
+    title, forms = f"{backbone} for {data} in int8", ("float32", "int8")
+    return _INT8_CARD.format(
+        front=_yaml(_fields(licence, data, backbone)),
+        title=_text(title),
+        backbone=_text(backbone),
+        size=meaning.preprocess.size,
+        data=_text(data),
+        calibrated=figures["calibration_images"],
+        images=figures["images"],
+        accuracy=" | ".join(
+            f"{100 * figures['validation_accuracy'][form]:.2f} %" for form in forms
+        ),
+        speed=" | ".join(f"{figures['images_per_second'][form]:,.0f}" for form in forms),
+        same=100 * figures["same_top_1"],
+        licence=_text(licence),
+    )
+
+
 def _front_matter(
     title: str, licence: str, data: str, part: str, backbone: str, result: Mapping[str, Any]
 ) -> str:
-    """Return YAML, written as JSON values, which YAML holds all of.
-
-    https://huggingface.co/docs/hub/model-cards, "Model card metadata".
-    """
     scores = result["metrics"][part]
     metrics = [
         {"type": "accuracy", "name": f"{part} accuracy", "value": scores["accuracy"]},
         {"type": "accuracy", "name": f"{part} top-5 accuracy", "value": scores["top_5"]},
     ]
+    results = [
+        {
+            "task": {"type": "image-classification"},
+            "dataset": {"name": data, "type": data, "split": part},
+            "metrics": metrics,
+        }
+    ]
+    return _yaml(
+        {
+            **_fields(licence, data, backbone),
+            "metrics": ["accuracy"],
+            "model-index": [{"name": title, "results": results}],
+        }
+    )
+
+
+def _fields(licence: str, data: str, backbone: str) -> dict[str, Any]:
+    """Return what the hub's front matter says of every network.
+
+    https://huggingface.co/docs/hub/model-cards, "Model card metadata".
+    """
     known = licence.lower() in LICENCES
-    fields = {
+    return {
         **(
             {"license": licence.lower()} if known else {"license": "other", "license_name": licence}
         ),
@@ -133,20 +201,11 @@ def _front_matter(
         "pipeline_tag": "image-classification",
         "tags": ["image-classification", "thawnet", "timm", "onnx", backbone],
         "datasets": [data],
-        "metrics": ["accuracy"],
-        "model-index": [
-            {
-                "name": title,
-                "results": [
-                    {
-                        "task": {"type": "image-classification"},
-                        "dataset": {"name": data, "type": data, "split": part},
-                        "metrics": metrics,
-                    }
-                ],
-            }
-        ],
     }
+
+
+def _yaml(fields: Mapping[str, Any]) -> str:
+    """Return YAML, written as JSON values, which YAML holds all of."""
     return "\n".join(f"{name}: {json.dumps(value)}" for name, value in fields.items())
 
 

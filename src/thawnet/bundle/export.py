@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import BundleError, first_line
 from ..image.preprocess import Preprocess
 from .format import Meaning
+from .padding import fix_padding
 
 if TYPE_CHECKING:
     import torch
@@ -45,12 +47,10 @@ def to_onnx(
     """
     import torch
 
-    crop = meaning.preprocess.crop
-    shape = (PROBES, crop, crop, 3)
-    probe = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
-    whole = from_pixels(parts, unfamiliarity, meaning.preprocess).eval()
+    whole = from_pixels(parts, meaning.preprocess, unfamiliarity)
     names = [name for name in reversed(list(parts)) if name != MIDDLE]
     names += [UNFAMILIARITY] if unfamiliarity else []
+    probe = torch.from_numpy(probe_squares(meaning.preprocess))
     return exported(whole, probe, IMAGES, names, meaning.marks)
 
 
@@ -63,8 +63,9 @@ def exported(
 ) -> bytes:
     """Return an ONNX model of a float32 module on the CPU, tried on `probe`.
 
-    probe: PROBES inputs; the number of inputs is free in the model. source, targets: what its
-    input and its outputs are called; a module of several gives a tuple. properties: its metadata.
+    probe: PROBES inputs; their number is free in the model, their shape is not. source, targets:
+    what its input and its outputs are called; a module of several gives a tuple. properties: its
+    metadata.
     Raises BundleError when ONNX has no word for something the module does, or says it wrongly.
     """
     import onnx
@@ -89,6 +90,7 @@ def exported(
             given = module(probe)
         wanted = [each.numpy() for each in (given if isinstance(given, tuple) else (given,))]
         model = onnx.load_model_from_string(file.getvalue())
+        fix_padding(model, {source: probe[:1].numpy()})
         onnx.helper.set_model_props(model, dict(properties or {}))
         content = bytes(model.SerializeToString(deterministic=True))
         got = _tried(content, probe.numpy())
@@ -97,8 +99,7 @@ def exported(
             f"the network can not be exported to ONNX ({first_line(error)})"
         ) from error
     for one, other in zip(got, wanted, strict=True):
-        if not np.allclose(one, other, rtol=1e-3, atol=1e-3 * max(1.0, np.abs(other).max())):
-            raise BundleError("the network computes something else once exported to ONNX")
+        require_same(one, other, "ONNX")
     return content
 
 
@@ -134,13 +135,30 @@ def _half(values: np.ndarray) -> np.ndarray:
     return half
 
 
+def probe_squares(spec: Preprocess) -> NDArray[np.uint8]:
+    """Return squares to try an exported network on, (PROBES, crop, crop, 3), always the same."""
+    shape = (PROBES, spec.crop, spec.crop, 3)
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def require_same(found: NDArray[Any], wanted: NDArray[Any], form: str) -> float:
+    """Return the largest difference between what two forms of a network compute.
+
+    Raises BundleError, naming the new `form`, when that is more than a thousandth.
+    """
+    scale = max(1.0, float(np.abs(wanted).max()))
+    if not np.allclose(found, wanted, rtol=1e-3, atol=1e-3 * scale):
+        raise BundleError(f"the network computes something else once exported to {form}")
+    return float(np.abs(found - wanted).max())
+
+
 def from_pixels(
-    parts: Mapping[str, nn.Module], unfamiliarity: nn.Module | None, spec: Preprocess
+    parts: Mapping[str, nn.Module], spec: Preprocess, unfamiliarity: nn.Module | None = None
 ) -> nn.Module:
     """Return a network with the end of the preprocessing in front, as in views.py's plain view.
 
-    It takes (n, crop, crop, 3) uint8 and gives what each part but MIDDLE gives, the last first,
-    and then the unfamiliarity.
+    The module, for evaluation, takes squares as preprocess.squared cuts them and gives what each
+    part but MIDDLE gives, the last first, and then the unfamiliarity.
     """
     import torch
     from torch import nn
@@ -172,7 +190,7 @@ def from_pixels(
                 given.append(self.unfamiliarity(middle, x))
             return tuple(given)
 
-    return FromPixels()
+    return FromPixels().eval()
 
 
 def _tried(content: bytes, values: np.ndarray) -> list[np.ndarray]:

@@ -29,7 +29,7 @@ CARD = "README.md"
 RUN_BUNDLE = "bundle"  # where it lies in a run folder
 
 MAX_DESCRIPTION = 16 * 2**20  # bytes; 20,000 class names take less than one million
-MAX_ONNX = 2**31  # bytes; protobuf's own limit
+MAX_FILE = 2**31  # bytes; protobuf's own limit
 MAX_SIDE = 4096  # pixels; no network sees more
 TEMPERATURES = (0.01, 100.0)  # beyond these probabilities say nothing
 
@@ -74,18 +74,28 @@ class Meaning:
 class Description:
     """What model.json says of the network beside it.
 
-    path: the bundle. backbone: timm's name. sha256: of the files beside it, by name.
+    path: the bundle. backbone: timm's name. padding: '' (the model's own) or 'same'
+    (TensorFlow's). epsilon: of every batch-norm, None for the model's own. sha256: of the files
+    beside it, by name. facts: the rest, as it stands there, unchecked.
     """
 
     path: Path
     backbone: str
+    padding: str
+    epsilon: float | None
     meaning: Meaning
     sha256: dict[str, str]
+    facts: dict[str, Any]
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """What rebuilds the network, as `write_bundle` takes it."""
+        return {"backbone": self.backbone, "padding": self.padding, "epsilon": self.epsilon}
 
 
 def write_bundle(
     path: Path,
-    tensors: Mapping[str, torch.Tensor],
+    tensors: Mapping[str, torch.Tensor] | None,
     onnx: bytes | None,
     architecture: Mapping[str, Any],
     meaning: Meaning,
@@ -95,9 +105,10 @@ def write_bundle(
 ) -> None:
     """Write a new bundle, whole or not at all; the same content gives the same bytes.
 
-    tensors: in timm's names, head included. onnx: see export.to_onnx; None where a backbone can
-    not be exported. architecture: backbone, padding, epsilon. trained_on: see `short_hashes`.
-    facts: recipe, metrics, provenance, for people. card: the text of README.md.
+    tensors: in timm's names, head included; None of a quantised network, which has no weights but
+    those in its ONNX model. onnx: see export.to_onnx; None where a backbone can not be exported.
+    architecture: backbone, padding, epsilon. trained_on: see `short_hashes`. facts: recipe,
+    metrics, provenance, for people. card: the text of README.md.
     """
     preprocess = meaning.preprocess
     metadata = {
@@ -112,13 +123,14 @@ def write_bundle(
         metadata["bn_eps"] = repr(architecture["epsilon"])
     metadata |= {key: str(facts[key]) for key in ("source", "license") if key in facts}
     with new_folder(path) as folder:
-        with (folder / WEIGHTS).open("wb") as file:
-            write_safetensors(file, tensors, metadata)
+        if tensors is not None:
+            with (folder / WEIGHTS).open("wb") as file:
+                write_safetensors(file, tensors, metadata)
         if onnx is not None:
             (folder / ONNX).write_bytes(onnx)
         (folder / TRAINED_ON).write_bytes(trained_on.astype("<u8").tobytes())
         write_text(folder / CARD, card)
-        names = [WEIGHTS, *([] if onnx is None else [ONNX]), TRAINED_ON]
+        names = [name for name in (WEIGHTS, ONNX, TRAINED_ON) if (folder / name).exists()]
         write_json(
             folder / DESCRIPTION,
             {
@@ -187,23 +199,27 @@ def read_description(path: Path) -> Description:
             f"'{path}': {what}; give a finished run, as in runs/digits-quick-1, or its bundle/"
         )
     content = _object(_limited(file, MAX_DESCRIPTION), file)
-    version = content.get("format")
+    version = content.pop("format", None)
     if version != VERSION:
         raise BundleError(
             f"'{file}': format {version!r}, and this thawnet reads format {VERSION}; "
             "train again, or use the thawnet that wrote it"
         )
     try:
+        architecture = content.pop("architecture")
         return Description(
             path=folder,
-            backbone=_text(content["architecture"]["backbone"]),
+            backbone=_text(architecture["backbone"]),
+            padding=_text(architecture["padding"]),
+            epsilon=_epsilon(architecture["epsilon"]),
             meaning=Meaning(
-                classes=_classes(content["classes"]),
-                preprocess=_preprocess(content["preprocess"]),
-                temperature=_temperature(content["temperature"]),
-                unfamiliar=_unfamiliar(content["unfamiliar"]),
+                classes=_classes(content.pop("classes")),
+                preprocess=_preprocess(content.pop("preprocess")),
+                temperature=_temperature(content.pop("temperature")),
+                unfamiliar=_unfamiliar(content.pop("unfamiliar")),
             ),
-            sha256={_text(key): _text(value) for key, value in content["sha256"].items()},
+            sha256={_text(key): _text(value) for key, value in content.pop("sha256").items()},
+            facts=content,
         )
     except KeyError as error:
         raise BundleError(f"'{file}': the field {error} is missing; the file is damaged") from None
@@ -218,7 +234,22 @@ def read_onnx(description: Description) -> bytes:
             f"'{description.path}' holds no {ONNX}: {description.backbone} could not be exported; "
             "train another backbone to predict with"
         )
-    return _described(description, ONNX, MAX_ONNX)
+    return _described(description, ONNX)
+
+
+def read_weights(description: Description) -> bytes:
+    """Return model.safetensors of a bundle. Raises BundleError as `read_onnx` does."""
+    require_weights(description)
+    return _described(description, WEIGHTS)
+
+
+def require_weights(description: Description) -> None:
+    """Raise BundleError for a quantised bundle, which has no float32 weights."""
+    if WEIGHTS not in description.sha256:
+        raise BundleError(
+            f"'{description.path}' holds no {WEIGHTS}: its network is quantised; "
+            "give the run or bundle that it was made from"
+        )
 
 
 def read_trained_on(description: Description) -> NDArray[np.uint64]:
@@ -226,13 +257,12 @@ def read_trained_on(description: Description) -> NDArray[np.uint64]:
 
     Raises BundleError as `read_onnx` does.
     """
-    content = _described(description, TRAINED_ON, MAX_ONNX)
-    return np.frombuffer(content, "<u8")
+    return np.frombuffer(_described(description, TRAINED_ON), "<u8")
 
 
-def _described(description: Description, name: str, limit: int) -> bytes:
+def _described(description: Description, name: str) -> bytes:
     file = description.path / name
-    content = _limited(file, limit)
+    content = _limited(file, MAX_FILE)
     found, wanted = hashlib.sha256(content).hexdigest(), description.sha256.get(name, "nothing")
     if found != wanted:
         raise BundleError(
@@ -267,6 +297,12 @@ def _object(content: bytes, file: Path) -> dict[str, Any]:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"expected text, received {value!r}")
+    return value
+
+
+def _epsilon(value: Any) -> float | None:
+    if value is not None and (type(value) is not float or not 0 < value < 1):
+        raise ValueError(f"epsilon must be between 0 and 1, or null, received {value!r}")
     return value
 
 

@@ -86,7 +86,9 @@ class Model:
     many threads as there are cores where it is read again.
     """
 
-    def __init__(self, description: Description, content: bytes, threads: int | None) -> None:
+    def __init__(
+        self, description: Description, content: bytes, threads: int | None = None
+    ) -> None:
         """content: model.onnx. Raises BundleError as `load` does where the two do not fit."""
         self.path: Path = description.path
         self.backbone: str = description.backbone
@@ -164,6 +166,14 @@ class Model:
                     yield from waiting.popleft().result()
             while waiting:
                 yield from waiting.popleft().result()
+
+    def all_logits(self, squares: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the logits of one square or any number: each thread takes some at a time."""
+        starts = range(0, len(squares), self._batch)
+        pieces = [squares[start : start + self._batch] for start in starts]
+        with ThreadPoolExecutor(self._threads) as pool:
+            found = [each.logits for each in pool.map(self.outputs, pieces)]
+        return np.concatenate(found)
 
     def _square(self, image: Picture) -> NDArray[np.uint8] | ImageError:
         try:

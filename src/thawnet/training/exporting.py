@@ -16,6 +16,7 @@ from .. import console
 from ..bundle.export import FEATURE_MAP, FEATURES, IMAGES, LOGITS, MIDDLE, to_onnx
 from ..bundle.format import Meaning
 from ..data.items import spread_over
+from ..data.store import ImageStore
 from ..data.views import plain_views
 from ..errors import BundleError
 from ..image.preprocess import centre_crop
@@ -104,7 +105,7 @@ def gate(network: Network, images: Origin, content: bytes, temperature: float) -
         for some in np.array_split(rows, len(rows) // GATE_BATCH + 1):
             with torch.inference_mode():
                 logits = network(images.pictures(some, views)).float().cpu().numpy()
-            squares = np.stack([centre_crop(each, crop) for each in images.images.batch(some)])
+            squares = squares_of(images.images, some, crop)
             pairs.append((logits, session.run([LOGITS], {IMAGES: squares})[0]))
             advance(len(some))
     own, other = (np.concatenate(each) for each in zip(*pairs, strict=True))
@@ -115,6 +116,11 @@ def gate(network: Network, images: Origin, content: bytes, temperature: float) -
             f"{100 * (1 - found.decided_top_1):.2f} % of {found.images:,} validation images"
         )
     return found
+
+
+def squares_of(images: ImageStore, positions: NDArray[np.int64], crop: int) -> NDArray[np.uint8]:
+    """Return what a model takes of some images, (n, crop, crop, 3): as preprocess.squared does."""
+    return np.stack([centre_crop(each, crop) for each in images.batch(positions)])
 
 
 def agreement(

@@ -32,7 +32,7 @@ from .frozen import PIECE, Function, ends, frozen_function, pool
 from .machine import Machine
 from .ranks import ALONE, Ranks, World
 
-VERSION = 4
+VERSION = 5
 GPU_BLOCK = 1024  # images that pass through a GPU at once
 
 

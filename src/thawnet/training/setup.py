@@ -121,7 +121,9 @@ def setup(
     folder = world.lead(lambda: _claim(call, source.name, recipe.name, state, held))
     try:
         with timed(state, "data"):
-            train, val = world.in_turn(lambda: _images(recipe, options, source, lists, spec.side))
+            train, val = world.in_turn(
+                lambda: open_parts(recipe, options, source, lists, spec.side)
+            )
     except KeyboardInterrupt as error:
         raise checkpoint.interrupted(state, folder) from error
     except DataError:
@@ -218,9 +220,13 @@ def natural_size(
     return max(96, min(weights_size, enlarged))
 
 
-def _images(
+def open_parts(
     recipe: Recipe, options: TrainOptions, source: Source, lists: TrainTest, side: int
 ) -> tuple[ImageStore, ImageStore]:
+    """Return the images that train and those that validate, stored at a short side of `side`.
+
+    Raises DataError when there are too few to validate on.
+    """
     for note in source.notes:
         console.say(note)
     images = open_images("train", lists.train, source.classes, side, options)

@@ -1,0 +1,173 @@
+"""The command `export`: a trained network in the form that another program runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from . import console
+from .errors import UsageError
+from .files import write_atomic
+from .packages import TRAIN_PACKAGES, require_installed
+
+if TYPE_CHECKING:
+    from .bundle.format import Description
+    from .bundle.predict import Model
+
+INT8 = "onnx-int8"
+SUFFIXES = {"onnx": ".onnx", "pt2": ".pt2", "openvino": ".xml"}
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Write a trained network in the form that another program runs.
+
+    The bundle is checked first, and what is written is held against it; a line on stdout says how
+    they agree.
+    """
+
+    model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+    """The run folder of a finished run, or a bundle."""
+    to: Literal["onnx", "onnx-int8", "pt2", "openvino"]
+    """onnx: the bundle's model, one file. onnx-int8: a new bundle for `thawnet predict`, in 8-bit
+    integers, calibrated on training images. pt2: a program for torch.export.load. openvino: .xml
+    and .bin."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
+    """What to write; nothing may be there. Default: <backbone>.onnx, .pt2 or .xml, or the folder
+    <name of run or bundle>-int8, here."""
+    data: str | None = None
+    """onnx-int8: what the network was trained on, as for `thawnet train`. Default: the data's name
+    in the bundle, where thawnet knows it."""
+    data_dir: Path | None = None
+    """Where the data lies, as for `thawnet train`."""
+
+
+def export(options: ExportOptions) -> None:
+    """Write a network in another form and print what was written and how it agrees.
+
+    Raises UsageError for a wrong call or missing packages, BundleError when the bundle is not
+    whole, can not be written so, or does not pass the gate.
+    """
+    _check_call(options)
+    from .bundle.format import DESCRIPTION, read_description, read_onnx
+    from .bundle.predict import Model
+
+    description = read_description(options.model)
+    out = _free(options, description)
+    onnx = read_onnx(description)
+    model = Model(description, onnx)
+    console.say(
+        f"model {model.path}: {model.backbone}, {len(model.classes):,} classes, "
+        f"{model.preprocess.size} px"
+    )
+    if options.to == "onnx":
+        _write(out, onnx)
+        told = f"{_megabytes(onnx)}, SHA-256 {description.sha256['model.onnx']} as in the bundle"
+    elif options.to == "pt2":
+        told = _pt2(description, model, out)
+    elif options.to == "openvino":
+        told = _openvino(onnx, model, out)
+    else:
+        told = _int8(options, description, onnx, out)
+    if options.to != INT8:
+        console.say(f"classes, preprocessing and temperature: {description.path / DESCRIPTION}")
+    console.result(f"{out}: {told}")
+
+
+def _check_call(options: ExportOptions) -> None:
+    if options.to == INT8:
+        require_installed("--to onnx-int8", TRAIN_PACKAGES)
+        return
+    for flag, given in (("--data", options.data), ("--data-dir", options.data_dir)):
+        if given is not None:
+            raise UsageError(f"{flag} '{given}': --to {options.to} reads no data; leave it out")
+    suffix = SUFFIXES[options.to]
+    if options.out is not None and options.out.suffix != suffix:
+        raise UsageError(
+            f"--out '{options.out}': --to {options.to} writes a {suffix} file; "
+            f"name it so, as in model{suffix}"
+        )
+    if options.to == "pt2":
+        require_installed("--to pt2", TRAIN_PACKAGES)
+    elif options.to == "openvino":
+        require_installed("--to openvino", ("openvino",), "pip install openvino")
+
+
+def _free(options: ExportOptions, description: Description) -> Path:
+    """Return what to write. Raises UsageError when something is there."""
+    out = options.out or (
+        Path(f"{options.model.resolve().name}-int8")
+        if options.to == INT8
+        else Path(f"{description.backbone}{SUFFIXES[options.to]}")
+    )
+    for path in (out, out.with_suffix(".bin")) if options.to == "openvino" else (out,):
+        if path.exists():
+            raise UsageError(f"'{path}' is there already; remove it, or choose another with --out")
+    return out
+
+
+def _pt2(description: Description, model: Model, out: Path) -> str:
+    from .training.program import to_pt2
+
+    content, off = to_pt2(description, model)
+    _write(out, content)
+    return f"{_megabytes(content)}, {_same(off)}"
+
+
+def _openvino(onnx: bytes, model: Model, out: Path) -> str:
+    from .bundle.openvino_ir import to_openvino
+
+    network, weights, off = to_openvino(onnx, model)
+    beside = out.with_suffix(".bin")
+    _write(beside, weights)
+    _write(out, network)  # last: it is what is opened, and it needs the other
+    return f"{_megabytes(network + weights)} with {beside.name}, {_same(off)}"
+
+
+def _int8(options: ExportOptions, description: Description, onnx: bytes, out: Path) -> str:
+    from .bundle.card import int8_card
+    from .bundle.format import read_trained_on, require_weights, write_bundle
+    from .training.quantising import quantise
+    from .training.reopening import reopen
+
+    require_weights(description)  # what is quantised already is not quantised again
+    trained_on = read_trained_on(description)
+    train, val = reopen(description, options.data, options.data_dir)
+    found = quantise(description, onnx, train, val)
+    facts, figures = dict(description.facts), found.as_dict()
+    # These figures are float32's.
+    origin = {name: facts.pop(name, None) for name in ("metrics", "export")}
+    facts["export"] = figures
+    facts["quantised_from"] = {"sha256": description.sha256, **origin}
+    data, licence = str(facts["data"]["name"]), str(facts.get("license", "not stated"))
+    write_bundle(
+        out,
+        None,
+        found.onnx,
+        description.architecture,
+        description.meaning,
+        trained_on,
+        facts,
+        int8_card(description.meaning, description.backbone, data, licence, figures),
+    )
+    (exact, accuracy), (before, speed) = found.accuracies, found.speeds
+    return (
+        f"{_megabytes(found.onnx)} (float32 {_megabytes(onnx)}); on {len(val):,} validation images "
+        f"accuracy {100 * accuracy:.2f} % (float32 {100 * exact:.2f} %), the same class for "
+        f"{100 * found.agreement.same_top_1:.2f} %, {speed:,.0f} images/s (float32 {before:,.0f})"
+    )
+
+
+def _write(path: Path, content: bytes) -> None:
+    write_atomic(path, lambda file: file.write(content))
+
+
+def _same(off: float) -> str:
+    return f"logits as model.onnx gives them (largest difference {off:.1e})"
+
+
+def _megabytes(content: bytes) -> str:
+    return f"{len(content) / 1e6:.1f} MB"

@@ -1,0 +1,123 @@
+"""int8: calibrated on what trained, measured on what validated, written only if it passes."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+import thawnet
+from thawnet.bundle.export import to_onnx
+from thawnet.bundle.format import Unfamiliar, read_description, read_onnx
+from thawnet.bundle.predict import Model
+from thawnet.errors import BundleError
+from thawnet.recipe import TrainOptions
+from thawnet.training import quantising, run
+from thawnet.training.exporting import outputs
+from thawnet.training.program import rebuild
+from thawnet.training.quantising import Quantised, images_per_second, quantise
+from thawnet.training.reopening import reopen
+
+
+def quantised(options: TrainOptions) -> tuple[Path, Quantised]:
+    folder = run.train(options).folder
+    told = read_description(folder)
+    return folder, quantise(told, read_onnx(told), *reopen(told, options.data, None))
+
+
+def ends(onnx: bytes) -> list[tuple[str, str, int]]:
+    session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
+    both = [*session.get_inputs(), *session.get_outputs()]
+    return [(each.name, each.type, len(each.shape)) for each in both]
+
+
+def test_int8_network_is_small_and_looks_the_same_from_outside(
+    options: TrainOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # This network has learnt next to nothing: its nearest classes are as good as equal.
+    monkeypatch.setattr(quantising, "GATE_LOSS", 1.0)
+    looked_at: list[tuple[set[str], int]] = []
+    plain = quantising.squares_of
+
+    def spy(images: Any, rows: Any, crop: int) -> Any:
+        looked_at.append(({images.names[row] for row in rows}, len(rows)))
+        return plain(images, rows, crop)
+
+    monkeypatch.setattr(quantising, "squares_of", spy)
+    monkeypatch.setattr(quantising, "CALIBRATION_IMAGES", 30)
+    folder, found = quantised(options)
+    told = read_description(folder)
+    before = read_onnx(told)
+    assert ends(found.onnx) == ends(before)
+    assert len(found.onnx) < 0.4 * len(before)
+    train, val = reopen(told, options.data, None)
+    (calibrated, count), (measured, _) = looked_at
+    assert count == found.calibrated_on == 30
+    assert calibrated < set(train.names)
+    assert measured == set(val.names)
+    assert found.agreement.images == len(val)
+    assert min(found.speeds) > 0
+
+
+def test_network_that_loses_too_much_is_refused(
+    options: TrainOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantising, "GATE_LOSS", -1.0)
+    with pytest.raises(BundleError, match="nothing is written; use --to onnx"):
+        quantised(options)
+
+
+def test_speeds_are_those_of_each_model(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow:
+        def all_logits(self, squares: Any) -> None:
+            clock[0] += 0.5
+
+    class Fast:
+        def all_logits(self, squares: Any) -> None:
+            clock[0] += 0.25
+
+    clock = [0.0]
+    monkeypatch.setattr(quantising.time, "perf_counter", lambda: clock[0])
+    assert images_per_second([Slow(), Fast()], np.zeros((10, 1))) == [20, 40]  # type: ignore[list-item,arg-type]
+
+
+def test_logits_of_many_squares_are_those_of_each(bundle: Path) -> None:
+    model = thawnet.load(bundle, threads=2)
+    squares = np.random.default_rng(0).integers(0, 256, (20, 40, 40, 3), np.uint8)
+    found = model.all_logits(squares)
+    assert found.shape == (20, 3)
+    assert found[13] == pytest.approx(model.outputs(squares[13:14]).logits[0], rel=1e-4, abs=1e-4)
+
+
+def test_what_logits_do_not_depend_on_stays_as_it_is(bundle: Path) -> None:
+    class Norm(nn.Module):
+        """An unfamiliarity of operators that are quantised elsewhere."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(1280, 1, bias=False)
+
+        def forward(self, features: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+            return self.layer(features)[:, 0] + logits[:, 0]
+
+    told = read_description(bundle)
+    meaning = dataclasses.replace(told.meaning, unfamiliar=Unfamiliar(1.0, 0.05))
+    told = dataclasses.replace(told, meaning=meaning)
+    content = to_onnx(outputs(rebuild(told)), meaning, Norm())
+    squares = np.random.default_rng(0).integers(0, 256, (20, 40, 40, 3), np.uint8)
+    found = quantising._static(told, content, squares, lambda done: None)
+    model = onnx.load_model_from_string(found)
+    made_by = {name: node for node in model.graph.node for name in node.output}
+    assert made_by["unfamiliarity"].op_type == "Add"
+    assert {made_by[name].op_type for name in made_by["unfamiliarity"].input} == {"Gather"}
+    one, other = (Model(told, each).outputs(squares) for each in (found, content))
+    assert one.unfamiliarity is not None
+    assert other.unfamiliarity is not None
+    assert np.corrcoef(one.unfamiliarity, other.unfamiliarity)[0, 1] > 0.9
