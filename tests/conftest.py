@@ -185,8 +185,8 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from thawnet.image.preprocess import Preprocess
 
     class Brightness(nn.Module):
-        def forward(self, features: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-            return features.sum(1) + 0 * logits.sum(1)
+        def forward(self, middle: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+            return middle.sum(1) + 0 * logits.sum(1)
 
     mean = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())  # (n, 3), -1 to 1
     head = nn.Linear(3, len(COLOURS), bias=False)
@@ -198,7 +198,7 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_bundle(
         path,
         head.state_dict(),
-        to_onnx({"features": mean, "logits": head}, meaning, Brightness()),
+        to_onnx({"middle": mean, "features": nn.Identity(), "logits": head}, meaning, Brightness()),
         {"backbone": "mean", "padding": "", "epsilon": None},
         meaning,
         short_hashes(sha256_rows([b"seen"])),

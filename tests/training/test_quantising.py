@@ -21,6 +21,7 @@ from thawnet.errors import BundleError
 from thawnet.recipe import TrainOptions
 from thawnet.training import quantising, run
 from thawnet.training.exporting import outputs
+from thawnet.training.familiarity import middle_of, pooled
 from thawnet.training.program import rebuild
 from thawnet.training.quantising import Quantised, images_per_second, quantise
 from thawnet.training.reopening import reopen
@@ -102,15 +103,18 @@ def test_what_logits_do_not_depend_on_stays_as_it_is(bundle: Path) -> None:
 
         def __init__(self) -> None:
             super().__init__()
-            self.layer = nn.Linear(1280, 1, bias=False)
+            self.layer = nn.Linear(network.shapes[place][0], 1, bias=False)
 
-        def forward(self, features: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-            return self.layer(features)[:, 0] + logits[:, 0]
+        def forward(self, middle: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+            return self.layer(pooled(middle))[:, 0] + logits[:, 0]
 
     told = read_description(bundle)
+    network = rebuild(told)
+    place = middle_of(network)
+    assert place is not None
     meaning = dataclasses.replace(told.meaning, unfamiliar=Unfamiliar(1.0, 0.05))
     told = dataclasses.replace(told, meaning=meaning)
-    content = to_onnx(outputs(rebuild(told)), meaning, Norm())
+    content = to_onnx(outputs(network, place), meaning, Norm())
     squares = np.random.default_rng(0).integers(0, 256, (20, 40, 40, 3), np.uint8)
     found = quantising._static(told, content, squares, lambda done: None)
     model = onnx.load_model_from_string(found)
