@@ -29,8 +29,7 @@ def table(found: Evaluation) -> Iterator[str]:
         yield ""
     yield from _figures(found)
     yield ""
-    yield from _seen(found)
-    yield found.line
+    yield from _accuracies(found)
 
 
 def _heading(found: Evaluation) -> str:
@@ -101,18 +100,21 @@ def _figures(found: Evaluation) -> list[str]:
     )
 
 
-def _seen(found: Evaluation) -> Iterator[str]:
-    """Say how many of the images the model knows, and how it does on the others."""
+def _accuracies(found: Evaluation) -> Iterator[str]:
+    """Give the accuracy and say how many of the images the model knows; what to quote is last."""
     count, unseen = found.trained_on, found.unseen
     among = "among those that the model was trained or chosen on"
     if unseen is None:
         yield f"all images are {among}: this says nothing of new ones"
+        yield found.line
     elif count:
+        yield found.line
         share = _percent(count / found.images)
         yield f"{count:,} of {found.images:,} images ({share}) are {among}; on the others:"
         yield quote("unseen", unseen.accuracy, unseen.images)
     else:
         yield f"none of the images is {among}"
+        yield found.line
 
 
 def _percent(share: float) -> str:
