@@ -15,12 +15,10 @@ import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
 import torch
-from safetensors import safe_open
 from torch import nn
 
 from thawnet import embedded
@@ -46,6 +44,7 @@ from thawnet.image.decode import decode
 from thawnet.image.preprocess import squared
 from thawnet.model.backbone import Network
 from thawnet.training.exporting import GATE_AGREEMENT, GATE_BATCH, Agreement, agreement, outputs
+from thawnet.training.program import rebuild
 from thawnet.training.setup import divide
 
 NOTE = """
@@ -59,12 +58,11 @@ before that.
 def main(run: Path, data_dir: Path) -> None:
     """Write the bundle."""
     description = read_description(run)
-    told = json.loads((description.path / "model.json").read_text(encoding="utf-8"))
-    with safe_open(description.path / "model.safetensors", framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    told = description.facts
+    network = rebuild(description)
     content = halved(read_onnx(description))
-    squares = held_out(told, description, data_dir)
-    found = compared(description, told["architecture"], tensors, content, squares)
+    squares = held_out(description, data_dir)
+    found = compared(description, network, content, squares)
     print(found)
     if found.decided_top_1 < GATE_AGREEMENT:
         raise SystemExit("rounded, the network names other classes: nothing was written")
@@ -80,10 +78,10 @@ def main(run: Path, data_dir: Path) -> None:
         embedded.BUNDLE,
         {
             name: value.half() if value.is_floating_point() else value
-            for name, value in tensors.items()
+            for name, value in network.net.state_dict().items()
         },
         content,
-        told["architecture"],
+        description.architecture,
         description.meaning,
         read_trained_on(description),
         facts | {"export": asdict(found)},
@@ -96,8 +94,9 @@ def main(run: Path, data_dir: Path) -> None:
     print(f"{embedded.BUNDLE}: {size / 1e6:.2f} MB")
 
 
-def held_out(told: dict[str, Any], description: Description, data_dir: Path) -> np.ndarray:
+def held_out(description: Description, data_dir: Path) -> np.ndarray:
     """Return the images that the run validated on, as squares, (n, crop, crop, 3)."""
+    told = description.facts
     lists = arrange(open_source(told["data"]["name"], data_dir), told["recipe"]["split_seed"])
     if lists.fingerprint != told["data"]["fingerprint"]:
         raise SystemExit("this is not the data that the run learnt from")
@@ -107,22 +106,10 @@ def held_out(told: dict[str, Any], description: Description, data_dir: Path) -> 
 
 
 def compared(
-    description: Description,
-    architecture: dict[str, Any],
-    tensors: dict[str, torch.Tensor],
-    content: bytes,
-    squares: np.ndarray,
+    description: Description, network: Network, content: bytes, squares: np.ndarray
 ) -> Agreement:
     """Compare ONNX Runtime with torch, which computes with weights rounded as in the ONNX model."""
     meaning = description.meaning
-    network = Network(
-        architecture["backbone"],
-        len(meaning.classes),
-        meaning.preprocess.size,
-        architecture["padding"],
-        architecture["epsilon"],
-    )
-    network.net.load_state_dict(tensors)
     parts = outputs(network)
     for value in nn.ModuleList(parts.values()).parameters():
         if value.numel() >= HALVED_FROM:

@@ -52,20 +52,17 @@ def export(options: ExportOptions) -> None:
     whole, can not be written so, or does not pass the gate.
     """
     _check_call(options)
-    from .bundle.format import DESCRIPTION, read_description, read_onnx
+    from .bundle.format import DESCRIPTION, ONNX, read_description, read_onnx
     from .bundle.predict import Model
 
     description = read_description(options.model)
     out = _free(options, description)
     onnx = read_onnx(description)
     model = Model(description, onnx)
-    console.say(
-        f"model {model.path}: {model.backbone}, {len(model.classes):,} classes, "
-        f"{model.preprocess.size} px"
-    )
+    console.say(model.summary)
     if options.to == "onnx":
         _write(out, onnx)
-        told = f"{_megabytes(onnx)}, SHA-256 {description.sha256['model.onnx']} as in the bundle"
+        told = f"{_megabytes(onnx)}, SHA-256 {description.sha256[ONNX]} as in the bundle"
     elif options.to == "pt2":
         told = _pt2(description, model, out)
     elif options.to == "openvino":

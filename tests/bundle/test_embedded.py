@@ -12,12 +12,12 @@ import thawnet
 from conftest import CIFAR
 from thawnet import embedded
 from thawnet.bundle.export import from_pixels
+from thawnet.bundle.format import read_description
 from thawnet.data.sources import open_source
 from thawnet.image.decode import decode
 from thawnet.image.preprocess import squared
-from thawnet.model.backbone import Network
-from thawnet.model.weights import load_weights
 from thawnet.training.exporting import agreement, outputs
+from thawnet.training.program import rebuild
 
 IMAGES = 1000
 
@@ -46,14 +46,8 @@ def test_torch_onnx_and_predict_agree_on_real_images_and_with_what_it_says() -> 
     rows = range(0, len(test), len(test) // IMAGES)
     images = [test.read(row) for row in rows]
     squares = np.stack([squared(decode(image), model.preprocess) for image in images])  # type: ignore[arg-type]
-    onnx = np.concatenate(
-        [model.outputs(some).logits for some in np.array_split(squares, IMAGES // 50)]
-    )
-    weights = load_weights("bundled", embedded.BACKBONE)
-    network = Network(
-        embedded.BACKBONE, 100, model.preprocess.size, weights.padding, weights.epsilon
-    )
-    network.net.load_state_dict(weights.tensors, strict=False)
+    onnx = model.all_logits(squares)
+    network = rebuild(read_description(embedded.BUNDLE))
     whole = from_pixels(outputs(network), model.preprocess)
     with torch.inference_mode():
         torch_logits = np.concatenate(
