@@ -142,7 +142,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from thawnet.data.items import sha256_rows
     from thawnet.image.preprocess import Preprocess
     from thawnet.model.backbone import Network
-    from thawnet.training.exporting import outputs
+    from thawnet.training.exporting import class_weights, outputs
 
     torch.manual_seed(1)
     network = Network("mobilenetv2_100", 3, 48, "same")
@@ -154,7 +154,12 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path,
         network.net.state_dict(),
         to_onnx(outputs(network), meaning),
-        {"backbone": network.backbone, "padding": "same", "epsilon": None},
+        {
+            "backbone": network.backbone,
+            "padding": "same",
+            "epsilon": None,
+            "class_weights": class_weights(network),
+        },
         meaning,
         short_hashes(sha256_rows([b"seen"])),
         {"source": "random", "license": "none"},
@@ -199,7 +204,7 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path,
         head.state_dict(),
         to_onnx({"middle": mean, "features": nn.Identity(), "logits": head}, meaning, Brightness()),
-        {"backbone": "mean", "padding": "", "epsilon": None},
+        {"backbone": "mean", "padding": "", "epsilon": None, "class_weights": None},
         meaning,
         short_hashes(sha256_rows([b"seen"])),
         {"source": "by hand", "license": "none"},

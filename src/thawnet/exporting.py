@@ -144,7 +144,7 @@ def _int8(options: ExportOptions, description: Description, onnx: bytes, out: Pa
         out,
         None,
         found.onnx,
-        description.architecture,
+        description.architecture | {"class_weights": None},  # they are float32
         description.meaning,
         trained_on,
         facts,

@@ -20,7 +20,7 @@ from ..image.preprocess import Preprocess
 if TYPE_CHECKING:
     import torch
 
-VERSION = 4
+VERSION = 5
 WEIGHTS = "model.safetensors"
 ONNX = "model.onnx"
 DESCRIPTION = "model.json"
@@ -75,14 +75,16 @@ class Description:
     """What model.json says of the network beside it.
 
     path: the bundle. backbone: timm's name. padding: '' (the model's own) or 'same'
-    (TensorFlow's). epsilon: of every batch-norm, None for the model's own. sha256: of the files
-    beside it, by name. facts: the rest, as it stands there, unchecked.
+    (TensorFlow's). epsilon: of every batch-norm, None for the model's own. class_weights: which
+    tensor of model.safetensors makes class maps of the feature map, None where none does. sha256:
+    of the files beside it, by name. facts: the rest, as it stands there, unchecked.
     """
 
     path: Path
     backbone: str
     padding: str
     epsilon: float | None
+    class_weights: str | None
     meaning: Meaning
     sha256: dict[str, str]
     facts: dict[str, Any]
@@ -90,7 +92,12 @@ class Description:
     @property
     def architecture(self) -> dict[str, Any]:
         """What rebuilds the network, as `write_bundle` takes it."""
-        return {"backbone": self.backbone, "padding": self.padding, "epsilon": self.epsilon}
+        return {
+            "backbone": self.backbone,
+            "padding": self.padding,
+            "epsilon": self.epsilon,
+            "class_weights": self.class_weights,
+        }
 
 
 def write_bundle(
@@ -107,8 +114,8 @@ def write_bundle(
 
     tensors: in timm's names, head included; None of a quantised network, which has no weights but
     those in its ONNX model. onnx: see export.to_onnx; None where a backbone can not be exported.
-    architecture: backbone, padding, epsilon. trained_on: see `short_hashes`. facts: recipe,
-    metrics, provenance, for people. card: the text of README.md.
+    architecture: backbone, padding, epsilon, class_weights. trained_on: see `short_hashes`. facts:
+    recipe, metrics, provenance, for people. card: the text of README.md.
     """
     preprocess = meaning.preprocess
     metadata = {
@@ -212,6 +219,7 @@ def read_description(path: Path) -> Description:
             backbone=_text(architecture["backbone"]),
             padding=_text(architecture["padding"]),
             epsilon=_epsilon(architecture["epsilon"]),
+            class_weights=_class_weights(architecture["class_weights"]),
             meaning=Meaning(
                 classes=_classes(content.pop("classes")),
                 preprocess=_preprocess(content.pop("preprocess")),
@@ -304,6 +312,10 @@ def _epsilon(value: Any) -> float | None:
     if value is not None and (type(value) is not float or not 0 < value < 1):
         raise ValueError(f"epsilon must be between 0 and 1, or null, received {value!r}")
     return value
+
+
+def _class_weights(value: Any) -> str | None:
+    return None if value is None else _text(value)
 
 
 def _classes(value: Any) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from ..report.calibration import calibration_error, fit_temperature
 from ..report.metrics import balanced_accuracy, interval, quote, top_k
 from ..report.predictions import PREDICTIONS, write_predictions
 from .checkpoint import RunState
-from .exporting import export
+from .exporting import class_weights, export
 from .familiarity import fit_familiarity
 from .loop import Metrics
 from .machine import describe, versions
@@ -228,7 +228,12 @@ def _write_bundle(
             for name, value in network.net.state_dict().items()
         },
         onnx,
-        {"backbone": network.backbone, "padding": weights.padding, "epsilon": weights.epsilon},
+        {
+            "backbone": network.backbone,
+            "padding": weights.padding,
+            "epsilon": weights.epsilon,
+            "class_weights": class_weights(network),
+        },
         meaning,
         short_hashes(hashes),
         facts,
