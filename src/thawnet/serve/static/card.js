@@ -5,9 +5,9 @@
   const template = (id) => document.getElementById(id).content.firstElementChild.cloneNode(true);
 
   function percent(share) {
-    if (share >= 0.9995) return ">99.9 %";
-    if (share < 0.001) return "<0.1 %";
-    return `${(100 * share).toFixed(1)} %`;
+    if (share >= 0.9995) return ">99.9\u00a0%";
+    if (share < 0.001) return "<0.1\u00a0%";
+    return `${(100 * share).toFixed(1)}\u00a0%`;
   }
 
   class Card {
@@ -36,6 +36,9 @@
       const canvas = this.find(".image");
       this.size = await window.picture.draw(canvas, this.file, side);
       canvas.hidden = !this.size;
+      if (this.size) {
+        this.find(".picture").style.setProperty("--ratio", canvas.width / canvas.height);
+      }
       canvas.setAttribute("aria-label", this.file.name);
       const kind = /\.(\w{1,5})$/.exec(this.file.name)?.[1].toUpperCase();
       this.find(".placeholder").hidden = Boolean(this.size);
@@ -60,7 +63,7 @@
       this.find(".repeat").hidden = !again;
       const facts = [];
       if (this.size) facts.push(`${this.size.width} × ${this.size.height} px`);
-      if (milliseconds !== undefined) facts.push(`${milliseconds.toFixed(1)} ms`);
+      if (milliseconds !== undefined && !answer.error) facts.push(`${milliseconds.toFixed(1)} ms`);
       this.find(".facts").textContent = facts.join(" · ");
       if (answer.error) return;
       const [best] = answer.predictions;

@@ -28,33 +28,44 @@
 
   // ---- the model
 
+  function note([title, text]) {
+    const paragraph = document.createElement("p");
+    const strong = document.createElement("strong");
+    strong.textContent = title;
+    paragraph.append(strong, text);
+    return paragraph;
+  }
+
   function describe() {
-    const classes = `${number.format(model.classes.length)} classes`;
+    const classes = `${number.format(model.classes.length)}\u00a0classes`;
     const name = document.createElement("strong");
     name.textContent = model.name;
-    byId("model").replaceChildren(name, ` · ${model.backbone} · ${classes} · ${model.size} px`);
+    byId("model").replaceChildren(name, ` · ${model.backbone} · ${classes} · ${model.size}\u00a0px`);
     document.title = `${model.name} · thawnet`;
     byId("map").hidden = !model.explains;
-    const reading = [];
+    const notes = [];
     if (model.temperature !== 1) {
-      reading.push(
-        "Probabilities are calibrated on images kept apart from training: of the answers given " +
-          "with 80 %, about 80 in 100 were right there.",
-      );
+      notes.push([
+        "Probability",
+        "Calibrated on images kept apart from training: of the answers given with 80\u00a0%, about " +
+          "80 in 100 were right there.",
+      ]);
     }
     if (model.explains) {
-      reading.push(
-        "The map shows where the network saw a class; choose another class to see its own. What " +
-          "is darkened at the edges it was not shown.",
-      );
+      notes.push([
+        "Map",
+        "Where the network saw a class; choose another class to see its own. What is darkened at " +
+          "the edges it was not shown.",
+      ]);
     }
     if (model.unfamiliar) {
-      reading.push(
-        "The flag marks an image that resembles nothing in the training data; about one familiar " +
-          "image in 20 gets it too.",
-      );
+      notes.push([
+        "Unlike the training data",
+        "The image resembles nothing that the network learnt from, whatever the probability. About " +
+          "one familiar image in 20 is flagged too.",
+      ]);
     }
-    byId("reading").textContent = reading.join(" ");
+    byId("reading").replaceChildren(...notes.map(note));
     byId("known").hidden = false;
     byId("known").querySelector("summary").textContent = `The ${classes} it knows`;
     byId("known").querySelector("p").textContent = model.classes.join(", ");

@@ -11,8 +11,8 @@
     [249, 142, 9],
     [252, 255, 164],
   ];
-  const FAINT = 0.22; // opacity where a class was not seen, and
-  const STRONG = 0.68; // where it was seen most
+  const FAINT = 0.12; // opacity where a class was not seen, and
+  const STRONG = 0.62; // where it was seen most
   const DIMMED = "rgba(8, 12, 18, 0.6)"; // over what the network did not see
 
   function colour(share) {
