@@ -138,7 +138,7 @@ def test_dropped_image_is_answered_as_the_library_answers(open_page: Open) -> No
     shares = [float(each.rstrip("% ")) for each in card.locator(".bars .share").all_inner_texts()]
     assert shares == pytest.approx([100 * each for each in wanted.probabilities], abs=0.06)
     expect(card.locator(".flag")).to_be_hidden()
-    expect(card.locator(".facts")).to_have_text(re.compile(r"^320 × 213 px · \d+\.\d ms$"))
+    expect(card.locator(".facts")).to_have_text(re.compile(r"^320 \u00d7 213 px · \d+\.\d ms$"))
     expect(page.locator("#spoken")).to_contain_text("coffee.jpg: cup")
     *corners, middle = drawn(page, ".overlay")
     dimmed = [8, 12, 18]
@@ -321,7 +321,7 @@ def test_picture_stands_upright(open_page: Open) -> None:
     exif[274] = 6
     page = open_page()
     drop(page, {"turned.png": png(image, exif=exif)})
-    expect(answered(page, 1).locator(".facts")).to_contain_text("40 × 60 px")
+    expect(answered(page, 1).locator(".facts")).to_contain_text("40 \u00d7 60 px")
     assert drawn(page, ".image")[0][:3] == [0, 0, 255]
     assert drawn(page, ".image")[3][:3] == [255, 0, 0]
 
