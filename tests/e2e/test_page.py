@@ -384,6 +384,33 @@ def test_nothing_is_lost_when_the_service_stops(open_page: Open) -> None:
     expect(page.locator("#notice")).to_be_hidden()
 
 
+def test_page_waits_for_a_service_that_is_not_there_yet(open_page: Open) -> None:
+    page = open_page()
+    page.route("**/model", lambda route: route.abort())
+    page.reload()
+    expect(page.locator("#notice-text")).to_contain_text("does not answer")
+    drop(page, {"rocket.jpg": ROCKET.read_bytes()})
+    expect(page.locator(".card .status")).to_have_text("Waiting")
+    page.unroute("**/model")
+    page.click("#again")
+    expect(answered(page, 1).locator(".best .name")).to_have_text("rocket")
+
+
+def test_network_that_tells_less_gets_a_page_that_promises_less(open_page: Open) -> None:
+    page = open_page()
+    model = page.evaluate("window.predictor.describe()")
+    less = {**model, "explains": False, "unfamiliar": False, "examples": []}
+    page.route("**/model", lambda route: route.fulfill(json=less))
+    page.reload()
+    drop(page, {"coins.jpg": COINS.read_bytes()})
+    card = answered(page, 1)
+    expect(card.locator(".bar")).to_have_count(5)
+    expect(card.locator("button.bar")).to_have_count(0)
+    expect(page.locator("#map")).to_be_hidden()
+    expect(page.locator("#try")).to_be_hidden()
+    expect(page.locator("#reading strong")).to_have_text(["Probability"])
+
+
 def test_token_is_asked_for_once(open_page: Open) -> None:
     with serving("--token", "open sesame") as address:
         page = open_page(address)

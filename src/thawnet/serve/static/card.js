@@ -53,8 +53,8 @@
     }
 
     // Show the answer. `again`: whether asking once more may help.
-    finish({ explanation, ...answer }, milliseconds, again) {
-      this.answer = { ...answer, image: this.file.name };
+    finish({ explanation, image, ...answer }, milliseconds, again) {
+      this.answer = { image: this.file.name, ...answer };
       this.explanation = this.size ? explanation : undefined;
       this.element.dataset.state = answer.error ? "failed" : "done";
       this.element.dataset.unfamiliar = answer.unfamiliar === true;

@@ -172,7 +172,7 @@
       } catch (error) {
         if (card.removed) return;
         if (error.absent || error.locked) {
-          queue.unshift(card);
+          queue.push(card); // should it be to blame, the others come first
           card.wait("Waiting");
           return stop(error);
         }
@@ -191,6 +191,7 @@
     batch.done += 1;
     batch.failed += said.error ? 1 : 0;
     if (batch.all <= SPOKEN) speak(card.words);
+    if (batch.all === 1) card.element.scrollIntoView({ block: "nearest" });
   }
 
   // ---- all images

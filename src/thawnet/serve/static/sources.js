@@ -3,7 +3,7 @@
 
 (() => {
   const byId = (id) => document.getElementById(id);
-  const IMAGE = /\.(jpe?g|png|gif|bmp|webp|avif|tiff?|ppm|pgm)$/i;
+  const IMAGE = /\.(jpe?g|png|gif|bmp|webp|avif|heic|tiff?|ppm|pgm)$/i;
 
   // ---- dropped
 
