@@ -432,6 +432,33 @@ def test_token_is_asked_for_once(open_page: Open) -> None:
         expect(page.locator("#notice")).to_be_hidden()
 
 
+def test_page_of_another_machine_says_where_images_go(chromium: Browser, address: str) -> None:
+    with chromium.new_context() as context:
+        page = context.new_page()
+
+        def elsewhere(route: Route) -> None:
+            here = route.request.url.replace("http://photos.example", address)
+            route.fulfill(response=context.request.get(here))
+
+        page.route("http://photos.example/**", elsewhere)
+        page.goto("http://photos.example/")
+        expect(page.locator("#promise")).to_have_text(
+            "Images go to photos.example and nowhere else"
+        )
+
+
+def test_answers_are_copied_as_json(open_page: Open) -> None:
+    page = open_page(permissions=["clipboard-read", "clipboard-write"])
+    drop(page, {"coins.jpg": COINS.read_bytes()})
+    answered(page, 1)
+    page.click("#copy")
+    expect(page.locator("#copy")).to_have_text("Copied")
+    (copied,) = json.loads(page.evaluate("navigator.clipboard.readText()"))
+    assert list(copied) == ["image", "predictions", "unfamiliar"]
+    assert copied["image"] == "coins.jpg"
+    assert copied["unfamiliar"] is True
+
+
 def test_photo_is_taken_with_the_camera(chromium: Browser, open_page: Open) -> None:
     flags = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
     with chromium.browser_type.launch(

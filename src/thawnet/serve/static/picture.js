@@ -54,23 +54,22 @@
 
   window.picture = {
     // Draw a file's image upright, at most `side` px a side. Returns its own size in px, null where
-    // the browser can not read the format.
+    // the browser can not: it does not know the format, or the image is too large for it.
     async draw(canvas, file, side) {
-      let bitmap;
       try {
-        bitmap = await createImageBitmap(file, { imageOrientation: "from-image" });
+        const bitmap = await createImageBitmap(file, { imageOrientation: "from-image" });
+        const { width, height } = bitmap;
+        const scale = Math.min(1, side / Math.max(width, height));
+        canvas.width = Math.max(1, Math.round(width * scale));
+        canvas.height = Math.max(1, Math.round(height * scale));
+        const context = canvas.getContext("2d");
+        context.imageSmoothingQuality = "high";
+        context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+        bitmap.close();
+        return { width, height };
       } catch {
         return null;
       }
-      const { width, height } = bitmap;
-      const scale = Math.min(1, side / Math.max(width, height));
-      canvas.width = Math.max(1, Math.round(width * scale));
-      canvas.height = Math.max(1, Math.round(height * scale));
-      const context = canvas.getContext("2d");
-      context.imageSmoothingQuality = "high";
-      context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
-      bitmap.close();
-      return { width, height };
     },
 
     // Draw a map, rows of values from 0 to 1, over what the network saw: `box`, its left, top, right

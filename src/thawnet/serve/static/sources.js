@@ -59,6 +59,7 @@
     let stream;
     const close = () => dialog.close();
     const trigger = async () => {
+      shoot.disabled = true; // one photo, however often it is pressed
       const blob = await frame(video);
       close();
       if (blob) take(blob);
