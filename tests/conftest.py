@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,9 @@ from PIL import Image
 from thawnet.recipe import TrainOptions
 
 if TYPE_CHECKING:
+    from service_client import Service
+
+    from thawnet.bundle.predict import Model
     from thawnet.training.outcome import Outcome
 
 # A busy machine is slow, not wrong.
@@ -258,3 +263,45 @@ def serve() -> Iterator[Callable[[Path], str]]:
     for server in running:
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture(scope="session")
+def model(colours: Path) -> Model:
+    """Return the network that knows COLOURS."""
+    from thawnet.bundle.predict import load
+
+    return load(colours, threads=2)
+
+
+@pytest.fixture
+def serving(model: Model) -> Iterator[Callable[..., Service]]:
+    """Return a function that starts a service with some settings changed, on a free port."""
+    pytest.importorskip("fastapi", reason="the packages of thawnet[serve] are not installed")
+    from service_client import Service
+
+    from thawnet.serve.app import Settings, make_app
+    from thawnet.serve.connection import listen, make_server
+
+    running: list[tuple[Any, threading.Thread]] = []
+
+    def start(network: Model = model, **changes: Any) -> Service:
+        listening = listen("127.0.0.1", 0)
+        server = make_server(make_app(network, replace(Settings("colours"), **changes)))
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        running.append((server, thread))
+        while not server.started:
+            time.sleep(0.01)
+        return Service(listening.getsockname()[1])
+
+    yield start
+    for server, thread in running:
+        server.should_exit = True
+        thread.join(60)
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def service(serving: Callable[..., Service]) -> Service:
+    """Return a service as it is by default."""
+    return serving()

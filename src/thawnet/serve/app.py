@@ -44,7 +44,7 @@ class Settings:
     token: str | None = None
     local: bool = True
     examples: dict[str, Path] = field(default_factory=dict)
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     waiting: int = 1024
     window: float = 0.002
 
