@@ -445,6 +445,7 @@ def test_page_of_another_machine_says_where_images_go(chromium: Browser, address
         expect(page.locator("#promise")).to_have_text(
             "Images go to photos.example and nowhere else"
         )
+        expect(page.locator("#examples img")).to_have_count(5)  # nothing is on its way any more
 
 
 def test_answers_are_copied_as_json(open_page: Open) -> None:
