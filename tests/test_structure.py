@@ -33,6 +33,8 @@ ALLOWED = {
         *("embedded", "data", "training"),
     },
     "exporting": {"errors", "console", "files", "packages", "bundle", "training"},
+    "serving": {"errors", "console", "packages", "embedded", "image", "bundle", "serve"},
+    "serve": {"errors", "image", "bundle"},
     "report": {"errors", "files"},
     "bundle": {"errors", "files", "memory", "image", "embedded"},
     "training": {

@@ -22,6 +22,7 @@ from .inspection import InspectOptions, inspect
 from .packages import COMPARE_PACKAGES, TRAIN_PACKAGES, require_installed
 from .prediction import PredictOptions, predict
 from .recipe import TrainOptions
+from .serving import ServeOptions, serve
 
 if TYPE_CHECKING:
     from .training.outcome import Outcome
@@ -58,6 +59,7 @@ Command = (
     | Annotated[DoctorOptions, tyro.conf.subcommand("doctor")]
     | Annotated[CompareOptions, tyro.conf.subcommand("compare")]
     | Annotated[ExportOptions, tyro.conf.subcommand("export")]
+    | Annotated[ServeOptions, tyro.conf.subcommand("serve")]
     | Annotated[CacheOptions, tyro.conf.subcommand("cache")]
 )
 
@@ -69,6 +71,7 @@ _Options = (
     | DoctorOptions
     | CompareOptions
     | ExportOptions
+    | ServeOptions
     | CacheOptions
 )
 
@@ -98,6 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             compare(command)
         elif isinstance(command, ExportOptions):
             export(command)
+        elif isinstance(command, ServeOptions):
+            serve(command)
         else:
             cache(command)
 

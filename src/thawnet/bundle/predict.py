@@ -104,7 +104,7 @@ class Model:
     preprocess: what happens to an image. temperature: what logits are divided by before they
     become probabilities, fitted on the validation images. unfamiliar: above which unfamiliarity an
     image counts as unlike the training data, None where the network can not tell. batch: images
-    that one thread computes at once.
+    that one thread computes at once. threads: how many do.
 
     It can be pickled, with the network in it. Unless `load` was told how many, it computes in as
     many threads as there are cores where it is read again.
@@ -121,7 +121,7 @@ class Model:
         self.temperature: float = description.meaning.temperature
         self.unfamiliar: Unfamiliar | None = description.meaning.unfamiliar
         self._session = _open_session(description, content)
-        self._threads = threads or available_cores()
+        self.threads = threads or available_cores()
         # model.onnx among it: the bundle may be gone by the time that this is pickled.
         self._made_of = (description, content, threads)
         self.batch = max(1, min(BATCH, BATCH_PIXELS // self.preprocess.size**2))
@@ -211,10 +211,10 @@ class Model:
         """Yield for each image what `work`, which takes a batch of them, makes of it."""
         source = iter(images)
         waiting: deque[Future[Sequence[Found | ImageError]]] = deque()
-        with ThreadPoolExecutor(self._threads) as pool:
+        with ThreadPoolExecutor(self.threads) as pool:
             while some := list(itertools.islice(source, self.batch)):
                 waiting.append(pool.submit(work, some))
-                if len(waiting) >= AHEAD * self._threads:
+                if len(waiting) >= AHEAD * self.threads:
                     yield from waiting.popleft().result()
             while waiting:
                 yield from waiting.popleft().result()
@@ -223,7 +223,7 @@ class Model:
         """Return the logits of one square or any number: each thread takes some at a time."""
         starts = range(0, len(squares), self.batch)
         pieces = [squares[start : start + self.batch] for start in starts]
-        with ThreadPoolExecutor(self._threads) as pool:
+        with ThreadPoolExecutor(self.threads) as pool:
             found = [each.logits for each in pool.map(self.outputs, pieces)]
         return np.concatenate(found)
 

@@ -1,0 +1,118 @@
+"""Images of many requests, computed together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from ..bundle.predict import Model, Prediction
+from ..errors import ImageError
+from .refusals import Busy
+
+Answer = Prediction | ImageError
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """One image of a request: where its answer goes, and when it came."""
+
+    data: bytes
+    top_k: int
+    explain: bool
+    answer: asyncio.Future[Answer]
+    since: float
+
+
+class Batcher:
+    """A queue of images, and as many threads as the model has that take batches from it.
+
+    A thread that is free waits `window` seconds for a batch to fill; one that was busy meanwhile
+    finds what has gathered. So batches are small when little is asked, and full under load.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        capacity: int,
+        window: float,
+        seen: Callable[[int, float], None] = lambda images, seconds: None,
+    ) -> None:
+        """capacity: images that may wait. seen: told of each batch, its images and seconds."""
+        self.model = model
+        self.capacity = capacity
+        self.window = window
+        self._seen = seen
+        self._queue: deque[_Waiting] = deque()
+        self._filled = asyncio.Event()
+
+    @property
+    def waiting(self) -> int:
+        """Images that no thread has taken yet."""
+        return len(self._queue)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Work until the block is left."""
+        threads = self.model.threads
+        with ThreadPoolExecutor(threads, thread_name_prefix="predict") as pool:
+            workers = [asyncio.create_task(self._work(pool)) for _ in range(threads)]
+            try:
+                yield
+            finally:
+                for worker in workers:
+                    worker.cancel()
+                await asyncio.gather(*workers, return_exceptions=True)
+
+    async def predict(self, images: Sequence[bytes], top_k: int, explain: bool) -> list[Answer]:
+        """Return an answer for each image, in order. Raises Busy where they find no room."""
+        if len(self._queue) + len(images) > self.capacity:
+            raise Busy(f"{len(self._queue):,} images are waiting already")
+        loop, now = asyncio.get_running_loop(), time.monotonic()
+        answers: list[asyncio.Future[Answer]] = [loop.create_future() for _ in images]
+        for data, answer in zip(images, answers, strict=True):
+            self._queue.append(_Waiting(data, top_k, explain, answer, now))
+        self._filled.set()
+        return await asyncio.gather(*answers)
+
+    async def _work(self, pool: ThreadPoolExecutor) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._filled.wait()
+            if len(self._queue) < self.model.batch:
+                await asyncio.sleep(self.window)
+            if not (some := self._take()):
+                continue
+            started = time.monotonic()
+            try:
+                found = await loop.run_in_executor(pool, self._compute, some)
+            except Exception as error:
+                for each in some:
+                    if not each.answer.done():
+                        each.answer.set_exception(error)
+                continue
+            self._seen(len(some), time.monotonic() - started)
+            for each, answer in zip(some, found, strict=True):
+                if not each.answer.done():  # else whoever asked is gone
+                    each.answer.set_result(answer)
+
+    def _take(self) -> list[_Waiting]:
+        """Return the longest waiting images, as many as a thread computes at once."""
+        some: list[_Waiting] = []
+        while self._queue and len(some) < self.model.batch:
+            each = self._queue.popleft()
+            if not each.answer.cancelled():
+                some.append(each)
+        if not self._queue:
+            self._filled.clear()
+        return some
+
+    def _compute(self, some: list[_Waiting]) -> list[Answer]:
+        most = max(each.top_k for each in some)
+        return self.model.predict_batch(
+            [each.data for each in some], most, any(each.explain for each in some)
+        )
