@@ -23,7 +23,6 @@ from thawnet.recipe import TrainOptions
 
 if TYPE_CHECKING:
     from service_client import Service
-
     from thawnet.bundle.predict import Model
     from thawnet.training.outcome import Outcome
 
@@ -278,7 +277,6 @@ def serving(model: Model) -> Iterator[Callable[..., Service]]:
     """Return a function that starts a service with some settings changed, on a free port."""
     pytest.importorskip("fastapi", reason="the packages of thawnet[serve] are not installed")
     from service_client import Service
-
     from thawnet.serve.app import Settings, make_app
     from thawnet.serve.connection import listen, make_server
 

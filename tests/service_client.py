@@ -26,7 +26,9 @@ def form(*parts: tuple[str | None, bytes]) -> bytes:
     body = b""
     for name, content in parts:
         file = "" if name is None else f'; filename="{name}"'
-        body += f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="image"{file}\r\n\r\n'.encode()
+        body += (
+            f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="image"{file}\r\n\r\n'.encode()
+        )
         body += content + b"\r\n"
     return body + f"--{BOUNDARY}--\r\n".encode()
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from service_client import FORM, PNG, Service, form, picture
 
+from service_client import FORM, PNG, Service, form, picture
 from thawnet.serve import connection
 from thawnet.serve.intake import Limits
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from service_client import FORM, PNG, Service, form, picture
 
+from service_client import FORM, PNG, Service, form, picture
 from thawnet.bundle.predict import Model, load
 from thawnet.serve.intake import Limits
 
@@ -22,7 +22,7 @@ def test_one_image_as_the_body(service: Service) -> None:
     assert reply.status == 200
     (found,) = reply.json["images"]
     assert found["image"] is None
-    assert [each["class"] for each in found["predictions"]][0] == "green"
+    assert next(each["class"] for each in found["predictions"]) == "green"
     assert len(found["predictions"]) == 2
     assert found["unfamiliar"] is False
     assert reply.json["milliseconds"] > 0

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from service_client import picture
 
+from service_client import picture
 from thawnet.bundle.predict import Model
 from thawnet.errors import ImageError
 from thawnet.serve.batching import Batcher
