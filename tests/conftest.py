@@ -229,6 +229,7 @@ def options(photos: Callable[..., Path], random_weights: Path) -> TrainOptions:
         epochs=(1, 1),
         precision="float32",
         compile="no",
+        no_report=True,
     )
 
 

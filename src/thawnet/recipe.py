@@ -169,6 +169,8 @@ class TrainOptions:
     """Decides initial weights, shuffles and views."""
     no_test: bool = False
     """Never open the test part."""
+    no_report: bool = False
+    """Do not write report.html in the end, which takes some seconds."""
     balance: bool = False
     """Weight the loss so that every class counts alike, however many images it has."""
     resume: str | None = None

@@ -24,13 +24,13 @@ from thawnet.training.exporting import outputs
 from thawnet.training.familiarity import middle_of, pooled
 from thawnet.training.program import rebuild
 from thawnet.training.quantising import Quantised, images_per_second, quantise
-from thawnet.training.reopening import reopen
+from thawnet.training.reopening import reopen_held_out
 
 
 def quantised(options: TrainOptions) -> tuple[Path, Quantised]:
     folder = run.train(options).folder
     told = read_description(folder)
-    return folder, quantise(told, read_onnx(told), *reopen(told, options.data, None))
+    return folder, quantise(told, read_onnx(told), *reopen_held_out(told, options.data, None))
 
 
 def ends(onnx: bytes) -> list[tuple[str, str, int]]:

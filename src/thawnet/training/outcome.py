@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .setup import Run
 
 RESULT = "result.json"
+LOG = "log.jsonl"
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def write_broken(folder: Path, stores: Iterable[ImageStore]) -> None:
 
 def write_log(folder: Path, history: list[dict[str, Any]]) -> None:
     """Write log.jsonl, a line per epoch."""
-    write_text(folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in history))
+    write_text(folder / LOG, "".join(json.dumps(row) + "\n" for row in history))
 
 
 def write_end(
