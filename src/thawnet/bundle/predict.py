@@ -148,10 +148,25 @@ class Model:
         return self._mapped(images, Outputs.each)
 
     def outputs(self, squares: NDArray[np.uint8]) -> Outputs:
-        """Return what is found in (n, crop, crop, 3) uint8, as preprocess.squared cuts them."""
-        if self.unfamiliar is None:
-            return Outputs(self._session.run([LOGITS], {IMAGES: squares})[0], None)
-        return Outputs(*self._session.run([LOGITS, UNFAMILIARITY], {IMAGES: squares}))
+        """Return what is found in (n, crop, crop, 3) uint8, as preprocess.squared cuts them.
+
+        Raises BundleError for a network that can not be computed or gives no numbers.
+        """
+        names = [LOGITS] if self.unfamiliar is None else [LOGITS, UNFAMILIARITY]
+        try:
+            logits, *others = self._session.run(names, {IMAGES: squares})
+        except Exception as error:  # ONNX Runtime's own exceptions share no other class
+            raise BundleError(
+                f"'{self.path}': the network can not be computed ({first_line(error)}); train again"
+            ) from error
+        shapes = [logits.shape, *(each.shape for each in others)]
+        wanted = [(len(squares), len(self.classes)), (len(squares),)][: len(names)]
+        if shapes != wanted or not np.isfinite(logits).all():
+            raise BundleError(
+                f"'{self.path}': the network gives {shapes} for {len(squares)} images, or no "
+                f"finite numbers, where {wanted} are expected; copy the bundle again, or train"
+            )
+        return Outputs(logits, others[0] if others else None)
 
     def _mapped(
         self, images: Iterable[Picture], finish: Callable[[Outputs], Sequence[Found]]

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ..building import locked
+from ..deadline import within
 from ..files import cache_folder, clear_disk_errors
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ SLOWEST = 1024  # bytes a second
 CHUNK = 1 << 18
 
 Tell = Callable[[str], None]
-T = TypeVar("T")
 
 
 class FetchError(Exception):
@@ -171,27 +170,6 @@ def _without_plain_http(session: Session, url: str) -> None:
     adapter = session.adapters.pop("http://")
     if url.startswith("http://"):
         session.mount(f"http://{urlsplit(url).netloc}/", adapter)
-
-
-def within(seconds: float, call: Callable[[], T]) -> T:
-    """Return what a call gives, or raise TimeoutError: a name look-up knows no time limit."""
-    results: list[T] = []
-    errors: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            results.append(call())
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if errors:
-        raise errors[0]
-    if not results:
-        raise TimeoutError(f"no answer within {seconds:.0f} s")
-    return results[0]
 
 
 def reason(error: BaseException) -> str:

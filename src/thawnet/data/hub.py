@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .download import ANSWER_SECONDS, FetchError, reason, require_https, within
+from ..deadline import within
+from .download import ANSWER_SECONDS, FetchError, reason, require_https
 
 T = TypeVar("T")
 

@@ -85,7 +85,8 @@ def _from_safetensors(path: Path, backbone: str) -> Weights:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
+    # A dtype that torch lacks is a KeyError of safetensors, one that it can not read RuntimeError.
+    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
         raise WeightsError(
             f"--weights '{path}': not a readable safetensors file ({error})"
         ) from error
@@ -207,6 +208,11 @@ def fill(network: Network, weights: Weights, name: str) -> None:
             f"{len(missing)} missing, {len(foreign)} unknown, {len(wrong)} of another shape"
         )
     for key, value in given.items():
+        if not value.is_floating_point():
+            raise WeightsError(
+                f"--weights '{name}': tensor '{key}' is of {value.dtype}, expected floating point; "
+                "weights that are quantised have to be converted first"
+            )
         if not torch.isfinite(value).all():
             raise WeightsError(f"--weights '{name}': tensor '{key}' holds NaN or infinity")
     network.net.load_state_dict(given, strict=False)
