@@ -34,6 +34,7 @@ from typing import Any
 import tyro
 
 SECONDS = 1.0  # of processor time that an input may take
+ROOM = 4 * 2**30  # bytes: what is asked for beyond this is not had, so that the machine lives
 STUCK = 60.0  # seconds without a word from a process
 PIECE = 2000  # inputs for one process
 FORBIDDEN = ("subprocess.Popen", "os.system", "os.exec", "os.fork", "os.symlink", "os.link",
@@ -146,6 +147,8 @@ def piece(name: str, seed: int, first: int, count: int, folder: Path, word: Path
             target.run(valid)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    most = _address_space() + ROOM
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
     signal.signal(signal.SIGPROF, _hang)
     tally = Tally()
     handle = os.open(word, os.O_WRONLY | os.O_CREAT)
@@ -158,6 +161,11 @@ def piece(name: str, seed: int, first: int, count: int, folder: Path, word: Path
     if tally.megabytes > target.megabytes:
         tally.failures.append((first, f"{tally.megabytes:,.0f} MB in {count:,} inputs from here"))
     return tally
+
+
+def _address_space() -> int:
+    """Return the bytes of this process's address space."""
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
 def _hang(_number: int, _frame: FrameType | None) -> None:
@@ -176,7 +184,7 @@ def _one(target: Any, number: int, content: bytes, tally: Tally) -> None:
         tally.accepted += 1
     except target.refusals as error:
         tally.refused[type(error).__name__] += 1
-        if "\n" in str(error) or len(str(error)) > 3000:
+        if "\n" in str(error) or len(str(error)) > 2100:
             tally.failures.append((number, f"no sentence: {str(error)[:200]!r}"))
     except KeyboardInterrupt:
         raise
@@ -200,7 +208,9 @@ def fuzz(name: str, seed: int, first: int, count: int, work: Path) -> Tally:
         inside, word, report = folder / "inside", folder / "number", folder / "report"
         inside.mkdir()
         command = [sys.executable, __file__, "--piece", name, str(seed), str(first)]
-        process = subprocess.Popen([*command, str(end - first), str(folder)])
+        # libtiff writes there what it does not like.
+        with (folder / "stderr").open("wb") as stderr:
+            process = subprocess.Popen([*command, str(end - first), str(folder)], stderr=stderr)
         seen, since = "", time.monotonic()
         while process.poll() is None:
             time.sleep(0.05)
@@ -209,7 +219,7 @@ def fuzz(name: str, seed: int, first: int, count: int, work: Path) -> Tally:
                 seen, since = now, time.monotonic()
             if time.monotonic() - since > STUCK:
                 process.kill()
-        left = {path.name for path in folder.iterdir()} - {"inside", "number", "report"}
+        left = {path.name for path in folder.iterdir()} - {"inside", "number", "report", "stderr"}
         if process.returncode == 0:
             found = Tally(**json.loads(report.read_text()))
             found.refused = Counter(found.refused)
@@ -218,7 +228,8 @@ def fuzz(name: str, seed: int, first: int, count: int, work: Path) -> Tally:
         else:
             number = int(seen or first)
             total.inputs += number + 1 - first
-            total.failures.append((number, f"the process ended with {process.returncode}"))
+            last = (folder / "stderr").read_text(errors="replace").strip().splitlines()[-1:]
+            total.failures.append((number, f"the process ended with {process.returncode} {last}"))
             first = number + 1
         if left:
             total.failures.append((first, f"left outside its folder: {sorted(left)}"))
@@ -235,7 +246,11 @@ def main(options: Options) -> int:
     if options.only is not None:
         target = TARGETS[names[0]](Path(tempfile.mkdtemp()))
         os.environ["THAWNET_CACHE"] = str(target.folder / "cache")
-        target.run(input_of(target, options.seed, options.only))
+        try:
+            target.run(input_of(target, options.seed, options.only))
+            print("accepted")
+        except target.refusals as error:
+            print(f"refused: {error}")
         return 0
     started = time.monotonic()
     print(f"seed {options.seed}, {options.jobs} processes", flush=True)

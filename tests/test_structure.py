@@ -13,7 +13,7 @@ import thawnet
 
 ROOT = Path(thawnet.__file__).parent
 ALLOWED = {
-    "errors": set(),
+    "errors": {"text"},
     "text": set(),
     "deadline": set(),
     "console": {"text"},

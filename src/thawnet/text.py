@@ -7,6 +7,7 @@ import unicodedata
 
 MAX_NAME = 1000  # characters; a file's name has 255 bytes
 SHOWN = 200  # characters of a value in a message
+LONGEST = 2000  # characters of a message; two long paths have room
 
 _clipping = reprlib.Repr()
 _clipping.maxstring = _clipping.maxother = SHOWN
@@ -26,6 +27,12 @@ def shown(value: object) -> str:
     except ValueError:  # an int of more digits than Python writes out
         return f"{type(value).__name__} of too many digits"
     return text if len(text) <= 2 * SHOWN else f"{text[: 2 * SHOWN]}..."
+
+
+def sentence(text: str) -> str:
+    """Return text on one line, without a terminal's codes, its middle left out where it is long."""
+    text = printable(text)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
 
 
 def fault_of_name(name: str) -> str | None:

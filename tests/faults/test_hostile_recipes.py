@@ -63,7 +63,7 @@ def refused(text: str) -> str:
         parse_recipe(text, "mine.toml")
     told = str(caught.value)
     assert told.isprintable()
-    assert len(told) < 1000
+    assert len(told) <= 2100
     return told
 
 
@@ -103,7 +103,8 @@ def test_every_number_out_of_range_names_the_field(
             "name = " + "{a = " * 100 + "1" + "}" * 100,
             "'name' must be text in quotes; received dict",
         ),
-        ("name." + "a." * 5000 + "b = 1", "'name' must be text in quotes; received dict"),
+        ("name." + "a." * 90 + "b = 1", "'name' must be text in quotes; received dict"),
+        ("name." + "a." * 40_000 + "b = 1", "a line with over 100 dots; that is no recipe"),
         ('"a\\nb\\u001b[31m" = 1', "unknown field 'a?b?[31m'"),
         (f'"{"x" * 50_000}" = 1', "unknown field 'xxx"),
         (

@@ -205,7 +205,7 @@ class _Zip(_Archive):
             kind = stat.S_IFMT(info.external_attr >> 16)
             if stat.S_ISLNK(kind):
                 word = "link"
-            elif info.is_dir():
+            elif info.filename.endswith("/"):
                 word = "folder"
             else:
                 word = "file" if kind in (0, stat.S_IFREG) else "device"
@@ -290,6 +290,8 @@ def _check(archive: _Archive) -> tuple[int, int]:
         name, words = member.name, member.words
         if name[:1] in ("/", "\\") or name[1:2] == ":" or ".." in words:
             raise DataError(f"'{path}' holds '{name}', which leaves the folder; it is not unpacked")
+        if "\0" in name or (member.kind == "file" and not words):
+            archive.refuse(f"holds a file whose name is {name[:60]!r}")
         if member.kind in ("link", "device"):
             raise DataError(
                 f"'{path}' holds '{name}', a {member.kind}; it is not unpacked: "
