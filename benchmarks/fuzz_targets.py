@@ -21,18 +21,20 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from fuzz_bundle import network, write_bundle
 from fuzz_mutate import mutated, spoilt, toml
 from PIL import Image
 
 from thawnet import embedded
 from thawnet.bundle.format import read_description
+from thawnet.bundle.predict import load
 from thawnet.data import archives, cifar
 from thawnet.data.items import unwatched
 from thawnet.data.members import read_members
 from thawnet.data.pickles import PickleRefusedError, read_pickle
 from thawnet.data.sources import open_source
 from thawnet.data.table import from_table
-from thawnet.errors import BundleError, DataError, ImageError, RecipeError
+from thawnet.errors import BundleError, DataError, ImageError, RecipeError, WeightsError
 from thawnet.image.decode import decode
 from thawnet.image.preprocess import reduce
 from thawnet.recipe import load_recipe, parse_recipe, to_table
@@ -85,7 +87,7 @@ class Decode(Target):
     """Images of every format."""
 
     name = "decode"
-    inputs = 45_000
+    inputs = 60_000
     refusals = (ImageError,)
     megabytes = 1500  # 64 million pixels as RGBA, over white, and as RGB
     tokens = (b"IHDR", b"IDAT", b"acTL", b"fcTL", b"iCCP", b"zTXt", b"tRNS", b"PLTE", b"eXIf",
@@ -123,7 +125,7 @@ class Decode(Target):
 class Archive(Target):
     """An archive of a folder, unpacked into the cache."""
 
-    inputs = 6_000
+    inputs = 15_000
     megabytes = 300
     suffix: ClassVar[str]
 
@@ -222,7 +224,7 @@ class Published(Target):
     """CIFAR's archive, of which members are read without unpacking."""
 
     name = "cifar"
-    inputs = 6_000
+    inputs = 15_000
 
     @cached_property
     def seeds(self) -> Sequence[bytes]:
@@ -244,8 +246,7 @@ class Pickle(Target):
     """CIFAR's pickles, read as data."""
 
     name = "pickle"
-    inputs = 12_000
-    refusals = (PickleRefusedError,)
+    inputs = 30_000
     tokens = (b"cos\nsystem\n", b"cbuiltins\neval\n", b"R", b"b", b"\x81", b"\x93", b"o", b"i", b"r",
               b"j\xff\xff\xff\x7f", b"\x8d\xff\xff\xff\xff\xff\xff\xff\x7f", b"B\xff\xff\xff\x7f",
               b"q\xff", b"h\x00", b"\x94", b"2", b"(", b"t", b"e", b"u", b".")  # fmt: skip
@@ -258,15 +259,18 @@ class Pickle(Target):
         return [pickle.dumps(each, protocol) for each in (batch, names) for protocol in (0, 2, 4)]
 
     def run(self, content: bytes) -> None:
-        """Read it."""
-        read_pickle(content)
+        """Read it as data/cifar.py does."""
+        try:
+            read_pickle(content)
+        except PickleRefusedError as error:
+            raise DataError(f"it is refused: {error}") from error
 
 
 class Shard(Target):
     """Parquet shards in the layout of the hub."""
 
     name = "shard"
-    inputs = 4_000
+    inputs = 8_000
     megabytes = 600
 
     @cached_property
@@ -309,7 +313,7 @@ class Table(Target):
     """CSV tables that came out of an archive."""
 
     name = "table"
-    inputs = 8_000
+    inputs = 15_000
     tokens = (b'"', b"\n", b",", b"\r", b";", b"val", b"\xef\xbb\xbf", b'"\n"', b"\0")
 
     @cached_property
@@ -336,7 +340,7 @@ class Described(Target):
     """model.json of a bundle."""
 
     name = "model.json"
-    inputs = 20_000
+    inputs = 30_000
     refusals = (BundleError,)
 
     @cached_property
@@ -362,7 +366,7 @@ class Toml(Target):
     """Recipe files."""
 
     name = "recipe"
-    inputs = 20_000
+    inputs = 30_000
     refusals = (RecipeError,)
 
     @cached_property
@@ -392,7 +396,66 @@ class Toml(Target):
         load_recipe(str(path))
 
 
+class Onnx(Target):
+    """model.onnx of a bundle, opened and asked for one prediction."""
+
+    name = "onnx"
+    inputs = 8_000
+    refusals = (BundleError,)
+    megabytes = 1000
+    tokens = (
+        b"Loop",
+        b"If",
+        b"Scan",
+        b"\x70\x01",
+        b"\x7a",
+        b"images",
+        b"logits",
+        b"Conv",
+        b"Reshape",
+    )
+
+    @cached_property
+    def seeds(self) -> Sequence[bytes]:
+        """The smallest network that is one, and one with a convolution."""
+        return [network(), network(convolution=True)]
+
+    def run(self, content: bytes) -> None:
+        """Open it under a model.json that describes it."""
+        write_bundle(self.folder, content)
+        load(self.folder, threads=1).predict([Image.new("RGB", (9, 9))])
+
+
+class Weights(Target):
+    """Weights for a backbone, as --weights takes them."""
+
+    name = "safetensors"
+    inputs = 4_000
+    refusals = (WeightsError,)
+    tokens = (b'"dtype":"F8_E4M3"', b'"dtype":"F4"', b'"dtype":"C64"', b'"dtype":"BOOL"', b"[0,8]",
+              b"__metadata__", b'"shape":[9223372036854775807,9]', b"[8,0]")  # fmt: skip
+
+    @cached_property
+    def seeds(self) -> Sequence[bytes]:
+        """Two tensors with the metadata that are read."""
+        from safetensors.numpy import save
+
+        tensors = {"a": np.ones((2, 3), np.float32), "b": np.ones(4, np.float16)}
+        told = {"bn_eps": "0.001", "mean": "0.5,0.5,0.5", "std": "1,1,1", "input_size": "96"}
+        return [save(tensors), save(tensors, metadata=told)]
+
+    def run(self, content: bytes) -> None:
+        """Read them; whether they fit is no question of safety."""
+        from thawnet.model.weights import load_weights
+
+        path = self.folder / "hostile.safetensors"
+        path.write_bytes(content)
+        load_weights(str(path), "mobilenetv2_100")
+
+
 TARGETS: dict[str, type[Target]] = {
     target.name: target
-    for target in (Decode, Zip, Tar, Published, Pickle, Shard, Table, Described, Toml)
+    for target in (
+        *(Decode, Zip, Tar, Published, Pickle, Shard, Table, Described, Onnx, Weights, Toml),
+    )
 }

@@ -37,7 +37,9 @@ def _check_numbers(content: bytes) -> None:
 
     The unpickler makes room for 2^31 places at once, 17 GB, if a pickle of ten bytes names the last.
     """
-    for opcode, argument, _ in pickletools.genops(content):  # which compares lengths with what is left
+    for opcode, argument, _ in pickletools.genops(
+        content
+    ):  # which compares lengths with what is left
         if "PUT" in opcode.name and argument > len(content):
             raise PickleRefusedError(f"it numbers something {argument:,}")
 

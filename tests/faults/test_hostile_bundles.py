@@ -1,0 +1,388 @@
+"""Bundles and weights made to hurt: files that lie about themselves, foreign graphs, odd names.
+
+A model.json whose fields are wrong, spoilt files and limits of size: tests/bundle/test_format.py.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+import struct
+import sys
+import tracemalloc
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fuzz_bundle import FEATURES, LOGITS, network, weight, write_bundle
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+from PIL import Image
+from safetensors.torch import load_file, save, save_file
+
+import thawnet
+from thawnet.bundle.format import read_description
+from thawnet.cli import main
+from thawnet.errors import BundleError, ThawnetError, UsageError, WeightsError
+from thawnet.model.backbone import Network
+from thawnet.model.weights import fill, load_weights
+
+IMAGE = Image.new("RGB", (9, 9), "red")
+
+
+def changed(folder: Path, **values: Any) -> Path:
+    """Set fields of model.json."""
+    file = folder / "model.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+    return folder
+
+
+def refused(folder: Path, told: str) -> None:
+    """Check that a bundle is refused in a sentence: when it is opened, or when it predicts."""
+    with pytest.raises(BundleError, match=told) as caught:
+        thawnet.load(folder).predict([IMAGE])
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) <= 2100
+
+
+# --- model.onnx -----------------------------------------------------------------------------------
+
+
+def test_smallest_bundle_is_one(tmp_path: Path) -> None:
+    for convolution in (False, True):
+        folder = write_bundle(tmp_path / str(convolution), network(convolution=convolution))
+        (found,) = thawnet.load(folder).predict([IMAGE])
+        assert found.probabilities == (0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    "place", ["weights.bin", "{here}/weights.bin", "../weights.bin", "model.onnx"]
+)
+def test_weights_outside_the_file_are_not_read(tmp_path: Path, place: str) -> None:
+    np.ones(6, np.float32).tofile("weights.bin")  # in the working folder
+    np.ones(6, np.float32).tofile("../weights.bin")
+    outside = TensorProto(name="weight", data_type=TensorProto.FLOAT, dims=[3, 2])
+    outside.data_location = TensorProto.EXTERNAL
+    for key, value in (
+        ("location", place.format(here=Path.cwd())),
+        ("offset", "0"),
+        ("length", "24"),
+    ):
+        outside.external_data.add(key=key, value=value)
+    folder = write_bundle(tmp_path / "bundle", network(weights=[outside]))
+    np.ones(6, np.float32).tofile(folder / "weights.bin")
+    refused(folder, "can not open the network .*External data path")
+
+
+EVIL = helper.make_node("Evil", ["features"], ["logits"], domain="org.example")
+TWICE = [
+    helper.make_node("MatMul", ["features", "weight"], ["once"]),
+    helper.make_node("Concat", ["once", "once"], ["logits"], axis=0),
+]
+HUGE = [
+    helper.make_node("MatMul", ["features", "weight"], ["small"]),
+    helper.make_node("Shape", ["small"], ["shape"]),
+    helper.make_node("Mul", ["shape", "factor"], ["sides"]),
+    helper.make_node("ConstantOfShape", ["sides"], ["large"]),
+    helper.make_node("ReduceMax", ["large"], ["most"], keepdims=0),
+    helper.make_node("Add", ["small", "most"], ["logits"]),
+]
+FACTOR = helper.make_tensor("factor", TensorProto.INT64, [2], [10**6, 10**6])
+
+
+@pytest.mark.parametrize(
+    ("nodes", "weights", "told"),
+    [
+        ([*FEATURES, EVIL], [], "can not open the network"),
+        ([*FEATURES, *TWICE], [weight()], r"gives \[\(2, 2\)\] for 1 images"),
+        ([*FEATURES, LOGITS], [weight(value=float("nan"))], "no finite numbers"),
+        ([*FEATURES, LOGITS], [weight(value=float("inf"))], "no finite numbers"),
+        ([*FEATURES, LOGITS], [weight(shape=(3, 5))], "can not open the network|takes and gives"),
+        ([*FEATURES, LOGITS], [weight(shape=(4, 2))], "can not (open|be computed)"),
+        ([*FEATURES, *HUGE], [weight(), FACTOR], r"can not be computed \(.*(alloc|memory)"),
+        ([LOGITS], [weight()], "can not open the network"),
+    ],
+)
+def test_foreign_graph_is_refused_when_opened_or_computed(
+    tmp_path: Path, nodes: Sequence[Any], weights: Sequence[Any], told: str
+) -> None:
+    refused(write_bundle(tmp_path / "bundle", network(nodes, weights)), told)
+
+
+def test_names_in_a_graph_that_are_no_text_are_a_sentence(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in (b"features", b"thawnet.classes"):
+        content = network().replace(name, b"\xff" * len(name))
+        refused(write_bundle(tmp_path / "bundle", content), "can not open the network")
+    assert capfd.readouterr().out == ""  # where results go
+
+
+# --- model.json -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"[" * 100_000, "is not JSON"),
+        (b'{"format": 4, "classes":' + b'{"a":' * 100_000, "is not JSON"),
+        (b'{"format": ' + b"9" * 5000 + b"}", "is not JSON"),
+        (b'{"format": "' + b"x" * 10**6 + b'"}', r"format 'x+\.\.\.x+', and this thawnet reads"),
+        (b"\xff\xfe\x00", "is not JSON"),
+        (b'{"format": 4}' + b" " * (16 * 2**20), "at most 17 MB are read"),
+    ],
+)
+def test_deep_or_huge_description_is_refused(tmp_path: Path, content: bytes, told: str) -> None:
+    folder = write_bundle(tmp_path / "bundle", network())
+    (folder / "model.json").write_bytes(content)
+    refused(folder, told)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"classes": ["a", "x" * 10_000]}, "class 'x{40}...' has 10,000 characters, over 1,000"),
+        ({"classes": ["a", "b\x1b[31m"]}, r"class 'b\?\[31m' has control or broken characters"),
+        ({"classes": ["a", "\ud800"]}, r"class '\?' has control or broken characters"),
+        ({"classes": "ab"}, "expected two or more different class names"),
+        ({"classes": [["x"] * 10**5, "b"]}, r"expected text, received \['x', 'x'.*\.\.\.\]"),
+        ({"temperature": 10**400}, "temperature must be 0.01 to 100, received 1000"),
+        (
+            {"architecture": {"backbone": "../../x", "padding": "", "epsilon": None}},
+            "name of a model",
+        ),
+        ({"architecture": {"backbone": "hf-hub:a/b", "padding": "", "epsilon": None}}, "name of a"),
+        ({"architecture": {"backbone": "x" * 10_000, "padding": "", "epsilon": None}}, "name of a"),
+    ],
+)
+def test_values_that_would_do_harm_are_refused(
+    tmp_path: Path, values: dict[str, Any], told: str
+) -> None:
+    refused(changed(write_bundle(tmp_path / "bundle", network()), **values), told)
+
+
+def test_zero_deviation_is_refused(tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path / "bundle", network())
+    preprocess = json.loads((folder / "model.json").read_text())["preprocess"]
+    for std in (
+        [0.0, 0.5, 0.5],
+        [-1.0, 0.5, 0.5],
+        [1e999, 1, 1],
+        ["x" * 10**5, 1, 1],
+        [10**400, 1, 1],
+    ):
+        changed(folder, preprocess={**preprocess, "std": std})
+        refused(folder, "std must be above 0|three finite numbers|is not understood")
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+FIELDS = ("format", "architecture", "classes", "preprocess", "temperature", "unfamiliar", "sha256")
+
+
+@pytest.mark.slow
+@given(st.dictionaries(st.sampled_from(FIELDS), values, max_size=3))
+def test_any_value_of_any_field_is_taken_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, fields: dict[str, Any]
+) -> None:
+    folder = write_bundle(tmp_path_factory.mktemp("any"), network())
+    changed(folder, **fields)
+    try:
+        assert len(read_description(folder).meaning.marks) == 4
+    except BundleError as error:
+        told = str(error)
+    else:
+        return
+    assert told.isprintable()
+
+
+def test_class_names_are_text_in_every_form(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fuzz_bundle
+    from thawnet.bundle.format import Meaning
+
+    names = ("<script>alert(1)</script>", "=cmd|' /c calc'!A1, \"[red]\u202e")
+    meaning = Meaning(names, fuzz_bundle.MEANING.preprocess, 1.0)
+    monkeypatch.setattr(fuzz_bundle, "MEANING", meaning)
+    folder = write_bundle(tmp_path / "bundle", network())
+    IMAGE.save("one.png")
+    for form in ("--json", "--csv"):
+        assert main(["predict", "one.png", "--model", str(folder), form]) == 0
+        out = capsys.readouterr().out
+        if form == "--json":
+            rows = json.loads(out)["predictions"]
+            assert {row["class"] for row in rows} == set(names)
+        else:
+            assert {row["class"] for row in csv.DictReader(io.StringIO(out))} == set(names)
+    assert main(["predict", "one.png", "--model", str(folder)]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.isprintable()
+    assert "<script>" in line
+    # On a terminal no form sends codes.
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    Path("two\x1b[31m.png").write_bytes(Path("one.png").read_bytes())
+    assert main(["predict", "two\x1b[31m.png", "--model", str(folder), "--csv"]) == 0
+    told = capsys.readouterr()
+    assert told.out.replace("\n", "").isprintable()
+    assert "\x1b[31m" not in told.err
+
+
+def test_export_writes_where_it_is_told_and_nowhere_else(tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path / "bundle", network())
+    changed(folder, architecture={"backbone": "../evil", "padding": "", "epsilon": None})
+    assert main(["export", str(folder), "--to", "onnx"]) == 1
+    assert list(tmp_path.rglob("evil*")) == []
+
+
+def test_no_network_is_fetched_for_a_name() -> None:
+    for name in ("hf-hub:someone/something", "hf_hub:a/b", "local-dir:/tmp", "https://x/y"):
+        with pytest.raises(UsageError, match="timm has no such model"):
+            Network(name, 2, 96)
+
+
+# --- model.safetensors ----------------------------------------------------------------------------
+
+NAME = "mobilenetv2_100"
+
+
+def raw(header: object, data: bytes = bytes(64), length: int | None = None) -> bytes:
+    """Return a safetensors file by hand."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text + data
+
+
+def tensor(begin: int, end: int, kind: str = "F32", shape: Sequence[int] = (4,)) -> dict[str, Any]:
+    return {"dtype": kind, "shape": list(shape), "data_offsets": [begin, end]}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        raw({}, b"", 2**63),
+        raw({}, b"", 2**40),
+        raw(b"{" + b" " * 200_000_000 + b"}", b"") if False else raw({}, b"", 10**8 + 1),
+        raw({"a": tensor(0, 16), "b": tensor(8, 24)}),  # overlapping
+        raw({"a": tensor(0, 16), "b": tensor(32, 48)}),  # a gap
+        raw({"a": tensor(0, 16)}),  # bytes that are nobody's
+        raw({"a": tensor(0, 2**40, shape=(2**38,))}),
+        raw({"a": tensor(0, 16, shape=(2**63 - 1, 9))}, bytes(16)),
+        raw({"a": tensor(16, 0)}, bytes(16)),
+        raw({"a": tensor(0, 16, "F99")}, bytes(16)),
+        raw({"a": tensor(0, 16, "F4", (32,))}, bytes(16)),
+        raw({"a": {"dtype": "F32"}}, b""),
+        raw(b"[" * 100_000, b""),
+        raw({"__metadata__": {"a": 1}}, b""),
+        save({"a": torch.ones(4)})[:-1],
+        save({"a": torch.ones(4)})[:20],
+    ],
+)  # fmt: skip
+def test_safetensors_that_lie_take_no_memory(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(WeightsError) as caught:
+            fill(Network(NAME, 3, 96), load_weights(str(path), NAME), "x")
+    finally:
+        tracemalloc.stop()
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "kind", [torch.int8, torch.uint8, torch.bool, torch.int64, torch.complex64]
+)
+def test_weights_of_another_kind_are_named(
+    random_weights: Path, tmp_path: Path, kind: torch.dtype
+) -> None:
+    tensors = load_file(random_weights)
+    tensors["conv_stem.weight"] = tensors["conv_stem.weight"].to(kind)
+    path = tmp_path / "x.safetensors"
+    save_file(tensors, path, metadata={"pad_type": "same"})
+    with pytest.raises(
+        WeightsError, match=r"'conv_stem.weight' is of torch.\w+, expected floating"
+    ):
+        fill(Network(NAME, 3, 96, "same"), load_weights(str(path), NAME), "x")
+
+
+@pytest.mark.parametrize(
+    "kind", [torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn]
+)
+def test_weights_in_another_precision_are_read(
+    random_weights: Path, tmp_path: Path, kind: torch.dtype
+) -> None:
+    tensors = {name: value.to(kind) for name, value in load_file(random_weights).items()}
+    path = tmp_path / "x.safetensors"
+    save_file(tensors, path, metadata={"pad_type": "same"})
+    fill(Network(NAME, 3, 96, "same"), load_weights(str(path), NAME), "x")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "told"),
+    [
+        ({"mean": "a,b,c"}, "its metadata is not understood"),
+        ({"mean": "0.5"}, "its metadata is not understood"),
+        ({"std": "0,0,0"}, "its metadata is not understood"),
+        ({"mean": "nan,0,0"}, "its metadata is not understood"),
+        ({"bn_eps": "-1"}, "its metadata is not understood"),
+        ({"bn_eps": "inf"}, "its metadata is not understood"),
+        ({"input_size": "-5"}, "its metadata is not understood"),
+        ({"input_size": "9" * 5000}, "its metadata is not understood"),
+        ({"architecture": "evil\x1b[2J"}, r"are of evil\?\[2J, not of mobilenetv2_100"),
+    ],
+)
+def test_metadata_that_would_do_harm_are_refused(
+    random_weights: Path, tmp_path: Path, metadata: dict[str, str], told: str
+) -> None:
+    path = tmp_path / "x.safetensors"
+    save_file(load_file(random_weights), path, metadata=metadata)
+    with pytest.raises(WeightsError, match=told):
+        load_weights(str(path), NAME)
+
+
+def rebuilt(spoil: Callable[[Path], object], bundle: Path, copy: Path) -> ThawnetError:
+    """Return the error with which a bundle's spoilt network is rebuilt in PyTorch."""
+    from thawnet.files import sha256_file
+    from thawnet.training.program import rebuild
+
+    shutil.copytree(bundle, copy)
+    spoil(copy / "model.safetensors")
+    told = json.loads((copy / "model.json").read_text())["sha256"]
+    changed(copy, sha256={**told, "model.safetensors": sha256_file(copy / "model.safetensors")})
+    with pytest.raises(ThawnetError) as caught:
+        rebuild(read_description(copy))
+    return caught.value
+
+
+def test_network_of_a_bundle_is_rebuilt_from_what_fits_only(bundle: Path, tmp_path: Path) -> None:
+    def with_first(kind: torch.dtype, shape: tuple[int, ...]) -> Callable[[Path], None]:
+        def spoil(file: Path) -> None:
+            tensors = load_file(file)
+            tensors["conv_stem.weight"] = torch.zeros(shape).to(kind)
+            save_file(tensors, file)
+
+        return spoil
+
+    for number, (spoil, told) in enumerate(
+        [
+            (with_first(torch.float32, (32, 3, 3, 4)), "does not fit mobilenetv2_100"),
+            (lambda file: file.write_bytes(raw({}, b"", 2**63)), "does not fit mobilenetv2_100"),
+            (lambda file: file.write_bytes(file.read_bytes()[:-1]), "does not fit mobilenetv2_100"),
+            (lambda file: file.write_bytes(raw({"a": tensor(0, 16, "F4", (32,))}, bytes(16))), "fit"),
+        ]
+    ):  # fmt: skip
+        error = rebuilt(spoil, bundle, tmp_path / str(number))
+        assert isinstance(error, BundleError)
+        assert told in str(error)
+        assert str(error).isprintable()
