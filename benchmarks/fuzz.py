@@ -200,7 +200,7 @@ def _one(target: Any, number: int, content: bytes, tally: Tally) -> None:
 
 
 def fuzz(name: str, seed: int, first: int, count: int, work: Path) -> Tally:
-    """Run some inputs in processes of their own; one that dies is a failure, and the rest goes on."""
+    """Run some inputs in processes of their own; where one dies, the next goes on behind it."""
     total = Tally()
     end = first + count
     while first < end:

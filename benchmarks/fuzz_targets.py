@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from fuzz_bundle import network, write_bundle
-from fuzz_mutate import mutated, spoilt, toml
 from PIL import Image
 
+from fuzz_bundle import network, write_bundle
+from fuzz_mutate import mutated, spoilt, toml
 from thawnet import embedded
 from thawnet.bundle.format import read_description
 from thawnet.bundle.predict import load
-from thawnet.data import archives, cifar
+from thawnet.data import archives
 from thawnet.data.items import unwatched
 from thawnet.data.members import read_members
 from thawnet.data.pickles import PickleRefusedError, read_pickle
@@ -37,7 +37,7 @@ from thawnet.data.table import from_table
 from thawnet.errors import BundleError, DataError, ImageError, RecipeError, WeightsError
 from thawnet.image.decode import decode
 from thawnet.image.preprocess import reduce
-from thawnet.recipe import load_recipe, parse_recipe, to_table
+from thawnet.recipe import load_recipe, to_table
 
 
 class Target:
@@ -90,9 +90,11 @@ class Decode(Target):
     inputs = 60_000
     refusals = (ImageError,)
     megabytes = 1500  # 64 million pixels as RGBA, over white, and as RGB
-    tokens = (b"IHDR", b"IDAT", b"acTL", b"fcTL", b"iCCP", b"zTXt", b"tRNS", b"PLTE", b"eXIf",
-              b"Exif\0\0", b"II*\0", b"MM\0*", b"RIFF", b"WEBP", b"VP8X", b"ANMF", b"GIF89a",
-              b"\xff\xd8", b"\xff\xc0", b"\xff\xda", b"\xff\xe1", b"P3\n", b"P6\n", b"BM", b"65535")  # fmt: skip
+    tokens = (
+        *b"IHDR IDAT acTL fcTL iCCP zTXt tRNS PLTE eXIf RIFF WEBP VP8X ANMF GIF89a BM".split(),
+        *(b"Exif\0\0", b"II*\0", b"MM\0*", b"P3\n", b"P6\n"),
+        *(b"\xff\xd8", b"\xff\xc0", b"\xff\xda", b"\xff\xe1"),
+    )
 
     @cached_property
     def seeds(self) -> Sequence[bytes]:
@@ -247,9 +249,11 @@ class Pickle(Target):
 
     name = "pickle"
     inputs = 30_000
-    tokens = (b"cos\nsystem\n", b"cbuiltins\neval\n", b"R", b"b", b"\x81", b"\x93", b"o", b"i", b"r",
-              b"j\xff\xff\xff\x7f", b"\x8d\xff\xff\xff\xff\xff\xff\xff\x7f", b"B\xff\xff\xff\x7f",
-              b"q\xff", b"h\x00", b"\x94", b"2", b"(", b"t", b"e", b"u", b".")  # fmt: skip
+    tokens = (
+        *(b"cos\nsystem\n", b"cbuiltins\neval\n", b"j\xff\xff\xff\x7f", b"B\xff\xff\xff\x7f"),
+        *(b"r\xff\xff\xff\x7f", b"\x8d" + b"\xff" * 7 + b"\x7f", b"q\xff", b"h\x00"),
+        *(b"R", b"b", b"\x81", b"\x93", b"o", b"i", b"\x94", b"2", b"(", b"t", b"e", b"u", b"."),
+    )
 
     @cached_property
     def seeds(self) -> Sequence[bytes]:

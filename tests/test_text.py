@@ -27,7 +27,7 @@ def test_deep_values_are_shown() -> None:
         deep = deep.pop()
 
 
-@pytest.mark.parametrize("name", ["", "cat", "<b>cat</b>", "a/b", "👩‍🚀", "x" * MAX_NAME])  # noqa: RUF001
+@pytest.mark.parametrize("name", ["", "cat", "<b>cat</b>", "a/b", "👩‍🚀", "x" * MAX_NAME])
 def test_names_are_names(name: str) -> None:
     assert fault_of_name(name) is None
 

@@ -60,7 +60,7 @@ def fail(text: str) -> None:
 
 
 def result(text: str) -> None:
-    """Print one line on stdout, or several; a terminal gets none of its codes, a pipe all as it is."""
+    """Print one line on stdout, or several; a terminal gets none of its codes, a pipe gets all."""
     if not _rank:
         if sys.stdout.isatty():
             text = "\n".join(map(printable, text.split("\n")))

@@ -1,7 +1,7 @@
 """Archives and shards made to hurt: endless lists, sizes that lie, cells that are too much.
 
-What leaves the folder, links, devices, bombs, cut and damaged archives: tests/data/test_archives.py.
-Pickles: tests/data/test_cifar.py.
+What leaves the folder, links, devices, bombs, cut and damaged archives are in
+tests/data/test_archives.py, pickles in test_cifar.py and test_pickles.py.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def test_count_of_rows_that_lies_is_told_or_does_not_matter(tmp_path: Path, coun
     content = path.read_bytes()
     length = int.from_bytes(content[-8:-4], "little")
     footer = content[-8 - length : -8]
-    # A number of 64 bits under 64 in Thrift's compact form, twice itself: rows, and values a column.
+    # Thrift writes a small number of 64 bits as twice itself: of rows, and of a column's values.
     lying = footer.replace(b"\x16\x64", bytes([0x16, 2 * count]))
     assert lying != footer
     path.write_bytes(content[: -8 - length] + lying + content[-8:])

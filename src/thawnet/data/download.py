@@ -122,8 +122,7 @@ def _copy(response: Response, path: Path, remote: Remote) -> None:
     expected = int(header) if header.isdecimal() else None
     if remote.hash is not None:
         expected = remote.size
-    came = window = 0
-    since = time.monotonic()
+    came, pace = 0, Pace()
     bar = tqdm(
         total=expected, desc=remote.name, unit="B", unit_scale=True, leave=False, disable=None
     )
@@ -135,13 +134,26 @@ def _copy(response: Response, path: Path, remote: Remote) -> None:
                 raise FetchError(f"more than the {remote.size:,} bytes expected came")
             file.write(piece)
             bar.update(len(piece))
-            passed = time.monotonic() - since
-            if passed > STALL_SECONDS:
-                if came - window < SLOWEST * passed:
-                    raise FetchError(f"it stalled: {came - window:,} bytes in {passed:.0f} s")
-                window, since = came, time.monotonic()
+            pace.count(len(piece))
     if expected is not None and came != expected:
         raise FetchError(f"cut off after {came:,} of {expected:,} bytes")
+
+
+class Pace:
+    """How fast bytes come, over STALL_SECONDS at a time."""
+
+    def __init__(self) -> None:
+        self._came = 0
+        self._since = time.monotonic()
+
+    def count(self, some: int) -> None:
+        """Add bytes that came. Raises FetchError where they come slower than SLOWEST."""
+        self._came += some
+        passed = time.monotonic() - self._since
+        if passed > STALL_SECONDS:
+            if self._came < SLOWEST * passed:
+                raise FetchError(f"it stalled: {self._came:,} bytes in {passed:.0f} s")
+            self._came, self._since = 0, time.monotonic()
 
 
 def require_https(url: str) -> None:

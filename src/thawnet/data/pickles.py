@@ -35,12 +35,11 @@ def read_pickle(content: bytes) -> Any:
 def _check_numbers(content: bytes) -> None:
     """Raise for a place in the pickle's memory, or a length, that its bytes can not need.
 
-    The unpickler makes room for 2^31 places at once, 17 GB, if a pickle of ten bytes names the last.
+    A pickle of ten bytes that names place 2^31 has the unpickler make room for all before, 17 GB.
     """
-    for opcode, argument, _ in pickletools.genops(
-        content
-    ):  # which compares lengths with what is left
-        if "PUT" in opcode.name and argument > len(content):
+    # genops holds every length against what is left.
+    for opcode, argument, _ in pickletools.genops(content):
+        if "PUT" in opcode.name and int(argument or 0) > len(content):
             raise PickleRefusedError(f"it numbers something {argument:,}")
 
 

@@ -32,7 +32,7 @@ def fetch_image(address: str) -> bytes:
         raise ImageError("not an http or https address")
     ends = time.monotonic() + MOST_SECONDS
     try:
-        # A socket's time limit is for each read: headers, or lengths of chunks, could drip for ever.
+        # A socket's time limit is for each read: headers and lengths of chunks could drip for ever.
         return within(MOST_SECONDS, lambda: _content(address, ends))
     except urllib.error.HTTPError as error:
         error.close()
