@@ -26,7 +26,7 @@ from PIL import Image
 from fuzz_bundle import network, write_bundle
 from fuzz_mutate import mutated, spoilt, toml
 from thawnet import embedded
-from thawnet.bundle.format import read_description
+from thawnet.bundle.format import read_description, write_safetensors
 from thawnet.bundle.predict import load
 from thawnet.data import archives
 from thawnet.data.items import unwatched
@@ -442,11 +442,15 @@ class Weights(Target):
     @cached_property
     def seeds(self) -> Sequence[bytes]:
         """Two tensors with the metadata that are read."""
-        from safetensors.numpy import save
+        import torch
 
-        tensors = {"a": np.ones((2, 3), np.float32), "b": np.ones(4, np.float16)}
-        told = {"bn_eps": "0.001", "mean": "0.5,0.5,0.5", "std": "1,1,1", "input_size": "96"}
-        return [save(tensors), save(tensors, metadata=told)]
+        found = []
+        for told in ({}, {"bn_eps": "0.001", "mean": "0.5,0.5,0.5", "std": "1,1,1"}):
+            file = io.BytesIO()
+            tensors = {"a": torch.ones(2, 3), "b": torch.ones(4, dtype=torch.float16)}
+            write_safetensors(file, tensors, told)
+            found.append(file.getvalue())
+        return found
 
     def run(self, content: bytes) -> None:
         """Read them; whether they fit is no question of safety."""

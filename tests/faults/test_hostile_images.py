@@ -254,15 +254,3 @@ def test_class_is_the_same_in_evaluation_predict_and_python_however_a_photo_lies
     assert [model.classes[row] for row in model.all_logits(pixels).argmax(1)] == wanted
     right = sum(name == found for name, found in zip("abc", wanted, strict=True))
     assert evaluate(model, str(folder)).accuracy == pytest.approx(right / 3)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
-def test_any_spoilt_image_is_an_image_or_a_reason(tmp_path: Path, seed: int) -> None:
-    from fuzz import Tally, _one, input_of
-    from fuzz_targets import Decode
-
-    target, tally = Decode(tmp_path), Tally()
-    for number in range(2000):
-        _one(target, number, input_of(target, seed, number), tally)
-    assert tally.failures == []
