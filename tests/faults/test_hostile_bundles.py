@@ -1,4 +1,4 @@
-"""Bundles and weights made to hurt: files that lie about themselves, foreign graphs, odd names.
+"""Bundles made to hurt: foreign graphs, files that lie about themselves, odd names.
 
 A model.json whose fields are wrong, spoilt files and limits of size: tests/bundle/test_format.py.
 """
@@ -8,30 +8,26 @@ from __future__ import annotations
 import csv
 import io
 import json
-import shutil
-import struct
+import os
 import sys
-import tracemalloc
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from PIL import Image
-from safetensors.torch import load_file, save, save_file
 
 import thawnet
 from fuzz_bundle import FEATURES, LOGITS, network, weight, write_bundle
-from thawnet.bundle.format import read_description
+from thawnet.bundle.format import read_description, read_trained_on
 from thawnet.cli import main
-from thawnet.errors import BundleError, ThawnetError, UsageError, WeightsError
+from thawnet.errors import BundleError, UsageError
+from thawnet.files import sha256_file
 from thawnet.model.backbone import Network
-from thawnet.model.weights import fill, load_weights
 
 IMAGE = Image.new("RGB", (9, 9), "red")
 
@@ -239,6 +235,22 @@ def test_class_names_are_text_in_every_form(
     assert "\x1b[31m" not in told.err
 
 
+def test_pipe_in_place_of_a_file_is_no_wait(tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path / "bundle", network())
+    (folder / "model.onnx").unlink()
+    os.mkfifo(folder / "model.onnx")
+    refused(folder, "model.onnx' is not a file; copy the bundle again")
+
+
+def test_list_of_images_that_is_none_is_a_sentence(tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path / "bundle", network())
+    (folder / "trained_on.bin").write_bytes(bytes(7))
+    told = json.loads((folder / "model.json").read_text())["sha256"]
+    changed(folder, sha256={**told, "trained_on.bin": sha256_file(folder / "trained_on.bin")})
+    with pytest.raises(BundleError, match=r"is no list of hashes \(7 bytes\)"):
+        read_trained_on(read_description(folder))
+
+
 def test_export_writes_where_it_is_told_and_nowhere_else(tmp_path: Path) -> None:
     folder = write_bundle(tmp_path / "bundle", network())
     changed(folder, architecture={"backbone": "../evil", "padding": "", "epsilon": None})
@@ -250,139 +262,3 @@ def test_no_network_is_fetched_for_a_name() -> None:
     for name in ("hf-hub:someone/something", "hf_hub:a/b", "local-dir:/tmp", "https://x/y"):
         with pytest.raises(UsageError, match="timm has no such model"):
             Network(name, 2, 96)
-
-
-# --- model.safetensors ----------------------------------------------------------------------------
-
-NAME = "mobilenetv2_100"
-
-
-def raw(header: object, data: bytes = bytes(64), length: int | None = None) -> bytes:
-    """Return a safetensors file by hand."""
-    text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    return struct.pack("<Q", len(text) if length is None else length) + text + data
-
-
-def tensor(begin: int, end: int, kind: str = "F32", shape: Sequence[int] = (4,)) -> dict[str, Any]:
-    return {"dtype": kind, "shape": list(shape), "data_offsets": [begin, end]}
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        raw({}, b"", 2**63),
-        raw({}, b"", 2**40),
-        raw({}, b"", 10**8 + 1),
-        raw({"a": tensor(0, 16), "b": tensor(8, 24)}),  # overlapping
-        raw({"a": tensor(0, 16), "b": tensor(32, 48)}),  # a gap
-        raw({"a": tensor(0, 16)}),  # bytes that are nobody's
-        raw({"a": tensor(0, 2**40, shape=(2**38,))}),
-        raw({"a": tensor(0, 16, shape=(2**63 - 1, 9))}, bytes(16)),
-        raw({"a": tensor(16, 0)}, bytes(16)),
-        raw({"a": tensor(0, 16, "F99")}, bytes(16)),
-        raw({"a": tensor(0, 16, "F4", (32,))}, bytes(16)),
-        raw({"a": {"dtype": "F32"}}, b""),
-        raw(b"[" * 100_000, b""),
-        raw({"__metadata__": {"a": 1}}, b""),
-        save({"a": torch.ones(4)})[:-1],
-        save({"a": torch.ones(4)})[:20],
-    ],
-)  # fmt: skip
-def test_safetensors_that_lie_take_no_memory(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "x.safetensors"
-    path.write_bytes(content)
-    tracemalloc.start()
-    try:
-        with pytest.raises(WeightsError) as caught:
-            fill(Network(NAME, 3, 96), load_weights(str(path), NAME), "x")
-    finally:
-        tracemalloc.stop()
-    assert str(caught.value).isprintable()
-
-
-@pytest.mark.parametrize(
-    "kind", [torch.int8, torch.uint8, torch.bool, torch.int64, torch.complex64]
-)
-def test_weights_of_another_kind_are_named(
-    random_weights: Path, tmp_path: Path, kind: torch.dtype
-) -> None:
-    tensors = load_file(random_weights)
-    tensors["conv_stem.weight"] = tensors["conv_stem.weight"].to(kind)
-    path = tmp_path / "x.safetensors"
-    save_file(tensors, path, metadata={"pad_type": "same"})
-    with pytest.raises(
-        WeightsError, match=r"'conv_stem.weight' is of torch.\w+, expected floating"
-    ):
-        fill(Network(NAME, 3, 96, "same"), load_weights(str(path), NAME), "x")
-
-
-@pytest.mark.parametrize(
-    "kind", [torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn]
-)
-def test_weights_in_another_precision_are_read(
-    random_weights: Path, tmp_path: Path, kind: torch.dtype
-) -> None:
-    tensors = {name: value.to(kind) for name, value in load_file(random_weights).items()}
-    path = tmp_path / "x.safetensors"
-    save_file(tensors, path, metadata={"pad_type": "same"})
-    fill(Network(NAME, 3, 96, "same"), load_weights(str(path), NAME), "x")
-
-
-@pytest.mark.parametrize(
-    ("metadata", "told"),
-    [
-        ({"mean": "a,b,c"}, "its metadata is not understood"),
-        ({"mean": "0.5"}, "its metadata is not understood"),
-        ({"std": "0,0,0"}, "its metadata is not understood"),
-        ({"mean": "nan,0,0"}, "its metadata is not understood"),
-        ({"bn_eps": "-1"}, "its metadata is not understood"),
-        ({"bn_eps": "inf"}, "its metadata is not understood"),
-        ({"input_size": "-5"}, "its metadata is not understood"),
-        ({"input_size": "9" * 5000}, "its metadata is not understood"),
-        ({"architecture": "evil\x1b[2J"}, r"are of evil\?\[2J, not of mobilenetv2_100"),
-    ],
-)
-def test_metadata_that_would_do_harm_are_refused(
-    random_weights: Path, tmp_path: Path, metadata: dict[str, str], told: str
-) -> None:
-    path = tmp_path / "x.safetensors"
-    save_file(load_file(random_weights), path, metadata=metadata)
-    with pytest.raises(WeightsError, match=told):
-        load_weights(str(path), NAME)
-
-
-def rebuilt(spoil: Callable[[Path], object], bundle: Path, copy: Path) -> ThawnetError:
-    """Return the error with which a bundle's spoilt network is rebuilt in PyTorch."""
-    from thawnet.files import sha256_file
-    from thawnet.training.program import rebuild
-
-    shutil.copytree(bundle, copy)
-    spoil(copy / "model.safetensors")
-    told = json.loads((copy / "model.json").read_text())["sha256"]
-    changed(copy, sha256={**told, "model.safetensors": sha256_file(copy / "model.safetensors")})
-    with pytest.raises(ThawnetError) as caught:
-        rebuild(read_description(copy))
-    return caught.value
-
-
-def test_network_of_a_bundle_is_rebuilt_from_what_fits_only(bundle: Path, tmp_path: Path) -> None:
-    def with_first(kind: torch.dtype, shape: tuple[int, ...]) -> Callable[[Path], None]:
-        def spoil(file: Path) -> None:
-            tensors = load_file(file)
-            tensors["conv_stem.weight"] = torch.zeros(shape).to(kind)
-            save_file(tensors, file)
-
-        return spoil
-
-    odd = raw({"a": tensor(0, 16, "F4", (32,))}, bytes(16))
-    spoils: list[Callable[[Path], object]] = [
-        with_first(torch.float32, (32, 3, 3, 4)),
-        lambda file: file.write_bytes(raw({}, b"", 2**63)),
-        lambda file: file.write_bytes(file.read_bytes()[:-1]),
-        lambda file: file.write_bytes(odd),
-    ]
-    for number, spoil in enumerate(spoils):
-        error = rebuilt(spoil, bundle, tmp_path / str(number))
-        assert isinstance(error, BundleError)
-        assert "does not fit mobilenetv2_100" in str(error)
-        assert str(error).isprintable()

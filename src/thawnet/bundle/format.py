@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -259,7 +260,13 @@ def read_trained_on(description: Description) -> NDArray[np.uint64]:
 
     Raises BundleError as `read_onnx` does.
     """
-    return np.frombuffer(_described(description, TRAINED_ON), "<u8")
+    content = _described(description, TRAINED_ON)
+    if len(content) % 8:
+        raise BundleError(
+            f"'{description.path / TRAINED_ON}' is no list of hashes ({len(content):,} bytes); "
+            "copy the bundle again"
+        )
+    return np.frombuffer(content, "<u8")
 
 
 def _described(description: Description, name: str) -> bytes:
@@ -276,10 +283,13 @@ def _described(description: Description, name: str) -> bytes:
 
 def _limited(file: Path, limit: int) -> bytes:
     try:
-        size = file.stat().st_size
-        if size > limit:
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would wait for ever
+            raise BundleError(f"'{file}' is not a file; copy the bundle again")
+        if status.st_size > limit:
             raise BundleError(
-                f"'{file}' holds {size / 1e6:,.0f} MB; at most {limit / 1e6:,.0f} MB are read"
+                f"'{file}' holds {status.st_size / 1e6:,.0f} MB; "
+                f"at most {limit / 1e6:,.0f} MB are read"
             )
         return file.read_bytes()
     except OSError as error:
