@@ -4,11 +4,12 @@
     python benchmarks/fuzz.py --targets decode --inputs 1000
     python benchmarks/fuzz.py --seed 7 --targets tar --only 1234     # one input again
 
-Each target (fuzz_targets.py) reads valid inputs that were spoilt (fuzz_mutate.py), in processes of
-their own that may write to one folder alone, connect to nothing and start nothing. A failure is
-whatever is no refusal in one sentence: another exception, a crash, more than SECONDS of processor
-time or the stated memory, or a write elsewhere. Prints a line per target; saves the input of every
-failure, and exits with 1 if there is one. An input follows from seed, target and number alone.
+Each target (fuzz_targets.py, fuzz_data.py) reads valid inputs that were spoilt (fuzz_mutate.py),
+in processes of their own that may write to one folder alone, connect to nothing and start nothing.
+A failure is whatever is no refusal in one sentence: another exception, a crash, more than SECONDS
+of processor time or the stated memory, or a write elsewhere. Prints a line per target; saves the
+input of every failure, and exits with 1 if there is one. An input follows from seed, target and
+number alone.
 """
 
 from __future__ import annotations
@@ -184,7 +185,7 @@ def _one(target: Any, number: int, content: bytes, tally: Tally) -> None:
         tally.accepted += 1
     except target.refusals as error:
         tally.refused[type(error).__name__] += 1
-        if "\n" in str(error) or len(str(error)) > 2100:
+        if not str(error).isprintable() or len(str(error)) > 2100:
             tally.failures.append((number, f"no sentence: {str(error)[:200]!r}"))
     except KeyboardInterrupt:
         raise

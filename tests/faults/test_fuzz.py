@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 import fuzz
 from fuzz_mutate import mutated, toml
-from fuzz_targets import TARGETS, Target
+from fuzz_target import Target
+from fuzz_targets import TARGETS
 from thawnet.errors import DataError
 from thawnet.recipe import load_recipe, parse_recipe, to_table
 
