@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from thawnet.text import MAX_NAME, fault_of_name, printable, shown
+from thawnet.errors import DataError, RunError
+from thawnet.text import LONGEST, MAX_NAME, fault_of_name, printable, sentence, shown
 
 
 def test_terminal_codes_in_names_are_not_printed() -> None:
@@ -43,3 +44,12 @@ def test_names_are_names(name: str) -> None:
 )
 def test_codes_and_endless_names_are_told(name: str, told: str) -> None:
     assert told in str(fault_of_name(name))
+
+
+def test_a_message_is_one_line_whose_ends_are_kept_where_it_is_long() -> None:
+    told = str(DataError("begin\n" + "x" * 10**6 + "\x1b[2J: what to do"))
+    assert told.startswith("begin?xxx")
+    assert told.endswith("xxx?[2J: what to do")
+    assert len(told) <= LONGEST
+    assert sentence(told) == told
+    assert str(RunError("as it is")) == "as it is"

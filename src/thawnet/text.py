@@ -31,8 +31,8 @@ def shown(value: object) -> str:
 
 def sentence(text: str) -> str:
     """Return text on one line, without a terminal's codes, its middle left out where it is long."""
-    text = printable(text)
-    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
+    text, half = printable(text), LONGEST // 2 - 3
+    return text if len(text) <= LONGEST else f"{text[:half]} ... {text[-half:]}"
 
 
 def fault_of_name(name: str) -> str | None:
