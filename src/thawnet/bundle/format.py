@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
+import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 from ..errors import BundleError
 from ..files import fingerprint, new_folder, sha256_file, write_json, write_text
 from ..image.preprocess import Preprocess
+from ..text import fault_of_name, shown
 
 if TYPE_CHECKING:
     import torch
@@ -209,14 +212,14 @@ def read_description(path: Path) -> Description:
     version = content.pop("format", None)
     if version != VERSION:
         raise BundleError(
-            f"'{file}': format {version!r}, and this thawnet reads format {VERSION}; "
+            f"'{file}': format {shown(version)}, and this thawnet reads format {VERSION}; "
             "train again, or use the thawnet that wrote it"
         )
     try:
         architecture = content.pop("architecture")
         return Description(
             path=folder,
-            backbone=_text(architecture["backbone"]),
+            backbone=_backbone(architecture["backbone"]),
             padding=_text(architecture["padding"]),
             epsilon=_epsilon(architecture["epsilon"]),
             class_weights=_class_weights(architecture["class_weights"]),
@@ -231,7 +234,7 @@ def read_description(path: Path) -> Description:
         )
     except KeyError as error:
         raise BundleError(f"'{file}': the field {error} is missing; the file is damaged") from None
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
         raise BundleError(f"'{file}' is not understood ({error}); the file is damaged") from error
 
 
@@ -265,7 +268,13 @@ def read_trained_on(description: Description) -> NDArray[np.uint64]:
 
     Raises BundleError as `read_onnx` does.
     """
-    return np.frombuffer(_described(description, TRAINED_ON), "<u8")
+    content = _described(description, TRAINED_ON)
+    if len(content) % 8:
+        raise BundleError(
+            f"'{description.path / TRAINED_ON}' is no list of hashes ({len(content):,} bytes); "
+            "copy the bundle again"
+        )
+    return np.frombuffer(content, "<u8")
 
 
 def _described(description: Description, name: str) -> bytes:
@@ -282,10 +291,13 @@ def _described(description: Description, name: str) -> bytes:
 
 def _limited(file: Path, limit: int) -> bytes:
     try:
-        size = file.stat().st_size
-        if size > limit:
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would wait for ever
+            raise BundleError(f"'{file}' is not a file; copy the bundle again")
+        if status.st_size > limit:
             raise BundleError(
-                f"'{file}' holds {size / 1e6:,.0f} MB; at most {limit / 1e6:,.0f} MB are read"
+                f"'{file}' holds {status.st_size / 1e6:,.0f} MB; "
+                f"at most {limit / 1e6:,.0f} MB are read"
             )
         return file.read_bytes()
     except OSError as error:
@@ -304,13 +316,20 @@ def _object(content: bytes, file: Path) -> dict[str, Any]:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"expected text, received {value!r}")
+        raise TypeError(f"expected text, received {shown(value)}")
     return value
+
+
+def _backbone(value: Any) -> str:
+    # `thawnet export` names a file after it, and PyTorch's network is built by it.
+    if not re.fullmatch(r"\w[\w.-]{0,99}", _text(value), re.ASCII):
+        raise ValueError(f"backbone must be the name of a model in timm, received {shown(value)}")
+    return str(value)
 
 
 def _epsilon(value: Any) -> float | None:
     if value is not None and (type(value) is not float or not 0 < value < 1):
-        raise ValueError(f"epsilon must be between 0 and 1, or null, received {value!r}")
+        raise ValueError(f"epsilon must be between 0 and 1, or null, received {shown(value)}")
     return value
 
 
@@ -319,17 +338,23 @@ def _class_weights(value: Any) -> str | None:
 
 
 def _classes(value: Any) -> tuple[str, ...]:
-    names = tuple(_text(name) for name in value)
+    names = tuple(_text(name) for name in value) if isinstance(value, list) else ()
     if len(names) < 2 or len(set(names)) != len(names):
         raise ValueError(f"expected two or more different class names, received {len(names)}")
+    if fault := next(filter(None, map(fault_of_name, names)), None):
+        raise ValueError(fault)
     return names
 
 
 def _preprocess(value: Any) -> Preprocess:
     for side in (value["size"], value["side"]):
         if type(side) is not int or not 1 <= side <= MAX_SIDE:
-            raise ValueError(f"size and side must be 1 to {MAX_SIDE} pixels, received {side!r}")
+            raise ValueError(
+                f"size and side must be 1 to {MAX_SIDE} pixels, received {shown(side)}"
+            )
     found = Preprocess(value["size"], value["side"], _three(value["mean"]), _three(value["std"]))
+    if min(found.std) <= 0:
+        raise ValueError(f"std must be above 0, received {shown(value['std'])}")
     if found.as_dict() != {**value, "mean": found.mean, "std": found.std}:
         raise ValueError("preprocess asks for steps that this thawnet does not know")
     return found
@@ -338,7 +363,7 @@ def _preprocess(value: Any) -> Preprocess:
 def _temperature(value: Any) -> float:
     least, most = TEMPERATURES
     if type(value) is not float or not least <= value <= most:
-        raise ValueError(f"temperature must be {least:g} to {most:g}, received {value!r}")
+        raise ValueError(f"temperature must be {least:g} to {most:g}, received {shown(value)}")
     return value
 
 
@@ -347,14 +372,16 @@ def _unfamiliar(value: Any) -> Unfamiliar | None:
         return None
     above, false_alarms = value["above"], value["false_alarms"]
     if type(above) is not float or not math.isfinite(above):
-        raise ValueError(f"unfamiliar.above must be a finite number, received {above!r}")
+        raise ValueError(f"unfamiliar.above must be a finite number, received {shown(above)}")
     if type(false_alarms) is not float or not 0 < false_alarms < 1:
-        raise ValueError(f"unfamiliar.false_alarms must be above 0 and below 1: {false_alarms!r}")
+        raise ValueError(
+            f"unfamiliar.false_alarms must be above 0 and below 1: {shown(false_alarms)}"
+        )
     return Unfamiliar(above, false_alarms)
 
 
 def _three(value: Any) -> tuple[float, float, float]:
     first, second, third = (float(number) for number in value)
     if not all(map(math.isfinite, (first, second, third))):
-        raise ValueError(f"expected three finite numbers, received {value}")
+        raise ValueError(f"expected three finite numbers, received {shown(value)}")
     return first, second, third

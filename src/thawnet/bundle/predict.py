@@ -23,7 +23,7 @@ from ..image.preprocess import Preprocess, seen_box, squared
 from ..memory import available_cores
 from .class_maps import class_map, read_class_weights
 from .export import FEATURE_MAP, FEATURES, IMAGES, LOGITS, UNFAMILIARITY
-from .format import Description, Unfamiliar, read_description, read_onnx
+from .format import ONNX, Description, Unfamiliar, read_description, read_onnx
 
 # The last gives encoded bytes when a thread is ready for them; it may raise ImageError or OSError.
 Picture = str | Path | bytes | Image.Image | NDArray[np.uint8] | Callable[[], bytes]
@@ -194,14 +194,32 @@ class Model:
         """Return what is found in (n, crop, crop, 3) uint8, as preprocess.squared cuts them.
 
         maps: the feature map too, if `class_weights` make class maps of it.
+        Raises BundleError for a network that can not be computed or gives no numbers.
         """
-        names = [LOGITS]
+        wanted: dict[str, tuple[int, ...]] = {LOGITS: (len(squares), len(self.classes))}
         if self.unfamiliar is not None:
-            names.append(UNFAMILIARITY)
+            wanted[UNFAMILIARITY] = (len(squares),)
+        names = list(wanted)
         if maps and self.class_weights is not None:
             names.append(FEATURE_MAP)
-        found = dict(zip(names, self._session.run(names, {IMAGES: squares}), strict=True))
-        return Outputs(found[LOGITS], found.get(UNFAMILIARITY), found.get(FEATURE_MAP))
+        try:
+            given = self._session.run(names, {IMAGES: squares})
+        except Exception as error:  # ONNX Runtime's own exceptions share no other class
+            raise BundleError(
+                f"'{self.path}': the network can not be computed ({first_line(error)}); train again"
+            ) from error
+        found = dict(zip(names, given, strict=True))
+        shapes = {name: found[name].shape for name in wanted}
+        feature_map = found.get(FEATURE_MAP)
+        if feature_map is not None and self.class_weights is not None:
+            wanted[FEATURE_MAP] = (len(squares), self.class_weights.shape[1])
+            shapes[FEATURE_MAP] = feature_map.shape[:2]
+        if shapes != wanted or not np.isfinite(found[LOGITS]).all():
+            raise BundleError(
+                f"'{self.path}': the network gives {shapes} for {len(squares)} images, or no "
+                f"finite numbers, where {wanted} are expected; copy the bundle again, or train"
+            )
+        return Outputs(found[LOGITS], found.get(UNFAMILIARITY), feature_map)
 
     def _mapped(
         self,
@@ -303,27 +321,44 @@ def _open_session(description: Description, content: bytes) -> onnxruntime.Infer
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # see BATCH
     options.log_severity_level = 4  # what is wrong with the file comes as an exception too
+    # Weights outside the file would be looked for in the working folder; below a file is nothing.
+    options.add_session_config_entry(
+        "session.model_external_initializers_file_folder_path", str(description.path / ONNX)
+    )
     try:
-        session = onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's own exceptions share no other class
+        session = onnxruntime.InferenceSession(
+            content,
+            options,
+            ["CPUExecutionProvider"],
+            enable_fallback=0,  # it would try the same again, and print so on stdout
+        )
+        ends = [*session.get_inputs(), *session.get_outputs()]
+        found = {end.name: (end.type, list(end.shape[1:])) for end in ends}
+        carried = session.get_modelmeta().custom_metadata_map
+    # ONNX Runtime's own exceptions share no other class; names that are no UTF-8 have Python's.
+    except Exception as error:
         raise BundleError(
             f"'{description.path}': ONNX Runtime can not open the network ({first_line(error)}); "
             "update onnxruntime, or train again"
         ) from error
-    _check(description, session)
+    _check(description, found, carried)
     return session
 
 
-def _check(description: Description, session: onnxruntime.InferenceSession) -> None:
-    """Raise BundleError unless network and description are of one kind and of one bundle."""
+def _check(
+    description: Description, found: dict[str, tuple[str, list[Any]]], carried: dict[str, str]
+) -> None:
+    """Raise BundleError unless network and description are of one kind and of one bundle.
+
+    found: of each input and output by name, its type and its sides but the first. carried: the
+    network's metadata.
+    """
     meaning = description.meaning
     crop, classes = meaning.preprocess.crop, len(meaning.classes)
     wanted = {
         IMAGES: ("tensor(uint8)", [crop, crop, 3]),
         LOGITS: ("tensor(float)", [classes]),
     }
-    ends = [*session.get_inputs(), *session.get_outputs()]
-    found = {end.name: (end.type, list(end.shape[1:])) for end in ends}
     # Of the others model.json tells no sides: how many there are of one image, by kind.
     others = {
         name: (kind, len(shape)) for name, (kind, shape) in found.items() if name not in wanted
@@ -341,7 +376,6 @@ def _check(description: Description, session: onnxruntime.InferenceSession) -> N
             f"'{description.path}': the network takes and gives {found}, and model.json describes "
             f"{wanted}; copy the bundle again"
         )
-    carried = session.get_modelmeta().custom_metadata_map
     for name, mark in meaning.marks.items():
         if carried.get(name) != mark:
             raise BundleError(
