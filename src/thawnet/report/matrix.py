@@ -1,0 +1,137 @@
+"""A confusion matrix as SVG, to be read at five classes and at a hundred."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from .content import Confusion
+from .markup import element, joined, shortened
+
+MOST = 120  # classes drawn; of more, those with the most mistakes
+COUNTED = 20  # classes up to which the cells hold their counts
+STEPS = 8  # of colour
+_LETTER = 0.56  # of a letter's height: its mean width
+
+
+def largest(confusion: Confusion) -> Confusion:
+    """Return the part of a confusion matrix that is drawn: of at most MOST classes, in order.
+
+    The kept ones are those whose images are mistaken most often, and most often by share.
+    """
+    counts = confusion.counts
+    if len(counts) <= MOST:
+        return confusion
+    wrong = counts.sum(axis=1) - counts.diagonal()
+    kept = np.sort(np.argsort(-wrong, kind="stable")[:MOST])
+    return Confusion([confusion.names[place] for place in kept], counts[np.ix_(kept, kept)])
+
+
+def matrix(confusion: Confusion) -> Markup:
+    """Draw a matrix of at most MOST classes: a row for each class, a column for each answer.
+
+    A cell's colour is by the square root of its share of the row, in STEPS steps, so that single
+    mistakes are seen and many stand out; cells without images are left out.
+    """
+    names = [shortened(name, 22) for name in confusion.names]
+    count = len(names)
+    cell = 9.7 if count > 60 else min(46.0, max(14.0, 620.0 / count))
+    size = 9.0 if cell < 14 else min(13.0, 0.62 * cell + 1.5)
+    margin = round(max(map(len, names)) * size * _LETTER + 10)
+    side = margin + count * cell + 1
+    placed = f"translate({margin} {margin}) scale({cell:g})"
+    return element(
+        "svg",
+        element(
+            "desc",
+            "Rows are classes, columns what their images are called. "
+            "The pairs with the most images are listed below, all classes in the table after it.",
+        ),
+        _rules(count, margin, cell),
+        element("g", *_cells(confusion.counts, names), class_="cells", transform=placed),
+        _counts(confusion.counts, margin, cell) if count <= COUNTED else "",
+        _names(names, margin, cell, size),
+        class_="matrix few" if count <= COUNTED else "matrix",
+        viewBox=f"0 0 {side:.0f} {side:.0f}",
+        width=f"{side:.0f}",
+        height=f"{side:.0f}",
+        role="img",
+        aria_label=f"Confusion matrix of {count} classes",
+    )
+
+
+def _shares(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    totals = np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    return np.asarray(np.sqrt(counts / totals))
+
+
+def _cells(counts: NDArray[np.int64], names: list[str]) -> list[Markup]:
+    totals = counts.sum(axis=1)
+    shares = _shares(counts)
+    wrong = shares * ~np.eye(len(counts), dtype=bool)
+    strongest = float(wrong.max()) or 1.0
+    groups: dict[tuple[str, int], list[Markup]] = defaultdict(list)
+    for row, column in np.argwhere(counts > 0).tolist():
+        hit = row == column
+        share = float(shares[row, column]) / (1.0 if hit else strongest)
+        words = "right" if hit else f"called {names[column]}"
+        title = f"{names[row]} {words}: {counts[row, column]:,} of {totals[row]:,}"
+        groups["hit" if hit else "miss", math.ceil(share * STEPS)].append(
+            element("path", element("title", title), d=f"M{column} {row}h1v1h-1z")
+        )
+    return [
+        element("g", *cells, class_=f"{kind} s{step}")
+        for (kind, step), cells in sorted(groups.items())
+    ]
+
+
+def _counts(counts: NDArray[np.int64], margin: float, cell: float) -> Markup:
+    shares = _shares(counts)
+    strongest = float((shares * ~np.eye(len(counts), dtype=bool)).max()) or 1.0
+    words = []
+    for row, column in np.argwhere(counts > 0).tolist():
+        strong = row != column and shares[row, column] / strongest > 0.625
+        words.append(
+            element(
+                "text",
+                f"{counts[row, column]:,}",
+                x=margin + (column + 0.5) * cell,
+                y=margin + (row + 0.5) * cell + 4,
+                class_="on" if strong else None,
+            )
+        )
+    size = min(13.0, 1.5 * cell / max(3, len(f"{counts.max():,}")))
+    return element("g", *words, class_="counts", font_size=size)
+
+
+def _names(names: list[str], margin: float, cell: float, size: float) -> Markup:
+    rows, columns = [], []
+    for place, name in enumerate(names):
+        middle = margin + (place + 0.5) * cell + size * 0.34
+        rows.append(element("text", name, x=margin - 5, y=middle))
+        # Turned about the foot of the column: x runs upwards.
+        columns.append(
+            element("text", name, transform=f"translate({middle:.1f} {margin - 5})rotate(-90)")
+        )
+    return element(
+        "g",
+        element("g", *rows, class_="rows"),
+        element("g", *columns, class_="columns"),
+        class_="names",
+        font_size=size,
+    )
+
+
+def _rules(count: int, margin: float, cell: float) -> Markup:
+    """Draw a line every tenth class, or between all of few, to be followed by the eye."""
+    every = 10 if count > COUNTED else 1
+    end = margin + count * cell
+    lines = []
+    for place in [*range(0, count, every), count]:
+        at = margin + place * cell
+        lines.append(f"M{margin} {at:.1f}H{end:.1f}M{at:.1f} {margin}V{end:.1f}")
+    return joined(element("path", d="".join(lines), class_="rules"))
