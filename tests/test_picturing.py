@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from conftest import draw
 from PIL import Image
 
+from conftest import draw
 from thawnet.bundle.predict import Explanation
 from thawnet.data.audit import audit
 from thawnet.data.sources import open_source

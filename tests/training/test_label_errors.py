@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import CIFAR, IMAGENET
 from numpy.typing import NDArray
 
+from conftest import CIFAR, IMAGENET
 from thawnet.training.label_errors import margins
 
 CLASSES = 10
@@ -78,7 +78,9 @@ def test_of_the_500_most_suspect_in_cifar100_60_percent_were_flipped(tmp_path: P
     asked = TrainOptions(data="cifar100", data_dir=CIFAR, weights=str(IMAGENET), size=96)
     source = open_source("cifar100", CIFAR)
     train = arrange(source, 0).train
-    recipe, weights, spec = fit_input(resolve(load_recipe("quick"), asked), typical_short_side(train))
+    recipe, weights, spec = fit_input(
+        resolve(load_recipe("quick"), asked), typical_short_side(train)
+    )
     machine = decide("cpu", "auto", "no")
     network = build_network(recipe, source, weights, machine)
     split = len(network.stages) - 1

@@ -58,7 +58,7 @@ def test_int8_network_is_small_and_looks_the_same_from_outside(
     before = read_onnx(told)
     assert ends(found.onnx) == ends(before)
     assert len(found.onnx) < 0.4 * len(before)
-    train, val = reopen(told, options.data, None)
+    train, val = reopen_held_out(told, options.data, None)
     (calibrated, count), (measured, _) = looked_at
     assert count == found.calibrated_on == 30
     assert calibrated < set(train.names)

@@ -175,18 +175,20 @@ class Stored:
     animated: bool = False
 
 
-def describe(data: bytes) -> Stored:
-    """Return how an image that `decode` can read is stored."""
-    with _quiet:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+def decode_stored(data: bytes) -> tuple[Image.Image, Stored]:
+    """Return what `decode` does, and how the image lies in its file; raises as it does."""
+    with _reasons():
+        image = _opened(data)
         # A JPEG of several pictures (MPO) is a photo with its preview, not an animation.
         name = "JPEG" if image.format == "MPO" else str(image.format)
+        mode = image.mode
+        upright = _upright_rgb(image)
         try:
             turned = image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
             animated = name != "JPEG" and bool(getattr(image, "is_animated", False))
         except Exception:  # Pillow's plugins raise nearly anything on damaged input
             turned = animated = False
-        return Stored(name, image.mode, turned, animated)
+        return upright, Stored(name, mode, turned, animated)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

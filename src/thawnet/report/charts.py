@@ -155,7 +155,9 @@ def standing(
 
     run: the accuracy of the run, marked in every row. own: whether it is this row's.
     """
-    parts = [element("line", class_="mark", x1=percent_of(run), x2=percent_of(run), y1=0, y2="100%")]
+    parts = [
+        element("line", class_="mark", x1=percent_of(run), x2=percent_of(run), y1=0, y2="100%")
+    ]
     if interval is not None:
         low, high = interval
         ends = {"x": percent_of(low), "width": percent_of(high - low)}
@@ -167,14 +169,10 @@ def standing(
 
 def bar(share: float, start: float = 0.0, look: str = "") -> Markup:
     """Draw a share of the width of its place, from `start` on: both 0 to 1."""
-    drawn = element(
-        "rect", x=percent_of(start), width=percent_of(share), y=0, height="100%", rx=3
-    )
+    drawn = element("rect", x=percent_of(start), width=percent_of(share), y=0, height="100%", rx=3)
     track = element("rect", class_="track", width="100%", height="100%", rx=3)
     classes = f"bar {look}".rstrip()
-    return element(
-        "svg", track, drawn, class_=classes, height=8, width="100%", aria_hidden="true"
-    )
+    return element("svg", track, drawn, class_=classes, height=8, width="100%", aria_hidden="true")
 
 
 def percent_of(share: float) -> str:
@@ -198,9 +196,7 @@ def _grid(y: _Axis, shown: Callable[[float], str]) -> Markup:
     ticks = _ticks(y.least, y.most)
     lines = [element("line", x1=_LEFT, x2=WIDTH - _RIGHT, y1=y(at), y2=y(at)) for at in ticks]
     words = [element("text", shown(at), x=_LEFT - 7, y=y(at) + 4) for at in ticks]
-    return joined(
-        element("g", *lines, class_="grid"), element("g", *words, class_="ticks end")
-    )
+    return joined(element("g", *lines, class_="grid"), element("g", *words, class_="ticks end"))
 
 
 def _scale(x: _Axis, title: str, shown: Callable[[float], str]) -> Markup:

@@ -42,7 +42,7 @@ def shortened(text: str, most: int = 48) -> str:
     """Return printable text of at most `most` characters; what is left out is in the middle."""
     if len(text) > most:
         before = (most - 1) // 2
-        text = f"{text[:before]}…{text[before + 1 - most:]}"
+        text = f"{text[:before]}…{text[before + 1 - most :]}"
     return printable(text)
 
 
