@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,13 @@ COPIES = 12  # groups of copies that are shown
 MEMBERS = 4  # images of a group
 EXTREMES = 5  # smallest and largest classes
 
-Bytes = Callable[[str], bytes | NDArray[np.uint8] | None]
+# What audit.Scope means, in words.
+SCOPES = {
+    "parts and classes": "in two parts, under two classes",
+    "parts": "in two parts",
+    "classes": "under two classes",
+    "one class": "twice in one class",
+}
 
 
 def picture(name: str, image: Image.Image, explanation: Explanation | None = None) -> Picture:
@@ -78,7 +84,7 @@ def picture_audit(audit: Audit, source: Source) -> DataAudit:
                 if group.exact
                 else f"{'mirrored' if group.mirrored else 'nearly the same'}, "
                 f"similarity {group.similarity:.2f}",
-                scope=group.scope,
+                scope=SCOPES[group.scope],
                 members=[
                     (each.part, each.label, found.get((each.part, each.name)))
                     for each in group.pictures[:MEMBERS]

@@ -46,9 +46,10 @@ from .feeds import Batch
 from .label_errors import margins
 
 REPORT = "report.html"
+PROCESS = "this process"  # in result.json: of the process that ended the run, whatever it did
 # The author's figure for the reference job, which whoever trains on CIFAR-100 may compare with.
 REFERENCE = {"cifar100": 0.7135}
-PAIRS = 10  # of confused classes that are shown
+PAIRS = 9  # of confused classes that are shown
 OF_A_PAIR = 4  # images
 EXAMPLES = 18  # mistakes, and as many hits
 SUSPECTS = 24
@@ -146,7 +147,7 @@ def gather(material: Material, made: dict[str, float], section: Any) -> Report:
             for row in material.history
         ],
         held_out=recipe.validate_on,
-        seconds=[(name, value) for name, value in result["seconds"].items() if value >= 0.005],
+        seconds=_stages(result["seconds"]),
         classes=rows,
         confusion=confusion,
         pairs=pairs,
@@ -158,6 +159,13 @@ def gather(material: Material, made: dict[str, float], section: Any) -> Report:
         missing=missing,
         made=list(made.items()),
     )
+
+
+def _stages(seconds: dict[str, float]) -> list[tuple[str, float]]:
+    """Return the stages of a run, with what is left of a process that did all of it."""
+    stages = [(name, spent) for name, spent in seconds.items() if name != PROCESS]
+    rest = seconds.get(PROCESS, 0.0) - sum(spent for _, spent in stages)
+    return [*stages, ("start and rest", rest)] if rest > 0 else stages
 
 
 def _class_rows(
@@ -340,7 +348,7 @@ def _facts(material: Material) -> list[tuple[str, str]]:
             f"{result['data']['name']}: {len(material.train):,} training images, "
             f"{len(material.source.classes):,} classes",
         ),
-        ("Took", duration(result["seconds"]["this process"])),
+        ("Took", duration(sum(spent for _, spent in _stages(result["seconds"])))),
         ("On", f"{where}{threads}, {machine['dtype']}"),
         ("Finished", str(result["finished"])),
         ("Versions", ", ".join(f"{name} {value}" for name, value in versions.items() if value)),
