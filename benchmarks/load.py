@@ -1,13 +1,14 @@
 """The service under load: requests a second beside what its parts take, and what overload does.
 
-    python benchmarks/load.py FOLDER --images 1 --turns 3
-    python benchmarks/load.py FOLDER --images 1 --minutes 10 --rate 900
+    python benchmarks/load.py ../shared/data/cifar100 --size 32 32 --images 1 --turns 3
+    python benchmarks/load.py ../shared/data/cifar100 --minutes 1 --rate 300
+    python benchmarks/load.py ../shared/data/cifar100 --minutes 10 --rate 1200 --clients 600
 
-With the embedded network, and `hey` (Debian's package) as the load generator, on the same cores.
-The first form does in each turn, one after another: prediction in this process (direct), requests
-to constant_server.py (no-op), and requests to `thawnet serve`, from 32 clients that each ask again
-as soon as they are answered. The second asks at a steady rate, from 256 clients, and watches the
-server's memory. Prints a JSON line.
+With the embedded network, test images of CIFAR-100 as JPEGs of a size, and `hey` (Debian's package)
+as the load generator, on the same cores. The first form does in each turn, one after another:
+prediction in this process (direct), requests to constant_server.py (no-op), and requests to
+`thawnet serve`, from 32 clients that each ask again as soon as they are answered. The others ask at
+a steady rate, the clients in step with each other, and watch the server's memory. Prints a JSON line.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ from typing import Any
 import thawnet
 from memory import anonymous_memory
 from predicting import exhausted
+from scale import write_photos
 
 CLIENTS = 32
-STEADY_CLIENTS = 256
 BOUNDARY = "between-images"
 
 
@@ -101,17 +102,20 @@ def hey(port: int, body: Path, seconds: float, clients: int, rate: float | None)
     }
 
 
-def throughput(files: list[Path], images: int, turns: int, seconds: float) -> dict[str, Any]:
-    """Return each turn's images/s directly, and requests/s of both servers."""
+def throughput(files: list[Path], turns: int, seconds: float) -> dict[str, Any]:
+    """Return each turn's images/s directly, and requests/s of both servers.
+
+    files: the images of each request.
+    """
     model = thawnet.load()
-    chosen = [file.read_bytes() for file in files[:images]]
+    images, chosen = len(files), [file.read_bytes() for file in files]
     found = []
     with (
         tempfile.NamedTemporaryFile() as body,
         served([sys.executable, str(Path(__file__).with_name("constant_server.py"))]) as (noop, _),
         served([sys.executable, "-m", "thawnet", "serve", "--port"]) as (real, _),
     ):
-        body.write(form(files[:images]))
+        body.write(form(files))
         body.flush()
         place = Path(body.name)
         for port in (noop, real):
@@ -129,13 +133,13 @@ def throughput(files: list[Path], images: int, turns: int, seconds: float) -> di
     return {"images": images, "bytes": sum(map(len, chosen)), "turns": found}
 
 
-def steady(files: list[Path], images: int, minutes: float, rate: float) -> dict[str, Any]:
+def steady(files: list[Path], minutes: float, rate: float, clients: int) -> dict[str, Any]:
     """Ask at a steady rate; return hey's account, the server's memory, and what comes after."""
     with (
         tempfile.NamedTemporaryFile() as body,
         served([sys.executable, "-m", "thawnet", "serve", "--port"]) as (port, job),
     ):
-        body.write(form(files[:images]))
+        body.write(form(files))
         body.flush()
         hey(port, Path(body.name), 2, CLIENTS, None)
         watched: list[int] = []
@@ -147,7 +151,7 @@ def steady(files: list[Path], images: int, minutes: float, rate: float) -> dict[
 
         watcher = threading.Thread(target=watch)
         watcher.start()
-        found = hey(port, Path(body.name), 60 * minutes, STEADY_CLIENTS, rate)
+        found = hey(port, Path(body.name), 60 * minutes, clients, rate)
         stop.set()
         watcher.join()
         begun = time.perf_counter()
@@ -165,19 +169,24 @@ def steady(files: list[Path], images: int, minutes: float, rate: float) -> dict[
 def main() -> None:
     """Measure one of both."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("data", type=Path, help="CIFAR-100's parquet shards")
+    parser.add_argument("--size", type=int, nargs=2, default=(32, 32), help="width and height")
     parser.add_argument("--images", type=int, default=1, help="in each request")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=8.0, help="of each part of a turn")
     parser.add_argument("--minutes", type=float, help="ask at a steady rate for so long")
     parser.add_argument("--rate", type=float, help="requests a second")
+    parser.add_argument("--clients", type=int, default=CLIENTS, help="that ask at that rate")
     given = parser.parse_args()
-    files = sorted(given.folder.rglob("*.jpg"))
-    if given.minutes is None:
-        found = throughput(files, given.images, given.turns, given.seconds)
-    else:
-        found = steady(files, given.images, given.minutes, given.rate)
-    print(json.dumps(found), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        size = (given.size[0], given.size[1])
+        place = write_photos(given.data, Path(folder) / "photos", given.images, size)
+        files = sorted(place.iterdir())
+        if given.minutes is None:
+            found = throughput(files, given.turns, given.seconds)
+        else:
+            found = steady(files, given.minutes, given.rate, given.clients)
+    print(json.dumps({"size": size, **found}), flush=True)
 
 
 if __name__ == "__main__":
