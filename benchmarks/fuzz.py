@@ -34,7 +34,7 @@ from typing import Any
 
 import tyro
 
-from thawnet.text import LONGEST
+from thawnet.text import LONGEST, printable
 
 SECONDS = 1.0  # of processor time that an input may take
 ROOM = 4 * 2**30  # bytes: what is asked for beyond this is not had, so that the machine lives
@@ -187,7 +187,7 @@ def _one(target: Any, number: int, content: bytes, tally: Tally) -> None:
         tally.accepted += 1
     except target.refusals as error:
         tally.refused[type(error).__name__] += 1
-        if not str(error).isprintable() or len(str(error)) > LONGEST:
+        if printable(str(error)) != str(error) or len(str(error)) > LONGEST:
             tally.failures.append((number, f"no sentence: {str(error)[:200]!r}"))
     except KeyboardInterrupt:
         raise

@@ -10,6 +10,7 @@ from thawnet.text import LONGEST, MAX_NAME, fault_of_name, printable, sentence, 
 
 def test_terminal_codes_in_names_are_not_printed() -> None:
     assert printable("a\x1b[31m\nb\u202e\ud800") == "a?[31m?b??"
+    assert printable("a\u2028b\u00a0c") == "a?b\u00a0c"
     assert printable("köttur 南瓜 🐈") == "köttur 南瓜 🐈"
 
 

@@ -14,10 +14,11 @@ _clipping.maxstring = _clipping.maxother = SHOWN
 
 
 def printable(text: str) -> str:
-    """Return text without what would move a terminal's cursor or colour it."""
+    """Return text as one line, without what would move a terminal's cursor or colour it."""
     if text.isprintable():
         return text
-    return "".join("?" if unicodedata.category(c)[0] == "C" else c for c in text)
+    # Of what Python calls unprintable only spaces stay, such as the one that does not break.
+    return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else "?" for c in text)
 
 
 def shown(value: object) -> str:

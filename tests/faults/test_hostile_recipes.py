@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from thawnet.data.augment import Augment
 from thawnet.errors import RecipeError
 from thawnet.recipe import MAX_FILE, Phase, Recipe, load_recipe, parse_recipe
+from thawnet.text import printable
 
 HEAD = '[head]\ntrain_from = "head"\nepochs = 1\nlr = 0.001\n'
 TAIL = '[finetune]\ntrain_from = "all"\nepochs = 1\nlr = 0.001\n'
@@ -158,4 +159,4 @@ def test_any_value_of_any_field_is_taken_or_refused_by_name(
         parse_recipe(with_field(table, name, value.replace("None", "0")), "fuzz")
     except RecipeError as error:
         told = str(error)
-    assert told.isprintable()
+    assert told == printable(told)
