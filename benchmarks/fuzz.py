@@ -48,7 +48,7 @@ CHANGING = ("os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.truncate", "os
 
 @dataclass(frozen=True)
 class Options:
-    """Fuzz the readers of images, archives, shards, tables, model.json and recipes."""
+    """Fuzz the readers of images, archives, shards, tables, bundles, recipes and requests."""
 
     seed: int = 0
     """Decides all inputs."""

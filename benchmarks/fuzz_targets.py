@@ -19,6 +19,7 @@ from PIL import Image
 from fuzz_bundle import network, write_bundle
 from fuzz_data import Pickle, Published, Shard, Table, Tar, Zip
 from fuzz_mutate import mutated, spoilt, toml
+from fuzz_requests import Request
 from fuzz_target import Target, encoded, picture
 from thawnet import embedded
 from thawnet.bundle.format import read_description, write_safetensors
@@ -195,5 +196,6 @@ TARGETS: dict[str, type[Target]] = {
     target.name: target
     for target in (
         *(Decode, Zip, Tar, Published, Pickle, Shard, Table, Described, Onnx, Weights, Toml),
+        Request,
     )
 }

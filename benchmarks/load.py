@@ -8,7 +8,7 @@ With the embedded network, test images of CIFAR-100 as JPEGs of a size, and `hey
 as the load generator, on the same cores. The first form does in each turn, one after another:
 prediction in this process (direct), requests to constant_server.py (no-op), and requests to
 `thawnet serve`, from 32 clients that each ask again as soon as they are answered. The others ask at
-a steady rate, the clients in step with each other, and watch the server's memory. Prints a JSON line.
+a steady rate, the clients in step, and watch the server's memory. Prints a JSON line.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ ALLOWED = {
     "picturing": {"errors", "image", "data", "report", "bundle"},
     "reporting": {"errors", "console", "packages", "bundle", "training"},
     "serving": {"errors", "console", "packages", "embedded", "image", "bundle", "serve"},
-    "serve": {"errors", "image", "bundle"},
+    "serve": {"errors", "text", "image", "bundle"},
     "report": {"errors", "files", "text"},
     "bundle": {"errors", "files", "text", "memory", "image", "embedded"},
     "training": {

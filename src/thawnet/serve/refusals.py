@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from ..text import sentence as one_sentence
+
 
 class Refused(Exception):  # noqa: N818 - it is an answer and nobody's error
     """A request is answered with `status`, {"error": sentence} and some headers."""
 
     def __init__(self, status: int, sentence: str, headers: dict[str, str] | None = None) -> None:
-        super().__init__(sentence)
+        self.sentence = one_sentence(sentence)
+        super().__init__(self.sentence)
         self.status = status
-        self.sentence = sentence
         self.headers = headers or {}
 
 
