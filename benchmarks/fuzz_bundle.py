@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from thawnet.bundle.format import Meaning
+from thawnet.bundle.meaning import Meaning
 from thawnet.image.preprocess import Preprocess
 
 SIDE = 8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from PIL import Image
 from thawnet.recipe import TrainOptions
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
     from service_client import Service
     from thawnet.bundle.predict import Model
     from thawnet.training.outcome import Outcome
@@ -142,7 +144,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     from thawnet.bundle.export import to_onnx
-    from thawnet.bundle.format import Meaning, short_hashes, write_bundle
+    from thawnet.bundle.format import short_hashes, write_bundle
+    from thawnet.bundle.meaning import Meaning
     from thawnet.data.items import sha256_rows
     from thawnet.image.preprocess import Preprocess
     from thawnet.model.backbone import Network
@@ -189,7 +192,8 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from torch import nn
 
     from thawnet.bundle.export import to_onnx
-    from thawnet.bundle.format import Meaning, Unfamiliar, short_hashes, write_bundle
+    from thawnet.bundle.format import short_hashes, write_bundle
+    from thawnet.bundle.meaning import Meaning, Unfamiliar
     from thawnet.data.items import sha256_rows
     from thawnet.image.preprocess import Preprocess
 
@@ -304,3 +308,16 @@ def serving(model: Model) -> Iterator[Callable[..., Service]]:
 def service(serving: Callable[..., Service]) -> Service:
     """Return a service as it is by default."""
     return serving()
+
+
+@pytest.fixture(scope="module")  # while it is open, no other test can use asyncio
+def chromium() -> Iterator[Browser]:
+    """Yield a browser; tests open contexts of their own in it."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.skip("there is no chromium on PATH")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()

@@ -27,7 +27,8 @@ import sys
 from pathlib import Path
 import torch
 from thawnet.bundle.export import to_onnx
-from thawnet.bundle.format import Meaning, short_hashes, write_bundle
+from thawnet.bundle.format import short_hashes, write_bundle
+from thawnet.bundle.meaning import Meaning
 from thawnet.data.items import sha256_rows
 from thawnet.image.preprocess import Preprocess
 from thawnet.model.backbone import Network

@@ -15,7 +15,8 @@ from torch import nn
 
 import thawnet
 from thawnet.bundle.export import to_onnx
-from thawnet.bundle.format import Unfamiliar, read_description, read_onnx
+from thawnet.bundle.format import read_description, read_onnx
+from thawnet.bundle.meaning import Unfamiliar
 from thawnet.bundle.predict import Model
 from thawnet.errors import BundleError
 from thawnet.recipe import TrainOptions

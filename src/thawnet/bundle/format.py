@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 import stat
 from collections.abc import Mapping
@@ -16,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BundleError
-from ..files import fingerprint, new_folder, sha256_file, write_json, write_text
-from ..image.preprocess import Preprocess
-from ..text import fault_of_name, shown
+from ..files import new_folder, sha256_file, write_json, write_text
+from ..text import shown
+from .meaning import Meaning, parse_meaning, require_text
 
 if TYPE_CHECKING:
     import torch
@@ -33,44 +32,6 @@ RUN_BUNDLE = "bundle"  # where it lies in a run folder
 
 MAX_DESCRIPTION = 16 * 2**20  # bytes; 20,000 class names take less than one million
 MAX_FILE = 2**31  # bytes; protobuf's own limit
-MAX_SIDE = 4096  # pixels; no network sees more
-TEMPERATURES = (0.01, 100.0)  # beyond these probabilities say nothing
-
-
-@dataclass(frozen=True)
-class Unfamiliar:
-    """When an image is unlike the training data: its unfamiliarity is above `above`.
-
-    So was a share of `false_alarms`, 0 to 1, of the validation images.
-    """
-
-    above: float
-    false_alarms: float
-
-
-@dataclass(frozen=True)
-class Meaning:
-    """What goes into a network and what comes out of it.
-
-    classes: names in the order of the logits. preprocess: what happens to an image. temperature:
-    what logits are divided by before they become probabilities. unfamiliar: None where nothing was
-    held out to set it on.
-    """
-
-    classes: tuple[str, ...]
-    preprocess: Preprocess
-    temperature: float = 1.0
-    unfamiliar: Unfamiliar | None = None
-
-    @property
-    def marks(self) -> dict[str, str]:
-        """What model.onnx carries as metadata, so that it fits one model.json only."""
-        return {
-            "thawnet.classes": fingerprint(list(self.classes)),
-            "thawnet.preprocess": fingerprint(self.preprocess.as_dict()),
-            "thawnet.temperature": repr(self.temperature),
-            "thawnet.unfamiliar": repr(self.unfamiliar and self.unfamiliar.above),
-        }
 
 
 @dataclass(frozen=True)
@@ -220,16 +181,14 @@ def read_description(path: Path) -> Description:
         return Description(
             path=folder,
             backbone=_backbone(architecture["backbone"]),
-            padding=_text(architecture["padding"]),
+            padding=require_text(architecture["padding"]),
             epsilon=_epsilon(architecture["epsilon"]),
             class_weights=_class_weights(architecture["class_weights"]),
-            meaning=Meaning(
-                classes=_classes(content.pop("classes")),
-                preprocess=_preprocess(content.pop("preprocess")),
-                temperature=_temperature(content.pop("temperature")),
-                unfamiliar=_unfamiliar(content.pop("unfamiliar")),
-            ),
-            sha256={_text(key): _text(value) for key, value in content.pop("sha256").items()},
+            meaning=parse_meaning(content),
+            sha256={
+                require_text(key): require_text(value)
+                for key, value in content.pop("sha256").items()
+            },
             facts=content,
         )
     except KeyError as error:
@@ -314,15 +273,9 @@ def _object(content: bytes, file: Path) -> dict[str, Any]:
     return found
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"expected text, received {shown(value)}")
-    return value
-
-
 def _backbone(value: Any) -> str:
     # `thawnet export` names a file after it, and PyTorch's network is built by it.
-    if not re.fullmatch(r"\w[\w.-]{0,99}", _text(value), re.ASCII):
+    if not re.fullmatch(r"\w[\w.-]{0,99}", require_text(value), re.ASCII):
         raise ValueError(f"backbone must be the name of a model in timm, received {shown(value)}")
     return str(value)
 
@@ -334,54 +287,4 @@ def _epsilon(value: Any) -> float | None:
 
 
 def _class_weights(value: Any) -> str | None:
-    return None if value is None else _text(value)
-
-
-def _classes(value: Any) -> tuple[str, ...]:
-    names = tuple(_text(name) for name in value) if isinstance(value, list) else ()
-    if len(names) < 2 or len(set(names)) != len(names):
-        raise ValueError(f"expected two or more different class names, received {len(names)}")
-    if fault := next(filter(None, map(fault_of_name, names)), None):
-        raise ValueError(fault)
-    return names
-
-
-def _preprocess(value: Any) -> Preprocess:
-    for side in (value["size"], value["side"]):
-        if type(side) is not int or not 1 <= side <= MAX_SIDE:
-            raise ValueError(
-                f"size and side must be 1 to {MAX_SIDE} pixels, received {shown(side)}"
-            )
-    found = Preprocess(value["size"], value["side"], _three(value["mean"]), _three(value["std"]))
-    if min(found.std) <= 0:
-        raise ValueError(f"std must be above 0, received {shown(value['std'])}")
-    if found.as_dict() != {**value, "mean": found.mean, "std": found.std}:
-        raise ValueError("preprocess asks for steps that this thawnet does not know")
-    return found
-
-
-def _temperature(value: Any) -> float:
-    least, most = TEMPERATURES
-    if type(value) is not float or not least <= value <= most:
-        raise ValueError(f"temperature must be {least:g} to {most:g}, received {shown(value)}")
-    return value
-
-
-def _unfamiliar(value: Any) -> Unfamiliar | None:
-    if value is None:
-        return None
-    above, false_alarms = value["above"], value["false_alarms"]
-    if type(above) is not float or not math.isfinite(above):
-        raise ValueError(f"unfamiliar.above must be a finite number, received {shown(above)}")
-    if type(false_alarms) is not float or not 0 < false_alarms < 1:
-        raise ValueError(
-            f"unfamiliar.false_alarms must be above 0 and below 1: {shown(false_alarms)}"
-        )
-    return Unfamiliar(above, false_alarms)
-
-
-def _three(value: Any) -> tuple[float, float, float]:
-    first, second, third = (float(number) for number in value)
-    if not all(map(math.isfinite, (first, second, third))):
-        raise ValueError(f"expected three finite numbers, received {shown(value)}")
-    return first, second, third
+    return None if value is None else require_text(value)

@@ -14,7 +14,7 @@ from torch import nn
 
 from .. import console
 from ..bundle.export import FEATURE_MAP, FEATURES, IMAGES, LOGITS, MIDDLE, to_onnx
-from ..bundle.format import Meaning
+from ..bundle.meaning import Meaning
 from ..data.items import spread_over
 from ..data.store import ImageStore
 from ..data.views import plain_views

@@ -19,7 +19,8 @@ import tomli_w
 from numpy.typing import NDArray
 
 from ..bundle.card import model_card
-from ..bundle.format import RUN_BUNDLE, Meaning, short_hashes, write_bundle
+from ..bundle.format import RUN_BUNDLE, short_hashes, write_bundle
+from ..bundle.meaning import Meaning
 from ..data.store import ImageStore
 from ..errors import RunError, first_line
 from ..files import clear_disk_errors, fingerprint, write_json, write_text
