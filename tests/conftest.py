@@ -24,6 +24,7 @@ from thawnet.recipe import TrainOptions
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
     from service_client import Service
     from thawnet.bundle.predict import Model
     from thawnet.training.outcome import Outcome
