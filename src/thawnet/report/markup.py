@@ -42,7 +42,7 @@ def shortened(text: str, most: int = 48) -> str:
     """Return printable text of at most `most` characters; what is left out is in the middle."""
     if len(text) > most:
         before = (most - 1) // 2
-        text = f"{text[:before]}…{text[before + 1 - most:]}"
+        text = f"{text[:before]}…{text[before + 1 - most :]}"
     return printable(text)
 
 
@@ -53,6 +53,8 @@ def percent(share: float, digits: int = 1) -> str:
 
 def duration(seconds: float) -> str:
     """Return a time for a person, to about two digits."""
+    if seconds < 0.1:
+        return f"{1000 * seconds:.0f} ms"
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 100:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from .content import Confusion
-from .markup import element, joined, shortened
+from .markup import element, joined, percent, shortened
 
 MOST = 120  # classes drawn; of more, those with the most mistakes
 COUNTED = 20  # classes up to which the cells hold their counts
@@ -64,20 +64,40 @@ def matrix(confusion: Confusion) -> Markup:
     )
 
 
-def _shares(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    totals = np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    return np.asarray(np.sqrt(counts / totals))
+def legend(confusion: Confusion) -> Markup:
+    """Return a line that says what the colours of `matrix` mean."""
+    _, strongest = _roots(confusion.counts)
+    steps = range(1, STEPS + 1)
+    cells = [element("path", class_=f"miss s{n}", d=f"M{12 * n - 12} 0h12v12h-12z") for n in steps]
+    hit = element("path", class_=f"hit s{STEPS}", d="M0 0h12v12h-12z")
+    look = {"class_": "matrix", "height": 12, "aria_hidden": "true"}
+    return element(
+        "p",
+        element("span", element("svg", hit, width=12, **look), "right"),
+        element("span", element("svg", *cells, width=12 * STEPS, **look), _told(strongest)),
+        class_="legend",
+    )
+
+
+def _told(strongest: float) -> str:
+    middle, most = ((strongest * share) ** 2 for share in (0.5, 1.0))
+    return f"mistaken: the middle is {percent(middle)} of a class, the strongest {percent(most)}"
+
+
+def _roots(counts: NDArray[np.int64]) -> tuple[NDArray[np.float64], float]:
+    """Return square roots of the shares of rows, and the largest of them off the diagonal."""
+    roots = np.sqrt(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
+    wrong = roots * ~np.eye(len(counts), dtype=bool)
+    return roots, float(wrong.max(initial=0.0)) or 1.0
 
 
 def _cells(counts: NDArray[np.int64], names: list[str]) -> list[Markup]:
     totals = counts.sum(axis=1)
-    shares = _shares(counts)
-    wrong = shares * ~np.eye(len(counts), dtype=bool)
-    strongest = float(wrong.max()) or 1.0
+    roots, strongest = _roots(counts)
     groups: dict[tuple[str, int], list[Markup]] = defaultdict(list)
     for row, column in np.argwhere(counts > 0).tolist():
         hit = row == column
-        share = float(shares[row, column]) / (1.0 if hit else strongest)
+        share = float(roots[row, column]) / (1.0 if hit else strongest)
         words = "right" if hit else f"called {names[column]}"
         title = f"{names[row]} {words}: {counts[row, column]:,} of {totals[row]:,}"
         groups["hit" if hit else "miss", math.ceil(share * STEPS)].append(
@@ -90,11 +110,10 @@ def _cells(counts: NDArray[np.int64], names: list[str]) -> list[Markup]:
 
 
 def _counts(counts: NDArray[np.int64], margin: float, cell: float) -> Markup:
-    shares = _shares(counts)
-    strongest = float((shares * ~np.eye(len(counts), dtype=bool)).max()) or 1.0
+    roots, strongest = _roots(counts)
     words = []
     for row, column in np.argwhere(counts > 0).tolist():
-        strong = row != column and shares[row, column] / strongest > 0.625
+        strong = row != column and roots[row, column] / strongest > 0.625
         words.append(
             element(
                 "text",
