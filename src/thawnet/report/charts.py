@@ -222,7 +222,7 @@ def _scale(x: _Axis, title: str, shown: Callable[[float], str]) -> Markup:
 
 
 def _ticks(least: float, most: float) -> list[float]:
-    """Return four to seven round values from `least` to `most`."""
+    """Return three to six round values from `least` to `most`."""
     rough = (most - least or 1.0) / 5
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)

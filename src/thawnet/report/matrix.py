@@ -15,6 +15,7 @@ from .markup import element, joined, percent, shortened
 MOST = 120  # classes drawn; of more, those with the most mistakes
 COUNTED = 20  # classes up to which the cells hold their counts
 STEPS = 8  # of colour
+_FEW = 8
 _LETTER = 0.56  # of a letter's height: its mean width
 
 
@@ -55,13 +56,18 @@ def matrix(confusion: Confusion) -> Markup:
         element("g", *_cells(confusion.counts, names), class_="cells", transform=placed),
         _counts(confusion.counts, margin, cell) if count <= COUNTED else "",
         _names(names, margin, cell, size),
-        class_="matrix few" if count <= COUNTED else "matrix",
+        class_=f"matrix {_size(count)}",
         viewBox=f"0 0 {side:.0f} {side:.0f}",
         width=f"{side:.0f}",
         height=f"{side:.0f}",
         role="img",
         aria_label=f"Confusion matrix of {count} classes",
     )
+
+
+def _size(count: int) -> str:
+    """Return a word for how much a matrix may shrink on a phone and still be read."""
+    return "few" if count <= _FEW else "some" if count <= COUNTED else "many"
 
 
 def legend(confusion: Confusion) -> Markup:
@@ -91,6 +97,11 @@ def _roots(counts: NDArray[np.int64]) -> tuple[NDArray[np.float64], float]:
     return roots, float(wrong.max(initial=0.0)) or 1.0
 
 
+def _step(share: float) -> int:
+    """Return the step of colour, 1 to STEPS, of a share of the strongest."""
+    return math.ceil(share * STEPS - 1e-9)
+
+
 def _cells(counts: NDArray[np.int64], names: list[str]) -> list[Markup]:
     totals = counts.sum(axis=1)
     roots, strongest = _roots(counts)
@@ -100,7 +111,7 @@ def _cells(counts: NDArray[np.int64], names: list[str]) -> list[Markup]:
         share = float(roots[row, column]) / (1.0 if hit else strongest)
         words = "right" if hit else f"called {names[column]}"
         title = f"{names[row]} {words}: {counts[row, column]:,} of {totals[row]:,}"
-        groups["hit" if hit else "miss", math.ceil(share * STEPS)].append(
+        groups["hit" if hit else "miss", _step(share)].append(
             element("path", element("title", title), d=f"M{column} {row}h1v1h-1z")
         )
     return [
@@ -113,14 +124,14 @@ def _counts(counts: NDArray[np.int64], margin: float, cell: float) -> Markup:
     roots, strongest = _roots(counts)
     words = []
     for row, column in np.argwhere(counts > 0).tolist():
-        strong = row != column and roots[row, column] / strongest > 0.625
+        step = _step(float(roots[row, column]) / strongest)
         words.append(
             element(
                 "text",
                 f"{counts[row, column]:,}",
                 x=margin + (column + 0.5) * cell,
                 y=margin + (row + 0.5) * cell + 4,
-                class_="on" if strong else None,
+                class_=f"s{step}" if row != column else None,
             )
         )
     size = min(13.0, 1.5 * cell / max(3, len(f"{counts.max():,}")))
