@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -175,6 +176,7 @@ def test_everything_seen_has_words(html: str, what: str) -> None:
     assert all(each.get("aria-label") for each in page.all("div") if "tabindex" in each)
     levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
     assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise([0, *levels]))
     ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
     assert all(each["aria-labelledby"] in ids for each in page.all("section"))

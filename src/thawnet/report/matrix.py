@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from .content import Confusion
 from .markup import element, joined, percent, shortened
 
-MOST = 120  # classes drawn; of more, those with the most mistakes
+MOST = 100  # classes drawn; of more, those with the most mistakes
 COUNTED = 20  # classes up to which the cells hold their counts
 STEPS = 8  # of colour
+FULL = 0.1  # of a class: that few mistakes never look like many
 _FEW = 8
 _LETTER = 0.56  # of a letter's height: its mean width
 
@@ -36,7 +37,8 @@ def matrix(confusion: Confusion) -> Markup:
     """Draw a matrix of at most MOST classes: a row for each class, a column for each answer.
 
     A cell's colour is by the square root of its share of the row, in STEPS steps, so that single
-    mistakes are seen and many stand out; cells without images are left out.
+    mistakes are seen and many stand out; the largest share off the diagonal, but no less than FULL,
+    has all of it. Cells without images are left out.
     """
     names = [shortened(name, 22) for name in confusion.names]
     count = len(names)
@@ -72,7 +74,7 @@ def _size(count: int) -> str:
 
 def legend(confusion: Confusion) -> Markup:
     """Return a line that says what the colours of `matrix` mean."""
-    _, strongest = _roots(confusion.counts)
+    _, full = _roots(confusion.counts)
     steps = range(1, STEPS + 1)
     cells = [element("path", class_=f"miss s{n}", d=f"M{12 * n - 12} 0h12v12h-12z") for n in steps]
     hit = element("path", class_=f"hit s{STEPS}", d="M0 0h12v12h-12z")
@@ -80,35 +82,35 @@ def legend(confusion: Confusion) -> Markup:
     return element(
         "p",
         element("span", element("svg", hit, width=12, **look), "right"),
-        element("span", element("svg", *cells, width=12 * STEPS, **look), _told(strongest)),
+        element("span", element("svg", *cells, width=12 * STEPS, **look), _told(full)),
         class_="legend",
     )
 
 
-def _told(strongest: float) -> str:
-    middle, most = ((strongest * share) ** 2 for share in (0.5, 1.0))
-    return f"mistaken: the middle is {percent(middle)} of a class, the strongest {percent(most)}"
+def _told(full: float) -> str:
+    middle, most = ((full * share) ** 2 for share in (0.5, 1.0))
+    return f"mistaken: {percent(middle)} of a class in the middle, {percent(most)} at the end"
 
 
 def _roots(counts: NDArray[np.int64]) -> tuple[NDArray[np.float64], float]:
-    """Return square roots of the shares of rows, and the largest of them off the diagonal."""
+    """Return square roots of the shares of rows, and which of them has all of the colour."""
     roots = np.sqrt(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
     wrong = roots * ~np.eye(len(counts), dtype=bool)
-    return roots, float(wrong.max(initial=0.0)) or 1.0
+    return roots, float(wrong.max(initial=math.sqrt(FULL)))
 
 
 def _step(share: float) -> int:
-    """Return the step of colour, 1 to STEPS, of a share of the strongest."""
+    """Return the step of colour, 1 to STEPS, of a share of the full."""
     return math.ceil(share * STEPS - 1e-9)
 
 
 def _cells(counts: NDArray[np.int64], names: list[str]) -> list[Markup]:
     totals = counts.sum(axis=1)
-    roots, strongest = _roots(counts)
+    roots, full = _roots(counts)
     groups: dict[tuple[str, int], list[Markup]] = defaultdict(list)
     for row, column in np.argwhere(counts > 0).tolist():
         hit = row == column
-        share = float(roots[row, column]) / (1.0 if hit else strongest)
+        share = float(roots[row, column]) / (1.0 if hit else full)
         words = "right" if hit else f"called {names[column]}"
         title = f"{names[row]} {words}: {counts[row, column]:,} of {totals[row]:,}"
         groups["hit" if hit else "miss", _step(share)].append(
@@ -121,10 +123,10 @@ def _cells(counts: NDArray[np.int64], names: list[str]) -> list[Markup]:
 
 
 def _counts(counts: NDArray[np.int64], margin: float, cell: float) -> Markup:
-    roots, strongest = _roots(counts)
+    roots, full = _roots(counts)
     words = []
     for row, column in np.argwhere(counts > 0).tolist():
-        step = _step(float(roots[row, column]) / strongest)
+        step = _step(float(roots[row, column]) / full)
         words.append(
             element(
                 "text",

@@ -19,7 +19,7 @@ _TOLD = 300  # characters of a long name that a tooltip shows
 _SMOOTH = 64  # px a side from which an enlarged picture looks better smoothed
 # The sections that Report.made can name, and their headings.
 SECTIONS = {
-    "history": "How it learned",
+    "history": "How it learnt",
     "time": "Where the time went",
     "confusion": "What it confuses",
     "classes": "Class by class",
