@@ -169,25 +169,24 @@ def standing(
     parts = [element("rect", class_="band", y=0, height="100%", **_ends(run))]
     if interval is not None:
         parts.append(element("rect", class_="interval", y=6, height=16, rx=2, **_ends(interval)))
-    parts.append(element("circle", cx=percent_of(accuracy), cy=14, r=3.5))
+    parts.append(element("circle", cx=_length(accuracy), cy=14, r=3.5))
     look = "standing own" if own else "standing"
     return element("svg", *parts, class_=look, height=28, width="100%", aria_hidden="true")
 
 
 def _ends(interval: tuple[float, float]) -> dict[str, str]:
     low, high = interval
-    return {"x": percent_of(low), "width": percent_of(high - low)}
+    return {"x": _length(low), "width": _length(high - low)}
 
 
-def bar(share: float, start: float = 0.0, look: str = "") -> Markup:
+def bar(share: float, start: float = 0.0) -> Markup:
     """Draw a share of the width of its place, from `start` on: both 0 to 1."""
-    drawn = element("rect", x=percent_of(start), width=percent_of(share), y=0, height="100%", rx=3)
+    drawn = element("rect", x=_length(start), width=_length(share), y=0, height="100%", rx=3)
     track = element("rect", class_="track", width="100%", height="100%", rx=3)
-    classes = f"bar {look}".rstrip()
-    return element("svg", track, drawn, class_=classes, height=8, width="100%", aria_hidden="true")
+    return element("svg", track, drawn, class_="bar", height=8, width="100%", aria_hidden="true")
 
 
-def percent_of(share: float) -> str:
+def _length(share: float) -> str:
     """Return a share, 0 to 1, as a length in SVG."""
     return f"{100 * share:.2f}%"
 
