@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from thawnet.bundle.format import VERSION
 from thawnet.bundle.meaning import Meaning
 from thawnet.image.preprocess import Preprocess
 
@@ -71,8 +72,13 @@ def write_bundle(folder: Path, content: bytes) -> Path:
     folder.mkdir(exist_ok=True)
     (folder / "model.onnx").write_bytes(content)
     told = {
-        "format": 4,
-        "architecture": {"backbone": "by_hand", "padding": "", "epsilon": None},
+        "format": VERSION,
+        "architecture": {
+            "backbone": "by_hand",
+            "padding": "",
+            "epsilon": None,
+            "class_weights": None,
+        },
         "classes": list(MEANING.classes),
         "preprocess": MEANING.preprocess.as_dict(),
         "temperature": MEANING.temperature,

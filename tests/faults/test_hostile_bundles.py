@@ -128,11 +128,11 @@ def test_names_in_a_graph_that_are_no_text_are_a_sentence(
     ("content", "told"),
     [
         (b"[" * 100_000, "is not JSON"),
-        (b'{"format": 4, "classes":' + b'{"a":' * 100_000, "is not JSON"),
+        (b'{"format": 5, "classes":' + b'{"a":' * 100_000, "is not JSON"),
         (b'{"format": ' + b"9" * 5000 + b"}", "is not JSON"),
         (b'{"format": "' + b"x" * 10**6 + b'"}', r"format 'x+\.\.\.x+', and this thawnet reads"),
         (b"\xff\xfe\x00", "is not JSON"),
-        (b'{"format": 4}' + b" " * (16 * 2**20), "at most 17 MB are read"),
+        (b'{"format": 5}' + b" " * (16 * 2**20), "at most 17 MB are read"),
     ],
 )
 def test_deep_or_huge_description_is_refused(tmp_path: Path, content: bytes, told: str) -> None:

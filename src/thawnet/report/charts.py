@@ -12,7 +12,7 @@ from .content import Bin, Epoch
 from .markup import element, joined, percent
 
 WIDTH, HEIGHT = 440, 270
-_LEFT, _TOP, _RIGHT, _BOTTOM = 46, 24, 14, 42
+_LEFT, _TOP, _RIGHT, _BOTTOM = 54, 36, 24, 44
 _DOTS = 40  # points of a curve: more would run into each other
 
 
@@ -98,12 +98,12 @@ def _thaw(history: Sequence[Epoch], x: _Axis) -> Markup:
         return Markup("")
     at = x((history[head - 1].epoch + history[head].epoch) / 2)
     # The words of a phase stand beside the line if there is room for them.
-    before = element("text", "head alone", class_="said end", x=at - 6, y=_TOP - 9)
-    after = element("text", "thawed", class_="said", x=at + 6, y=_TOP - 9)
+    before = element("text", "head alone", class_="said end", x=at - 6, y=_TOP - 16)
+    after = element("text", "thawed", class_="said", x=at + 6, y=_TOP - 16)
     return joined(
-        element("line", class_="thaw", x1=at, x2=at, y1=_TOP - 20, y2=HEIGHT - _BOTTOM),
-        before if at > _LEFT + 70 else "",
-        after if at < WIDTH - 60 else "",
+        element("line", class_="thaw", x1=at, x2=at, y1=_TOP - 28, y2=HEIGHT - _BOTTOM),
+        before if at > 200 else "",  # the title stands there
+        after if at < WIDTH - 70 else "",
     )
 
 
@@ -136,7 +136,10 @@ def reliability(bins: Sequence[Bin], title: str) -> Markup:
         )
         for each in bins
     ]
-    told = f"{title}: the share of right answers for each confidence, beside a diagonal on which both would be equal."
+    told = (
+        f"{title}: the share of right answers for each probability given, beside a diagonal where "
+        "both are equal. " + _said(bins)
+    )
     return _chart(
         "Right answers",
         told,
@@ -148,34 +151,42 @@ def reliability(bins: Sequence[Bin], title: str) -> Markup:
     )
 
 
+def _said(bins: Sequence[Bin]) -> str:
+    said = [f"{percent(each.accuracy, 0)} at {percent(each.confidence, 0)}" for each in bins]
+    return f"Right: {', '.join(said)}."
+
+
 def standing(
-    accuracy: float, interval: tuple[float, float] | None, run: float, own: bool
+    accuracy: float,
+    interval: tuple[float, float] | None,
+    run: tuple[float, float],
+    own: bool,
 ) -> Markup:
     """Draw one accuracy with its interval on an axis from 0 to 100 %, as wide as its place.
 
-    run: the accuracy of the run, marked in every row. own: whether it is this row's.
+    run: the interval of the run, a band through every row. own: whether this row is the run's.
     """
-    parts = [
-        element("line", class_="mark", x1=percent_of(run), x2=percent_of(run), y1=0, y2="100%")
-    ]
+    parts = [element("rect", class_="band", y=0, height="100%", **_ends(run))]
     if interval is not None:
-        low, high = interval
-        ends = {"x": percent_of(low), "width": percent_of(high - low)}
-        parts.append(element("rect", class_="interval", y=10, height=8, rx=4, **ends))
-    parts.append(element("circle", cx=percent_of(accuracy), cy=14, r=5))
+        parts.append(element("rect", class_="interval", y=6, height=16, rx=2, **_ends(interval)))
+    parts.append(element("circle", cx=_length(accuracy), cy=14, r=3.5))
     look = "standing own" if own else "standing"
     return element("svg", *parts, class_=look, height=28, width="100%", aria_hidden="true")
 
 
-def bar(share: float, start: float = 0.0, look: str = "") -> Markup:
+def _ends(interval: tuple[float, float]) -> dict[str, str]:
+    low, high = interval
+    return {"x": _length(low), "width": _length(high - low)}
+
+
+def bar(share: float, start: float = 0.0) -> Markup:
     """Draw a share of the width of its place, from `start` on: both 0 to 1."""
-    drawn = element("rect", x=percent_of(start), width=percent_of(share), y=0, height="100%", rx=3)
+    drawn = element("rect", x=_length(start), width=_length(share), y=0, height="100%", rx=3)
     track = element("rect", class_="track", width="100%", height="100%", rx=3)
-    classes = f"bar {look}".rstrip()
-    return element("svg", track, drawn, class_=classes, height=8, width="100%", aria_hidden="true")
+    return element("svg", track, drawn, class_="bar", height=8, width="100%", aria_hidden="true")
 
 
-def percent_of(share: float) -> str:
+def _length(share: float) -> str:
     """Return a share, 0 to 1, as a length in SVG."""
     return f"{100 * share:.2f}%"
 
@@ -183,7 +194,7 @@ def percent_of(share: float) -> str:
 def _chart(title: str, told: str, *parts: Markup) -> Markup:
     return element(
         "svg",
-        element("text", title, class_="title", x=0, y=_TOP - 9),
+        element("text", title, class_="title", x=0, y=_TOP - 16),
         *parts,
         class_="chart",
         viewBox=f"0 0 {WIDTH} {HEIGHT}",
@@ -210,7 +221,7 @@ def _scale(x: _Axis, title: str, shown: Callable[[float], str]) -> Markup:
 
 
 def _ticks(least: float, most: float) -> list[float]:
-    """Return four to seven round values from `least` to `most`."""
+    """Return three to six round values from `least` to `most`."""
     rough = (most - least or 1.0) / 5
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)

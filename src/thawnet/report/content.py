@@ -12,11 +12,11 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom as shares of
 
 @dataclass(frozen=True)
 class Picture:
-    """An image, small.
+    """A small copy of an image.
 
-    name: its file's. data: encoded, of the type `kind`, such as image/webp. width, height: its
-    pixels. overlay: a class-activation map as a PNG of as many pixels as the map has places, to be
-    enlarged smoothly over `box` of the picture; None where there is none.
+    name: of its file. data: the encoded pixels, `width` x `height`, of the media type `kind`, such
+    as image/webp. overlay: a class-activation map as a PNG with a pixel for each of its places, to
+    be enlarged smoothly over `box` of the picture; None where there is none.
     """
 
     name: str
@@ -30,7 +30,11 @@ class Picture:
 
 @dataclass(frozen=True)
 class Rival:
-    """An accuracy, 0 to 1, that a run is held against, and what it is."""
+    """What a run is held against.
+
+    accuracy: in [0, 1], with its 95 % `interval` where one is known. note: what else is to be
+    known of it, a few words.
+    """
 
     name: str
     accuracy: float
@@ -42,8 +46,8 @@ class Rival:
 class Epoch:
     """One validation: accuracies in [0, 1], losses in nats.
 
-    epoch: those until then, may be a fraction. phase: 0 the head alone, 1 thawed. kept: whether its
-    phase ended with this network.
+    epoch: how many were done, maybe a fraction. phase: 0 for the head alone, 1 when thawed. kept:
+    whether its phase ended with this network.
     """
 
     epoch: float
@@ -57,9 +61,11 @@ class Epoch:
 
 @dataclass(frozen=True)
 class ClassScore:
-    """How one class fares. recall: share of its images that are found, precision: share of those
-    called so that are; None where nothing was called so. confused_with: what most of its mistakes
-    are called, and how many those are.
+    """How well one class is recognised.
+
+    images: of the class. recall: the share of them that is called so. precision: the share of all
+    images called so that is of the class, None where none is called so. confused_with: what most
+    of its mistakes are called, `confusions` images; None where there are no mistakes.
     """
 
     name: str
@@ -72,8 +78,10 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Confusion:
-    """Who is taken for whom. names: of the classes, those confused beside each other. counts: images
-    of (row's class, called column's class), in that order.
+    """Which classes are taken for which.
+
+    names: of the classes, ordered so that those which are confused stand side by side. counts:
+    images of the row's class that are called the column's, (classes, classes), in that order.
     """
 
     names: list[str]
@@ -82,7 +90,10 @@ class Confusion:
 
 @dataclass(frozen=True)
 class Pair:
-    """Images of `true` that are called `found`: how many, of how many images of the class."""
+    """Images of the class `true` that are called `found`.
+
+    count: how many are, of the `images` of the class. pictures: of some of them.
+    """
 
     true: str
     found: str
@@ -93,8 +104,10 @@ class Pair:
 
 @dataclass(frozen=True)
 class Example:
-    """An image, its class, what it is called, and both probabilities, 0 to 1. picture: None where
-    the data is not at hand.
+    """An image of the class `true` that is called `found`.
+
+    probability: of `found`, and probability_of_true: of `true`, in [0, 1]. picture: None where the
+    data is not at hand.
     """
 
     name: str
@@ -107,7 +120,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Bin:
-    """Images of about the same confidence: their mean confidence, share of hits, and number."""
+    """Images of about the same confidence: its mean and their accuracy, in [0, 1], and number."""
 
     confidence: float
     accuracy: float
@@ -116,7 +129,10 @@ class Bin:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Confidence against accuracy before and after the temperature, and the calibration errors."""
+    """Confidence beside accuracy, before and after logits are divided by the temperature.
+
+    error_before, error_after: expected calibration errors, in [0, 1].
+    """
 
     temperature: float
     before: list[Bin]
@@ -127,8 +143,10 @@ class Reliability:
 
 @dataclass(frozen=True)
 class Suspect:
-    """An image of the training data whose class may be wrong. margin: by how much another class is
-    preferred to the given one, in standard deviations of that over all images.
+    """A training image whose class may be wrong.
+
+    margin: by how much the class `suggested` is preferred to the one `given`, in standard
+    deviations of that over all images. picture: None where the data is not at hand.
     """
 
     name: str
@@ -140,7 +158,7 @@ class Suspect:
 
 @dataclass(frozen=True)
 class Suspects:
-    """The most suspect of so many images looked at."""
+    """The most suspect of the `images` that were looked at, most suspect first."""
 
     images: int
     most: list[Suspect]
@@ -148,8 +166,10 @@ class Suspects:
 
 @dataclass(frozen=True)
 class Copies:
-    """Images that show one picture. kind: how alike they are, in words. members: part, class and
-    image of each.
+    """Images that show one picture.
+
+    kind: how alike they are, and scope: where they are, both in words. members: part, class and
+    picture of each, None where the data is not at hand.
     """
 
     kind: str
@@ -159,8 +179,12 @@ class Copies:
 
 @dataclass(frozen=True)
 class DataAudit:
-    """What is in the data. header, rows: a table of its parts. findings: what was found and what to
-    do, most important first. copies: worst first, of `groups` in all. notes: lines for a person.
+    """What is in the data.
+
+    header, rows: a table of its parts, the first column naming them. smallest, largest: classes
+    and their training images, the most extreme first. findings: what was found and what to do
+    about it, most important first. copies: the worst of `groups` in all, worst first. notes:
+    sentences below the table.
     """
 
     name: str
@@ -178,11 +202,14 @@ class DataAudit:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything. title: data, backbone, recipe. part: what was measured on, 'test' or 'validation'.
+    """Everything that a report shows.
 
-    accuracy, top_5, balanced: in [0, 1], on so many `images`. facts: label and value, about training,
-    data and machine. held_out: what `history` validates on. seconds: of each stage of the run.
-    missing: sentences about what is not shown and why. made: seconds that each section took to find.
+    title: network, data and recipe. part: what was measured on, 'test' or 'validation'. accuracy,
+    with its 95 % interval, top_5 and balanced accuracy: in [0, 1], over `images` images. facts:
+    labels and values about training, data and machine. held_out: what `history` validates on.
+    seconds: of each stage of the run, one after another. missing: sentences about what is not
+    shown, and why. made: seconds that finding out each section took, by its key in page.SECTIONS;
+    under any other name it is told at the end.
     """
 
     title: str

@@ -53,6 +53,8 @@ def percent(share: float, digits: int = 1) -> str:
 
 def duration(seconds: float) -> str:
     """Return a time for a person, to about two digits."""
+    if seconds < 0.1:
+        return f"{1000 * seconds:.0f} ms"
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 100:

@@ -12,14 +12,15 @@ from markupsafe import Markup
 
 from . import charts, matrix
 from .content import DataAudit, Picture, Report
-from .markup import duration, element, percent, printable, shortened
+from .markup import duration, element, percent, shortened
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_STYLES = ("page.css", "tables.css", "charts.css", "pictures.css", "data.css", "print.css")
 _TOLD = 300  # characters of a long name that a tooltip shows
 _SMOOTH = 64  # px a side from which an enlarged picture looks better smoothed
 # The sections that Report.made can name, and their headings.
 SECTIONS = {
-    "history": "How it learned",
+    "history": "How it learnt",
     "time": "Where the time went",
     "confusion": "What it confuses",
     "classes": "Class by class",
@@ -54,7 +55,7 @@ def render_audit(audit: DataAudit) -> str:
 
 
 def _page(template: str, **content: object) -> str:
-    style, script = (_inline(name) for name in ("page.css", "page.js"))
+    style, script = _inline(*_STYLES), _inline("page.js")
     policy = (
         f"default-src 'none'; img-src data:; style-src {_digest(style)}; "
         f"script-src {_digest(script)}; base-uri 'none'; form-action 'none'"
@@ -72,7 +73,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (duration, name, percent, picture, printable, shortened)
+    filters = (duration, name, percent, picture, shortened)
     made.filters.update({each.__name__: each for each in filters})
     made.globals.update(charts=charts, matrix=matrix, icon=_data(_icon(), "image/svg+xml"))
     return made
@@ -134,9 +135,10 @@ def _has_maps(report: Report) -> bool:
 
 
 @cache
-def _inline(file: str) -> Markup:
-    """Return a file for a style or script element: between its tags, nothing is escaped."""
-    return Markup((_TEMPLATES / file).read_text(encoding="utf-8"))  # noqa: S704 - of this package
+def _inline(*files: str) -> Markup:
+    """Return files for a style or script element: between its tags, nothing is escaped."""
+    texts = ((_TEMPLATES / file).read_text(encoding="utf-8") for file in files)
+    return Markup("\n".join(texts))  # noqa: S704 - files of this package
 
 
 def _icon() -> bytes:

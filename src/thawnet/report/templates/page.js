@@ -17,9 +17,18 @@
   const said = document.getElementById("cell");
   const cells = document.querySelector(".matrix .cells");
   if (said && cells) {
+    const [rows, columns] = [".rows", ".columns"].map((names) =>
+      document.querySelectorAll(`.matrix ${names} text`),
+    );
+    let lit = [];
     const read = (event) => {
-      const title = event.target.querySelector?.("title");
-      if (title) said.textContent = title.textContent;
+      const title = event.target.querySelector("title");
+      const place = event.target.getAttribute("d")?.match(/\d+/g);
+      if (!title || !place) return;
+      said.textContent = title.textContent;
+      for (const name of lit) name.classList.remove("lit");
+      lit = [columns[place[0]], rows[place[1]]];
+      for (const name of lit) name.classList.add("lit");
     };
     cells.addEventListener("pointerover", read);
     cells.addEventListener("click", read);
