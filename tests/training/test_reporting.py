@@ -14,7 +14,6 @@ from thawnet.recipe import TrainOptions
 from thawnet.reporting import ReportOptions, report
 from thawnet.training import reporting, run
 from thawnet.training.outcome import Outcome
-from thawnet.training.reporting import duration
 
 
 def text_of(path: Path) -> str:
@@ -70,11 +69,3 @@ def test_other_data_is_refused(finished: Outcome, options: TrainOptions) -> None
     next((Path(options.data) / "a").iterdir()).unlink()
     with pytest.raises(DataError, match="is not what"):
         report(ReportOptions(finished.folder, data=options.data))
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"),
-    [(0.4, "0 s"), (59.4, "59 s"), (61, "1 min"), (3599, "1 h 0 min"), (3725, "1 h 2 min")],
-)
-def test_duration_is_said_as_a_person_says_it(seconds: float, said: str) -> None:
-    assert duration(seconds) == said

@@ -39,6 +39,7 @@ from ..report.content import (
     Suspect,
     Suspects,
 )
+from ..report.markup import duration
 from ..report.metrics import interval, slices
 from ..report.page import render
 from ..report.per_class import class_scores, confusions
@@ -101,7 +102,7 @@ def gather(material: Material, made: dict[str, float], section: Any) -> Report:
     result, recipe, missing = material.result, material.recipe, list[str]()
     scores = result["metrics"][material.part]
     predicted = material.logits.argmax(1)
-    with section("classes and confusions"):
+    with section("confusion"):
         matrix = confusion_matrix(labels, predicted, len(classes))
         order = confused_order(matrix)
         confusion = Confusion([classes[each] for each in order], matrix[np.ix_(order, order)])
@@ -115,13 +116,13 @@ def gather(material: Material, made: dict[str, float], section: Any) -> Report:
             off["uncalibrated"],
             off["calibrated"],
         )
-    with section("images and maps"):
+    with section("examples"):
         model = _model(material, missing)
         pairs = _pairs(material, predicted, model)
         mistakes, hits = _examples(material, predicted, model)
-    with section("label errors"):
+    with section("suspects"):
         suspects = _suspects(material, missing)
-    with section("data audit"):
+    with section("data"):
         audited = _audited(material)
     low, high = scores["interval_95"]
     return Report(
@@ -354,15 +355,3 @@ def _facts(material: Material) -> list[tuple[str, str]]:
         ("Versions", ", ".join(f"{name} {value}" for name, value in versions.items() if value)),
         ("Command", result["command"]),
     ]
-
-
-def duration(seconds: float) -> str:
-    """Return seconds as a person says them.
-
-    >>> duration(3725)
-    '1 h 2 min'
-    """
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
