@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 
 FOLDS = 5
 AT_ONCE = 2048  # images
-PENALTY = 0.01  # of the mean diagonal of the features' covariance
+# Chosen on CIFAR-100 with 5 % of the labels flipped, where 90 % of the 500 most suspect were: the
+# plain difference of scores finds 75 % (docs/experiments.md).
+PENALTY = 0.3  # of the mean diagonal of the features' covariance
+SHARPNESS = 10.0  # scores, mostly between 0 and 1, are multiplied by before the softmax
 
 Batch = Callable[[NDArray[np.int64]], torch.Tensor]
 
@@ -18,14 +21,14 @@ Batch = Callable[[NDArray[np.int64]], torch.Tensor]
 def margins(
     features: Batch, labels: NDArray[np.int64], classes: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return how much another class is preferred to the given one, and which: (n,) each.
+    """Return how much speaks against the given class, and which speaks most: (n,) each.
 
     features: gives (n, d) for positions. labels: class positions, (n,).
     Every image is judged by a classifier that did not see it: ridge regression on one-hot targets
     (Hoerl & Kennard 1970), in closed form, on the other four of five folds. Their normal equations
     are those of all images less those of the fold, so that one pass over the features serves all
-    folds, and a second judges. Margins are the largest score of another class less the given
-    class's, in standard deviations over all images.
+    folds, and a second judges. Margins are the logarithm of the odds against the given class, by a
+    softmax of the scores, in standard deviations over all images; 0 at most where it comes first.
     """
     count = len(labels)
     fold = np.random.default_rng(0).permutation(count) % FOLDS
@@ -49,9 +52,12 @@ def margins(
         for rows in _pieces(np.flatnonzero(fold == each)):
             scores[torch.from_numpy(rows)] = _with_one(features(rows)) @ weights
     own = torch.from_numpy(labels)[:, None]
-    given = scores.gather(1, own)[:, 0]
-    best, other = scores.scatter(1, own, -torch.inf).max(1)
-    found = best - given
+    sharp = SHARPNESS * scores
+    given = sharp.gather(1, own)[:, 0]
+    sharp.scatter_(1, own, -torch.inf)
+    best, other = sharp.max(1)
+    odds = sharp.logsumexp(1) - given
+    found = torch.where(best > given, odds, odds.clamp(max=0))
     return (found / found.std().clamp_min(1e-12)).numpy(), other.numpy()
 
 
