@@ -39,7 +39,9 @@ def flipped(
 def test_planted_label_errors_come_first_with_their_true_class() -> None:
     features, labels = clouds(2000)
     given, wrong = flipped(labels, CLASSES, 1)
-    found, other = margins(lambda rows: features[torch.from_numpy(rows)], given, CLASSES)
+    found, other = margins(
+        lambda rows: features[torch.from_numpy(rows)], given, np.arange(len(given)), CLASSES
+    )
     most = np.argsort(-found)[: wrong.sum() // 2]
     assert wrong[most].mean() > 0.95
     assert (other[most] == labels[most]).mean() > 0.9
@@ -49,14 +51,27 @@ def test_image_is_judged_by_those_of_other_folds_alone() -> None:
     # 40 images of noise in 39 dimensions: whoever had seen an image would know its class.
     features = torch.from_numpy(np.random.default_rng(0).normal(size=(40, 39)).astype(np.float32))
     labels = np.arange(40) % 2
-    found, _ = margins(lambda rows: features[torch.from_numpy(rows)], labels, 2)
+    found, _ = margins(lambda rows: features[torch.from_numpy(rows)], labels, np.arange(40), 2)
     assert 0.25 < (found > 0).mean() < 0.75
+
+
+def test_copy_does_not_speak_for_its_own_label() -> None:
+    # Each image stands there twice; whoever had seen one would know the other's class.
+    half = np.random.default_rng(0).normal(size=(40, 79)).astype(np.float32)
+    features = torch.from_numpy(np.concatenate([half, half]))
+    labels = np.tile(np.arange(40) % 2, 2)
+    batch = lambda rows: features[torch.from_numpy(rows)]  # noqa: E731
+    apart, _ = margins(batch, labels, np.arange(80), 2)
+    together, _ = margins(batch, labels, np.tile(np.arange(40), 2), 2)
+    assert (together > 0).mean() > 0.25
+    assert (apart > 0).mean() < (together > 0).mean() - 0.1
 
 
 def test_margins_are_the_same_each_time() -> None:
     features, labels = clouds(300)
     once, again = (
-        margins(lambda rows: features[torch.from_numpy(rows)], labels, CLASSES)[0] for _ in "ab"
+        margins(lambda rows: features[torch.from_numpy(rows)], labels, np.arange(300), CLASSES)[0]
+        for _ in "ab"
     )
     np.testing.assert_array_equal(once, again)
 
@@ -90,6 +105,6 @@ def test_of_the_500_most_suspect_in_cifar100_60_percent_were_flipped(tmp_path: P
     assert cached
     given, wrong = flipped(images.labels, 100, 0)
     begun = time.perf_counter()
-    found, _ = margins(feed.epoch(0), given, 100)
+    found, _ = margins(feed.epoch(0), given, images.ties, 100)
     assert time.perf_counter() - begun < 10
     assert wrong[np.argsort(-found)[:500]].mean() >= 0.6

@@ -19,11 +19,12 @@ Batch = Callable[[NDArray[np.int64]], torch.Tensor]
 
 
 def margins(
-    features: Batch, labels: NDArray[np.int64], classes: int
+    features: Batch, labels: NDArray[np.int64], ties: NDArray[np.int64], classes: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return how much speaks against the given class, and which speaks most: (n,) each.
 
-    features: gives (n, d) for positions. labels: class positions, (n,).
+    features: gives (n, d) for positions. labels: class positions, (n,). ties: see items.tied, (n,);
+    those of one number, such as copies, are judged together.
     Every image is judged by a classifier that did not see it: ridge regression on one-hot targets
     (Hoerl & Kennard 1970), in closed form, on the other four of five folds. Their normal equations
     are those of all images less those of the fold, so that one pass over the features serves all
@@ -31,7 +32,8 @@ def margins(
     softmax of the scores, in standard deviations over all images; 0 at most where it comes first.
     """
     count = len(labels)
-    fold = np.random.default_rng(0).permutation(count) % FOLDS
+    kinds, kind = np.unique(ties, return_inverse=True)
+    fold = np.random.default_rng(0).permutation(len(kinds))[kind] % FOLDS
     width = features(np.arange(1)).shape[1] + 1
     products = torch.zeros(FOLDS, width, width, dtype=torch.float64)
     targets = torch.zeros(FOLDS, width, classes, dtype=torch.float64)

@@ -285,7 +285,7 @@ def _suspects(material: Material, missing: list[str]) -> Suspects | None:
         )
         return None
     labels = train.labels
-    found, other = margins(material.features, labels, len(classes))
+    found, other = margins(material.features, labels, train.ties, len(classes))
     rows = np.argsort(-found, kind="stable")[:SUSPECTS]
     rows = rows[found[rows] > 0]
     names = train.names
