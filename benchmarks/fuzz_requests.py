@@ -8,8 +8,10 @@ from functools import cached_property
 
 from fuzz_mutate import mutated
 from fuzz_target import Target, encoded, picture
-from thawnet.serve.intake import Body, Intake, Limits
+from thawnet.serve.intake import Limits, reader_of
 from thawnet.serve.refusals import Refused
+
+PIECE = 700  # bytes that come at once
 
 
 class Request(Target):
@@ -49,6 +51,7 @@ class Request(Target):
     def run(self, content: bytes) -> None:
         """Take its images out."""
         kind, _, sent = content.partition(b"\n")
-        body = Body(Intake(Limits()))
-        body.content += sent
-        body.images(kind.decode("latin-1"))
+        reader = reader_of(kind.decode("latin-1"), Limits())
+        for start in range(0, len(sent), PIECE):
+            reader.write(sent[start : start + PIECE])
+        reader.images()

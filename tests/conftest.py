@@ -63,6 +63,8 @@ def own_signals() -> Iterator[None]:
     """Put back the handlers that a command run inside a test replaced."""
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.getsignal(number) for number in numbers}
+    # Python ignores Ctrl-C where it was started in the background, as a shell's `&` does.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

@@ -97,7 +97,7 @@ FACTOR = helper.make_tensor("factor", TensorProto.INT64, [2], [10**6, 10**6])
     ("nodes", "weights", "told"),
     [
         ([*FEATURES, EVIL], [], "can not open the network"),
-        ([*FEATURES, *TWICE], [weight()], r"gives \[\(2, 2\)\] for 1 images"),
+        ([*FEATURES, *TWICE], [weight()], r"gives \{'logits': \(2, 2\)\} for 1 images"),
         ([*FEATURES, LOGITS], [weight(value=float("nan"))], "no finite numbers"),
         ([*FEATURES, LOGITS], [weight(value=float("inf"))], "no finite numbers"),
         ([*FEATURES, LOGITS], [weight(shape=(3, 5))], "can not open the network|takes and gives"),

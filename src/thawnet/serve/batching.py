@@ -77,7 +77,7 @@ class Batcher:
         for data, answer in zip(images, answers, strict=True):
             self._queue.append(_Waiting(data, top_k, explain, answer, now))
         self._filled.set()
-        return await asyncio.gather(*answers)
+        return [await answer for answer in answers]
 
     async def _work(self, pool: ThreadPoolExecutor) -> None:
         loop = asyncio.get_running_loop()

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from fastapi import Request
 from python_multipart import MultipartParser
@@ -63,22 +64,22 @@ class Intake:
 
     @contextmanager
     def body(self) -> Iterator[Body]:
-        """Yield a body to be filled, counted until the block is left."""
+        """Yield a body to be received, counted until the block is left."""
         body = Body(self)
         try:
             yield body
         finally:
-            self.held -= len(body.content)
+            self.held -= body.size
 
 
 class Body:
-    """The bytes of one request."""
+    """The bytes of one request, handed on as they come. size: those that came."""
 
     def __init__(self, intake: Intake) -> None:
-        self.content = bytearray()
+        self.size = 0
         self._intake = intake
 
-    async def receive(self, request: Request) -> None:
+    async def receive(self, request: Request, reader: Reader) -> None:
         """Read everything. Raises Refused for what is too large, too slow, or cut off."""
         limits = self._intake.limits
         said = request.headers.get("content-length", "0")
@@ -86,106 +87,146 @@ class Body:
             raise _too_large(limits)
         try:
             async with asyncio.timeout(limits.seconds):
-                await self._fill(request.stream())
+                await self._read(request.stream(), reader)
         except TimeoutError:
             raise Refused(
                 408,
-                f"{len(self.content):,} bytes came in {limits.seconds:g} seconds; the whole "
-                "request must come in that time",
+                f"{self.size:,} bytes came in {limits.seconds:g} seconds; the whole request "
+                "must come in that time",
                 {"Connection": "close"},
             ) from None
         except ClientDisconnect:
             raise Refused(400, "the request was cut off") from None
 
-    async def _fill(self, stream: AsyncIterator[bytes]) -> None:
+    async def _read(self, stream: AsyncIterator[bytes], reader: Reader) -> None:
         limits, intake = self._intake.limits, self._intake
         async for chunk in stream:
-            if len(self.content) + len(chunk) > limits.body:
+            if self.size + len(chunk) > limits.body:
                 raise _too_large(limits)
             if intake.held + len(chunk) > limits.total:
                 raise Busy(f"{intake.held:,} bytes of other requests are held already")
-            self.content += chunk
+            self.size += len(chunk)
             intake.held += len(chunk)
+            reader.write(chunk)
 
-    def images(self, content_type: str) -> list[Upload]:
-        """Return the images in it. Raises Refused for another type, or a form that is none."""
-        kind, options = parse_options_header(content_type)
-        name = kind.decode("latin-1")
-        if name.startswith(PLAIN):
-            found = [Upload(None, bytes(self.content))]
-        elif name == FORM:
-            found = _parts(bytes(self.content), options.get(b"boundary"), self._intake.limits)
-        else:
-            shown = f"'{name[:100]}'" if name else "nothing"
-            raise Refused(
-                415,
-                f"Content-Type is {shown}; send an image as image/jpeg, image/png and so on, "
-                f"or images as {FORM}",
+
+class Reader(Protocol):
+    """Makes images of the bytes of a request."""
+
+    def write(self, chunk: bytes) -> None:
+        """Take the next bytes. Raises Refused for what can not be read."""
+
+    def images(self) -> list[Upload]:
+        """Return the images, once all bytes are written. Raises Refused where there is none."""
+
+
+def reader_of(content_type: str, limits: Limits) -> Reader:
+    """Return what reads a body of that type. Raises Refused for one that holds no images."""
+    kind, options = parse_options_header(content_type)
+    name = kind.decode("latin-1")
+    if name.startswith(PLAIN):
+        return _Plain()
+    if name == FORM:
+        boundary = options.get(b"boundary")
+        if not boundary:
+            raise Refused(400, f"Content-Type is {FORM} without a boundary")
+        return _Form(boundary, limits.images)
+    shown = f"'{name[:100]}'" if name else "nothing"
+    raise Refused(
+        415,
+        f"Content-Type is {shown}; send an image as image/jpeg, image/png and so on, or images "
+        f"as {FORM}",
+    )
+
+
+class _Plain:
+    """The body is an image."""
+
+    def __init__(self) -> None:
+        self._content = bytearray()
+
+    def write(self, chunk: bytes) -> None:
+        self._content += chunk
+
+    def images(self) -> list[Upload]:
+        return [Upload(None, bytes(self._content))]
+
+
+class _Form:
+    """Files of a form; fields that are no files are passed over."""
+
+    def __init__(self, boundary: bytes, most: int) -> None:
+        """most: parts of the form."""
+        self._most = most
+        self._parts = 0
+        self._files: list[Upload] = []
+        self._header, self._value = bytearray(), bytearray()
+        self._pieces: list[bytes] | None = None  # of the file that is read, None in other parts
+        self._ended = False
+        try:
+            self._parser = MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._begin,
+                    "on_header_field": self._header_field,
+                    "on_header_value": self._header_value,
+                    "on_header_end": self._header_end,
+                    "on_part_data": self._data,
+                    "on_part_end": self._part_end,
+                    "on_end": self._end,
+                },
             )
-        if not found:
+        except FormParserError as error:
+            raise _unreadable(str(error)) from None
+
+    def write(self, chunk: bytes) -> None:
+        try:
+            self._parser.write(chunk)
+        except FormParserError as error:
+            raise _unreadable(str(error)) from None
+
+    def images(self) -> list[Upload]:
+        if not self._ended:
+            raise _unreadable("its last boundary is missing")
+        if not self._files:
             raise Refused(400, "the form holds no file; send at least one image")
-        return found
+        return self._files
 
+    def _begin(self) -> None:
+        self._parts += 1
+        self._pieces = None
+        if self._parts > self._most:
+            raise Refused(400, f"the form has more than {self._most} parts, the most allowed")
 
-def _parts(content: bytes, boundary: bytes | None, limits: Limits) -> list[Upload]:
-    """Return the files of a form; fields that are no files are passed over."""
-    if not boundary:
-        raise Refused(400, f"Content-Type is {FORM} without a boundary")
-    files: list[Upload] = []
-    parts = 0
-    header, value = bytearray(), bytearray()
-    pieces: list[bytes] | None = None  # of the file that is read, None in other parts
+    def _header_field(self, some: bytes, start: int, end: int) -> None:
+        self._header += some[start:end]
 
-    def begin() -> None:
-        nonlocal parts, pieces
-        parts, pieces = parts + 1, None
-        if parts > limits.images:
-            raise Refused(400, f"the form has more than {limits.images} parts, the most allowed")
+    def _header_value(self, some: bytes, start: int, end: int) -> None:
+        self._value += some[start:end]
 
-    def header_end() -> None:
-        nonlocal pieces
-        if bytes(header).lower() == b"content-disposition":
-            _, said = parse_options_header(bytes(value))
+    def _header_end(self) -> None:
+        if self._header.lower() == b"content-disposition":
+            _, said = parse_options_header(bytes(self._value))
             if b"filename" in said:
-                files.append(Upload(said[b"filename"].decode(errors="replace"), b""))
-                pieces = []
-        header.clear()
-        value.clear()
+                self._files.append(Upload(said[b"filename"].decode(errors="replace"), b""))
+                self._pieces = []
+        self._header.clear()
+        self._value.clear()
 
-    def data(some: bytes, start: int, end: int) -> None:
-        if pieces is not None:
-            pieces.append(some[start:end])
+    def _data(self, some: bytes, start: int, end: int) -> None:
+        if self._pieces is not None:
+            self._pieces.append(some[start:end])
 
-    def end() -> None:
-        if pieces is not None:
-            files[-1].data = b"".join(pieces)
+    def _part_end(self) -> None:
+        if self._pieces is not None:
+            self._files[-1].data = b"".join(self._pieces)
 
-    ended = False
+    def _end(self) -> None:
+        self._ended = True
 
-    def all_ended() -> None:
-        nonlocal ended
-        ended = True
 
-    try:
-        parser = MultipartParser(
-            boundary,
-            {
-                "on_part_begin": begin,
-                "on_header_field": lambda some, start, end: header.extend(some[start:end]),
-                "on_header_value": lambda some, start, end: value.extend(some[start:end]),
-                "on_header_end": header_end,
-                "on_part_data": data,
-                "on_part_end": end,
-                "on_end": all_ended,
-            },
-        )
-        parser.write(content)
-        parser.finalize()
-    except FormParserError as error:
-        raise Refused(400, f"the form can not be read ({error})") from None
-    if not ended:
-        raise Refused(400, "the form can not be read (its last boundary is missing)")
-    return files
+def _unreadable(reason: str) -> Refused:
+    return Refused(400, f"the form can not be read ({reason})")
 
 
 def _too_large(limits: Limits) -> Refused:

@@ -34,9 +34,10 @@ class Counts:
             buckets=SECONDS,
             registry=registry,
         )
-        self.images = Counter(
+        images = Counter(
             "thawnet_images", "Images of requests answered", ["outcome"], registry=registry
         )
+        self._answered, self._unreadable = images.labels("answered"), images.labels("unreadable")
         self.batch = Histogram(
             "thawnet_batch_images", "Images computed at once", buckets=IMAGES, registry=registry
         )
@@ -49,6 +50,13 @@ class Counts:
         Gauge("thawnet_requests_under_way", "Received or computed", registry=registry).set_function(
             under_way
         )
+
+    def predicted(self, status: int, answered: int, unreadable: int, seconds: float) -> None:
+        """Count a request for predictions, and its images."""
+        self.requests.labels("/predict", status).inc()
+        self._answered.inc(answered)
+        self._unreadable.inc(unreadable)
+        self.seconds.observe(seconds)
 
     def batch_done(self, images: int, seconds: float) -> None:
         """Count a batch."""

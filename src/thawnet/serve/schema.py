@@ -124,9 +124,7 @@ def predictions() -> dict[int | str, dict[str, Any]]:
                     },
                     "examples": {
                         "images": {"value": none},
-                        "parameter": {
-                            "value": {"error": "top_k: Input should be greater than or equal to 1"}
-                        },
+                        "parameter": {"value": {"error": "top_k is '0'; it must be 1 to 1000"}},
                     },
                 }
             },
@@ -135,8 +133,8 @@ def predictions() -> dict[int | str, dict[str, Any]]:
     }
 
 
-def body(limits: Limits) -> dict[str, Any]:
-    """Describe the body of POST /predict."""
+def request(limits: Limits, top_k: int) -> dict[str, Any]:
+    """Describe what POST /predict takes. top_k: classes that can be named."""
     picture = {"schema": {"type": "string", "format": "binary"}}
     form = {
         "type": "object",
@@ -152,6 +150,20 @@ def body(limits: Limits) -> dict[str, Any]:
         },
     }
     return {
+        "parameters": [
+            {
+                "name": "top_k",
+                "in": "query",
+                "description": "classes to name",
+                "schema": {"type": "integer", "minimum": 1, "maximum": top_k, "default": 5},
+            },
+            {
+                "name": "explain",
+                "in": "query",
+                "description": "add class-activation maps",
+                "schema": {"type": "boolean", "default": False},
+            },
+        ],
         "requestBody": {
             "required": True,
             "content": {
@@ -160,5 +172,5 @@ def body(limits: Limits) -> dict[str, Any]:
                 "image/png": picture,
                 "application/octet-stream": picture,
             },
-        }
+        },
     }
