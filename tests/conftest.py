@@ -277,7 +277,7 @@ def model(colours: Path) -> Model:
     """Return the network that knows COLOURS."""
     from thawnet.bundle.predict import load
 
-    return load(colours, threads=2)
+    return load(colours, threads=1)
 
 
 @pytest.fixture

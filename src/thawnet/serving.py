@@ -51,7 +51,7 @@ class ServeOptions:
     max_mb: int = 32
     """Megabytes that one request may hold."""
     workers: int | None = None
-    """Threads that decode and compute. Default: one per core."""
+    """Processes that decode and compute, about 100 MB each. Default: one per core."""
 
 
 def serve(options: ServeOptions) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 from service_client import FORM, PNG, Service, form, picture
 from thawnet.bundle.predict import Model, load
 from thawnet.serve.intake import Limits
+from thawnet.serve.workers import Worker
 
 
 def test_one_image_as_the_body(service: Service) -> None:
@@ -202,7 +203,7 @@ def test_failure_inside_is_a_sentence_without_details(
     def fail(*_arguments: object) -> None:
         raise RuntimeError("/secret/path")
 
-    monkeypatch.setattr(Model, "predict_batch", fail)
+    monkeypatch.setattr(Worker, "predict", fail)
     reply = serving().ask("POST", "/predict", picture("red"), PNG)
     assert reply.status == 500
     assert reply.json == {"error": "this failed here; the service's log says why"}

@@ -13,6 +13,7 @@ from thawnet.bundle.predict import Model
 from thawnet.errors import ImageError
 from thawnet.serve.batching import Batcher
 from thawnet.serve.refusals import Busy
+from thawnet.serve.workers import Worker
 
 
 def test_images_of_several_callers_are_computed_at_once(model: Model) -> None:
@@ -60,7 +61,7 @@ def test_failure_reaches_whoever_asked_and_the_next_is_served(
         batcher = Batcher(model, 10, 0.0)
         async with batcher.running():
             with monkeypatch.context() as broken:
-                broken.setattr(Model, "predict_batch", lambda *_rest: 1 / 0)
+                broken.setattr(Worker, "predict", lambda *_rest: 1 / 0)
                 with pytest.raises(ZeroDivisionError):
                     await batcher.predict([picture("red")], 1, False)
             assert await batcher.predict([picture("red")], 1, False)

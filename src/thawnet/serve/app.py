@@ -20,11 +20,12 @@ from ..bundle.predict import Explanation, Model
 from ..errors import ImageError
 from ..image.decode import MAX_PIXELS
 from . import schema
-from .batching import Answer, Batcher
+from .batching import Batcher
 from .guard import Guard, refusal
 from .intake import Intake, Limits, Upload, reader_of
 from .metrics import Counts
 from .refusals import Refused
+from .workers import Answer
 
 STATIC = Path(__file__).parent / "static"
 EXAMPLES = STATIC / "examples"
@@ -37,7 +38,7 @@ class Settings:
 
     name: of the model, for people. token: None lets everyone ask. local: bound to this machine
     alone. examples: pictures to try, by name. waiting: images in the queue at most. window: seconds
-    that a free thread waits for a batch to fill.
+    that a free process waits for a batch to fill.
     """
 
     name: str

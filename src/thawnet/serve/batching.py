@@ -10,11 +10,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from ..bundle.predict import Model, Prediction
-from ..errors import ImageError
+from ..bundle.predict import Model
 from .refusals import Busy
-
-Answer = Prediction | ImageError
+from .workers import Answer, Worker
 
 
 @dataclass(frozen=True)
@@ -29,9 +27,9 @@ class _Waiting:
 
 
 class Batcher:
-    """A queue of images, and as many threads as the model has that take batches from it.
+    """A queue of images, and as many processes as the model has threads that take batches from it.
 
-    A thread that is free waits `window` seconds for a batch to fill; one that was busy meanwhile
+    A process that is free waits `window` seconds for a batch to fill; one that was busy meanwhile
     finds what has gathered. So batches are small when little is asked, and full under load.
     """
 
@@ -52,21 +50,24 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """Images that no thread has taken yet."""
+        """Images that no process has taken yet."""
         return len(self._queue)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Work until the block is left."""
-        threads = self.model.threads
-        with ThreadPoolExecutor(threads, thread_name_prefix="predict") as pool:
-            workers = [asyncio.create_task(self._work(pool)) for _ in range(threads)]
+        workers = [Worker(self.model) for _ in range(self.model.threads)]
+        # A thread for each, which waits for it.
+        with ThreadPoolExecutor(len(workers), thread_name_prefix="waiting for a worker") as pool:
+            tasks = [asyncio.create_task(self._work(worker, pool)) for worker in workers]
             try:
                 yield
             finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
                 for worker in workers:
-                    worker.cancel()
-                await asyncio.gather(*workers, return_exceptions=True)
+                    worker.stop()
 
     async def predict(self, images: Sequence[bytes], top_k: int, explain: bool) -> list[Answer]:
         """Return an answer for each image, in order. Raises Busy where they find no room."""
@@ -79,7 +80,7 @@ class Batcher:
         self._filled.set()
         return [await answer for answer in answers]
 
-    async def _work(self, pool: ThreadPoolExecutor) -> None:
+    async def _work(self, worker: Worker, pool: ThreadPoolExecutor) -> None:
         loop = asyncio.get_running_loop()
         while True:
             await self._filled.wait()
@@ -89,7 +90,7 @@ class Batcher:
                 continue
             started = time.monotonic()
             try:
-                found = await loop.run_in_executor(pool, self._compute, some)
+                found = await loop.run_in_executor(pool, _compute, worker, some)
             except Exception as error:
                 for each in some:
                     if not each.answer.done():
@@ -101,7 +102,7 @@ class Batcher:
                     each.answer.set_result(answer)
 
     def _take(self) -> list[_Waiting]:
-        """Return the longest waiting images, as many as a thread computes at once."""
+        """Return the longest waiting images, as many as are computed at once."""
         some: list[_Waiting] = []
         while self._queue and len(some) < self.model.batch:
             each = self._queue.popleft()
@@ -111,8 +112,7 @@ class Batcher:
             self._filled.clear()
         return some
 
-    def _compute(self, some: list[_Waiting]) -> list[Answer]:
-        most = max(each.top_k for each in some)
-        return self.model.predict_batch(
-            [each.data for each in some], most, any(each.explain for each in some)
-        )
+
+def _compute(worker: Worker, some: list[_Waiting]) -> list[Answer]:
+    most = max(each.top_k for each in some)
+    return worker.predict([each.data for each in some], most, any(each.explain for each in some))
