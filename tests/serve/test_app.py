@@ -200,7 +200,7 @@ def test_openapi_describes_what_is_there(service: Service) -> None:
 def test_failure_inside_is_a_sentence_without_details(
     serving: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_arguments: object) -> None:
+    async def fail(*_arguments: object) -> None:
         raise RuntimeError("/secret/path")
 
     monkeypatch.setattr(Worker, "predict", fail)

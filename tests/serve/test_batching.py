@@ -57,11 +57,14 @@ def test_request_of_many_images_is_done_in_pieces_and_put_together(model: Model)
 def test_failure_reaches_whoever_asked_and_the_next_is_served(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    async def fail(*_arguments: object) -> None:
+        raise ZeroDivisionError
+
     async def ask() -> None:
         batcher = Batcher(model, 10, 0.0)
         async with batcher.running():
             with monkeypatch.context() as broken:
-                broken.setattr(Worker, "predict", lambda *_rest: 1 / 0)
+                broken.setattr(Worker, "predict", fail)
                 with pytest.raises(ZeroDivisionError):
                     await batcher.predict([picture("red")], 1, False)
             assert await batcher.predict([picture("red")], 1, False)

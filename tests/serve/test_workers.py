@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -19,54 +20,88 @@ from thawnet.errors import ImageError
 from thawnet.serve.workers import Worker, WorkerLostError
 
 
-@pytest.fixture
-def worker(model: Model) -> Iterator[Worker]:
-    worker = Worker(model)
-    yield worker
-    worker.stop()
-
-
 def pid_of_worker() -> int:
     (process,) = multiprocessing.active_children()
     assert process.pid is not None
     return process.pid
 
 
-def test_worker_answers_as_the_model_does(worker: Worker, model: Model) -> None:
-    images = [picture("red"), b"broken", picture("blue", (70, 20))]
-    wanted = model.predict_batch(images, 2)
-    found = worker.predict(images, 2, False)
-    assert [each for each in found if not isinstance(each, ImageError)] == [wanted[0], wanted[2]]
-    assert str(found[1]) == str(wanted[1])
+def run(model: Model, job: Callable[[Worker], Awaitable[None]]) -> None:
+    """Do a job with a worker."""
+
+    async def whole() -> None:
+        worker = Worker(model)
+        async with worker.running():
+            await job(worker)
+
+    asyncio.run(whole())
+    assert not multiprocessing.active_children()
 
 
-def test_one_that_ends_is_told_and_replaced(worker: Worker) -> None:
-    worker.predict([picture("red")], 1, False)
-    before = pid_of_worker()
-    os.kill(before, signal.SIGKILL)
-    with pytest.raises(WorkerLostError):
-        worker.predict([picture("red")], 1, False)
-    assert pid_of_worker() != before
-    (found,) = worker.predict([picture("red")], 1, False)
-    assert not isinstance(found, ImageError)
+def test_worker_answers_as_the_model_does_and_in_order(model: Model) -> None:
+    async def job(worker: Worker) -> None:
+        images = [picture("red"), b"broken", picture("blue", (70, 20))]
+        wanted = model.predict_batch(images, 2)
+        first, second = await asyncio.gather(
+            worker.predict(images, 2, False), worker.predict(images[2:], 2, False)
+        )
+        assert [first[0], first[2]] == [wanted[0], wanted[2]]
+        assert str(first[1]) == str(wanted[1])
+        assert second == wanted[2:]
+
+    run(model, job)
 
 
-def test_ctrl_c_for_all_leaves_it_to_its_parent(worker: Worker) -> None:
-    worker.predict([picture("red")], 1, False)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        os.kill(pid_of_worker(), number)
-    assert worker.predict([picture("red")], 1, False)
+def test_one_that_ends_is_told_and_replaced(model: Model) -> None:
+    async def job(worker: Worker) -> None:
+        await worker.predict([picture("red")], 1, False)
+        before = pid_of_worker()
+        os.kill(before, signal.SIGSTOP)  # so that it does not answer first
+        asked = asyncio.create_task(worker.predict([picture("red")], 1, False))
+        await asyncio.sleep(0.1)
+        os.kill(before, signal.SIGKILL)
+        with pytest.raises(WorkerLostError):
+            await asked
+        assert pid_of_worker() != before
+        (found,) = await worker.predict([picture("red")], 1, False)
+        assert not isinstance(found, ImageError)
+
+    run(model, job)
+
+
+def test_failure_inside_is_told_and_the_next_is_answered(model: Model) -> None:
+    async def job(worker: Worker) -> None:
+        with pytest.raises(RuntimeError, match="TypeError"):
+            await worker.predict(7, 1, False)  # type: ignore[arg-type]
+        assert await worker.predict([picture("red")], 1, False)
+
+    run(model, job)
+
+
+def test_ctrl_c_for_all_leaves_it_to_its_parent(model: Model) -> None:
+    async def job(worker: Worker) -> None:
+        await worker.predict([picture("red")], 1, False)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(pid_of_worker(), number)
+        assert await worker.predict([picture("red")], 1, False)
+
+    run(model, job)
 
 
 def test_it_ends_with_its_parent_however_that_ended(colours: Path) -> None:
     code = """
-import multiprocessing, os, sys, time
+import asyncio, multiprocessing, os, sys
 from thawnet.bundle.predict import load
 from thawnet.serve.workers import Worker
-worker = Worker(load(sys.argv[1]))
-worker.predict([b"broken"], 1, False)
-print(multiprocessing.active_children()[0].pid, flush=True)
-os.kill(os.getpid(), 9)
+
+async def job():
+    worker = Worker(load(sys.argv[1]))
+    async with worker.running():
+        await worker.predict([b"broken"], 1, False)
+        print(multiprocessing.active_children()[0].pid, flush=True)
+        os.kill(os.getpid(), 9)
+
+asyncio.run(job())
 """
     done = subprocess.run(
         [sys.executable, "-c", code, str(colours)], capture_output=True, text=True, check=False

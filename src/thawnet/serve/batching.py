@@ -7,12 +7,11 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from ..bundle.predict import Model
 from .refusals import Busy
-from .workers import Answer, Worker
+from .workers import AHEAD, Answer, Worker
 
 
 @dataclass(frozen=True)
@@ -57,17 +56,18 @@ class Batcher:
     async def running(self) -> AsyncIterator[None]:
         """Work until the block is left."""
         workers = [Worker(self.model) for _ in range(self.model.threads)]
-        # A thread for each, which waits for it.
-        with ThreadPoolExecutor(len(workers), thread_name_prefix="waiting for a worker") as pool:
-            tasks = [asyncio.create_task(self._work(worker, pool)) for worker in workers]
+        async with contextlib.AsyncExitStack() as stack:
+            for worker in workers:
+                await stack.enter_async_context(worker.running())
+            tasks = [
+                asyncio.create_task(self._work(each)) for each in workers for _ in range(AHEAD)
+            ]
             try:
                 yield
             finally:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
-                for worker in workers:
-                    worker.stop()
 
     async def predict(self, images: Sequence[bytes], top_k: int, explain: bool) -> list[Answer]:
         """Return an answer for each image, in order. Raises Busy where they find no room."""
@@ -80,8 +80,7 @@ class Batcher:
         self._filled.set()
         return [await answer for answer in answers]
 
-    async def _work(self, worker: Worker, pool: ThreadPoolExecutor) -> None:
-        loop = asyncio.get_running_loop()
+    async def _work(self, worker: Worker) -> None:
         while True:
             await self._filled.wait()
             if len(self._queue) < self.model.batch:
@@ -90,7 +89,11 @@ class Batcher:
                 continue
             started = time.monotonic()
             try:
-                found = await loop.run_in_executor(pool, _compute, worker, some)
+                found = await worker.predict(
+                    [each.data for each in some],
+                    max(each.top_k for each in some),
+                    any(each.explain for each in some),
+                )
             except Exception as error:
                 for each in some:
                     if not each.answer.done():
@@ -111,8 +114,3 @@ class Batcher:
         if not self._queue:
             self._filled.clear()
         return some
-
-
-def _compute(worker: Worker, some: list[_Waiting]) -> list[Answer]:
-    most = max(each.top_k for each in some)
-    return worker.predict([each.data for each in some], most, any(each.explain for each in some))

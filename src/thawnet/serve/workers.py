@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import multiprocessing
+import pickle
 import signal
-from collections.abc import Sequence
-from multiprocessing.connection import Connection
+import socket
+import struct
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 from ..bundle.predict import Model, Prediction
 from ..errors import ImageError
 
 Answer = Prediction | ImageError
 
+AHEAD = 2  # batches that a process has at once: the next one lies ready when one is done
 STOP_SECONDS = 10.0  # for what it computes, before it is killed
+LENGTH = struct.Struct("!Q")  # goes before each message
 # The same on every system, and nothing of this process's threads, locks and sockets is inherited.
 _processes = multiprocessing.get_context("spawn")
 
@@ -23,60 +30,92 @@ class WorkerLostError(Exception):
 
 
 class Worker:
-    """A process with the network open, which answers one batch after another.
+    """A process with the network open, which answers batches one after another.
 
-    Python runs one thread of a process at a time: where decoding and HTTP share a process they wait
-    for each other so often that a fifth of the requests are lost (docs/experiments.md). And what an
-    image does to a decoder does not end the service.
+    Python runs one thread of a process at a time, and threads that decode and one that speaks HTTP
+    would wait for each other. And what an image does to a decoder does not end the service.
     """
 
     def __init__(self, model: Model) -> None:
-        """Start the process; the first batch waits until its network is open."""
         self._model = model
-        self._start()
+        self._waiting: deque[asyncio.Future[list[Answer]]] = deque()
 
-    def predict(self, images: Sequence[bytes], top_k: int, explain: bool) -> list[Answer]:
-        """Return what Model.predict_batch does. Called by one thread at a time.
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Keep a process until the block is left."""
+        await self._start()
+        listening = asyncio.create_task(self._listen())
+        try:
+            yield
+        finally:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+            await self._stop()
+
+    async def predict(self, images: Sequence[bytes], top_k: int, explain: bool) -> list[Answer]:
+        """Return what Model.predict_batch does.
 
         Raises WorkerLostError where the process ended; another one is there for the next batch.
         """
-        try:
-            self._line.send((images, top_k, explain))
-            found: list[Answer] | str = self._line.recv()
-        except (EOFError, OSError) as error:
-            self.stop()
-            self._start()
-            raise WorkerLostError("a worker process ended while it computed") from error
-        if isinstance(found, str):
-            raise RuntimeError(found)
-        return found
+        answer: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
+        self._waiting.append(answer)
+        self._writer.write(_message((images, top_k, explain)))
+        return await answer
 
-    def stop(self) -> None:
-        """End the process."""
-        self._line.close()
-        self._process.join(STOP_SECONDS)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
+    async def _listen(self) -> None:
+        """Hand out answers in the order of the questions; replace the process if it ends."""
+        while True:
+            try:
+                (length,) = LENGTH.unpack(await self._reader.readexactly(LENGTH.size))
+                found = pickle.loads(await self._reader.readexactly(length))  # noqa: S301 - its own
+            except (OSError, EOFError):
+                lost, self._waiting = self._waiting, deque()
+                await self._stop()
+                await self._start()
+                for answer in lost:
+                    if not answer.done():
+                        answer.set_exception(WorkerLostError("a worker process ended"))
+                continue
+            answer = self._waiting.popleft()
+            if answer.done():
+                continue
+            if isinstance(found, str):
+                answer.set_exception(RuntimeError(found))
+            else:
+                answer.set_result(found)
 
-    def _start(self) -> None:
-        self._line, theirs = _processes.Pipe()
+    async def _start(self) -> None:
+        ours, theirs = socket.socketpair()
         self._process = _processes.Process(
             target=_work, args=(theirs, self._model), name="thawnet worker", daemon=True
         )
         self._process.start()
         theirs.close()
+        self._reader, self._writer = await asyncio.open_connection(sock=ours)
+
+    async def _stop(self) -> None:
+        """End the process, by closing the line to it."""
+        self._writer.close()
+        await asyncio.to_thread(self._process.join, STOP_SECONDS)
+        if self._process.is_alive():
+            self._process.kill()
+            await asyncio.to_thread(self._process.join)
 
 
-def _work(line: Connection, model: Model) -> None:
+def _message(content: Any) -> bytes:
+    data = pickle.dumps(content, pickle.HIGHEST_PROTOCOL)
+    return LENGTH.pack(len(data)) + data
+
+
+def _work(line: socket.socket, model: Model) -> None:
     """Answer until the other end of the line is closed, by whatever ended that process."""
     for number in (signal.SIGINT, signal.SIGTERM):  # a terminal and a supervisor send them to all
         signal.signal(number, signal.SIG_IGN)
-    with contextlib.suppress(EOFError, OSError):
-        while True:
-            images, top_k, explain = line.recv()
+    with line, line.makefile("rb") as questions, contextlib.suppress(OSError):
+        while head := questions.read(LENGTH.size):
+            images, top_k, explain = pickle.loads(questions.read(*LENGTH.unpack(head)))  # noqa: S301
             try:
                 answer: list[Answer] | str = model.predict_batch(images, top_k, explain)
             except Exception as error:
                 answer = f"{type(error).__name__}: {error}"
-            line.send(answer)
+            line.sendall(_message(answer))
