@@ -63,6 +63,16 @@ def test_no_report_where_none_is_asked_for(options: TrainOptions) -> None:
     assert not (run.train(options).folder / "report.html").exists()
 
 
+def test_report_of_a_run_without_test_leaves_the_test_part_closed(
+    options: TrainOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reporting, "audit", lambda *_: pytest.fail("the test part was opened"))
+    outcome = run.train(dataclasses.replace(options, no_report=False, no_test=True))
+    told = text_of(outcome.folder / "report.html")
+    assert "the test part stays closed" in told
+    assert "validation accuracy" in told
+
+
 def test_other_data_is_refused(finished: Outcome, options: TrainOptions) -> None:
     with pytest.raises(UsageError, match="--data is missing"):
         report(ReportOptions(finished.folder))

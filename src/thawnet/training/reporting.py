@@ -123,7 +123,7 @@ def gather(material: Material, made: dict[str, float], section: Any) -> Report:
     with section("suspects"):
         suspects = _suspects(material, missing)
     with section("data"):
-        audited = _audited(material)
+        audited = _audited(material, missing)
     low, high = scores["interval_95"]
     return Report(
         title=f"{result['data']['name']}, {recipe.backbone}, recipe {recipe.name}",
@@ -298,7 +298,13 @@ def _suspects(material: Material, missing: list[str]) -> Suspects | None:
     )
 
 
-def _audited(material: Material) -> DataAudit:
+def _audited(material: Material, missing: list[str]) -> DataAudit | None:
+    if material.part != "test":
+        missing.append(
+            "What the data holds is not shown: the test part stays closed (--no-test); "
+            "`thawnet inspect` looks at all of it."
+        )
+        return None
     found = audit(material.source, material.recipe.size, console.progress)
     return picture_audit(found, material.source)
 
