@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 import http.server
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +23,10 @@ from PIL import Image
 from thawnet.recipe import TrainOptions
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+    from service_client import Service
+    from thawnet.bundle.predict import Model
     from thawnet.training.outcome import Outcome
 
 # A busy machine is slow, not wrong.
@@ -56,6 +63,8 @@ def own_signals() -> Iterator[None]:
     """Put back the handlers that a command run inside a test replaced."""
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.getsignal(number) for number in numbers}
+    # Python ignores Ctrl-C where it was started in the background, as a shell's `&` does.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -138,11 +147,12 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     from thawnet.bundle.export import to_onnx
-    from thawnet.bundle.format import Meaning, short_hashes, write_bundle
+    from thawnet.bundle.format import short_hashes, write_bundle
+    from thawnet.bundle.meaning import Meaning
     from thawnet.data.items import sha256_rows
     from thawnet.image.preprocess import Preprocess
     from thawnet.model.backbone import Network
-    from thawnet.training.exporting import outputs
+    from thawnet.training.exporting import class_weights, outputs
 
     torch.manual_seed(1)
     network = Network("mobilenetv2_100", 3, 48, "same")
@@ -154,7 +164,12 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path,
         network.net.state_dict(),
         to_onnx(outputs(network), meaning),
-        {"backbone": network.backbone, "padding": "same", "epsilon": None},
+        {
+            "backbone": network.backbone,
+            "padding": "same",
+            "epsilon": None,
+            "class_weights": class_weights(network),
+        },
         meaning,
         short_hashes(sha256_rows([b"seen"])),
         {"source": "random", "license": "none"},
@@ -180,7 +195,8 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from torch import nn
 
     from thawnet.bundle.export import to_onnx
-    from thawnet.bundle.format import Meaning, Unfamiliar, short_hashes, write_bundle
+    from thawnet.bundle.format import short_hashes, write_bundle
+    from thawnet.bundle.meaning import Meaning, Unfamiliar
     from thawnet.data.items import sha256_rows
     from thawnet.image.preprocess import Preprocess
 
@@ -199,7 +215,7 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path,
         head.state_dict(),
         to_onnx({"middle": mean, "features": nn.Identity(), "logits": head}, meaning, Brightness()),
-        {"backbone": "mean", "padding": "", "epsilon": None},
+        {"backbone": "mean", "padding": "", "epsilon": None, "class_weights": None},
         meaning,
         short_hashes(sha256_rows([b"seen"])),
         {"source": "by hand", "license": "none"},
@@ -220,6 +236,7 @@ def options(photos: Callable[..., Path], random_weights: Path) -> TrainOptions:
         epochs=(1, 1),
         precision="float32",
         compile="no",
+        no_report=True,
     )
 
 
@@ -253,3 +270,57 @@ def serve() -> Iterator[Callable[[Path], str]]:
     for server in running:
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture(scope="session")
+def model(colours: Path) -> Model:
+    """Return the network that knows COLOURS."""
+    from thawnet.bundle.predict import load
+
+    return load(colours, threads=1)
+
+
+@pytest.fixture
+def serving(model: Model) -> Iterator[Callable[..., Service]]:
+    """Return a function that starts a service with some settings changed, on a free port."""
+    pytest.importorskip("fastapi", reason="the packages of thawnet[serve] are not installed")
+    from service_client import Service
+    from thawnet.serve.app import Settings, make_app
+    from thawnet.serve.connection import listen, make_server
+
+    running: list[tuple[Any, threading.Thread]] = []
+
+    def start(network: Model = model, **changes: Any) -> Service:
+        listening = listen("127.0.0.1", 0)
+        server = make_server(make_app(network, replace(Settings("colours"), **changes)))
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        running.append((server, thread))
+        while not server.started:
+            time.sleep(0.01)
+        return Service(listening.getsockname()[1])
+
+    yield start
+    for server, thread in running:
+        server.should_exit = True
+        thread.join(60)
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def service(serving: Callable[..., Service]) -> Service:
+    """Return a service as it is by default."""
+    return serving()
+
+
+@pytest.fixture(scope="module")  # while it is open, no other test can use asyncio
+def chromium() -> Iterator[Browser]:
+    """Yield a browser; tests open contexts of their own in it."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.skip("there is no chromium on PATH")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()

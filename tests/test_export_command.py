@@ -143,7 +143,7 @@ def test_network_that_the_gate_refuses_leaves_nothing(
     def lost(*_arguments: object) -> Any:
         raise BundleError("too much is lost, and nothing is written")
 
-    monkeypatch.setattr(reopening, "reopen", lambda *_: (None, None))
+    monkeypatch.setattr(reopening, "reopen_held_out", lambda *_: (None, None))
     monkeypatch.setattr(quantising, "quantise", lost)
     status, out, err = called(capfd, bundle, "--to", "onnx-int8")
     assert (status, out) == (1, "")

@@ -22,6 +22,8 @@ from .inspection import InspectOptions, inspect
 from .packages import COMPARE_PACKAGES, TRAIN_PACKAGES, require_installed
 from .prediction import PredictOptions, predict
 from .recipe import TrainOptions
+from .reporting import ReportOptions, report
+from .serving import ServeOptions, serve
 
 if TYPE_CHECKING:
     from .training.outcome import Outcome
@@ -58,6 +60,8 @@ Command = (
     | Annotated[DoctorOptions, tyro.conf.subcommand("doctor")]
     | Annotated[CompareOptions, tyro.conf.subcommand("compare")]
     | Annotated[ExportOptions, tyro.conf.subcommand("export")]
+    | Annotated[ReportOptions, tyro.conf.subcommand("report")]
+    | Annotated[ServeOptions, tyro.conf.subcommand("serve")]
     | Annotated[CacheOptions, tyro.conf.subcommand("cache")]
 )
 
@@ -69,6 +73,8 @@ _Options = (
     | DoctorOptions
     | CompareOptions
     | ExportOptions
+    | ReportOptions
+    | ServeOptions
     | CacheOptions
 )
 
@@ -98,6 +104,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             compare(command)
         elif isinstance(command, ExportOptions):
             export(command)
+        elif isinstance(command, ReportOptions):
+            report(command)
+        elif isinstance(command, ServeOptions):
+            serve(command)
         else:
             cache(command)
 
@@ -143,10 +153,13 @@ def guarded(job: Callable[[], object]) -> int:
 def train(options: TrainOptions) -> Outcome:
     """Train, and print the accuracy as the last line on stdout."""
     require_installed("training", TRAIN_PACKAGES)
+    from .training.reporting import REPORT
     from .training.run import train as run
 
     outcome = run(options)
     console.say(f"plot {outcome.folder / 'history.png'}, network {outcome.folder / 'bundle'}")
+    if (outcome.folder / REPORT).exists():
+        console.say(f"report {outcome.folder / REPORT}: open it in a browser")
     console.say(f"use it: thawnet predict IMAGES --model {outcome.folder}")
     for line in outcome.lines:
         console.result(line)

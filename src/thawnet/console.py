@@ -18,6 +18,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from .text import printable
+
 _console = Console(stderr=True, highlight=False, soft_wrap=True)
 _rank = 0
 _muted = False
@@ -46,19 +48,22 @@ class _Rate(ProgressColumn):
 
 
 def say(text: str) -> None:
-    """Print one line on stderr, as it is."""
+    """Print one line on stderr; nothing in it is taken for markup or a terminal's code."""
     if not (_rank or _muted):
-        _console.print(text, markup=False)
+        _console.print(printable(text), markup=False)
 
 
 def fail(text: str) -> None:
     """Print why the command ends, on stderr, whichever process it is."""
-    _console.print(f"thawnet, rank {_rank}: {text}" if _rank else f"thawnet: {text}", markup=False)
+    who = f"thawnet, rank {_rank}" if _rank else "thawnet"
+    _console.print(f"{who}: {printable(text)}", markup=False)
 
 
 def result(text: str) -> None:
-    """Print one line on stdout."""
+    """Print one line on stdout, or several; a terminal gets none of its codes, a pipe gets all."""
     if not _rank:
+        if sys.stdout.isatty():
+            text = "\n".join(map(printable, text.split("\n")))
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
 
@@ -84,5 +89,5 @@ def progress(title: str, images: int) -> Iterator[Callable[[int], None]]:
         redirect_stdout=False,  # or results printed meanwhile would go to stderr
     )
     with bars:
-        task = bars.add_task(title, total=images)
+        task = bars.add_task(printable(title), total=images)
         yield lambda done: bars.advance(task, done)

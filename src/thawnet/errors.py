@@ -12,7 +12,8 @@
     |   `-- RankLostError                 another process of the same run is gone
     `-- InterruptedRunError      exit 130/143   Ctrl-C or SIGTERM, after the state was kept
 
-A message says what was received and what to do about it.
+A message says what was received and what to do about it: one line that a terminal shows as it is,
+whatever the names and values in it hold.
 """
 
 from __future__ import annotations
@@ -20,11 +21,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator
 
+from .text import sentence
+
 
 class ThawnetError(Exception):
     """Root of the tree; `exit_code` is what the command line ends with."""
 
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(sentence(message))
 
 
 class UsageError(ThawnetError):

@@ -128,11 +128,11 @@ def _int8(options: ExportOptions, description: Description, onnx: bytes, out: Pa
     from .bundle.card import int8_card
     from .bundle.format import read_trained_on, require_weights, write_bundle
     from .training.quantising import quantise
-    from .training.reopening import reopen
+    from .training.reopening import reopen_held_out
 
     require_weights(description)  # what is quantised already is not quantised again
     trained_on = read_trained_on(description)
-    train, val = reopen(description, options.data, options.data_dir)
+    train, val = reopen_held_out(description, options.data, options.data_dir)
     found = quantise(description, onnx, train, val)
     facts, figures = dict(description.facts), found.as_dict()
     # These figures are float32's.
@@ -144,7 +144,7 @@ def _int8(options: ExportOptions, description: Description, onnx: bytes, out: Pa
         out,
         None,
         found.onnx,
-        description.architecture,
+        description.architecture | {"class_weights": None},  # they are float32
         description.meaning,
         trained_on,
         facts,

@@ -14,6 +14,8 @@ import tyro
 
 from . import console
 from .errors import UsageError
+from .files import write_text
+from .packages import require_installed
 
 if TYPE_CHECKING:
     from .data.audit import Audit, Group, Part, Picture
@@ -38,6 +40,8 @@ class InspectOptions:
     """Pixels a side of the network's input: what smaller images are counted against."""
     json: bool = False
     """Print everything, with every name, as one JSON object."""
+    html: Path | None = None
+    """Write the audit there too, as a page with pictures of the copies."""
 
 
 def inspect(options: InspectOptions) -> None:
@@ -50,7 +54,15 @@ def inspect(options: InspectOptions) -> None:
     source = open_source(options.data, options.data_dir, tell=console.say)
     if "test" in source.parts:
         console.say("the test part's images are looked at for duplicates and damage only")
+    if options.html is not None:
+        require_installed("--html", ("jinja2",))
     found = audit(source, options.size, console.progress)
+    if options.html is not None:
+        from .picturing import picture_audit
+        from .report.page import render_audit
+
+        write_text(options.html, render_audit(picture_audit(found, source)))
+        console.say(f"page {options.html}: open it in a browser")
     if options.json:
         console.result(json.dumps(found.as_dict(), indent=2, ensure_ascii=False))
         return

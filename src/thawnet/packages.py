@@ -12,7 +12,7 @@ COMPARE_PACKAGES = ("scipy", "matplotlib")
 TRAIN_PACKAGES = (
     *("torch", "timm", "onnx", "safetensors", "sklearn", "pyarrow", "tomli_w"),
     *COMPARE_PACKAGES,
-    *("huggingface_hub", "pooch", "h5py"),
+    *("huggingface_hub", "pooch", "h5py", "jinja2", "markupsafe"),
 )
 INSTALL = "pip install 'thawnet[train]'"
 

@@ -18,8 +18,12 @@ import tyro
 
 from .data.augment import Augment
 from .errors import RecipeError, suggest
+from .text import shown
 
 PRESETS = ("quick", "full", "full-gpu", "seed")
+MAX_FILE = 100_000  # bytes; ours take two thousand
+MAX_DOTS = 100  # in a line
+MOST = 10**9  # steps, epochs or images: beyond any use, within what libraries count in
 ON_GPU = {"full": "full-gpu"}  # what a GPU does instead of a preset that is made for CPUs
 
 
@@ -75,10 +79,11 @@ class Phase:
     """Leave out an epoch's last, smaller batch; Keras keeps it."""
 
     def __post_init__(self) -> None:
-        _require(self.epochs >= 1, "epochs", self.epochs, "at least 1")
+        _require(1 <= self.epochs <= MOST, "epochs", self.epochs, "at least 1 and at most 10^9")
         _require(0 < self.lr <= 10, "lr", self.lr, "above 0 and at most 10")
         for name in ("min_steps", "max_steps", "patience", "view_images", "validate_every"):
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
+            value = getattr(self, name)
+            _require(0 <= value <= MOST, name, value, "at least 0 and at most 10^9")
         for name in ("mixup", "cutmix"):
             _require(0 <= getattr(self, name) <= 10, name, getattr(self, name), "0 to 10")
         _require(1 <= self.batch_size <= 65536, "batch_size", self.batch_size, "1 to 65536")
@@ -169,6 +174,8 @@ class TrainOptions:
     """Decides initial weights, shuffles and views."""
     no_test: bool = False
     """Never open the test part."""
+    no_report: bool = False
+    """Do not write report.html in the end, which takes some seconds."""
     balance: bool = False
     """Weight the loss so that every class counts alike, however many images it has."""
     resume: str | None = None
@@ -204,16 +211,23 @@ def load_recipe(name: str) -> Recipe:
             f"--recipe '{name}': not a preset and not a .toml file; {suggest(name, PRESETS)}"
         )
     try:
-        return parse_recipe(path.read_text(encoding="utf-8"), name)
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE + 1)
+        if len(content) > MAX_FILE:
+            raise RecipeError(f"--recipe '{name}': more than {MAX_FILE:,} bytes; that is no recipe")
+        return parse_recipe(content.decode(), name)
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"--recipe '{name}': can not be read ({error})") from error
 
 
 def parse_recipe(text: str, where: str) -> Recipe:
     """Parse a recipe; `where` names it in errors."""
+    # tomllib takes minutes for a.a.a..., whose tables lie in each other.
+    if max(line.count(".") for line in text.split("\n")) > MAX_DOTS:
+        raise RecipeError(f"recipe '{where}': a line with over {MAX_DOTS} dots; that is no recipe")
     try:
         table = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: an integer of too many digits
         raise RecipeError(f"recipe '{where}': not valid TOML ({error})") from error
     try:
         recipe: Recipe = _from_table(Recipe, table, "")
@@ -252,14 +266,14 @@ def to_table(value: Any) -> dict[str, Any]:
 
 def _require(holds: bool, name: str, received: object, allowed: str) -> None:
     if not holds:
-        raise RecipeError(f"{name} = {received!r}: must be {allowed}")
+        raise RecipeError(f"{name} = {shown(received)}: must be {allowed}")
 
 
 def _from_table(kind: Any, table: dict[str, Any], prefix: str) -> Any:
     hints = typing.get_type_hints(kind)
     for key in table:
         if key not in hints:
-            raise RecipeError(f"unknown field '{prefix}{key}'; {suggest(key, hints)}")
+            raise RecipeError(f"unknown field '{prefix}{key[:100]}'; {suggest(key[:100], hints)}")
     values: dict[str, Any] = {}
     for item in dataclasses.fields(kind):
         if item.name in table:
@@ -275,29 +289,31 @@ def _from_table(kind: Any, table: dict[str, Any], prefix: str) -> Any:
 def _value(hint: Any, received: Any, name: str) -> Any:
     if dataclasses.is_dataclass(hint):
         if not isinstance(received, dict):
-            raise RecipeError(f"'{name}' must be a table, as in [{name}]; received {received!r}")
+            raise RecipeError(
+                f"'{name}' must be a table, as in [{name}]; received {shown(received)}"
+            )
         return _from_table(hint, received, f"{name}.")
     if typing.get_origin(hint) is Literal:
         allowed = typing.get_args(hint)
         if received not in allowed:
-            shown = " or ".join(repr(word) for word in allowed)
-            raise RecipeError(f"'{name}' must be {shown}; received {received!r}")
+            choice = " or ".join(repr(word) for word in allowed)
+            raise RecipeError(f"'{name}' must be {choice}; received {shown(received)}")
         return received
     parts = typing.get_args(hint)
     if types.NoneType in parts:
         return None if received is None else _value(parts[0], received, name)
     if typing.get_origin(hint) is tuple:
         if not isinstance(received, tuple) or len(received) != len(parts):
-            raise RecipeError(f"'{name}' must be {len(parts)} values; received {received!r}")
+            raise RecipeError(f"'{name}' must be {len(parts)} values; received {shown(received)}")
         return tuple(_value(*pair, name) for pair in zip(parts, received, strict=True))
     if isinstance(received, Path) and hint is Path:
         return received
-    if hint is float and type(received) is int:
+    if hint is float and type(received) is int and abs(received) < 2**1023:
         return float(received)
     # A bool is an int to Python; to a reader of a recipe it is not.
     if type(received) is not hint:
         raise RecipeError(
-            f"'{name}' must be {_WORDS[hint]}; received {type(received).__name__} {received!r}"
+            f"'{name}' must be {_WORDS[hint]}; received {type(received).__name__} {shown(received)}"
         )
     return received
 

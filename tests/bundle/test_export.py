@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from thawnet.bundle.export import exported, halved, to_onnx
-from thawnet.bundle.format import Meaning
+from thawnet.bundle.meaning import Meaning
 from thawnet.errors import BundleError
 from thawnet.image.preprocess import Preprocess
 

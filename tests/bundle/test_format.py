@@ -27,7 +27,8 @@ import sys
 from pathlib import Path
 import torch
 from thawnet.bundle.export import to_onnx
-from thawnet.bundle.format import Meaning, short_hashes, write_bundle
+from thawnet.bundle.format import short_hashes, write_bundle
+from thawnet.bundle.meaning import Meaning
 from thawnet.data.items import sha256_rows
 from thawnet.image.preprocess import Preprocess
 from thawnet.model.backbone import Network
@@ -38,7 +39,8 @@ network = Network("mobilenetv2_100", 3, 32, "same")
 meaning = Meaning(tuple("abc"), Preprocess(32, 32, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)), 1.5)
 write_bundle(
     Path(sys.argv[1]), network.net.state_dict(), to_onnx(outputs(network), meaning),
-    {"backbone": "mobilenetv2_100", "padding": "same", "epsilon": 1e-3}, meaning,
+    {"backbone": "mobilenetv2_100", "padding": "same", "epsilon": 1e-3, "class_weights": None},
+    meaning,
     short_hashes(sha256_rows([b"one", b"two"])), {"source": "here", "license": "Köttur-1.0"},
     "Card",
 )
@@ -109,7 +111,7 @@ SPEC = Preprocess(48, 40, (0.5, 0.5, 0.5), (0.5, 0.25, 0.5)).as_dict()
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (changed(format=1), "format 1, and this thawnet reads format 4"),
+        (changed(format=1), "format 1, and this thawnet reads format 5"),
         (changed(format="new"), "format 'new'"),
         (changed(classes=["a", "b"]), "the network takes and gives .* copy the bundle again"),
         (changed(classes=["b", "a", "c"]), "the classes in model.json is not what"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import http.server
-import json
 import os
 import socket
 import subprocess
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hub_server import HubHandler, set_endpoint, shard
 from thawnet.building import clear_cache
 from thawnet.data import cifar, download
 from thawnet.data.download import FetchError, Remote, fetch
@@ -108,15 +108,6 @@ def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         port = closed.getsockname()[1]
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     set_endpoint(monkeypatch, f"http://127.0.0.1:{port}")
-
-
-def set_endpoint(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    """Do what HF_ENDPOINT does, which the hub's client reads when it is imported."""
-    from huggingface_hub import constants
-
-    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(constants, "ENDPOINT", url)
 
 
 def remote(content: bytes = CONTENT) -> Remote:
@@ -350,66 +341,6 @@ def test_without_network_the_command_ends_within_30_seconds(
 
 # --- the hub ------------------------------------------------------------------------------------
 
-SHA = "0123456789abcdef0123456789abcdef01234567"
-
-
-class HubHandler(http.server.BaseHTTPRequestHandler):
-    """As much of the hub as its client needs for files without large-file storage."""
-
-    files: dict[str, bytes]
-    asked: list[str]
-    to = ""
-
-    def do_GET(self) -> None:
-        self.asked.append(f"{self.command} {self.path}")
-        path = self.path.split("?")[0]
-        if "/api/" in path and "/tree/" in path:
-            entries = [
-                {"type": "file", "path": name, "size": len(content), "oid": name_of(content)}
-                for name, content in self.files.items()
-            ]
-            self.answer(json.dumps(entries).encode())
-        elif "/api/" in path:
-            self.answer(json.dumps({"id": "x/y", "sha": SHA, "siblings": []}).encode())
-        elif "/resolve/" in path:
-            name = path.split("/resolve/")[1].split("/", 1)[1]
-            if self.to:
-                self.send_response(302)
-                self.send_header("Location", self.to)
-                self.send_header("X-Repo-Commit", SHA)
-                self.send_header("X-Linked-Etag", f'"{name_of(self.files[name])}"')
-                self.send_header("X-Linked-Size", str(len(self.files[name])))
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-            elif name in self.files:
-                self.answer(self.files[name], name_of(self.files[name]))
-            else:
-                self.send_response(404)
-                self.send_header("X-Error-Code", "EntryNotFound")
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-        else:
-            self.answer(b"")
-
-    do_HEAD = do_GET  # noqa: N815  # the server's name for it
-
-    def answer(self, content: bytes, etag: str = "") -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.send_header("X-Repo-Commit", SHA)
-        if etag:
-            self.send_header("ETag", f'"{etag}"')
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(content)
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        """Requests are in `asked`."""
-
-
-def name_of(content: bytes) -> str:
-    return hashlib.sha1(content, usedforsecurity=False).hexdigest()
-
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[HubHandler]]:
@@ -422,27 +353,6 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[HubHan
         set_endpoint(monkeypatch, f"http://127.0.0.1:{made.server_port}")
         yield handler
         made.shutdown()
-
-
-def shard(images: int) -> bytes:
-    import io
-
-    import pyarrow
-    import pyarrow.parquet
-    from PIL import Image
-
-    file = io.BytesIO()
-    Image.new("RGB", (32, 32)).save(file, "png")
-    rows = [{"bytes": file.getvalue(), "path": None}] * images
-    names = [f"class {number}" for number in range(10)]
-    features = {"img": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}
-    table = pyarrow.table({"img": rows, "label": [number % 10 for number in range(images)]})
-    table = table.replace_schema_metadata(
-        {"huggingface": json.dumps({"info": {"features": features}})}
-    )
-    out = io.BytesIO()
-    pyarrow.parquet.write_table(table, out)
-    return out.getvalue()
 
 
 def test_a_data_set_comes_from_the_hub_first_and_then_from_its_cache(

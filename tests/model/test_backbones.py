@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from thawnet.bundle.export import to_onnx
-from thawnet.bundle.format import Meaning
+from thawnet.bundle.meaning import Meaning
 from thawnet.errors import UsageError
 from thawnet.image.preprocess import Preprocess
 from thawnet.model.backbone import Network, channels_last, frozen_copy, mend_strided_depthwise

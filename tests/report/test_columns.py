@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from rich.cells import cell_len
 
-from thawnet.report.columns import aligned, printable
-
-
-def test_terminal_codes_in_names_are_not_printed() -> None:
-    assert printable("a\x1b[31m\nb") == "a?[31m?b"
+from thawnet.report.columns import aligned
 
 
 def test_columns_start_below_each_other_and_numbers_end_so() -> None:

@@ -15,7 +15,8 @@ from torch import nn
 
 import thawnet
 from thawnet.bundle.export import to_onnx
-from thawnet.bundle.format import Unfamiliar, read_description, read_onnx
+from thawnet.bundle.format import read_description, read_onnx
+from thawnet.bundle.meaning import Unfamiliar
 from thawnet.bundle.predict import Model
 from thawnet.errors import BundleError
 from thawnet.recipe import TrainOptions
@@ -24,13 +25,13 @@ from thawnet.training.exporting import outputs
 from thawnet.training.familiarity import middle_of, pooled
 from thawnet.training.program import rebuild
 from thawnet.training.quantising import Quantised, images_per_second, quantise
-from thawnet.training.reopening import reopen
+from thawnet.training.reopening import reopen_held_out
 
 
 def quantised(options: TrainOptions) -> tuple[Path, Quantised]:
     folder = run.train(options).folder
     told = read_description(folder)
-    return folder, quantise(told, read_onnx(told), *reopen(told, options.data, None))
+    return folder, quantise(told, read_onnx(told), *reopen_held_out(told, options.data, None))
 
 
 def ends(onnx: bytes) -> list[tuple[str, str, int]]:
@@ -58,7 +59,7 @@ def test_int8_network_is_small_and_looks_the_same_from_outside(
     before = read_onnx(told)
     assert ends(found.onnx) == ends(before)
     assert len(found.onnx) < 0.4 * len(before)
-    train, val = reopen(told, options.data, None)
+    train, val = reopen_held_out(told, options.data, None)
     (calibrated, count), (measured, _) = looked_at
     assert count == found.calibrated_on == 30
     assert calibrated < set(train.names)

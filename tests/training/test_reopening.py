@@ -17,7 +17,7 @@ from thawnet.errors import BundleError, DataError, ThawnetError, UsageError
 from thawnet.recipe import TrainOptions, load_recipe, to_table
 from thawnet.training import run
 from thawnet.training.outcome import content_of
-from thawnet.training.reopening import reopen
+from thawnet.training.reopening import reopen, reopen_held_out
 from thawnet.training.setup import open_parts
 
 
@@ -30,7 +30,7 @@ def test_images_that_trained_and_validated_come_back_and_others_are_refused(
 ) -> None:
     found = run.train(options)
     told = read_description(found.folder)
-    train, val = reopen(told, options.data, None)
+    train, val = reopen_held_out(told, options.data, None)
     assert content_of(val, told.meaning.classes) == found.result["data"]["validation_fingerprint"]
     with (found.folder / "predictions.csv").open() as file:
         tested = {row["image"] for row in csv.DictReader(file)}
@@ -40,7 +40,7 @@ def test_images_that_trained_and_validated_come_back_and_others_are_refused(
     assert not hashes(train) & hashes(val)
 
     moved = Path(shutil.copytree(options.data, "elsewhere"))
-    assert reopen(told, str(moved), None)[0].names == train.names
+    assert reopen(told, str(moved), None).train.names == train.names
     next(moved.rglob("*.png")).unlink()
     with pytest.raises(DataError, match=r"'elsewhere' is not what .* was trained on"):
         reopen(told, "elsewhere", None)
@@ -67,7 +67,7 @@ def told_of(bundle: Path, **changes: Any) -> Description:
 
 
 def test_data_that_is_known_by_name_need_not_be_given(bundle: Path) -> None:
-    train, val = reopen(told_of(bundle), None, None)
+    train, val = reopen_held_out(told_of(bundle), None, None)
     assert 1400 < len(train) < 1500
     assert 100 < len(val) < 200
 
@@ -75,7 +75,6 @@ def test_data_that_is_known_by_name_need_not_be_given(bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("facts", "error", "told"),
     [
-        ({"recipe": to_table(load_recipe("seed"))}, UsageError, "validates on the test part"),
         ({"recipe": {"name": "x"}}, UsageError, "field 'head' is missing"),
         ({"recipe": 7}, BundleError, "does not say what the network was trained on"),
         ({"data": None}, BundleError, "does not say what the network was trained on"),
@@ -89,6 +88,11 @@ def test_bundle_that_tells_too_little_is_refused_in_a_sentence(
     with pytest.raises(error, match=told) as caught:
         reopen(told_of(bundle, **facts), None, None)
     assert "\n" not in str(caught.value)
+
+
+def test_recipe_that_validates_on_the_test_part_holds_nothing_out(bundle: Path) -> None:
+    with pytest.raises(UsageError, match="validates on the test part"):
+        reopen_held_out(told_of(bundle, recipe=to_table(load_recipe("seed"))), None, None)
 
 
 def test_images_that_validate_must_be_the_same(bundle: Path) -> None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .format import Meaning
+from .meaning import Meaning
 
 # Licences by the names that the hub knows them by; others are told in words.
 LICENCES = ("apache-2.0", "mit", "bsd-3-clause")

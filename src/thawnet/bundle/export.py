@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import BundleError, first_line
 from ..image.preprocess import Preprocess
-from .format import Meaning
+from .meaning import Meaning
 from .padding import fix_padding
 
 if TYPE_CHECKING:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
+import re
+import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BundleError
-from ..files import fingerprint, new_folder, sha256_file, write_json, write_text
-from ..image.preprocess import Preprocess
+from ..files import new_folder, sha256_file, write_json, write_text
+from ..text import shown
+from .meaning import Meaning, parse_meaning, require_text
 
 if TYPE_CHECKING:
     import torch
 
-VERSION = 4
+VERSION = 5
 WEIGHTS = "model.safetensors"
 ONNX = "model.onnx"
 DESCRIPTION = "model.json"
@@ -30,44 +32,6 @@ RUN_BUNDLE = "bundle"  # where it lies in a run folder
 
 MAX_DESCRIPTION = 16 * 2**20  # bytes; 20,000 class names take less than one million
 MAX_FILE = 2**31  # bytes; protobuf's own limit
-MAX_SIDE = 4096  # pixels; no network sees more
-TEMPERATURES = (0.01, 100.0)  # beyond these probabilities say nothing
-
-
-@dataclass(frozen=True)
-class Unfamiliar:
-    """When an image is unlike the training data: its unfamiliarity is above `above`.
-
-    So was a share of `false_alarms`, 0 to 1, of the validation images.
-    """
-
-    above: float
-    false_alarms: float
-
-
-@dataclass(frozen=True)
-class Meaning:
-    """What goes into a network and what comes out of it.
-
-    classes: names in the order of the logits. preprocess: what happens to an image. temperature:
-    what logits are divided by before they become probabilities. unfamiliar: None where nothing was
-    held out to set it on.
-    """
-
-    classes: tuple[str, ...]
-    preprocess: Preprocess
-    temperature: float = 1.0
-    unfamiliar: Unfamiliar | None = None
-
-    @property
-    def marks(self) -> dict[str, str]:
-        """What model.onnx carries as metadata, so that it fits one model.json only."""
-        return {
-            "thawnet.classes": fingerprint(list(self.classes)),
-            "thawnet.preprocess": fingerprint(self.preprocess.as_dict()),
-            "thawnet.temperature": repr(self.temperature),
-            "thawnet.unfamiliar": repr(self.unfamiliar and self.unfamiliar.above),
-        }
 
 
 @dataclass(frozen=True)
@@ -75,14 +39,16 @@ class Description:
     """What model.json says of the network beside it.
 
     path: the bundle. backbone: timm's name. padding: '' (the model's own) or 'same'
-    (TensorFlow's). epsilon: of every batch-norm, None for the model's own. sha256: of the files
-    beside it, by name. facts: the rest, as it stands there, unchecked.
+    (TensorFlow's). epsilon: of every batch-norm, None for the model's own. class_weights: which
+    tensor of model.safetensors makes class maps of the feature map, None where none does. sha256:
+    of the files beside it, by name. facts: the rest, as it stands there, unchecked.
     """
 
     path: Path
     backbone: str
     padding: str
     epsilon: float | None
+    class_weights: str | None
     meaning: Meaning
     sha256: dict[str, str]
     facts: dict[str, Any]
@@ -90,7 +56,12 @@ class Description:
     @property
     def architecture(self) -> dict[str, Any]:
         """What rebuilds the network, as `write_bundle` takes it."""
-        return {"backbone": self.backbone, "padding": self.padding, "epsilon": self.epsilon}
+        return {
+            "backbone": self.backbone,
+            "padding": self.padding,
+            "epsilon": self.epsilon,
+            "class_weights": self.class_weights,
+        }
 
 
 def write_bundle(
@@ -107,8 +78,8 @@ def write_bundle(
 
     tensors: in timm's names, head included; None of a quantised network, which has no weights but
     those in its ONNX model. onnx: see export.to_onnx; None where a backbone can not be exported.
-    architecture: backbone, padding, epsilon. trained_on: see `short_hashes`. facts: recipe,
-    metrics, provenance, for people. card: the text of README.md.
+    architecture: backbone, padding, epsilon, class_weights. trained_on: see `short_hashes`. facts:
+    recipe, metrics, provenance, for people. card: the text of README.md.
     """
     preprocess = meaning.preprocess
     metadata = {
@@ -202,28 +173,27 @@ def read_description(path: Path) -> Description:
     version = content.pop("format", None)
     if version != VERSION:
         raise BundleError(
-            f"'{file}': format {version!r}, and this thawnet reads format {VERSION}; "
+            f"'{file}': format {shown(version)}, and this thawnet reads format {VERSION}; "
             "train again, or use the thawnet that wrote it"
         )
     try:
         architecture = content.pop("architecture")
         return Description(
             path=folder,
-            backbone=_text(architecture["backbone"]),
-            padding=_text(architecture["padding"]),
+            backbone=_backbone(architecture["backbone"]),
+            padding=require_text(architecture["padding"]),
             epsilon=_epsilon(architecture["epsilon"]),
-            meaning=Meaning(
-                classes=_classes(content.pop("classes")),
-                preprocess=_preprocess(content.pop("preprocess")),
-                temperature=_temperature(content.pop("temperature")),
-                unfamiliar=_unfamiliar(content.pop("unfamiliar")),
-            ),
-            sha256={_text(key): _text(value) for key, value in content.pop("sha256").items()},
+            class_weights=_class_weights(architecture["class_weights"]),
+            meaning=parse_meaning(content),
+            sha256={
+                require_text(key): require_text(value)
+                for key, value in content.pop("sha256").items()
+            },
             facts=content,
         )
     except KeyError as error:
         raise BundleError(f"'{file}': the field {error} is missing; the file is damaged") from None
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
         raise BundleError(f"'{file}' is not understood ({error}); the file is damaged") from error
 
 
@@ -257,7 +227,13 @@ def read_trained_on(description: Description) -> NDArray[np.uint64]:
 
     Raises BundleError as `read_onnx` does.
     """
-    return np.frombuffer(_described(description, TRAINED_ON), "<u8")
+    content = _described(description, TRAINED_ON)
+    if len(content) % 8:
+        raise BundleError(
+            f"'{description.path / TRAINED_ON}' is no list of hashes ({len(content):,} bytes); "
+            "copy the bundle again"
+        )
+    return np.frombuffer(content, "<u8")
 
 
 def _described(description: Description, name: str) -> bytes:
@@ -274,10 +250,13 @@ def _described(description: Description, name: str) -> bytes:
 
 def _limited(file: Path, limit: int) -> bytes:
     try:
-        size = file.stat().st_size
-        if size > limit:
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would wait for ever
+            raise BundleError(f"'{file}' is not a file; copy the bundle again")
+        if status.st_size > limit:
             raise BundleError(
-                f"'{file}' holds {size / 1e6:,.0f} MB; at most {limit / 1e6:,.0f} MB are read"
+                f"'{file}' holds {status.st_size / 1e6:,.0f} MB; "
+                f"at most {limit / 1e6:,.0f} MB are read"
             )
         return file.read_bytes()
     except OSError as error:
@@ -294,55 +273,18 @@ def _object(content: bytes, file: Path) -> dict[str, Any]:
     return found
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"expected text, received {value!r}")
-    return value
+def _backbone(value: Any) -> str:
+    # `thawnet export` names a file after it, and PyTorch's network is built by it.
+    if not re.fullmatch(r"\w[\w.-]{0,99}", require_text(value), re.ASCII):
+        raise ValueError(f"backbone must be the name of a model in timm, received {shown(value)}")
+    return str(value)
 
 
 def _epsilon(value: Any) -> float | None:
     if value is not None and (type(value) is not float or not 0 < value < 1):
-        raise ValueError(f"epsilon must be between 0 and 1, or null, received {value!r}")
+        raise ValueError(f"epsilon must be between 0 and 1, or null, received {shown(value)}")
     return value
 
 
-def _classes(value: Any) -> tuple[str, ...]:
-    names = tuple(_text(name) for name in value)
-    if len(names) < 2 or len(set(names)) != len(names):
-        raise ValueError(f"expected two or more different class names, received {len(names)}")
-    return names
-
-
-def _preprocess(value: Any) -> Preprocess:
-    for side in (value["size"], value["side"]):
-        if type(side) is not int or not 1 <= side <= MAX_SIDE:
-            raise ValueError(f"size and side must be 1 to {MAX_SIDE} pixels, received {side!r}")
-    found = Preprocess(value["size"], value["side"], _three(value["mean"]), _three(value["std"]))
-    if found.as_dict() != {**value, "mean": found.mean, "std": found.std}:
-        raise ValueError("preprocess asks for steps that this thawnet does not know")
-    return found
-
-
-def _temperature(value: Any) -> float:
-    least, most = TEMPERATURES
-    if type(value) is not float or not least <= value <= most:
-        raise ValueError(f"temperature must be {least:g} to {most:g}, received {value!r}")
-    return value
-
-
-def _unfamiliar(value: Any) -> Unfamiliar | None:
-    if value is None:
-        return None
-    above, false_alarms = value["above"], value["false_alarms"]
-    if type(above) is not float or not math.isfinite(above):
-        raise ValueError(f"unfamiliar.above must be a finite number, received {above!r}")
-    if type(false_alarms) is not float or not 0 < false_alarms < 1:
-        raise ValueError(f"unfamiliar.false_alarms must be above 0 and below 1: {false_alarms!r}")
-    return Unfamiliar(above, false_alarms)
-
-
-def _three(value: Any) -> tuple[float, float, float]:
-    first, second, third = (float(number) for number in value)
-    if not all(map(math.isfinite, (first, second, third))):
-        raise ValueError(f"expected three finite numbers, received {value}")
-    return first, second, third
+def _class_weights(value: Any) -> str | None:
+    return None if value is None else require_text(value)

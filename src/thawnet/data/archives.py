@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import hashlib
-import io
 import lzma
 import os
 import shutil
@@ -19,13 +16,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, NoReturn
 
 from ..building import Building, building
 from ..errors import DataError, RunError
 from ..files import cache_folder, sync_files
 from .download import Tell
 from .items import Watch
+from .streams import Bounded, Directory, decompressed
 
 MAX_FILES = 2_000_000  # ImageNet has 1.3 million
 MAX_DEPTH = 32
@@ -35,7 +33,6 @@ MAX_GROWTH = 100
 ALWAYS_ALLOWED = 2**30  # bytes
 DISK_BLOCK = 4096
 EDGE = 2**20  # bytes at either end that name an archive, and that are read at once
-MAX_HEADER = 2**24  # bytes; long names take hundreds
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz")
 SUFFIXES = (".zip", *TAR_SUFFIXES)
@@ -68,7 +65,8 @@ def unpack(path: Path, watch: Watch, tell: Tell) -> Path:
     if not target.is_dir():
         with building(target, tell) as work:
             if work is not None:
-                _grow(work, _open(path), watch)
+                with path.open("rb") as file:
+                    _grow(work, _open(path, file), watch)
     return target
 
 
@@ -176,6 +174,10 @@ class _Archive(ABC):
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def refuse(self, reason: str) -> NoReturn:
+        """Raise DataError for what is not unpacked."""
+        raise DataError(f"'{self.path}' {reason}; it is not unpacked")
+
     @abstractmethod
     def members(self) -> Iterator[_Member]:
         """Yield every entry, from the first on; each is opened before the next is asked for."""
@@ -186,20 +188,24 @@ class _Archive(ABC):
 
 
 class _Zip(_Archive):
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, file: IO[bytes]) -> None:
         super().__init__(path)
         with _faults(path):
-            self._file = zipfile.ZipFile(path)
+            # zipfile lists all entries, half a kB each, however many the archive says there are.
+            self._file = zipfile.ZipFile(Directory(file, self.refuse, MAX_FILES))
 
     def members(self) -> Iterator[_Member]:
         for info in self._file.infolist():
             if info.flag_bits & 1:
                 raise DataError(f"'{self.path}' is encrypted; unpack it and give the folder")
+            if info.compress_type == zipfile.ZIP_LZMA:
+                # Its decompressor takes as much memory as the archive asks for, up to 4 GB.
+                self.refuse("is packed by LZMA; pack it in zip's usual way")
             # The upper half holds what Unix calls the mode, or nothing.
             kind = stat.S_IFMT(info.external_attr >> 16)
             if stat.S_ISLNK(kind):
                 word = "link"
-            elif info.is_dir():
+            elif info.filename.endswith("/"):
                 word = "folder"
             else:
                 word = "file" if kind in (0, stat.S_IFREG) else "device"
@@ -214,10 +220,10 @@ class _Zip(_Archive):
 class _Tar(_Archive):
     def members(self) -> Iterator[_Member]:
         with _faults(self.path):
-            stream = _decompressed(self.path)
+            stream = decompressed(self.path)
         with stream:
             with _faults(self.path):
-                self._file = tarfile.TarFile(fileobj=_Bounded(self.path, stream))
+                self._file = tarfile.TarFile(fileobj=Bounded(stream, self.refuse))
             while True:
                 with _faults(self.path):
                     info = self._file.next()
@@ -225,6 +231,8 @@ class _Tar(_Archive):
                     break
                 # tarfile lists all it has seen, for links, which are not followed here.
                 self._file.members.clear()  # type: ignore[attr-defined]
+                if info.size < 0:  # the next header would be this one again, for ever
+                    self.refuse(f"holds '{info.name}' of {info.size:,} bytes")
                 if info.isdir():
                     kind = "folder"
                 elif info.issym() or info.islnk():
@@ -252,44 +260,8 @@ class _Tar(_Archive):
         return content
 
 
-class _Bounded(io.RawIOBase):
-    """A tar's stream that is never read in one piece: a header may call itself gigabytes long."""
-
-    def __init__(self, path: Path, stream: IO[bytes]) -> None:
-        self._path = path
-        self._stream = stream
-
-    def read(self, count: int = -1) -> bytes:
-        """Return up to `count` bytes."""
-        if not 0 <= count <= MAX_HEADER:
-            raise DataError(f"'{self._path}' has a header of {count:,} bytes; it is not unpacked")
-        return self._stream.read(count)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """Go to a byte."""
-        return self._stream.seek(offset, whence)
-
-    def tell(self) -> int:
-        """Return which byte is next."""
-        return self._stream.tell()
-
-
-def _open(path: Path) -> _Archive:
-    with path.open("rb") as file:
-        head = file.read(4)
-    return _Zip(path) if head[:2] == b"PK" else _Tar(path)
-
-
-def _decompressed(path: Path) -> IO[bytes]:
-    with path.open("rb") as file:
-        head = file.read(6)
-    if head.startswith(b"\x1f\x8b"):
-        return cast("IO[bytes]", gzip.open(path))
-    if head.startswith(b"BZh"):
-        return bz2.open(path)
-    if head.startswith(b"\xfd7zXZ\0"):
-        return lzma.open(path)
-    return path.open("rb")
+def _open(path: Path, file: IO[bytes]) -> _Archive:
+    return _Zip(path, file) if file.read(2) == b"PK" else _Tar(path)
 
 
 @contextmanager
@@ -318,6 +290,8 @@ def _check(archive: _Archive) -> tuple[int, int]:
         name, words = member.name, member.words
         if name[:1] in ("/", "\\") or name[1:2] == ":" or ".." in words:
             raise DataError(f"'{path}' holds '{name}', which leaves the folder; it is not unpacked")
+        if "\0" in name or (member.kind == "file" and not words):
+            archive.refuse(f"holds a file whose name is {name[:60]!r}")
         if member.kind in ("link", "device"):
             raise DataError(
                 f"'{path}' holds '{name}', a {member.kind}; it is not unpacked: "
@@ -330,7 +304,7 @@ def _check(archive: _Archive) -> tuple[int, int]:
             )
         unpacked += member.bytes
         if number >= MAX_FILES:
-            raise DataError(f"'{path}' holds more than {MAX_FILES:,} files; it is not unpacked")
+            archive.refuse(f"holds more than {MAX_FILES:,} files")
         if unpacked > limit:
             raise DataError(
                 f"'{path}' would unpack from {packed:,} bytes to more than {limit:,}; at most "

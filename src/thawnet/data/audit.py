@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import DataError
-from ..image.decode import Stored, decode, describe
+from ..image.decode import Stored, decode_stored
 from .duplicates import LEAST_SIDE, SIDE, NearPairs, connect, find_near, find_plain, thumbnail
 from .findings import Finding, judge
 from .items import Items, Source
@@ -197,7 +197,11 @@ def _look(items: Items, position: int) -> _Look | str:
     """Return what one image is, or why it can not be read."""
     try:
         raw = items.read(position)
-        image = decode(raw) if isinstance(raw, bytes) else Image.fromarray(raw)
+        if isinstance(raw, bytes):
+            image, stored = decode_stored(raw)
+        else:
+            image = Image.fromarray(raw)
+            stored = Stored("pixels", image.mode)
     except DataError as error:
         return str(error)
     except OSError as error:
@@ -205,7 +209,7 @@ def _look(items: Items, position: int) -> _Look | str:
     pixels = hashlib.blake2b(repr(image.size).encode(), digest_size=16)
     pixels.update(image.tobytes())
     return _Look(
-        stored=describe(raw) if isinstance(raw, bytes) else Stored("pixels", image.mode),
+        stored=stored,
         stored_bytes=len(raw) if isinstance(raw, bytes) else raw.nbytes,
         shape=image.size,
         digest=pixels.digest(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import RecipeError
+from ..text import shown
 
 
 @dataclass(frozen=True)
@@ -41,5 +42,6 @@ class Augment:
             "erase": (0, 1),
         }
         for name, (least, most) in limits.items():
-            if not least <= getattr(self, name) <= most:
-                raise RecipeError(f"{name} = {getattr(self, name)!r}: must be {least} to {most}")
+            value = getattr(self, name)
+            if not least <= value <= most:
+                raise RecipeError(f"{name} = {shown(value)}: must be {least} to {most}")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ..building import locked
+from ..deadline import within
 from ..files import cache_folder, clear_disk_errors
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ SLOWEST = 1024  # bytes a second
 CHUNK = 1 << 18
 
 Tell = Callable[[str], None]
-T = TypeVar("T")
 
 
 class FetchError(Exception):
@@ -123,8 +122,7 @@ def _copy(response: Response, path: Path, remote: Remote) -> None:
     expected = int(header) if header.isdecimal() else None
     if remote.hash is not None:
         expected = remote.size
-    came = window = 0
-    since = time.monotonic()
+    came, pace = 0, Pace()
     bar = tqdm(
         total=expected, desc=remote.name, unit="B", unit_scale=True, leave=False, disable=None
     )
@@ -136,13 +134,26 @@ def _copy(response: Response, path: Path, remote: Remote) -> None:
                 raise FetchError(f"more than the {remote.size:,} bytes expected came")
             file.write(piece)
             bar.update(len(piece))
-            passed = time.monotonic() - since
-            if passed > STALL_SECONDS:
-                if came - window < SLOWEST * passed:
-                    raise FetchError(f"it stalled: {came - window:,} bytes in {passed:.0f} s")
-                window, since = came, time.monotonic()
+            pace.count(len(piece))
     if expected is not None and came != expected:
         raise FetchError(f"cut off after {came:,} of {expected:,} bytes")
+
+
+class Pace:
+    """How fast bytes come, over STALL_SECONDS at a time."""
+
+    def __init__(self) -> None:
+        self._came = 0
+        self._since = time.monotonic()
+
+    def count(self, some: int) -> None:
+        """Add bytes that came. Raises FetchError where they come slower than SLOWEST."""
+        self._came += some
+        passed = time.monotonic() - self._since
+        if passed > STALL_SECONDS:
+            if self._came < SLOWEST * passed:
+                raise FetchError(f"it stalled: {self._came:,} bytes in {passed:.0f} s")
+            self._came, self._since = 0, time.monotonic()
 
 
 def require_https(url: str) -> None:
@@ -171,27 +182,6 @@ def _without_plain_http(session: Session, url: str) -> None:
     adapter = session.adapters.pop("http://")
     if url.startswith("http://"):
         session.mount(f"http://{urlsplit(url).netloc}/", adapter)
-
-
-def within(seconds: float, call: Callable[[], T]) -> T:
-    """Return what a call gives, or raise TimeoutError: a name look-up knows no time limit."""
-    results: list[T] = []
-    errors: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            results.append(call())
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if errors:
-        raise errors[0]
-    if not results:
-        raise TimeoutError(f"no answer within {seconds:.0f} s")
-    return results[0]
 
 
 def reason(error: BaseException) -> str:

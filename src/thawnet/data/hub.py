@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .download import ANSWER_SECONDS, FetchError, reason, require_https, within
+from ..deadline import within
+from .download import ANSWER_SECONDS, FetchError, Pace, reason, require_https
 
 T = TypeVar("T")
 
@@ -78,6 +79,7 @@ def require_answer() -> None:
     session = get_session()
     if _refuse_plain_http not in session.event_hooks["request"]:
         session.event_hooks["request"].append(_refuse_plain_http)
+        session.event_hooks["response"].append(_watch_pace)
     response = within(ANSWER_SECONDS, lambda: session.head(endpoint(), timeout=ANSWER_SECONDS))
     if response.status_code >= 500:
         raise FetchError(f"HTTP {response.status_code}")
@@ -86,3 +88,21 @@ def require_answer() -> None:
 def _refuse_plain_http(request: Any) -> None:
     """Look at every request of the hub's client, also those that a redirect asks for."""
     require_https(str(request.url))
+
+
+def _watch_pace(response: Any) -> None:
+    """Have an answer's bytes counted as they come: the client's time limit is for each read."""
+    from httpx2 import SyncByteStream
+
+    stream, pace = response.stream, Pace()
+
+    class Watched(SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            for some in stream:
+                pace.count(len(some))
+                yield some
+
+        def close(self) -> None:
+            stream.close()
+
+    response.stream = Watched()

@@ -11,6 +11,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import DataError
+from ..text import fault_of_name
 from .names import Names
 
 VALIDATION_NAMES = ("val", "valid", "validation")
@@ -77,6 +79,7 @@ class Source:
     never asks for 'test' never opens it. `mirror_safe` is False where a mirrored image means
     something else, as for digits. `superclasses` says of each class which of the groups it is in
     that the data's author made, None where there are none.
+    Raises DataError for a class whose name is too long or holds control characters.
     """
 
     name: str
@@ -86,6 +89,11 @@ class Source:
     mirror_safe: bool = True
     notes: tuple[str, ...] = ()
     superclasses: dict[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        fault = next(filter(None, map(fault_of_name, self.classes)), None)
+        if fault is not None:
+            raise DataError(f"'{self.name}': {fault}; give it another")
 
 
 def sha256_rows(images: Iterable[bytes]) -> NDArray[np.uint8]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import pickle
+import pickletools
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,24 @@ def read_pickle(content: bytes) -> Any:
     anything else.
     """
     try:
+        _check_numbers(content)
         value = _Reader(io.BytesIO(content), encoding="bytes").load()
     except PickleRefusedError:
         raise
     except Exception as error:  # a damaged pickle raises nearly everything
         raise PickleRefusedError(f"not a whole pickle ({type(error).__name__})") from error
     return _plain(value)
+
+
+def _check_numbers(content: bytes) -> None:
+    """Raise for a place in the pickle's memory, or a length, that its bytes can not need.
+
+    A pickle of ten bytes that names place 2^31 has the unpickler make room for all before, 17 GB.
+    """
+    # genops holds every length against what is left.
+    for opcode, argument, _ in pickletools.genops(content):
+        if "PUT" in opcode.name and int(argument or 0) > len(content):
+            raise PickleRefusedError(f"it numbers something {argument:,}")
 
 
 class _Reader(pickle.Unpickler):

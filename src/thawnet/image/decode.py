@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import stat
 import threading
 import warnings
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from ..errors import ImageError
+from ..errors import ImageError, first_line
 
 # 64 million pixels are 192 MB as RGB: twice what a phone takes, far below what hurts.
 MAX_PIXELS = 64_000_000
@@ -24,6 +25,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 _JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
 _PORTABLE = (".ppm", ".pgm", ".pbm", ".pnm")
 SUFFIXES = frozenset([*_JPEG, *_PORTABLE, ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"])
+
+# Pillow logs some of what it raises too, and would print that where nobody has asked for a log.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 def read_file(path: Path) -> bytes:
@@ -88,9 +92,12 @@ def _check_pixels(image: Image.Image) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise ImageError(
-            f"{width} x {height} pixels would take {width * height * 3 / 1e6:,.0f} MB; "
-            f"at most {MAX_PIXELS * 3 / 1e6:,.0f} MB ({MAX_PIXELS:,} pixels) are decoded"
+            f"{width} x {height} pixels would take {width * height * 3 / 1e6:,.0f} MB; {_most()}"
         )
+
+
+def _most() -> str:
+    return f"at most {MAX_PIXELS * 3 / 1e6:,.0f} MB ({MAX_PIXELS:,} pixels) are decoded"
 
 
 @contextmanager
@@ -103,8 +110,10 @@ def _reasons() -> Iterator[None]:
         raise
     except UnidentifiedImageError:
         raise ImageError("not an image in a known format") from None
+    except Image.DecompressionBombError as error:  # beyond Pillow's own limit, a higher one
+        raise ImageError(f"its pixels would take far too much memory; {_most()}") from error
     except Exception as error:  # Pillow's plugins raise nearly anything on damaged input
-        raise ImageError(f"damaged: {error}") from error
+        raise ImageError(f"damaged: {first_line(error)}") from error
 
 
 class _Quiet:
@@ -137,6 +146,10 @@ _quiet = _Quiet()
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
+        raise ImageError(
+            "grey levels in 32 bits, of which no file says what is white; save it with 8 or 16 bits"
+        )
     image.load()
     return _to_rgb(_upright(image))
 
@@ -162,22 +175,24 @@ class Stored:
     animated: bool = False
 
 
-def describe(data: bytes) -> Stored:
-    """Return how an image that `decode` can read is stored."""
-    with _quiet:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+def decode_stored(data: bytes) -> tuple[Image.Image, Stored]:
+    """Return what `decode` does, and how the image lies in its file; raises as it does."""
+    with _reasons():
+        image = _opened(data)
         # A JPEG of several pictures (MPO) is a photo with its preview, not an animation.
         name = "JPEG" if image.format == "MPO" else str(image.format)
+        mode = image.mode
+        upright = _upright_rgb(image)
         try:
             turned = image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
             animated = name != "JPEG" and bool(getattr(image, "is_animated", False))
         except Exception:  # Pillow's plugins raise nearly anything on damaged input
             turned = animated = False
-        return Stored(name, image.mode, turned, animated)
+        return upright, Stored(name, mode, turned, animated)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
+    if image.mode.startswith("I"):
         # 16-bit grey: Pillow's own convert("L") clips at 255 instead of scaling.
         image = image.convert("F").point(lambda value: value / 256.0).convert("L")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:

@@ -73,6 +73,16 @@ def centre_crop(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     return pixels[top : top + side, left : left + side]
 
 
+def seen_box(width: int, height: int, spec: Preprocess) -> tuple[float, float, float, float]:
+    """Return what the network sees of an upright image of so many pixels: the square in the middle.
+
+    Left, top, right and bottom as shares, 0 to 1, of its width and height.
+    """
+    side = min(width, height) * spec.crop / spec.side
+    across, down = side / width, side / height
+    return (1 - across) / 2, (1 - down) / 2, (1 + across) / 2, (1 + down) / 2
+
+
 def squared(image: Image.Image, spec: Preprocess) -> NDArray[np.uint8]:
     """Reduce an upright RGB image and cut its middle; return (crop, crop, 3) uint8.
 

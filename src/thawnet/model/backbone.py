@@ -268,17 +268,18 @@ def has_fixed_size(backbone: str) -> bool:
 
 
 def _build(backbone: str, classes: int, size: int, padding: str) -> nn.Module:
+    # Of timm's own: it would fetch what is called hf-hub:..., and a name may come from a bundle.
+    if not timm.is_model(backbone):
+        raise UsageError(
+            f"--backbone '{backbone}': timm has no such model; "
+            f"{suggest(backbone, timm.list_models())}"
+        )
     options: dict[str, Any] = {"pad_type": padding} if padding else {}
     if has_fixed_size(backbone):
         options["img_size"] = size
     try:
         net: nn.Module = timm.create_model(backbone, num_classes=classes, **options)
     except Exception as error:  # any of timm's 1,300 models may raise anything
-        if not timm.is_model(backbone):
-            raise UsageError(
-                f"--backbone '{backbone}': timm has no such model; "
-                f"{suggest(backbone, timm.list_models())}"
-            ) from error
         asked = "".join(f", {name} {value!r}" for name, value in options.items())
         raise UsageError(
             f"--backbone '{backbone}' can not be built for {classes} classes{asked} "

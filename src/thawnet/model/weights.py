@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,6 +22,9 @@ from .backbone import Network
 IMAGENET = "imagenet"
 KERAS = "keras"
 BUNDLED = "bundled"
+MAX_SIZE = 4096  # pixels a side; no network sees more
+
+N = TypeVar("N", int, float)
 
 
 @dataclass(frozen=True)
@@ -84,29 +88,31 @@ def _from_safetensors(path: Path, backbone: str) -> Weights:
     try:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
+            given = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            tensors = _in_float(given)
+    # A dtype that torch lacks is a KeyError of safetensors, one that it can not read RuntimeError.
+    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
         raise WeightsError(
             f"--weights '{path}': not a readable safetensors file ({error})"
         ) from error
     default = _published(backbone)
     try:
         return Weights(
-            tensors=_in_float(tensors),
+            tensors=tensors,
             padding=metadata.get("pad_type", ""),
-            epsilon=float(metadata["bn_eps"]) if "bn_eps" in metadata else None,
+            epsilon=_within(float(metadata["bn_eps"]), 0, 1) if "bn_eps" in metadata else None,
             mean=_triple(metadata["mean"]) if "mean" in metadata else default.mean,
-            std=_triple(metadata["std"]) if "std" in metadata else default.std,
-            size=int(metadata.get("input_size", default.size)),
+            std=_triple(metadata["std"], above=0) if "std" in metadata else default.std,
+            size=_within(int(metadata.get("input_size", default.size)), 0, MAX_SIZE),
             origin=metadata.get("source", path.name),
             licence=metadata.get("license", "not stated"),
             architecture=metadata.get("architecture", ""),
-            digest=_digest(tensors),
+            digest=_digest(given),
         )
     except ValueError as error:
         raise WeightsError(
-            f"--weights '{path}': its metadata is not understood ({error}); expected bn_eps a "
-            "number, mean and std three numbers each, input_size a whole number"
+            f"--weights '{path}': its metadata is not understood ({error}); expected bn_eps from 0 "
+            "to 1, mean and std three numbers each, std above 0, input_size a whole number"
         ) from error
 
 
@@ -207,6 +213,11 @@ def fill(network: Network, weights: Weights, name: str) -> None:
             f"{len(missing)} missing, {len(foreign)} unknown, {len(wrong)} of another shape"
         )
     for key, value in given.items():
+        if not value.is_floating_point():
+            raise WeightsError(
+                f"--weights '{name}': tensor '{key}' is of {value.dtype}, expected floating point; "
+                "weights that are quantised have to be converted first"
+            )
         if not torch.isfinite(value).all():
             raise WeightsError(f"--weights '{name}': tensor '{key}' holds NaN or infinity")
     network.net.load_state_dict(given, strict=False)
@@ -251,8 +262,14 @@ def _published(backbone: str) -> _Published:
     return _Published(_three(config.mean), _three(config.std), int(config.input_size[-1]))
 
 
-def _triple(text: str) -> tuple[float, float, float]:
-    return _three(float(word) for word in text.split(","))
+def _triple(text: str, above: float = -math.inf) -> tuple[float, float, float]:
+    return _three(_within(float(word), above, math.inf) for word in text.split(","))
+
+
+def _within(value: N, above: float, most: float) -> N:
+    if not (above < value <= most and math.isfinite(value)):
+        raise ValueError(f"{value} is out of range")
+    return value
 
 
 def _three(values: Iterable[float]) -> tuple[float, float, float]:

@@ -10,6 +10,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from .content import Bin
 from .metrics import slices
 
 BINS = 15  # as in the paper
@@ -44,13 +45,30 @@ def calibration_error(
     logits: (n, classes). Images are binned by the probability of that class; it is the mean over
     images of how far a bin's share of hits is from its mean probability.
     """
+    found = bins_of(logits, labels, temperature)
+    gaps = [each.images * abs(each.accuracy - each.confidence) for each in found]
+    return float(sum(gaps) / len(labels))
+
+
+def bins_of(
+    logits: NDArray[np.float32], labels: NDArray[np.int64], temperature: float = 1.0
+) -> list[Bin]:
+    """Return the images in bins of the probability of the class predicted, without empty ones.
+
+    As for `calibration_error`: BINS bins of one width, the least sure first.
+    """
     sure = np.concatenate(
         [_largest_share(logits[some], temperature) for some in slices(len(labels))]
     )
     hits = logits.argmax(axis=1) == labels
-    bins = np.minimum((sure * BINS).astype(int), BINS - 1)
-    gaps = np.bincount(bins, hits, BINS) - np.bincount(bins, sure, BINS)
-    return float(np.abs(gaps).sum() / len(labels))
+    places = np.minimum((sure * BINS).astype(int), BINS - 1)
+    counts = np.bincount(places, minlength=BINS)
+    sums = zip(np.bincount(places, sure, BINS), np.bincount(places, hits, BINS), strict=True)
+    return [
+        Bin(float(confidence / images), float(right / images), int(images))
+        for images, (confidence, right) in zip(counts.tolist(), sums, strict=True)
+        if images
+    ]
 
 
 def _largest_share(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 
 from rich.cells import cell_len
+
+from ..text import printable
 
 FIRST = 22  # at least so wide, so that the second columns of blocks stand below each other
 
@@ -24,8 +25,3 @@ def aligned(rows: Sequence[tuple[str, ...]], numbers: bool = False) -> list[str]
         return space + cell if numbers and place else cell + space
 
     return ["  ".join(padded(*each) for each in enumerate(row)).rstrip() for row in shown]
-
-
-def printable(text: str) -> str:
-    """Return text without what would move a terminal's cursor or colour it."""
-    return "".join("?" if unicodedata.category(c)[0] == "C" else c for c in text)

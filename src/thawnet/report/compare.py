@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import RunError, UsageError
-from .columns import aligned, printable
+from ..text import printable
+from .columns import aligned
 from .finished import FinishedRun, read_finished
 from .metrics import interval
 from .paired import Pairs, count_pairs, difference_interval, mcnemar

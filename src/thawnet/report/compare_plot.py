@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from ..files import write_atomic
-from .columns import printable
+from ..text import printable
 from .compare import Comparison, evidence, headline
 from .finished import FinishedRun
 from .metrics import interval

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .columns import aligned, printable
+from ..text import printable
+from .columns import aligned
 from .evaluation import QUOTED, Evaluation
 from .metrics import quote
 from .per_class import ClassScore

@@ -14,7 +14,7 @@ from torch import nn
 
 from .. import console
 from ..bundle.export import FEATURE_MAP, FEATURES, IMAGES, LOGITS, MIDDLE, to_onnx
-from ..bundle.format import Meaning
+from ..bundle.meaning import Meaning
 from ..data.items import spread_over
 from ..data.store import ImageStore
 from ..data.views import plain_views
@@ -65,6 +65,25 @@ def outputs(network: Network, middle: int | None = None) -> dict[str, nn.Module]
         name: frozen_copy(network.part(first or 0, last), torch.float32, torch.device("cpu"))
         for name, (first, last) in zip(ends, cuts, strict=True)
     }
+
+
+def class_weights(network: Network) -> str | None:
+    """Return the tensor that makes class maps of `feature_map`, by timm's name, if one does.
+
+    It does where the features are the means of the map over all positions. Elsewhere, as where
+    layers lie between the two or there is no map, None.
+    """
+    parts = outputs(network)
+    if FEATURE_MAP not in parts:
+        return None
+    generator = torch.Generator().manual_seed(0)
+    probe = torch.rand((2, 3, network.size, network.size), generator=generator) * 2 - 1
+    with torch.inference_mode():
+        feature_map = parts[FEATURE_MAP](probe)
+        features = parts[FEATURES](feature_map)
+        means = feature_map.mean((2, 3))
+    same = features.shape == means.shape and torch.allclose(features, means, rtol=1e-3, atol=1e-5)
+    return f"{network.head_name}.weight" if same else None
 
 
 def export(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from .. import console
-from ..bundle.format import Unfamiliar
+from ..bundle.meaning import Unfamiliar
 from ..data.store import ImageStore
 from ..model.backbone import MIDDLE, Network
 from .feeds import LiveFeed

@@ -19,7 +19,8 @@ import tomli_w
 from numpy.typing import NDArray
 
 from ..bundle.card import model_card
-from ..bundle.format import RUN_BUNDLE, Meaning, short_hashes, write_bundle
+from ..bundle.format import RUN_BUNDLE, short_hashes, write_bundle
+from ..bundle.meaning import Meaning
 from ..data.store import ImageStore
 from ..errors import RunError, first_line
 from ..files import clear_disk_errors, fingerprint, write_json, write_text
@@ -28,7 +29,7 @@ from ..report.calibration import calibration_error, fit_temperature
 from ..report.metrics import balanced_accuracy, interval, quote, top_k
 from ..report.predictions import PREDICTIONS, write_predictions
 from .checkpoint import RunState
-from .exporting import export
+from .exporting import class_weights, export
 from .familiarity import fit_familiarity
 from .loop import Metrics
 from .machine import describe, versions
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from .setup import Run
 
 RESULT = "result.json"
+LOG = "log.jsonl"
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ def write_broken(folder: Path, stores: Iterable[ImageStore]) -> None:
 
 def write_log(folder: Path, history: list[dict[str, Any]]) -> None:
     """Write log.jsonl, a line per epoch."""
-    write_text(folder / "log.jsonl", "".join(json.dumps(row) + "\n" for row in history))
+    write_text(folder / LOG, "".join(json.dumps(row) + "\n" for row in history))
 
 
 def write_end(
@@ -228,7 +230,12 @@ def _write_bundle(
             for name, value in network.net.state_dict().items()
         },
         onnx,
-        {"backbone": network.backbone, "padding": weights.padding, "epsilon": weights.epsilon},
+        {
+            "backbone": network.backbone,
+            "padding": weights.padding,
+            "epsilon": weights.epsilon,
+            "class_weights": class_weights(network),
+        },
         meaning,
         short_hashes(hashes),
         facts,

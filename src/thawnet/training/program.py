@@ -32,7 +32,8 @@ def rebuild(description: Description) -> Network:
     )
     try:
         network.net.load_state_dict(load(content))
-    except (RuntimeError, SafetensorError) as error:
+    # A dtype that torch lacks is a KeyError of safetensors.
+    except (RuntimeError, SafetensorError, KeyError, ValueError) as error:
         raise BundleError(
             f"'{description.path / WEIGHTS}' does not fit {description.backbone} "
             f"({first_line(error)}); use the timm that it was trained with, or train again"

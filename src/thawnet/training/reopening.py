@@ -2,39 +2,59 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from .. import console
-from ..bundle.format import DESCRIPTION, Description
+from ..bundle.format import DESCRIPTION, Description, read_description
+from ..bundle.predict import load
+from ..data.items import Source
 from ..data.sources import NAMED, open_source
-from ..data.splits import arrange
-from ..data.store import ImageStore
-from ..errors import BundleError, DataError, UsageError
+from ..data.splits import TrainTest, arrange
+from ..data.store import ImageStore, typical_short_side
+from ..errors import BundleError, DataError, ThawnetError, UsageError, first_line
 from ..recipe import Recipe, TrainOptions, parse_recipe
-from .outcome import content_of, toml
-from .setup import open_parts
+from ..report.finished import read_finished
+from .exporting import squares_of
+from .features import Origin
+from .feeds import Batch, make_feed
+from .machine import choose_device, decide
+from .outcome import LOG, RESULT, content_of, toml
+from .ranks import ALONE
+from .reporting import Material
+from .setup import build_network, fit_input, open_images, open_parts
 
 
 @dataclass(frozen=True)
-class _Told:
-    """What model.json says of the data: its name, the names of its content, who split it."""
+class Reopened:
+    """The data as a run had it: recipe, source, its lists, what trained and what validated."""
 
-    name: str
-    everything: str
-    validation: str
     recipe: Recipe
+    source: Source
+    lists: TrainTest
+    train: ImageStore
+    val: ImageStore
+    side: int
+
+    def test(self) -> ImageStore:
+        """Return the images of the test part; where it validated, these are `val`."""
+        if self.recipe.validate_on == "test":
+            return self.val
+        return open_images(
+            "test", self.lists.test(), self.source.classes, self.side, TrainOptions()
+        )
 
 
-def reopen(
-    description: Description, data: str | None, data_dir: Path | None
-) -> tuple[ImageStore, ImageStore]:
-    """Return the images that trained the network of a bundle, and those that validated it.
+def reopen(description: Description, data: str | None, data_dir: Path | None) -> Reopened:
+    """Open the data that trained the network of a bundle; its test part stays closed.
 
     data, data_dir: as `thawnet train` takes them; without `data`, what model.json names, if that is
-    a data set known by name. The test part stays closed.
-    Raises UsageError when DATA has to be given or nothing was held out, DataError when it is not
-    what the network was trained on, BundleError when the bundle does not say what that was.
+    a data set known by name.
+    Raises UsageError when DATA has to be given, DataError when it is not what the network was
+    trained on, BundleError when the bundle does not say what that was.
     """
     told = _told(description)
     if data is None:
@@ -50,12 +70,39 @@ def reopen(
     if lists.fingerprint == told.everything:
         side = description.meaning.preprocess.side
         train, val = open_parts(told.recipe, asked, source, lists, side)
-        if content_of(val, source.classes) == told.validation:
-            return train, val
+        held_out = told.recipe.validate_on == "validation"
+        if not held_out or content_of(val, source.classes) == told.validation:
+            return Reopened(told.recipe, source, lists, train, val, side)
     raise DataError(
         f"--data '{data}' is not what '{description.path}' was trained on ('{told.name}'): images "
         "were added, removed or changed, or lie in another order; give it as it was then"
     )
+
+
+def reopen_held_out(
+    description: Description, data: str | None, data_dir: Path | None
+) -> tuple[ImageStore, ImageStore]:
+    """Return the images that trained the network of a bundle, and those that validated it.
+
+    As `reopen`; also raises UsageError when nothing was held out but the test part.
+    """
+    if _told(description).recipe.validate_on == "test":
+        raise UsageError(
+            f"'{description.path}' was trained by a recipe that validates on the test part and "
+            "holds no images out to try an int8 network on; train with another recipe"
+        )
+    found = reopen(description, data, data_dir)
+    return found.train, found.val
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What model.json says of the data: its name, the names of its content, who split it."""
+
+    name: str
+    everything: str
+    validation: str
+    recipe: Recipe
 
 
 def _told(description: Description) -> _Told:
@@ -70,9 +117,56 @@ def _told(description: Description) -> _Told:
             f"'{file}' does not say what the network was trained on and how ({error!r}); "
             "give the run or bundle that thawnet train wrote"
         ) from error
-    if recipe.validate_on == "test":
-        raise UsageError(
-            f"'{description.path}' was trained by recipe '{recipe.name}', which validates on the "
-            "test part and holds no images out to try an int8 network on; train with another recipe"
-        )
     return _Told(name, everything, validation, recipe)
+
+
+def reopen_material(folder: Path, data: str | None, data_dir: Path | None) -> Material:
+    """Return what the report of a finished run is made of, found again.
+
+    data, data_dir: as for `reopen`, which see for what is raised. The network's logits are computed
+    anew, by its ONNX model.
+    """
+    finished = read_finished(folder)
+    result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    history = [json.loads(line) for line in (folder / LOG).read_text("utf-8").splitlines()]
+    description = read_description(folder)
+    found = reopen(description, data, data_dir)
+    measured = found.test() if finished.part == "test" else found.val
+    if content_of(measured, found.source.classes) != finished.content:
+        raise DataError(
+            f"the {finished.part} part of '{found.source.name}' is not what '{folder}' was "
+            "measured on: images were added, removed or changed; give it as it was then"
+        )
+    model = load(folder)
+    squares = squares_of(measured, np.arange(len(measured)), model.preprocess.crop)
+    return Material(
+        folder=folder,
+        result=result,
+        history=history,
+        recipe=found.recipe,
+        source=found.source,
+        train=found.train,
+        part=finished.part,
+        measured=measured,
+        logits=model.all_logits(squares),
+        features=_features(found),
+    )
+
+
+def _features(found: Reopened) -> Batch | None:
+    """Return the frozen network's features of the training images, None where they can not be."""
+    recipe = found.recipe
+    machine = decide(choose_device("auto"), recipe.precision, "no")
+    try:
+        recipe, weights, spec = fit_input(recipe, typical_short_side(found.lists.train))
+    except ThawnetError as error:
+        console.say(f"the pretrained weights are not at hand ({first_line(error)})")
+        return None
+    network = build_network(recipe, found.source, weights, machine)
+    split = len(network.stages) - 1
+    augment = recipe.augment
+    if not found.source.mirror_safe:
+        augment = replace(augment, flip=False)
+    origin = Origin(network, weights.digest, found.train, spec, augment, machine, (split,))
+    feed, cached = make_feed(origin, [split], 1, 0, None, ALONE)
+    return feed.epoch(0) if cached else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -15,17 +15,18 @@ from numpy.typing import NDArray
 from .. import console
 from ..data.items import Source
 from ..data.store import ImageStore
-from ..errors import is_stop
+from ..errors import ThawnetError, first_line, is_stop
 from ..recipe import TrainOptions
 from . import checkpoint, outcome
 from .baseline import Labelled, baselines, joined, taken
 from .call import IN_MEMORY, resumed_folder
 from .checkpoint import Keeper, timed
-from .feeds import Feed, LiveFeed, make_feed
+from .feeds import CachedFeed, Feed, LiveFeed, make_feed
 from .loop import Metrics, evaluate
 from .machine import return_freed_memory
 from .phase import EVALUATION_BATCH, PhaseJob
 from .ranks import join, leave, losses_told
+from .reporting import REPORT, Material, write_report
 from .setup import Run, build_network, open_images, setup
 
 
@@ -97,15 +98,51 @@ def finish(run: Run, keeper: Keeper, started: float) -> outcome.Outcome:
     keeper.save()
     return_freed_memory()
     with timed(state, "baseline"):
-        to_beat = measure_baselines(run, stores.get("test", run.val))
+        feed_of = frozen_features(run)
+        train = feed_of(run.train)
+        to_beat = measure_baselines(run, feed_of, train, stores.get("test", run.val))
 
     return_freed_memory()
 
     def write() -> outcome.Outcome:
         outcome.write_broken(run.folder, [run.train, *stores.values()])
-        return outcome.write_end(run, parts, to_beat, time.perf_counter() - started)
+        done = outcome.write_end(run, parts, to_beat, time.perf_counter() - started)
+        if not (run.options.no_report or run.options.data == IN_MEMORY):
+            _report(run, done, parts, train)
+        return done
 
     return world.lead(write)
+
+
+def _report(
+    run: Run,
+    done: outcome.Outcome,
+    parts: dict[str, tuple[Metrics, NDArray[np.float32], ImageStore]],
+    train: Feed,
+) -> None:
+    """Write the report of a run that is finished, whatever becomes of it."""
+    part = "test" if "test" in parts else "validation"
+    _, logits, measured = parts[part]
+    material = Material(
+        folder=run.folder,
+        result=done.result,
+        history=run.state.history,
+        recipe=run.recipe,
+        source=run.source,
+        train=run.train,
+        part=part,
+        measured=measured,
+        logits=logits,
+        features=train.epoch(0) if isinstance(train, CachedFeed) else None,
+    )
+    console.say(done.line)  # the report takes a while
+    try:
+        write_report(material, run.folder / REPORT)
+    except (ThawnetError, OSError, ValueError) as error:
+        console.say(
+            f"no report ({first_line(error)}); the run is finished all the same: "
+            f"thawnet report {run.folder}"
+        )
 
 
 def _test_images(run: Run) -> ImageStore:
@@ -116,10 +153,10 @@ def _test_images(run: Run) -> ImageStore:
     )
 
 
-def measure_baselines(run: Run, measured: ImageStore) -> dict[str, Any]:
-    """Return the baselines' accuracies on some images, from features of the network as it came.
+def frozen_features(run: Run) -> Callable[[ImageStore], Feed]:
+    """Return what gives the features, (n, d), of the network as it came, for any images.
 
-    Every rank computes its share of the features; the leader alone fits on them.
+    Every rank has to ask for the same images in the same order, and computes a share.
     """
     frozen = build_network(run.recipe, run.source, run.weights, run.machine)
     split = len(frozen.stages) - 1
@@ -127,6 +164,18 @@ def measure_baselines(run: Run, measured: ImageStore) -> dict[str, Any]:
     def feed_of(images: ImageStore) -> Feed:
         origin = dataclasses.replace(run.origin(images), network=frozen)
         return make_feed(origin, [split], 1, 0, None, run.world)[0]
+
+    return feed_of
+
+
+def measure_baselines(
+    run: Run, feed_of: Callable[[ImageStore], Feed], train: Feed, measured: ImageStore
+) -> dict[str, Any]:
+    """Return the baselines' accuracies on some images, from features of the network as it came.
+
+    feed_of, train: see frozen_features. Every rank computes its share of the features; the leader
+    alone fits on them.
+    """
 
     def pieces(
         images: ImageStore, feed: Feed, positions: NDArray[np.int64] | None = None
@@ -137,7 +186,7 @@ def measure_baselines(run: Run, measured: ImageStore) -> dict[str, Any]:
             yield batch(some).float().cpu().numpy(), labels[some]
 
     held_out = run.val if run.recipe.validate_on == "validation" else None
-    train, test = feed_of(run.train), feed_of(measured)
+    test = feed_of(measured)
     chosen_by = feed_of(held_out) if held_out is not None else None
 
     def fit() -> dict[str, Any]:

@@ -1,0 +1,193 @@
+"""The service under load: requests a second beside what its parts take, and what overload does.
+
+    python benchmarks/load.py ../shared/data/cifar100 --size 32 32 --images 1 --turns 3
+    python benchmarks/load.py ../shared/data/cifar100 --minutes 1 --rate 300
+    python benchmarks/load.py ../shared/data/cifar100 --minutes 10 --rate 1200 --clients 600
+
+With the embedded network, test images of CIFAR-100 as JPEGs of a size, and `hey` (Debian's package)
+as the load generator, on the same cores. The first form does in each turn, one after another:
+prediction in this process (direct), requests to constant_server.py (no-op), and requests to
+`thawnet serve`, from 32 clients that each ask again as soon as they are answered. The others ask at
+a steady rate, the clients in step, and watch the server's memory. Prints a JSON line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import thawnet
+from memory import anonymous_memory
+from predicting import exhausted
+from scale import write_photos
+
+CLIENTS = 32
+BOUNDARY = "between-images"
+
+
+def form(files: Sequence[Path]) -> bytes:
+    """Return files as a multipart body."""
+    parts = [
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="{file.name}"\r\n'
+        "Content-Type: image/jpeg\r\n\r\n".encode()
+        + file.read_bytes()
+        + b"\r\n"
+        for file in files
+    ]
+    return b"".join([*parts, f"--{BOUNDARY}--\r\n".encode()])
+
+
+@contextmanager
+def served(command: Sequence[str]) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    """Start a server whose last argument is its port; yield that and the process."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    job = subprocess.Popen([*command, str(port)], stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(300):
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        yield port, job
+    finally:
+        job.send_signal(signal.SIGTERM)
+        job.wait()
+
+
+def hey(port: int, body: Path, seconds: float, clients: int, rate: float | None) -> dict[str, Any]:
+    """Ask for so long; return requests a second, latencies in ms, statuses, and hey's own cores."""
+    pace = [] if rate is None else ["-q", f"{rate / clients:.4g}"]
+    before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    done = subprocess.run(
+        [
+            *("hey", "-z", f"{seconds:g}s", "-c", str(clients), *pace, "-m", "POST"),
+            *("-T", f"multipart/form-data; boundary={BOUNDARY}", "-D", str(body)),
+            f"http://127.0.0.1:{port}/predict",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    spent, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
+    said = done.stdout
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    errors = said.partition("Error distribution:")[2].split()
+    return {
+        "per_second": float(re.search(r"Requests/sec:\s+([\d.]+)", said)[1]),
+        "ms": {
+            share: 1000 * float(value)
+            for share, value in re.findall(r"(50|95|99)%+ in ([\d.]+) secs", said)
+        },
+        "statuses": {
+            code: int(count) for code, count in re.findall(r"\[(\d+)\]\s+(\d+) responses", said)
+        },
+        "errors": " ".join(errors),
+        "client_cores": cpu / spent,
+    }
+
+
+def throughput(files: list[Path], turns: int, seconds: float) -> dict[str, Any]:
+    """Return each turn's images/s directly, and requests/s of both servers.
+
+    files: the images of each request.
+    """
+    model = thawnet.load()
+    images, chosen = len(files), [file.read_bytes() for file in files]
+    found = []
+    with (
+        tempfile.NamedTemporaryFile() as body,
+        served([sys.executable, str(Path(__file__).with_name("constant_server.py"))]) as (noop, _),
+        served([sys.executable, "-m", "thawnet", "serve", "--port"]) as (real, _),
+    ):
+        body.write(form(files))
+        body.flush()
+        place = Path(body.name)
+        for port in (noop, real):
+            hey(port, place, 2, CLIENTS, None)
+        for _ in range(turns):
+            many = chosen * max(1, int(300 * seconds) // images)
+            begun = time.perf_counter()
+            exhausted(model.stream(many))
+            direct = len(many) / (time.perf_counter() - begun)
+            turn = {"direct": direct, "noop": hey(noop, place, seconds, CLIENTS, None)}
+            turn["served"] = hey(real, place, seconds, CLIENTS, None)
+            bound = 1 / (images / direct + 1 / turn["noop"]["per_second"])
+            turn["share"] = turn["served"]["per_second"] / bound
+            found.append(turn)
+    return {"images": images, "bytes": sum(map(len, chosen)), "turns": found}
+
+
+def steady(files: list[Path], minutes: float, rate: float, clients: int) -> dict[str, Any]:
+    """Ask at a steady rate; return hey's account, the server's memory, and what comes after."""
+    with (
+        tempfile.NamedTemporaryFile() as body,
+        served([sys.executable, "-m", "thawnet", "serve", "--port"]) as (port, job),
+    ):
+        body.write(form(files))
+        body.flush()
+        hey(port, Path(body.name), 2, CLIENTS, None)
+        watched: list[int] = []
+        stop = threading.Event()
+
+        def watch() -> None:
+            while not stop.wait(5.0):
+                watched.append(anonymous_memory(job.pid))
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        found = hey(port, Path(body.name), 60 * minutes, clients, rate)
+        stop.set()
+        watcher.join()
+        begun = time.perf_counter()
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/predict",
+            files[0].read_bytes(),
+            {"Content-Type": "image/jpeg"},
+        )
+        with urllib.request.urlopen(request) as answer:
+            answer.read()
+        after = 1000 * (time.perf_counter() - begun)
+    return {"rate": rate, **found, "memory": watched, "first_answer_after_ms": after}
+
+
+def main() -> None:
+    """Measure one of both."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path, help="CIFAR-100's parquet shards")
+    parser.add_argument("--size", type=int, nargs=2, default=(32, 32), help="width and height")
+    parser.add_argument("--images", type=int, default=1, help="in each request")
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each part of a turn")
+    parser.add_argument("--minutes", type=float, help="ask at a steady rate for so long")
+    parser.add_argument("--rate", type=float, help="requests a second")
+    parser.add_argument("--clients", type=int, default=CLIENTS, help="that ask at that rate")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        size = (given.size[0], given.size[1])
+        place = write_photos(given.data, Path(folder) / "photos", given.images, size)
+        files = sorted(place.iterdir())
+        if given.minutes is None:
+            found = throughput(files, given.turns, given.seconds)
+        else:
+            found = steady(files, given.minutes, given.rate, given.clients)
+    print(json.dumps({"size": size, **found}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

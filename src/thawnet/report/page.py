@@ -1,0 +1,154 @@
+"""A report, or the audit of data alone, as one HTML file that asks for nothing outside itself."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from . import charts, matrix
+from .content import DataAudit, Picture, Report
+from .markup import duration, element, percent, shortened
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_STYLES = ("page.css", "tables.css", "charts.css", "pictures.css", "data.css", "print.css")
+_TOLD = 300  # characters of a long name that a tooltip shows
+_SMOOTH = 64  # px a side from which an enlarged picture looks better smoothed
+# The sections that Report.made can name, and their headings.
+SECTIONS = {
+    "history": "How it learnt",
+    "time": "Where the time went",
+    "confusion": "What it confuses",
+    "classes": "Class by class",
+    "examples": "Mistakes and close calls",
+    "calibration": "Can its probabilities be trusted?",
+    "suspects": "Labels to check",
+    "data": "The data",
+}
+
+
+def render(report: Report) -> str:
+    """Return the HTML of a report; its styles, script and pictures are inside.
+
+    A policy in its head lets a browser run that script alone and load nothing.
+    """
+    made = dict(report.made)
+    return _page(
+        "report.html",
+        report=report,
+        audit=report.audit,
+        made=made,
+        elsewhere={name: seconds for name, seconds in made.items() if name not in SECTIONS},
+        sections=[name for name in SECTIONS if _has(report, name)],
+        drawn=matrix.largest(report.confusion),
+        maps=_has_maps(report),
+    )
+
+
+def render_audit(audit: DataAudit) -> str:
+    """Return the HTML of what is in the data alone, as `render` does."""
+    return _page("audit.html", audit=audit, made={}, maps=False)
+
+
+def _page(template: str, **content: object) -> str:
+    style, script = _inline(*_STYLES), _inline("page.js")
+    policy = (
+        f"default-src 'none'; img-src data:; style-src {_digest(style)}; "
+        f"script-src {_digest(script)}; base-uri 'none'; form-action 'none'"
+    )
+    page = _environment().get_template(template)
+    return page.render(style=style, script=script, policy=policy, headings=SECTIONS, **content)
+
+
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    filters = (duration, name, percent, picture, shortened)
+    made.filters.update({each.__name__: each for each in filters})
+    made.globals.update(charts=charts, matrix=matrix, icon=_data(_icon(), "image/svg+xml"))
+    return made
+
+
+def name(text: str, most: int = 48) -> Markup:
+    """Return a name as an element that keeps its direction; a long one is told by its tooltip."""
+    whole = shortened(text, _TOLD) if len(text) > most else None
+    return element("bdi", shortened(text, most), title=whole)
+
+
+def picture(shown: Picture, told: str) -> Markup:
+    """Return a picture with the map over it, hidden at first. told: what a reader hears of it."""
+    small = "image small" if max(shown.width, shown.height) < _SMOOTH else "image"
+    size = {"width": shown.width, "height": shown.height}
+    layers = [element("image", class_=small, href=_data(shown.data, shown.kind), **size)]
+    if shown.overlay is not None:
+        left, top, right, bottom = shown.box
+        layers.append(
+            element(
+                "image",
+                class_="map",
+                href=_data(shown.overlay, "image/png"),
+                x=left * shown.width,
+                y=top * shown.height,
+                width=(right - left) * shown.width,
+                height=(bottom - top) * shown.height,
+                preserveAspectRatio="none",
+            )
+        )
+    return element(
+        "svg",
+        element("title", shortened(told, _TOLD)),
+        *layers,
+        class_="picture",
+        viewBox=f"0 0 {shown.width} {shown.height}",
+        role="img",
+        aria_label=shortened(told, _TOLD),
+    )
+
+
+def _has(report: Report, section: str) -> bool:
+    content: dict[str, object] = {
+        "history": report.history,
+        "time": report.seconds,
+        "confusion": report.confusion.names,
+        "classes": report.classes,
+        "examples": report.mistakes or report.hits,
+        "suspects": report.suspects,
+        "data": report.audit,
+    }
+    return bool(content.get(section, True))
+
+
+def _has_maps(report: Report) -> bool:
+    examples = [example.picture for example in (*report.mistakes, *report.hits)]
+    pictures = [*examples, *(shown for pair in report.pairs for shown in pair.pictures)]
+    return any(shown is not None and shown.overlay is not None for shown in pictures)
+
+
+@cache
+def _inline(*files: str) -> Markup:
+    """Return files for a style or script element: between its tags, nothing is escaped."""
+    texts = ((_TEMPLATES / file).read_text(encoding="utf-8") for file in files)
+    return Markup("\n".join(texts))  # noqa: S704 - files of this package
+
+
+def _icon() -> bytes:
+    return (_TEMPLATES / "icon.svg").read_bytes()
+
+
+def _digest(text: str) -> str:
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def _data(data: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"

@@ -1,0 +1,116 @@
+"""Images of many requests, computed together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+
+from ..bundle.predict import Model
+from .refusals import Busy
+from .workers import AHEAD, Answer, Worker
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """One image of a request: where its answer goes, and when it came."""
+
+    data: bytes
+    top_k: int
+    explain: bool
+    answer: asyncio.Future[Answer]
+    since: float
+
+
+class Batcher:
+    """A queue of images, and as many processes as the model has threads that take batches from it.
+
+    A process that is free waits `window` seconds for a batch to fill; one that was busy meanwhile
+    finds what has gathered. So batches are small when little is asked, and full under load.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        capacity: int,
+        window: float,
+        seen: Callable[[int, float], None] = lambda images, seconds: None,
+    ) -> None:
+        """capacity: images that may wait. seen: told of each batch, its images and seconds."""
+        self.model = model
+        self.capacity = capacity
+        self.window = window
+        self._seen = seen
+        self._queue: deque[_Waiting] = deque()
+        self._filled = asyncio.Event()
+
+    @property
+    def waiting(self) -> int:
+        """Images that no process has taken yet."""
+        return len(self._queue)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Work until the block is left."""
+        workers = [Worker(self.model) for _ in range(self.model.threads)]
+        async with contextlib.AsyncExitStack() as stack:
+            for worker in workers:
+                await stack.enter_async_context(worker.running())
+            tasks = [
+                asyncio.create_task(self._work(each)) for each in workers for _ in range(AHEAD)
+            ]
+            try:
+                yield
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def predict(self, images: Sequence[bytes], top_k: int, explain: bool) -> list[Answer]:
+        """Return an answer for each image, in order. Raises Busy where they find no room."""
+        if len(self._queue) + len(images) > self.capacity:
+            raise Busy(f"{len(self._queue):,} images are waiting already")
+        loop, now = asyncio.get_running_loop(), time.monotonic()
+        answers: list[asyncio.Future[Answer]] = [loop.create_future() for _ in images]
+        for data, answer in zip(images, answers, strict=True):
+            self._queue.append(_Waiting(data, top_k, explain, answer, now))
+        self._filled.set()
+        return [await answer for answer in answers]
+
+    async def _work(self, worker: Worker) -> None:
+        while True:
+            await self._filled.wait()
+            if len(self._queue) < self.model.batch:
+                await asyncio.sleep(self.window)
+            if not (some := self._take()):
+                continue
+            started = time.monotonic()
+            try:
+                found = await worker.predict(
+                    [each.data for each in some],
+                    max(each.top_k for each in some),
+                    any(each.explain for each in some),
+                )
+            except Exception as error:
+                for each in some:
+                    if not each.answer.done():
+                        each.answer.set_exception(error)
+                continue
+            self._seen(len(some), time.monotonic() - started)
+            for each, answer in zip(some, found, strict=True):
+                if not each.answer.done():  # else whoever asked is gone
+                    each.answer.set_result(answer)
+
+    def _take(self) -> list[_Waiting]:
+        """Return the longest waiting images, as many as are computed at once."""
+        some: list[_Waiting] = []
+        while self._queue and len(some) < self.model.batch:
+            each = self._queue.popleft()
+            if not each.answer.cancelled():
+                some.append(each)
+        if not self._queue:
+            self._filled.clear()
+        return some

@@ -1,0 +1,105 @@
+"""What every request passes: who may ask, and what every answer carries."""
+
+from __future__ import annotations
+
+import hmac
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .refusals import Refused
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+# Answered without the token: the page that asks for it, and whether the service lives.
+OPEN = ("/", "/healthz")
+STATIC = "/static/"
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "connect-src 'self'; media-src 'self' blob:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+
+
+class Guard:
+    """ASGI middleware: refuses strangers, adds the security headers.
+
+    A page of another site that a user has open can send requests to a service on his own machine;
+    its browser says from where in Origin, and the name that it looked up in Host (DNS rebinding).
+    """
+
+    def __init__(self, app: ASGIApp, token: str | None, local: bool) -> None:
+        """token: asked for as `Authorization: Bearer`. local: bound to this machine alone."""
+        self.app = app
+        self._token = token.encode() if token is not None else None
+        self._local = local
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            self._check(scope["path"], Headers(scope=scope))
+        except Refused as refused:
+            answer = refusal(refused)
+            await answer(scope, receive, send_guarded)
+            return
+        await self.app(scope, receive, send_guarded)
+
+    def _check(self, path: str, headers: Headers) -> None:
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if self._local and _name(f"//{host}") not in LOOPBACK:
+            raise Refused(
+                403, "this service answers to the names localhost, 127.0.0.1 and ::1 alone"
+            )
+        if origin is not None and urlsplit_safe(origin) != host:
+            raise Refused(403, "pages of other sites may not use this service")
+        if self._token is None or path in OPEN or path.startswith(STATIC):
+            return
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        right = hmac.compare_digest(given.strip().encode(), self._token)
+        if scheme.lower() != "bearer" or not right:
+            raise Refused(
+                401,
+                "this service asks for its token: Authorization: Bearer TOKEN",
+                {"WWW-Authenticate": "Bearer"},
+            )
+
+
+def refusal(refused: Refused) -> JSONResponse:
+    """Return the answer that says why."""
+    return JSONResponse({"error": refused.sentence}, refused.status, refused.headers)
+
+
+def _name(address: str) -> str | None:
+    try:
+        return urlsplit(address).hostname
+    except ValueError:  # such as a bracket left open
+        return None
+
+
+def urlsplit_safe(origin: str) -> str | None:
+    """Return the host and port of an origin, None where it has none."""
+    try:
+        return urlsplit(origin).netloc or None
+    except ValueError:
+        return None

@@ -1,0 +1,235 @@
+"""The images of a request, read within limits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from fastapi import Request
+from python_multipart import MultipartParser
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import parse_options_header
+from starlette.requests import ClientDisconnect
+
+from .refusals import Busy, Refused
+
+FORM = "multipart/form-data"
+PLAIN = ("application/octet-stream", "image/")  # the body is one image
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request may take, and what all of them may.
+
+    body: bytes of a request. images: of a request. seconds: to receive it. requests: received or
+    computed at once. total: bytes of all bodies that are held.
+    """
+
+    body: int = 32 * 2**20
+    images: int = 64
+    seconds: float = 30.0
+    requests: int = 256
+    total: int = 256 * 2**20
+
+
+@dataclass
+class Upload:
+    """One image as it was sent: its file's name, None where there was none, and its bytes."""
+
+    name: str | None
+    data: bytes
+
+
+@dataclass
+class Intake:
+    """Reads requests, and counts what is held of all of them."""
+
+    limits: Limits
+    requests: int = field(default=0, init=False)
+    held: int = field(default=0, init=False)
+
+    @contextmanager
+    def room(self) -> Iterator[None]:
+        """Take one of the requests that may be under way. Raises Busy where there is none."""
+        if self.requests >= self.limits.requests:
+            raise Busy(f"{self.requests:,} requests are under way already")
+        self.requests += 1
+        try:
+            yield
+        finally:
+            self.requests -= 1
+
+    @contextmanager
+    def body(self) -> Iterator[Body]:
+        """Yield a body to be received, counted until the block is left."""
+        body = Body(self)
+        try:
+            yield body
+        finally:
+            self.held -= body.size
+
+
+class Body:
+    """The bytes of one request, handed on as they come. size: those that came."""
+
+    def __init__(self, intake: Intake) -> None:
+        self.size = 0
+        self._intake = intake
+
+    async def receive(self, request: Request, reader: Reader) -> None:
+        """Read everything. Raises Refused for what is too large, too slow, or cut off."""
+        limits = self._intake.limits
+        said = request.headers.get("content-length", "0")
+        if said.isdecimal() and int(said) > limits.body:
+            raise _too_large(limits)
+        try:
+            async with asyncio.timeout(limits.seconds):
+                await self._read(request.stream(), reader)
+        except TimeoutError:
+            raise Refused(
+                408,
+                f"{self.size:,} bytes came in {limits.seconds:g} seconds; the whole request "
+                "must come in that time",
+                {"Connection": "close"},
+            ) from None
+        except ClientDisconnect:
+            raise Refused(400, "the request was cut off") from None
+
+    async def _read(self, stream: AsyncIterator[bytes], reader: Reader) -> None:
+        limits, intake = self._intake.limits, self._intake
+        async for chunk in stream:
+            if self.size + len(chunk) > limits.body:
+                raise _too_large(limits)
+            if intake.held + len(chunk) > limits.total:
+                raise Busy(f"{intake.held:,} bytes of other requests are held already")
+            self.size += len(chunk)
+            intake.held += len(chunk)
+            reader.write(chunk)
+
+
+class Reader(Protocol):
+    """Makes images of the bytes of a request."""
+
+    def write(self, chunk: bytes) -> None:
+        """Take the next bytes. Raises Refused for what can not be read."""
+
+    def images(self) -> list[Upload]:
+        """Return the images, once all bytes are written. Raises Refused where there is none."""
+
+
+def reader_of(content_type: str, limits: Limits) -> Reader:
+    """Return what reads a body of that type. Raises Refused for one that holds no images."""
+    kind, options = parse_options_header(content_type)
+    name = kind.decode("latin-1")
+    if name.startswith(PLAIN):
+        return _Plain()
+    if name == FORM:
+        boundary = options.get(b"boundary")
+        if not boundary:
+            raise Refused(400, f"Content-Type is {FORM} without a boundary")
+        return _Form(boundary, limits.images)
+    shown = f"'{name[:100]}'" if name else "nothing"
+    raise Refused(
+        415,
+        f"Content-Type is {shown}; send an image as image/jpeg, image/png and so on, or images "
+        f"as {FORM}",
+    )
+
+
+class _Plain:
+    """The body is an image."""
+
+    def __init__(self) -> None:
+        self._content = bytearray()
+
+    def write(self, chunk: bytes) -> None:
+        self._content += chunk
+
+    def images(self) -> list[Upload]:
+        return [Upload(None, bytes(self._content))]
+
+
+class _Form:
+    """Files of a form; fields that are no files are passed over."""
+
+    def __init__(self, boundary: bytes, most: int) -> None:
+        """most: parts of the form."""
+        self._most = most
+        self._parts = 0
+        self._files: list[Upload] = []
+        self._header, self._value = bytearray(), bytearray()
+        self._pieces: list[bytes] | None = None  # of the file that is read, None in other parts
+        self._ended = False
+        try:
+            self._parser = MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._begin,
+                    "on_header_field": self._header_field,
+                    "on_header_value": self._header_value,
+                    "on_header_end": self._header_end,
+                    "on_part_data": self._data,
+                    "on_part_end": self._part_end,
+                    "on_end": self._end,
+                },
+            )
+        except FormParserError as error:
+            raise _unreadable(str(error)) from None
+
+    def write(self, chunk: bytes) -> None:
+        try:
+            self._parser.write(chunk)
+        except FormParserError as error:
+            raise _unreadable(str(error)) from None
+
+    def images(self) -> list[Upload]:
+        if not self._ended:
+            raise _unreadable("its last boundary is missing")
+        if not self._files:
+            raise Refused(400, "the form holds no file; send at least one image")
+        return self._files
+
+    def _begin(self) -> None:
+        self._parts += 1
+        self._pieces = None
+        if self._parts > self._most:
+            raise Refused(400, f"the form has more than {self._most} parts, the most allowed")
+
+    def _header_field(self, some: bytes, start: int, end: int) -> None:
+        self._header += some[start:end]
+
+    def _header_value(self, some: bytes, start: int, end: int) -> None:
+        self._value += some[start:end]
+
+    def _header_end(self) -> None:
+        if self._header.lower() == b"content-disposition":
+            _, said = parse_options_header(bytes(self._value))
+            if b"filename" in said:
+                self._files.append(Upload(said[b"filename"].decode(errors="replace"), b""))
+                self._pieces = []
+        self._header.clear()
+        self._value.clear()
+
+    def _data(self, some: bytes, start: int, end: int) -> None:
+        if self._pieces is not None:
+            self._pieces.append(some[start:end])
+
+    def _part_end(self) -> None:
+        if self._pieces is not None:
+            self._files[-1].data = b"".join(self._pieces)
+
+    def _end(self) -> None:
+        self._ended = True
+
+
+def _unreadable(reason: str) -> Refused:
+    return Refused(400, f"the form can not be read ({reason})")
+
+
+def _too_large(limits: Limits) -> Refused:
+    return Refused(
+        413, f"the request is larger than {limits.body / 2**20:g} MiB, the most that is taken"
+    )

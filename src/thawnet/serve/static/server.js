@@ -1,0 +1,89 @@
+// The predictor of the served page: asks the service that the page came from.
+"use strict";
+
+(() => {
+  const TOKEN = "thawnet-token";
+
+  // What `predict` and `describe` reject with. seconds: it may work that much later. absent: nobody
+  // answers. locked: a token is needed, see `unlock`.
+  class Refusal extends Error {
+    constructor(sentence, more = {}) {
+      super(sentence);
+      Object.assign(this, more);
+    }
+  }
+
+  async function ask(address, options = {}) {
+    const token = sessionStorage.getItem(TOKEN);
+    const headers = token ? { Authorization: `Bearer ${token}` } : {};
+    let answer;
+    try {
+      answer = await fetch(address, { ...options, headers });
+    } catch {
+      throw new Refusal("The service does not answer; is it still running?", { absent: true });
+    }
+    if (answer.status === 401) {
+      throw new Refusal(
+        token ? "The service does not take this token." : "The service asks for its token.",
+        { locked: true },
+      );
+    }
+    return answer;
+  }
+
+  async function refusal(answer, said) {
+    const sentence = said?.error ?? `The service answered ${answer.status}.`;
+    const wait = answer.headers.get("Retry-After");
+    const seconds = answer.status === 503 ? Math.max(1, Number(wait) || 1) : undefined;
+    return new Refusal(sentence, { seconds });
+  }
+
+  async function json(answer) {
+    try {
+      return await answer.json();
+    } catch {
+      return null;
+    }
+  }
+
+  window.predictor = {
+    // {name, backbone, classes, size, temperature, unfamiliar, explains, limits, examples}
+    async describe() {
+      const answer = await ask("model");
+      const said = await json(answer);
+      if (!answer.ok || !said) throw await refusal(answer, said);
+      return said;
+    },
+
+    // {images: [{image, predictions, unfamiliar, explanation} or {image, error}], milliseconds}
+    async predict(files, { topK, explain }) {
+      const form = new FormData();
+      for (const file of files) form.append("image", file, file.name);
+      const body = { method: "POST", body: form };
+      const answer = await ask(`predict?top_k=${topK}&explain=${explain}`, body);
+      const said = await json(answer);
+      if (!Array.isArray(said?.images)) throw await refusal(answer, said);
+      return said;
+    },
+
+    // One of the examples that `describe` names, as a File.
+    async example(name) {
+      const answer = await ask(`examples/${encodeURIComponent(name)}`);
+      if (!answer.ok) throw await refusal(answer, await json(answer));
+      const blob = await answer.blob();
+      return new File([blob], name, { type: blob.type });
+    },
+
+    // Use a token from now on, until the tab is closed.
+    unlock(token) {
+      sessionStorage.setItem(TOKEN, token);
+    },
+
+    // Where images go, for people.
+    destination() {
+      const host = location.hostname;
+      const here = host === "localhost" || host === "[::1]" || /^127\./.test(host);
+      return here ? "Nothing leaves this machine" : `Images go to ${location.host} and nowhere else`;
+    },
+  };
+})();

@@ -1,0 +1,121 @@
+"""Processes that decode and compute for the one that speaks HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import multiprocessing
+import pickle
+import signal
+import socket
+import struct
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from ..bundle.predict import Model, Prediction
+from ..errors import ImageError
+
+Answer = Prediction | ImageError
+
+AHEAD = 2  # batches that a process has at once: the next one lies ready when one is done
+STOP_SECONDS = 10.0  # for what it computes, before it is killed
+LENGTH = struct.Struct("!Q")  # goes before each message
+# The same on every system, and nothing of this process's threads, locks and sockets is inherited.
+_processes = multiprocessing.get_context("spawn")
+
+
+class WorkerLostError(Exception):
+    """The process ended while it computed, as a fault in a decoder's native code makes it."""
+
+
+class Worker:
+    """A process with the network open, which answers batches one after another.
+
+    Python runs one thread of a process at a time, and threads that decode and one that speaks HTTP
+    would wait for each other. And what an image does to a decoder does not end the service.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._waiting: deque[asyncio.Future[list[Answer]]] = deque()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Keep a process until the block is left."""
+        await self._start()
+        listening = asyncio.create_task(self._listen())
+        try:
+            yield
+        finally:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+            await self._stop()
+
+    async def predict(self, images: Sequence[bytes], top_k: int, explain: bool) -> list[Answer]:
+        """Return what Model.predict_batch does.
+
+        Raises WorkerLostError where the process ended; another one is there for the next batch.
+        """
+        answer: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
+        self._waiting.append(answer)
+        self._writer.write(_message((images, top_k, explain)))
+        return await answer
+
+    async def _listen(self) -> None:
+        """Hand out answers in the order of the questions; replace the process if it ends."""
+        while True:
+            try:
+                (length,) = LENGTH.unpack(await self._reader.readexactly(LENGTH.size))
+                found = pickle.loads(await self._reader.readexactly(length))  # noqa: S301 - its own
+            except (OSError, EOFError):
+                lost, self._waiting = self._waiting, deque()
+                await self._stop()
+                await self._start()
+                for answer in lost:
+                    if not answer.done():
+                        answer.set_exception(WorkerLostError("a worker process ended"))
+                continue
+            answer = self._waiting.popleft()
+            if answer.done():
+                continue
+            if isinstance(found, str):
+                answer.set_exception(RuntimeError(found))
+            else:
+                answer.set_result(found)
+
+    async def _start(self) -> None:
+        ours, theirs = socket.socketpair()
+        self._process = _processes.Process(
+            target=_work, args=(theirs, self._model), name="thawnet worker", daemon=True
+        )
+        self._process.start()
+        theirs.close()
+        self._reader, self._writer = await asyncio.open_connection(sock=ours)
+
+    async def _stop(self) -> None:
+        """End the process, by closing the line to it."""
+        self._writer.close()
+        await asyncio.to_thread(self._process.join, STOP_SECONDS)
+        if self._process.is_alive():
+            self._process.kill()
+            await asyncio.to_thread(self._process.join)
+
+
+def _message(content: Any) -> bytes:
+    data = pickle.dumps(content, pickle.HIGHEST_PROTOCOL)
+    return LENGTH.pack(len(data)) + data
+
+
+def _work(line: socket.socket, model: Model) -> None:
+    """Answer until the other end of the line is closed, by whatever ended that process."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # a terminal and a supervisor send them to all
+        signal.signal(number, signal.SIG_IGN)
+    with line, line.makefile("rb") as questions, contextlib.suppress(OSError):
+        while head := questions.read(LENGTH.size):
+            images, top_k, explain = pickle.loads(questions.read(*LENGTH.unpack(head)))  # noqa: S301
+            try:
+                answer: list[Answer] | str = model.predict_batch(images, top_k, explain)
+            except Exception as error:
+                answer = f"{type(error).__name__}: {error}"
+            line.sendall(_message(answer))

@@ -1,0 +1,51 @@
+"""Text from outside: what a class may be called, and how what was received is shown to a person."""
+
+from __future__ import annotations
+
+import reprlib
+import unicodedata
+
+MAX_NAME = 1000  # characters; a file's name has 255 bytes
+SHOWN = 200  # characters of a value in a message
+LONGEST = 2000  # characters of a message; two long paths have room
+
+_clipping = reprlib.Repr()
+_clipping.maxstring = _clipping.maxother = SHOWN
+
+
+def printable(text: str) -> str:
+    """Return text as one line, without what would move a terminal's cursor or colour it."""
+    if text.isprintable():
+        return text
+    # Of what Python calls unprintable only spaces stay, such as the one that does not break.
+    return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else "?" for c in text)
+
+
+def shown(value: object) -> str:
+    """Return a value as Python writes it, cut where it is long or deep."""
+    try:
+        text = _clipping.repr(value)
+    except ValueError:  # an int of more digits than Python writes out
+        return f"{type(value).__name__} of too many digits"
+    return text if len(text) <= 2 * SHOWN else f"{text[: 2 * SHOWN]}..."
+
+
+def sentence(text: str) -> str:
+    """Return text on one line, without a terminal's codes, its middle left out where it is long."""
+    text, half = printable(text), LONGEST // 2 - 3
+    return text if len(text) <= LONGEST else f"{text[:half]} ... {text[-half:]}"
+
+
+def fault_of_name(name: str) -> str | None:
+    """Return what is wrong with a class's name, None if it is one.
+
+    A name is written into tables, terminals, pages and file formats: control characters would be
+    obeyed there, and what is too long hides all else.
+    """
+    if len(name) > MAX_NAME:
+        return f"class '{printable(name[:40])}...' has {len(name):,} characters, over {MAX_NAME:,}"
+    if not name.isprintable() and any(unicodedata.category(each) in ("Cc", "Cs") for each in name):
+        return (
+            f"class '{printable(name)}' has control or broken characters (shown as ?) in its name"
+        )
+    return None

@@ -1,0 +1,475 @@
+"""The page of `thawnet serve`, as a person uses it: a real server, a real browser."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from PIL import Image
+
+import thawnet
+from thawnet.bundle.predict import load
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page, Route
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+expect = sync_api.expect
+expect.set_options(timeout=20_000)  # a busy machine is slow, not wrong
+
+EXAMPLES = Path(thawnet.__file__).parent / "serve" / "static" / "examples"
+COFFEE, COINS, ROCKET = (EXAMPLES / f"{name}.jpg" for name in ("coffee", "coins", "rocket"))
+Open = Callable[..., "Page"]
+
+
+@contextmanager
+def serving(*flags: str) -> Iterator[str]:
+    """Run the command on a free port and give its address."""
+    command = [sys.executable, "-m", "thawnet", "serve", "--port", "0", *flags]
+    job = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        assert job.stderr is not None
+        said = []
+        for line in job.stderr:
+            said.append(line)
+            if match := re.search(r"http://\S+", line):
+                yield match[0]
+                break
+        else:
+            pytest.fail("".join(said))
+    finally:
+        job.terminate()
+        job.communicate(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with serving() as address:
+        yield address
+
+
+@pytest.fixture
+def open_page(chromium: Browser, address: str) -> Iterator[Open]:
+    """Return a function that opens the page; in the end, nothing may have left its origin."""
+    opened = []
+    asked: list[str] = []
+    wrong: list[str] = []
+
+    def open_(at: str = address, browser: Browser = chromium, **options: Any) -> Page:
+        context = browser.new_context(**{"viewport": {"width": 1180, "height": 860}, **options})
+        opened.append(context)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda message: message.type == "error" and wrong.append(message.text))
+        page.goto(at)
+        return page
+
+    yield open_
+    for context in opened:
+        context.close()
+    # The browser itself notes each answer that is not 2xx, and each request that fails.
+    assert [line for line in wrong if not line.startswith("Failed to load resource")] == []
+    outside = [url for url in asked if not re.match(r"(http://127\.0\.0\.1:\d+/|blob:)", url)]
+    assert outside == []
+
+
+def handed(page: Page, files: dict[str, bytes]) -> Any:
+    """Return a DataTransfer with files, by name, as a drop or a paste carries it."""
+    return page.evaluate_handle(
+        """files => {
+            const transfer = new DataTransfer();
+            for (const [name, content] of Object.entries(files)) {
+                const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+                transfer.items.add(new File([bytes], name));
+            }
+            return transfer;
+        }""",
+        {name: base64.b64encode(content).decode() for name, content in files.items()},
+    )
+
+
+def drop(page: Page, files: dict[str, bytes]) -> None:
+    page.dispatch_event("#drop", "drop", {"dataTransfer": handed(page, files)})
+
+
+def answered(page: Page, count: int) -> Any:
+    """Wait until so many cards have an answer or an error, and return all cards."""
+    expect(page.locator(".card:not([data-state=waiting])")).to_have_count(count)
+    return page.locator(".card")
+
+
+def drawn(page: Page, selector: str) -> list[list[int]]:
+    """Return the colours, RGBA, at the corners and in the middle of a canvas."""
+    return page.locator(selector).evaluate(
+        """canvas => {
+            const context = canvas.getContext("2d");
+            const [w, h] = [canvas.width - 1, canvas.height - 1];
+            const at = [[0, 0], [w, 0], [0, h], [w, h], [Math.round(w / 2), Math.round(h / 2)]];
+            return at.map(([x, y]) => [...context.getImageData(x, y, 1, 1).data]);
+        }"""
+    )
+
+
+def png(image: Image.Image, **options: Any) -> bytes:
+    content = io.BytesIO()
+    image.save(content, "PNG", **options)
+    return content.getvalue()
+
+
+def test_dropped_image_is_answered_as_the_library_answers(open_page: Open) -> None:
+    page = open_page()
+    drop(page, {"coffee.jpg": COFFEE.read_bytes()})
+    card = answered(page, 1)
+    expect(card).to_have_attribute("data-state", "done")
+    (wanted,) = load(None).predict([COFFEE])
+    expect(card.locator(".best .name")).to_have_text(wanted.classes[0])
+    assert card.locator(".bars .name").all_inner_texts() == list(wanted.classes)
+    shares = [float(each.rstrip("% ")) for each in card.locator(".bars .share").all_inner_texts()]
+    assert shares == pytest.approx([100 * each for each in wanted.probabilities], abs=0.06)
+    expect(card.locator(".flag")).to_be_hidden()
+    expect(card.locator(".facts")).to_have_text(re.compile(r"^320 \u00d7 213 px · \d+\.\d ms$"))
+    expect(page.locator("#spoken")).to_contain_text("coffee.jpg: cup")
+    *corners, middle = drawn(page, ".overlay")
+    dimmed = [8, 12, 18]
+    assert all(each[:3] == pytest.approx(dimmed, abs=3) for each in corners)  # what was not seen
+    assert middle[:3] != pytest.approx(dimmed, abs=30)
+    assert middle[3] > 0
+    expect(page.locator("#promise")).to_have_text("Nothing leaves this machine")
+    expect(page.locator("#model")).to_have_text(re.compile("embedded · mobilenetv2_100 · 100.cl"))
+
+
+def test_several_images_are_a_gallery_and_a_broken_one_hurts_none(open_page: Open) -> None:
+    page = open_page()
+    page.add_init_script(
+        """const plain = window.fetch; window.most = 0; let now = 0;
+        window.fetch = async (...call) => {
+            window.most = Math.max(window.most, ++now);
+            try { return await plain(...call); } finally { now -= 1; }
+        };"""
+    )
+    page.reload()
+    expect(page.locator("#examples img")).to_have_count(5)
+    page.evaluate("window.most = 0")
+    files = [{"name": f"{i}.jpg", "mimeType": "image/jpeg"} for i in range(12)]
+    for i, each in enumerate(files):
+        each["buffer"] = b"no image" if i == 4 else COINS.read_bytes()
+    page.set_input_files("#files", files)
+    cards = answered(page, 12)
+    assert cards.locator(".file").all_inner_texts() == [each["name"] for each in files]
+    expect(page.locator(".card[data-state=failed] .file")).to_have_text("4.jpg")
+    expect(page.locator(".card[data-state=failed] .status")).to_contain_text("not an image")
+    expect(page.locator(".flag:visible")).to_have_count(11)
+    expect(page.locator(".flag:visible").first).to_have_text(re.compile("do not trust this"))
+    expect(page.locator("#spoken")).to_contain_text("12 images done, 1 without an answer")
+    assert page.evaluate("window.most") == 3
+    drop(page, {"rocket.jpg": ROCKET.read_bytes()})
+    expect(answered(page, 13).first.locator(".best .name")).to_have_text("rocket")  # newest first
+    with page.expect_download() as download:
+        page.click("#download")
+    saved = json.loads(Path(download.value.path()).read_text())
+    assert [each["image"] for each in saved] == ["rocket.jpg", *(each["name"] for each in files)]
+    assert saved[0]["predictions"][0]["class"] == "rocket"
+    assert "error" in saved[5]
+    page.click("#clear")
+    expect(page.locator(".card")).to_have_count(0)
+    expect(page.locator("#results")).to_be_hidden()
+
+
+def test_pasted_image_is_answered(open_page: Open) -> None:
+    page = open_page()
+    page.evaluate(
+        """transfer => document.body.dispatchEvent(
+            new ClipboardEvent("paste", { clipboardData: transfer, bubbles: true }))""",
+        handed(page, {"image.png": png(Image.open(ROCKET))}),
+    )
+    expect(answered(page, 1).locator(".best .name")).to_have_text("rocket")
+
+
+def test_folder_dropped_gives_the_images_in_it(open_page: Open, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    shutil.copy(COFFEE, folder / "more" / "b.jpg")
+    shutil.copy(COINS, folder / "a.jpg")
+    (folder / "notes.txt").write_text("none")
+    page = open_page()
+    expect(page.locator("#examples img")).to_have_count(5)
+    devtools = page.context.new_cdp_session(page)
+    data = {"items": [], "files": [str(folder)], "dragOperationsMask": 1}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        event = {"type": kind, "x": 300, "y": 200, "data": data}
+        devtools.send("Input.dispatchDragEvent", event)
+    assert answered(page, 2).locator(".file").all_inner_texts() == ["a.jpg", "b.jpg"]
+
+
+def focus(page: Page) -> str:
+    """Return what has the focus, in a word or two."""
+    return page.evaluate(
+        """() => {
+            const element = document.activeElement;
+            const text = element.innerText || element.querySelector?.("img")?.alt || element.id;
+            return element.className === "card" ? "card" : text.split("\\n")[0].trim();
+        }"""
+    )
+
+
+def tab_to(page: Page, wanted: str) -> None:
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if focus(page) == wanted:
+            width = page.evaluate(
+                "parseFloat(getComputedStyle(document.activeElement).outlineWidth)"
+            )
+            assert width >= 2, f"the focus on {wanted} can not be seen"
+            return
+    pytest.fail(f"Tab does not reach {wanted}")
+
+
+def test_keyboard_alone_is_enough(open_page: Open) -> None:
+    page = open_page()
+    expect(page.locator("#examples img")).to_have_count(5)
+    page.keyboard.press("Tab")
+    assert focus(page) == "files"  # what opens the browser's own dialog
+    tab_to(page, "rocket")
+    page.keyboard.press("Enter")
+    answered(page, 1)
+    before = drawn(page, ".overlay")
+    tab_to(page, "card")
+    tab_to(page, "skyscraper")
+    page.keyboard.press("Space")
+    rows = page.locator("button.bar")
+    expect(rows.nth(1)).to_have_attribute("aria-pressed", "true")
+    expect(rows.nth(0)).to_have_attribute("aria-pressed", "false")
+    assert drawn(page, ".overlay") != before
+    page.keyboard.press("Delete")
+    expect(page.locator(".card")).to_have_count(0)
+    assert focus(page) == "files"
+
+
+def test_map_is_turned_off_and_that_is_remembered(open_page: Open) -> None:
+    page = open_page()
+    page.click("#examples button:has(img[alt=coffee])")
+    answered(page, 1)
+    expect(page.locator(".overlay")).to_be_visible()
+    page.click("#map")
+    expect(page.locator(".overlay")).to_be_hidden()
+    page.reload()
+    page.click("#examples button:has(img[alt=coffee])")
+    answered(page, 1)
+    expect(page.locator(".overlay")).to_be_hidden()
+    page.locator("button.bar").nth(2).click()  # who asks for a map wants to see it
+    expect(page.locator(".overlay")).to_be_visible()
+
+
+def test_phone_shows_everything_without_scrolling_sideways(open_page: Open) -> None:
+    page = open_page(viewport={"width": 360, "height": 740}, is_mobile=True, has_touch=True)
+    answer = {"class": "a_long_name" * 12, "probability": 0.9}
+    said = {"images": [{"image": "x", "predictions": [answer], "unfamiliar": True}]}
+    page.route("**/predict*", lambda route: route.fulfill(json={**said, "milliseconds": 1.0}))
+    drop(page, {f"{'photo' * 30}.jpg": COFFEE.read_bytes()})
+    answered(page, 1)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    ends = page.locator("main :visible").evaluate_all(
+        "all => all.map((each) => each.getBoundingClientRect().right)"
+    )
+    assert max(ends) <= 360
+    hidden = page.locator(".card, .card :visible").evaluate_all(
+        "all => all.filter((each) => each.scrollWidth > each.clientWidth && each.clientWidth)"
+        ".map((each) => each.className)"
+    )
+    assert hidden == []  # long names wrap
+
+
+def luminance(page: Page, selector: str) -> float:
+    colour = page.locator(selector).first.evaluate("e => getComputedStyle(e).backgroundColor")
+    return sum(map(int, re.findall(r"\d+", colour)[:3])) / (3 * 255)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_colours_follow_the_system(open_page: Open, scheme: str) -> None:
+    page = open_page(color_scheme=scheme)
+    drop(page, {"coffee.jpg": COFFEE.read_bytes()})
+    answered(page, 1)
+    levels = [luminance(page, "body"), luminance(page, ".card")]
+    assert all(each > 0.9 for each in levels) if scheme == "light" else max(levels) < 0.2
+
+
+def test_names_are_text_and_never_markup(open_page: Open) -> None:
+    page = open_page()
+    markup = "<img src=x onerror=alert(1)><script>alert(2)</script>"
+    said = {"image": "x", "predictions": [{"class": markup, "probability": 1.0}]}
+    page.route(
+        "**/predict*", lambda route: route.fulfill(json={"images": [said], "milliseconds": 1.0})
+    )
+    drop(page, {f"{markup.replace('/', '')}.jpg": COFFEE.read_bytes()})
+    card = answered(page, 1)
+    expect(card.locator(".best .name")).to_have_text(markup)
+    expect(card.locator(".file")).to_contain_text("<img src=x")
+    expect(page.locator(".card img, .card script")).to_have_count(0)
+
+
+def test_picture_stands_upright(open_page: Open) -> None:
+    image = Image.new("RGB", (60, 40), "red")
+    image.paste("blue", (0, 0, 30, 40))  # the left half, which orientation 6 turns to the top
+    exif = Image.Exif()
+    exif[274] = 6
+    page = open_page()
+    drop(page, {"turned.png": png(image, exif=exif)})
+    expect(answered(page, 1).locator(".facts")).to_contain_text("40 \u00d7 60 px")
+    assert drawn(page, ".image")[0][:3] == [0, 0, 255]
+    assert drawn(page, ".image")[3][:3] == [255, 0, 0]
+
+
+def test_format_that_browsers_can_not_draw_is_answered_all_the_same(open_page: Open) -> None:
+    content = io.BytesIO()
+    Image.open(ROCKET).save(content, "TIFF")
+    page = open_page()
+    drop(page, {"rocket.tiff": content.getvalue()})
+    card = answered(page, 1)
+    expect(card.locator(".best .name")).to_have_text("rocket")
+    expect(card.locator(".placeholder")).to_have_text("TIFF: no preview")
+
+
+def test_file_that_is_too_large_is_told_so_and_not_sent(open_page: Open) -> None:
+    page = open_page()
+    model = page.evaluate("window.predictor.describe()")
+    model["limits"]["body_bytes"] = 2 * 2**20
+    page.route("**/model", lambda route: route.fulfill(json=model))
+    page.reload()
+    expect(page.locator("#examples img")).to_have_count(5)
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url))
+    drop(page, {"large.jpg": bytes(3 * 2**20)})
+    expect(answered(page, 1).locator(".status")).to_have_text(
+        "This file has 3.0 MB; at most 2.0 MB are taken."
+    )
+    assert not any("predict" in url for url in sent)
+
+
+def test_busy_service_is_asked_again(open_page: Open) -> None:
+    page = open_page()
+    asked: list[int] = []
+
+    def busy_at_first(route: Route) -> None:
+        asked.append(1)
+        if len(asked) > 1:
+            route.continue_()
+        else:
+            error = {"error": "1,024 images are waiting already"}
+            route.fulfill(status=503, headers={"Retry-After": "1"}, json=error)
+
+    page.route("**/predict*", busy_at_first)
+    drop(page, {"rocket.jpg": ROCKET.read_bytes()})
+    expect(page.locator(".card .status")).to_have_text("The service is busy; trying again in 1 s")
+    expect(answered(page, 1).locator(".best .name")).to_have_text("rocket")
+
+
+def test_nothing_is_lost_when_the_service_stops(open_page: Open) -> None:
+    page = open_page()
+    expect(page.locator("#examples img")).to_have_count(5)
+    page.route("**/predict*", lambda route: route.abort())
+    drop(page, {f"{i}.jpg": ROCKET.read_bytes() for i in range(6)})
+    expect(page.locator("#notice-text")).to_contain_text("does not answer")
+    expect(page.locator(".card[data-state=waiting]")).to_have_count(6)
+    page.unroute("**/predict*")
+    page.click("#again")
+    answered(page, 6)
+    expect(page.locator(".card[data-state=done]")).to_have_count(6)
+    expect(page.locator("#notice")).to_be_hidden()
+
+
+def test_page_waits_for_a_service_that_is_not_there_yet(open_page: Open) -> None:
+    page = open_page()
+    page.route("**/model", lambda route: route.abort())
+    page.reload()
+    expect(page.locator("#notice-text")).to_contain_text("does not answer")
+    drop(page, {"rocket.jpg": ROCKET.read_bytes()})
+    expect(page.locator(".card .status")).to_have_text("Waiting")
+    page.unroute("**/model")
+    page.click("#again")
+    expect(answered(page, 1).locator(".best .name")).to_have_text("rocket")
+
+
+def test_network_that_tells_less_gets_a_page_that_promises_less(open_page: Open) -> None:
+    page = open_page()
+    model = page.evaluate("window.predictor.describe()")
+    less = {**model, "explains": False, "unfamiliar": False, "examples": []}
+    page.route("**/model", lambda route: route.fulfill(json=less))
+    page.reload()
+    drop(page, {"coins.jpg": COINS.read_bytes()})
+    card = answered(page, 1)
+    expect(card.locator(".bar")).to_have_count(5)
+    expect(card.locator("button.bar")).to_have_count(0)
+    expect(page.locator("#map")).to_be_hidden()
+    expect(page.locator("#try")).to_be_hidden()
+    expect(page.locator("#reading strong")).to_have_text(["Probability"])
+
+
+def test_token_is_asked_for_once(open_page: Open) -> None:
+    with serving("--token", "open sesame") as address:
+        page = open_page(address)
+        drop(page, {"rocket.jpg": ROCKET.read_bytes()})
+        expect(page.locator("#token")).to_be_focused()
+        page.keyboard.type("wrong")
+        page.keyboard.press("Enter")
+        expect(page.locator("#notice-text")).to_have_text("The service does not take this token.")
+        page.keyboard.type("open sesame")
+        page.keyboard.press("Enter")
+        expect(answered(page, 1).locator(".best .name")).to_have_text("rocket")
+        expect(page.locator("#examples img")).to_have_count(5)
+        page.reload()
+        expect(page.locator("#examples img")).to_have_count(5)
+        expect(page.locator("#notice")).to_be_hidden()
+
+
+def test_page_of_another_machine_says_where_images_go(chromium: Browser, address: str) -> None:
+    with chromium.new_context() as context:
+        page = context.new_page()
+
+        def elsewhere(route: Route) -> None:
+            here = route.request.url.replace("http://photos.example", address)
+            route.fulfill(response=context.request.get(here))
+
+        page.route("http://photos.example/**", elsewhere)
+        page.goto("http://photos.example/")
+        expect(page.locator("#promise")).to_have_text(
+            "Images go to photos.example and nowhere else"
+        )
+        expect(page.locator("#examples img")).to_have_count(5)  # nothing is on its way any more
+
+
+def test_answers_are_copied_as_json(open_page: Open) -> None:
+    page = open_page(permissions=["clipboard-read", "clipboard-write"])
+    drop(page, {"coins.jpg": COINS.read_bytes()})
+    answered(page, 1)
+    page.click("#copy")
+    expect(page.locator("#copy")).to_have_text("Copied")
+    (copied,) = json.loads(page.evaluate("navigator.clipboard.readText()"))
+    assert list(copied) == ["image", "predictions", "unfamiliar"]
+    assert copied["image"] == "coins.jpg"
+    assert copied["unfamiliar"] is True
+
+
+def test_photo_is_taken_with_the_camera(chromium: Browser, open_page: Open) -> None:
+    flags = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    with chromium.browser_type.launch(
+        executable_path=shutil.which("chromium"), args=flags
+    ) as browser:
+        page = open_page(browser=browser)
+        page.click("#photo")
+        expect(page.locator("#shoot")).to_be_enabled()
+        page.click("#shoot")
+        expect(answered(page, 1).locator(".file")).to_have_text("photo-1.jpg")
+        expect(page.locator("#camera")).to_be_hidden()
+        expect(page.locator(".card")).to_have_attribute("data-state", "done")

@@ -1,0 +1,221 @@
+"""Archives and shards made to hurt: endless lists, sizes that lie, cells that are too much.
+
+What leaves the folder, links, devices, bombs, cut and damaged archives are in
+tests/data/test_archives.py, pickles in test_cifar.py and test_pickles.py.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import lzma
+import struct
+import tarfile
+import time
+import tracemalloc
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from thawnet.data import archives
+from thawnet.data.members import read_members
+from thawnet.data.sources import open_source
+from thawnet.errors import DataError
+from thawnet.files import cache_entries
+
+
+def refused(path: Path, told: str, seconds: float = 1.0) -> None:
+    """Check that an archive is refused in a sentence, soon, and nothing of it is left."""
+    started = time.process_time()
+    with pytest.raises(DataError, match=told) as caught:
+        open_source(str(path))
+    assert time.process_time() - started < seconds
+    assert str(caught.value).isprintable()
+    assert cache_entries() == []
+
+
+def zip_listing(count: int, declared: int) -> bytes:
+    """Return a zip with this many entries in its directory, which says there are `declared`."""
+    entries = b"".join(
+        b"PK\x01\x02"
+        + struct.pack("<4B4H3L5H2L", 20, 3, 20, *[0] * 8, 7, *[0] * 6)
+        + b"%07d" % each
+        for each in range(count)
+    )
+    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, declared, declared, len(entries), 0, 0)
+    return entries + end
+
+
+def test_entries_are_counted_before_they_are_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archives, "MAX_FILES", 1000)
+    path = tmp_path / "x.zip"
+    content = zip_listing(60_000, declared=3)
+    path.write_bytes(content)
+    tracemalloc.start()
+    try:
+        refused(path, r"x.zip' holds more than 1,000 files; it is not unpacked$")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 * len(content)
+
+
+@pytest.mark.slow
+def test_a_million_members_are_too_much_in_bounded_time_and_memory(tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+    path.write_bytes(zip_listing(archives.MAX_FILES + 1, declared=1))
+    tracemalloc.start()
+    try:
+        refused(path, "holds more than 2,000,000 files", seconds=10)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 300e6
+
+
+def test_members_of_a_tar_are_counted_and_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archives, "MAX_FILES", 10_000)
+    path = tmp_path / "x.tar.gz"
+    with gzip.open(path, "wb") as file:
+        file.write(tarfile.TarInfo("a/1.png").tobuf() * 20_000)
+    tracemalloc.start()
+    try:
+        refused(path, "holds more than 10,000 files", seconds=10)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 3e6
+
+
+@pytest.mark.parametrize("size", [b"\xff" * 12, b"-0000001000\0", b"\xff" * 11 + b"\0"])
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.XHDTYPE])
+def test_negative_size_does_not_go_round_for_ever(tmp_path: Path, size: bytes, kind: bytes) -> None:
+    from fuzz_data import with_checksums
+
+    info = tarfile.TarInfo("a/1.png")
+    info.type = kind
+    header = bytearray(info.tobuf(tarfile.USTAR_FORMAT))
+    header[124:136] = size
+    path = tmp_path / "x.tar"
+    path.write_bytes(with_checksums(bytes(header)) + bytes(10_240))
+    refused(path, r"of -[\d,]+ bytes|holds no files|is not a whole zip or tar archive")
+    with pytest.raises(DataError, match=r"cut or damaged|lacks"):
+        read_members(path, ("1.png",), 10)
+
+
+def test_zip_that_asks_for_memory_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as file:
+        file.writestr("a/1.png", b"content")
+    refused(path, r"x.zip' is packed by LZMA; pack it in zip's usual way; it is not unpacked$")
+
+
+def test_xz_that_asks_for_memory_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.tar.xz"
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 2**30}]
+    with lzma.open(path, "wb", filters=filters) as file:
+        file.write(bytes(10_240))
+    refused(path, r"is not a whole zip or tar archive .*[Mm]emory usage limit")
+
+
+# --- shards ---------------------------------------------------------------------------------------
+
+NAMES = ["a", "b"]
+
+
+def shard(
+    folder: Path, names: object = NAMES, cell: bytes = b"image", rows: int = 50, **how: Any
+) -> Path:
+    """Write a train shard of so many equal images."""
+    features = {"img": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": names}}
+    table = pyarrow.table(
+        {"img": [{"bytes": cell, "path": None}] * rows, "label": [0, 1] * (rows // 2)}
+    )
+    table = table.replace_schema_metadata(
+        {"huggingface": json.dumps({"info": {"features": features}})}
+    )
+    folder.mkdir(exist_ok=True)
+    path = folder / "train-00000-of-00001.parquet"
+    pyarrow.parquet.write_table(table, path, **how)
+    return path
+
+
+@pytest.mark.parametrize("count", [0, 1, 49, 51, 63])
+def test_count_of_rows_that_lies_is_told_or_does_not_matter(tmp_path: Path, count: int) -> None:
+    path = shard(tmp_path / "shards")
+    content = path.read_bytes()
+    length = int.from_bytes(content[-8:-4], "little")
+    footer = content[-8 - length : -8]
+    # Thrift writes a small number of 64 bits as twice itself: of rows, and of a column's values.
+    lying = footer.replace(b"\x16\x64", bytes([0x16, 2 * count]))
+    assert lying != footer
+    path.write_bytes(content[: -8 - length] + lying + content[-8:])
+    try:
+        items = open_source(str(path.parent)).open_part("train")
+    except DataError as error:
+        assert str(error).isprintable()  # noqa: PT017
+    else:
+        assert len(items) <= 50
+        assert {items.read(row) for row in range(len(items))} == {b"image"}
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (
+            ["a", "x" * 10_000],
+            r"class 'x{40}...' has 10,000 characters, over 1,000; give it another",
+        ),
+        (["a", "b\x1b[2J"], r"class 'b\?\[2J' has control or broken characters"),
+        (["a", "\ud800"], r"class '\?' has control or broken characters"),
+        (7, "no Hugging Face schema"),
+        ({"a": 1}, r"labels are not all between 0 and 0$"),
+    ],
+)
+def test_names_of_classes_that_are_none_are_told(tmp_path: Path, names: object, told: str) -> None:
+    path = shard(tmp_path / "shards", names)
+    with pytest.raises(DataError, match=told):
+        open_source(str(path.parent)).open_part("train")
+
+
+def test_cells_that_unpack_a_thousandfold_are_read_one_at_a_time(tmp_path: Path) -> None:
+    how = {"compression": "zstd", "use_dictionary": False, "write_batch_size": 1}
+    path = shard(tmp_path / "shards", cell=bytes(2**24), rows=40, **how)  # 670 MB
+    assert path.stat().st_size < 2**18
+    items = open_source(str(path.parent)).open_part("train")
+    most = 0
+    for row in range(len(items)):
+        assert len(items.read(row)) == 2**24
+        most = max(most, pyarrow.total_allocated_bytes())
+    assert most < 2**28
+
+
+# --- names ----------------------------------------------------------------------------------------
+
+
+def test_label_in_a_table_that_is_no_name_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    (tmp_path / "a.png").touch()
+    for label, told in (("x" * 2000, "has 2,000 characters"), ("a\x1b]0;x\x07", "control")):
+        path.write_text(f"path,label\na.png,{label}\na.png,b\n".replace("a.png,b", "./b.png,b"))
+        (tmp_path / "b.png").touch()
+        with pytest.raises(DataError, match=told):
+            open_source(str(path))
+
+
+def test_folder_in_an_archive_that_is_no_name_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "x.tar"
+    with tarfile.open(path, "w") as file:
+        for name in ("a\x1b[31m/1.png", "b/1.png"):
+            file.addfile(tarfile.TarInfo(name), io.BytesIO())
+    with pytest.raises(DataError, match=r"class 'a\?\[31m' has control or broken characters"):
+        open_source(str(path))

@@ -1,0 +1,256 @@
+"""Images made to hurt, in every format that is read: a reason each, and no more than their share.
+
+Modes, EXIF, animations and truncation of the usual formats: tests/image/test_decode.py.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+import tracemalloc
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+import thawnet
+from conftest import draw
+from thawnet.data.sources import open_source
+from thawnet.data.store import open_store
+from thawnet.errors import ImageError
+from thawnet.image.decode import FORMATS, decode, decode_stored
+from thawnet.image.preprocess import reduce, squared
+from thawnet.measuring import evaluate
+
+MODES = (
+    "1",
+    "L",
+    "LA",
+    "P",
+    "RGB",
+    "RGBA",
+    "RGBX",
+    "CMYK",
+    "YCbCr",
+    "LAB",
+    "HSV",
+    "I",
+    "I;16",
+    "F",
+)
+TURNED = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **how: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **how)
+    return file.getvalue()
+
+
+def noise(mode: str = "RGB") -> Image.Image:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    if mode == "I;16":
+        return Image.fromarray(pixels[..., 0].astype(np.uint16) * 257)
+    if mode == "LAB":
+        return Image.merge("LAB", Image.fromarray(pixels).split())
+    if mode == "I":  # as Pillow reads a PPM of 16 bits
+        return Image.fromarray(pixels[..., 0].astype(np.int32) * 257)
+    return Image.fromarray(pixels).convert(mode)
+
+
+def png(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">L", len(content)) + kind + content + struct.pack(
+            ">L", zlib.crc32(kind + content)
+        )  # fmt: skip
+
+    header = struct.pack(">2L5B", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(9)))
+
+
+def jpeg(width: int, height: int) -> bytes:
+    content = bytearray(encoded(noise(), "JPEG"))
+    at = content.index(b"\xff\xc0")
+    content[at + 5 : at + 9] = struct.pack(">2H", height, width)
+    return bytes(content)
+
+
+def gif(width: int, height: int) -> bytes:
+    content = bytearray(encoded(noise("P"), "GIF"))
+    content[6:10] = struct.pack("<2H", width, height)
+    return bytes(content)
+
+
+def bmp(width: int, height: int) -> bytes:
+    content = bytearray(encoded(noise(), "BMP"))
+    content[18:26] = struct.pack("<2l", width, height)
+    return bytes(content)
+
+
+def tiff(width: int, height: int) -> bytes:
+    content = bytearray(encoded(noise(), "TIFF"))
+    for tag, value in ((256, width), (257, height)):
+        at = content.index(struct.pack("<2HL", tag, 4, 1)) if struct.pack(
+            "<2HL", tag, 4, 1
+        ) in content else content.index(struct.pack("<2HL", tag, 3, 1))  # fmt: skip
+        content[at : at + 12] = struct.pack("<2H2L", tag, 4, 1, value)
+    return bytes(content)
+
+
+def webp(width: int, height: int) -> bytes:
+    content = bytearray(encoded(noise("RGBA"), "WEBP", icc_profile=b"x"))  # extended: VP8X
+    at = content.index(b"VP8X") + 12
+    content[at : at + 6] = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    return bytes(content)
+
+
+def ppm(width: int, height: int) -> bytes:
+    return b"P6 %d %d 255\n" % (width, height)
+
+
+BOMBS = {"PNG": png, "JPEG": jpeg, "GIF": gif, "BMP": bmp, "TIFF": tiff, "WEBP": webp, "PPM": ppm}
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_bomb_of_every_format_is_refused_in_bytes_before_its_pixels_take_any(kind: str) -> None:
+    with pytest.raises(ImageError):
+        decode(BOMBS[kind](9000, 9000))  # the format's plugin is imported
+    for side, told in ((60_000, "far too much memory"), (12_000, "12000 x 12000 pixels.* 432 MB")):
+        content = BOMBS[kind](side, side)
+        tracemalloc.start()
+        try:
+            with pytest.raises(ImageError) as caught:
+                decode(content)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < 1e6
+        if kind == "WEBP":  # whose library holds the picture against the file's header
+            continue
+        assert re.search(told, str(caught.value))
+        assert str(caught.value).endswith("; at most 192 MB (64,000,000 pixels) are decoded")
+
+
+# A GIF's pictures need not fill it, and libjpeg pads with grey what ends as a JPEG has to.
+@pytest.mark.parametrize("kind", sorted(set(FORMATS) - {"GIF", "JPEG"}))
+def test_header_that_promises_more_than_follows_is_damaged(kind: str) -> None:
+    with pytest.raises(ImageError):
+        decode(BOMBS[kind](6000, 6000))
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_image_cut_at_any_tenth_has_a_reason(kind: str) -> None:
+    mode = "P" if kind == "GIF" else "RGB"
+    content = encoded(noise(mode), kind)
+    for tenth in range(10):
+        with pytest.raises(ImageError):
+            decode(content[: len(content) * tenth // 10])
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_that_a_format_holds_is_read(kind: str, mode: str) -> None:
+    try:
+        content = encoded(noise(mode), kind)
+    except (OSError, ValueError):
+        return  # which no file can hold
+    if (kind, mode) in (("TIFF", "I"), ("TIFF", "F"), ("PPM", "F")):
+        with pytest.raises(ImageError, match="grey levels in 32 bits, of which no file says what"):
+            decode(content)
+        return
+    image = decode(content)
+    assert (image.mode, image.size) == ("RGB", (60, 40))
+    assert np.asarray(image).std() > 10  # not black, not white
+    assert decode_stored(content)[1].format == kind
+
+
+@pytest.mark.parametrize("profile", [b"", b"x", b"\xff" * 5000])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
+def test_colour_profile_changes_no_pixel_and_a_damaged_one_hurts_none(
+    kind: str, profile: bytes
+) -> None:
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    plain = np.asarray(decode(encoded(noise(), kind)))
+    for each in (profile, srgb):
+        assert (np.asarray(decode(encoded(noise(), kind, icc_profile=each))) == plain).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 50_000), (50_000, 1), (1, 2)])
+def test_smallest_and_thinnest_images_are_read_or_have_a_reason(
+    bundle: Path, size: tuple[int, int]
+) -> None:
+    content = encoded(Image.new("RGB", size, "red"))
+    spec = thawnet.load(bundle).preprocess
+    (found,) = thawnet.load(bundle).stream([content])
+    if max(size) > 2:
+        assert reduce(decode(content), 32).shape[:2] in ((32, 1_600_000), (1_600_000, 32))
+        assert isinstance(found, ImageError)
+        assert re.search(r" 50000 pixels| 1 pixels are too narrow: enlarged to", str(found))
+        return
+    assert not isinstance(found, ImageError)
+    assert (squared(decode(content), spec) == (255, 0, 0)).all()
+
+
+def test_text_that_unpacks_without_end_is_refused_or_left_out() -> None:
+    bomb = zlib.compress(bytes(100_000_000))
+    for kind, head in ((b"zTXt", b"k\0\0"), (b"iCCP", b"k\0\0"), (b"iTXt", b"k\0\1\0\0\0")):
+        content = head + bomb
+        chunk = struct.pack(">L", len(content)) + kind + content
+        chunk += struct.pack(">L", zlib.crc32(kind + content))
+        whole = encoded(Image.new("RGB", (4, 4)))
+        tracemalloc.start()
+        try:
+            decode(whole[:33] + chunk + whole[33:])
+        except ImageError as error:
+            assert "\n" not in str(error)  # noqa: PT017
+        finally:
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+        assert peak < 10e6
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_class_is_the_same_in_evaluation_predict_and_python_however_a_photo_lies(
+    bundle: Path, tmp_path: Path, orientation: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from thawnet.cli import main
+
+    folder = tmp_path / "photos"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    upright = [draw(label, 3, (64, 48)) for label in range(3)]
+    for name, image in zip("abc", upright, strict=True):
+        turned = image.transpose(TURNED[orientation]) if orientation > 1 else image
+        (folder / name).mkdir(parents=True)
+        turned.save(folder / name / "1.png", exif=exif)
+    model = thawnet.load(bundle)
+    wanted = [each.classes[0] for each in model.predict(upright)]
+    paths = [folder / name / "1.png" for name in "abc"]
+    assert [each.classes[0] for each in model.predict(paths)] == wanted
+    assert main(["predict", *map(str, paths), "--model", str(bundle), "--csv", "--top-k", "1"]) == 0
+    rows = capsys.readouterr().out.splitlines()[1:]
+    assert [row.split(",")[2] for row in rows] == wanted
+    # What training measures on: the store's pixels.
+    source = open_source(str(folder))
+    store = open_store(
+        source.open_part("train"), source.classes, model.preprocess.side, lambda done: None, 1
+    )
+    inset = (model.preprocess.side - model.preprocess.crop) // 2
+    pixels = store.batch(np.arange(3))[:, inset:, inset:][
+        :, : model.preprocess.crop, : model.preprocess.crop
+    ]
+    assert [model.classes[row] for row in model.all_logits(pixels).argmax(1)] == wanted
+    right = sum(name == found for name, found in zip("abc", wanted, strict=True))
+    assert evaluate(model, str(folder)).accuracy == pytest.approx(right / 3)

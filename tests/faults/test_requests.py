@@ -1,0 +1,221 @@
+"""Hostile requests: each limit has its status and sentence, and honest callers are served."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from service_client import FORM, PNG, Service, form, picture
+from thawnet.serve import connection
+from thawnet.serve.intake import Limits
+
+KILO = 1024
+
+
+def talk(service: Service, *pieces: bytes, pause: float = 0.0) -> bytes:
+    """Send pieces over a connection of its own and return all that comes back."""
+    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as line:
+        try:
+            for piece in pieces:
+                line.sendall(piece)
+                time.sleep(pause)
+        except OSError:
+            pass  # closed on us: what came before is still to be read
+        answer = b""
+        try:
+            while some := line.recv(65536):
+                answer += some
+        except ConnectionError:
+            pass
+        return answer
+
+
+def memory() -> int:
+    """Return this process's resident bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(KILO * int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+
+
+def chunks(total: int) -> Iterator[bytes]:
+    """Yield so many bytes in pieces of 64 kB."""
+    piece = bytes(64 * KILO)
+    for _ in range(total // len(piece)):
+        yield piece
+
+
+HEAD = b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\n"
+
+
+def test_too_large_a_request_is_refused_by_its_length_alone(
+    serving: Callable[..., Service],
+) -> None:
+    service = serving(limits=Limits(body=100 * KILO))
+    said = talk(service, HEAD + b"Content-Length: 1000000\r\nConnection: close\r\n\r\n")
+    assert said.startswith(b"HTTP/1.1 413 ")
+    assert b"larger than 0.0976562 MiB" in said
+    assert service.ask("POST", "/predict", picture("red"), PNG).status == 200
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
+def test_gigabyte_without_a_length_is_refused_and_not_held(service: Service) -> None:
+    before = memory()
+    try:
+        status = service.ask("POST", "/predict", chunks(1000 * KILO * KILO), PNG).status
+    except OSError:  # it was answered, and closed, long before its end
+        status = 413
+    assert status == 413
+    assert memory() - before < 100 * KILO * KILO
+    assert service.ask("POST", "/predict", picture("red"), PNG).status == 200
+
+
+def test_large_file_in_a_form_is_refused_too(serving: Callable[..., Service]) -> None:
+    service = serving(limits=Limits(body=100 * KILO))
+    reply = service.ask("POST", "/predict", form(("big.png", bytes(200 * KILO))), FORM)
+    assert reply.status == 413
+
+
+def test_thousand_and_one_parts_are_refused(service: Service) -> None:
+    reply = service.ask("POST", "/predict", form(*[(f"{n}.png", b"x") for n in range(1001)]), FORM)
+    assert reply.status == 400
+    assert "more than 64 parts" in reply.json["error"]
+    fields = form(*[(None, b"x") for n in range(1001)])
+    assert service.ask("POST", "/predict", fields, FORM).status == 400
+
+
+def test_upload_that_trickles_is_refused_in_time(serving: Callable[..., Service]) -> None:
+    service = serving(limits=Limits(seconds=0.5))
+    begun = time.monotonic()
+    pieces = [HEAD + b"Content-Length: 1000\r\n\r\n", *[b"x"] * 10]
+    said = talk(service, *pieces, pause=0.1)
+    assert said.startswith(b"HTTP/1.1 408 ")
+    assert b"the whole request must come in that time" in said
+    assert time.monotonic() - begun < 5
+
+
+def test_silent_and_half_said_requests_are_closed(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "SECONDS", 0.5)
+    begun = time.monotonic()
+    assert talk(service) == b""
+    assert talk(service, b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\n") == b""
+    # The second request of a connection too, whose first was answered.
+    whole = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    said = talk(service, whole, b"GET /mod", b"e", b"l", b" ", pause=0.2)
+    assert said.count(b"HTTP/1.1 200") == 1
+    assert time.monotonic() - begun < 10
+
+
+def test_honest_callers_are_served_beside_500_silent_connections(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "MOST", 400)
+    silent = [socket.create_connection(("127.0.0.1", service.port)) for _ in range(500)]
+    try:
+        begun = time.monotonic()
+        assert service.ask("POST", "/predict", picture("red"), PNG).status == 200
+        assert time.monotonic() - begun < 2
+        time.sleep(0.2)
+        silent[0].settimeout(2)
+        assert silent[0].recv(1) == b""  # the longest silent one made room
+    finally:
+        for each in silent:
+            each.close()
+
+
+def test_flood_of_headers_is_refused(service: Service) -> None:
+    flood = b"".join(b"X-%d: %s\r\n" % (number, b"y" * 900) for number in range(2000))
+    said = talk(service, HEAD + flood + b"\r\n")
+    assert said == b"" or said.startswith(b"HTTP/1.1 4")
+    assert service.ask("GET", "/healthz").status == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/static/../app.py",
+        "/static/%2e%2e/app.py",
+        "/static/..%5capp.py",
+        "/static//etc/passwd",
+        "/examples/../../etc/passwd",
+        "/examples/%2fetc%2fpasswd",
+        "//etc/passwd",
+        "/static/%00",
+    ],
+)
+def test_paths_lead_nowhere_else(service: Service, path: str) -> None:
+    reply = service.ask("GET", path)
+    assert reply.status == 404
+    assert reply.json == {"error": "there is nothing at this address"} or "example" in str(
+        reply.json
+    )
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"\x00\x01\x02\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+        HEAD + b"Content-Length: -5\r\n\r\n",
+        HEAD + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+        HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+)
+def test_what_is_no_http_is_refused(service: Service, said: bytes) -> None:
+    answer = talk(service, said)
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 4")
+    assert b"Traceback" not in answer
+    assert service.ask("GET", "/healthz").status == 200
+
+
+def test_form_with_odd_headers_is_read_or_refused(service: Service) -> None:
+    odd = (
+        b'--edge\r\nContent-Disposition: form-data; filename="a\x00\xff<b>.png"\r\n\r\n'
+        + picture("red")
+        + b"\r\n--edge--\r\n"
+    )
+    reply = service.ask("POST", "/predict", odd, FORM)
+    assert reply.status in (200, 400)
+    long = b"--edge\r\n" + b"X: " + b"y" * 100_000 + b"\r\n\r\nx\r\n--edge--\r\n"
+    assert service.ask("POST", "/predict", long, FORM).status == 400
+    wide = {"Content-Type": "multipart/form-data; boundary=" + "b" * 5000}
+    assert service.ask("POST", "/predict", odd, wide).status == 400
+
+
+def test_more_requests_than_allowed_are_told_to_come_back(
+    serving: Callable[..., Service],
+) -> None:
+    service = serving(limits=Limits(requests=2))
+    head = HEAD + b"Content-Length: 10\r\n\r\n"
+    lines = [socket.create_connection(("127.0.0.1", service.port)) for _ in range(2)]
+    try:
+        for line in lines:
+            line.sendall(head)
+        time.sleep(0.3)
+        reply = service.ask("POST", "/predict", picture("red"), PNG)
+        assert reply.status == 503
+        assert reply.headers["retry-after"] == "1"
+        assert "2 requests are under way" in reply.json["error"]
+        assert service.ask("GET", "/healthz").status == 200
+    finally:
+        for line in lines:
+            line.close()
+    time.sleep(0.3)
+    assert service.ask("POST", "/predict", picture("red"), PNG).status == 200
+
+
+def test_bodies_held_together_have_a_limit(serving: Callable[..., Service]) -> None:
+    service = serving(limits=Limits(total=100 * KILO))
+    with socket.create_connection(("127.0.0.1", service.port)) as line:
+        line.sendall(HEAD + b"Content-Length: 100000\r\n\r\n" + bytes(90_000))
+        time.sleep(0.3)
+        reply = service.ask("POST", "/predict", bytes(20 * KILO), PNG)
+        assert reply.status == 503
+    time.sleep(0.3)
+    assert service.ask("POST", "/predict", bytes(20 * KILO), PNG).status == 422

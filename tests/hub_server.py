@@ -1,0 +1,97 @@
+"""As much of the Hugging Face hub as its client needs, on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import io
+import json
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from PIL import Image
+
+SHA = "0123456789abcdef0123456789abcdef01234567"
+
+
+class HubHandler(http.server.BaseHTTPRequestHandler):
+    """As much of the hub as its client needs for files without large-file storage."""
+
+    files: dict[str, bytes]
+    asked: list[str]
+    to = ""
+
+    def do_GET(self) -> None:
+        self.asked.append(f"{self.command} {self.path}")
+        path = self.path.split("?")[0]
+        if "/api/" in path and "/tree/" in path:
+            entries = [
+                {"type": "file", "path": name, "size": len(content), "oid": name_of(content)}
+                for name, content in self.files.items()
+            ]
+            self.answer(json.dumps(entries).encode())
+        elif "/api/" in path:
+            self.answer(json.dumps({"id": "x/y", "sha": SHA, "siblings": []}).encode())
+        elif "/resolve/" in path:
+            name = path.split("/resolve/")[1].split("/", 1)[1]
+            if self.to:
+                self.send_response(302)
+                self.send_header("Location", self.to)
+                self.send_header("X-Repo-Commit", SHA)
+                self.send_header("X-Linked-Etag", f'"{name_of(self.files[name])}"')
+                self.send_header("X-Linked-Size", str(len(self.files[name])))
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+            elif name in self.files:
+                self.answer(self.files[name], name_of(self.files[name]))
+            else:
+                self.send_response(404)
+                self.send_header("X-Error-Code", "EntryNotFound")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+        else:
+            self.answer(b"")
+
+    do_HEAD = do_GET  # noqa: N815  # the server's name for it
+
+    def answer(self, content: bytes, etag: str = "") -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("X-Repo-Commit", SHA)
+        if etag:
+            self.send_header("ETag", f'"{etag}"')
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Requests are in `asked`."""
+
+
+def name_of(content: bytes) -> str:
+    return hashlib.sha1(content, usedforsecurity=False).hexdigest()
+
+
+def set_endpoint(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """Do what HF_ENDPOINT does, which the hub's client reads when it is imported."""
+    from huggingface_hub import constants
+
+    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+
+
+def shard(images: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (32, 32)).save(file, "png")
+    rows = [{"bytes": file.getvalue(), "path": None}] * images
+    names = [f"class {number}" for number in range(10)]
+    features = {"img": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}
+    table = pyarrow.table({"img": rows, "label": [number % 10 for number in range(images)]})
+    table = table.replace_schema_metadata(
+        {"huggingface": json.dumps({"info": {"features": features}})}
+    )
+    out = io.BytesIO()
+    pyarrow.parquet.write_table(table, out)
+    return out.getvalue()

@@ -1,0 +1,256 @@
+"""The page of a report: complete, escaped, and closed to the world outside its file."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import re
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from thawnet.report.content import Bin, ClassScore, Confusion, Epoch, Reliability, Report
+from thawnet.report.markup import duration, element, shortened
+from thawnet.report.matrix import MOST, largest, matrix
+from thawnet.report.page import SECTIONS, render, render_audit
+from whole_report import audit, picture, whole_report
+
+HOSTILE = {
+    "script": "<script>alert(1)</script>",
+    "breaks out": "\"'></title></style></svg><img src=x onerror=alert(1)>",
+    "template": "{{ 7 * 7 }}{% include 'x' %}",
+    "right to left": "\u202eلوحة\u202c",
+    "control": "a\x00b\x1b[31m\udc80",
+    "long": "x" * 10_000,
+}
+VOID = {"meta", "link", "img", "br", "input"}
+
+
+class Page(HTMLParser):
+    """All elements of a page with their attributes, all its text, and what is never closed."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.inside: list[str] = []
+        self.inline: dict[str, str] = {}
+        self.text = ""
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.inside.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.inside.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.inside and self.inside[-1] in ("style", "script"):
+            self.inline[self.inside[-1]] = data
+        else:
+            self.text += data
+
+    def all(self, *tags: str) -> list[dict[str, str | None]]:
+        return [attributes for tag, attributes in self.elements if tag in tags]
+
+
+def names(count: int) -> list[str]:
+    return [f"class {number:03d}" for number in range(count)]
+
+
+def bare() -> Report:
+    """Return a report of a run of which next to nothing is known."""
+    bins = [Bin(0.7, 0.75, 8)]
+    return Report(
+        *("two classes", "validation", 0.75, (0.3, 0.95), 8, 1.0, 0.75, [], []),
+        [Epoch(1, 0, 0.5, 0.75, 0.9, 0.8, True)],
+        *("validation", []),
+        [ClassScore("cat", 4, 0.5, 1.0, "dog", 2), ClassScore("dog", 4, 1.0, None, None, 0)],
+        Confusion(["cat", "dog"], np.array([[2, 2], [0, 4]])),
+        *([], [], [], Reliability(1.0, bins, bins, 0.05, 0.05), None, None),
+    )
+
+
+@pytest.fixture(scope="module")
+def html() -> str:
+    return render(whole_report(names(100)))
+
+
+@pytest.fixture(scope="module")
+def page(html: str) -> Page:
+    return Page(html)
+
+
+def test_says_what_a_report_has_to(page: Page) -> None:
+    for told in (
+        "71.35 %",
+        "95 % interval 70.46 % to 72.23 %, 10,000 images",
+        "+70.35",
+        "\u22123.65",
+        "Divided by the temperature 0.76",
+        "1 h 23 min",
+        "12 of 100 images",
+        "found in 0.4 s",
+        "reading images 1.2 s",
+        "the 1 clearest of 47,500 looked at",
+        "1 of 7 groups",
+    ):
+        assert told in re.sub(r"\s+", " ", page.text), told
+    anchors = {each["id"] for each in page.all("section")}
+    assert anchors == set(SECTIONS)
+    assert {each["href"] for each in page.all("a")} == {f"#{anchor}" for anchor in anchors}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_hostile_name_is_text(kind: str) -> None:
+    hostile = HOSTILE[kind]
+    found = Page(render(whole_report([hostile, f"{hostile} 2", "plain"])))
+    harmless = Page(render(whole_report(["one", "one 2", "plain"])))
+    assert [tag for tag, _ in found.elements] == [tag for tag, _ in harmless.elements]
+    for (_, mine), (_, other) in zip(found.elements, harmless.elements, strict=True):
+        assert mine.keys() ^ other.keys() <= {"title", "class"}
+    assert shortened(hostile) in found.text
+    assert shortened(hostile) in Page(render_audit(audit(hostile, "b"))).text
+
+
+def test_page_is_utf_8_whatever_the_names() -> None:
+    page = render(whole_report([HOSTILE["control"], "b"]))
+    assert "a\ufffdb\ufffd[31m\ufffd" in page.encode().decode()
+
+
+def test_long_name_is_cut_in_the_middle_and_told_by_the_tooltip() -> None:
+    page = Page(render(whole_report([f"start{'x' * 10_000}end", "b"])))
+    shown = [each.get("title") for each in page.all("bdi") if each.get("title")]
+    assert shown
+    for title in shown:
+        assert title is not None
+        assert "start" in title
+        assert title.endswith(("end", ".png"))
+        assert len(title) == 300
+
+
+def test_nothing_is_asked_for_outside_the_file(page: Page, html: str) -> None:
+    links = ("src", "href", "srcset", "action", "data", "poster", "background")
+    for tag, attributes in page.elements:
+        assert not any(name.startswith("on") or name == "style" for name in attributes), tag
+        for name in links:
+            target = attributes.get(name)
+            assert target is None or target.startswith(("data:image/", "#")), target
+    assert "@import" not in html
+    assert set(re.findall(r"url\(([^)]*)\)", html)) <= {"#heat"}
+    assert "://" not in page.inline["style"] + page.inline["script"]
+
+
+@pytest.mark.parametrize("what", ["report", "audit"])
+def test_policy_allows_its_own_style_and_script_alone(html: str, what: str) -> None:
+    page = Page(html if what == "report" else render_audit(audit("a", "b")))
+    policy = next(each["content"] for each in page.all("meta") if "http-equiv" in each)
+    assert policy is not None
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules.pop("img-src") == "data:"
+    for kind in ("style", "script"):
+        assert len(page.all(kind)) == 1
+        digest = hashlib.sha256(page.inline[kind].encode()).digest()
+        assert rules.pop(f"{kind}-src") == f"'sha256-{base64.b64encode(digest).decode()}'"
+    assert rules == {"default-src": "'none'", "base-uri": "'none'", "form-action": "'none'"}
+    tags = [tag for tag, _ in page.elements]
+    assert tags.index("meta") < tags.index("style")
+    assert page.elements[tags.index("meta") + 1][1].get("http-equiv") == "Content-Security-Policy"
+
+
+@pytest.mark.parametrize("what", ["report", "audit"])
+def test_everything_seen_has_words(html: str, what: str) -> None:
+    page = Page(html if what == "report" else render_audit(audit("a", "b")))
+    assert all("alt" in each for each in page.all("img"))
+    for each in page.all("svg"):
+        assert each.get("aria-hidden") == "true" or (each["role"] == "img" and each["aria-label"])
+    assert all(each["scope"] in ("row", "col") for each in page.all("th"))
+    assert all(each.get("aria-label") for each in page.all("div") if "tabindex" in each)
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise([0, *levels]))
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert all(each["aria-labelledby"] in ids for each in page.all("section"))
+
+
+def test_picture_stays_small_and_sharp_and_its_map_lies_over_its_box() -> None:
+    report = whole_report(["a", "b"])
+    report = dataclasses.replace(report, pairs=[], hits=[], suspects=None, audit=None)
+    for side, look in ((32, "image small"), (128, "image")):
+        shown = dataclasses.replace(report.mistakes[0], picture=picture("p.png", side))
+        page = Page(render(dataclasses.replace(report, mistakes=[shown])))
+        image, over = page.all("image")
+        assert image["class"] == look
+        assert over["class"] == "map"
+        at = tuple(float(over[name] or "") for name in ("x", "y", "width", "height"))
+        assert at == (side / 8, 0, side * 3 / 4, side)
+
+
+def test_report_without_all_that_may_be_missing() -> None:
+    page = Page(render(bare()))
+    assert "never called" in page.text
+    assert "These images also chose the epoch" in page.text
+    assert not page.all("image", "footer")
+    assert not {"time", "examples", "suspects", "data"} & {e["id"] for e in page.all("section")}
+    assert len(page.elements) < 400
+
+
+@pytest.mark.parametrize("count", [2, 20, 21, 100, MOST, 1000])
+def test_matrix_tells_each_cell_that_it_draws(count: int) -> None:
+    confusion = whole_report(names(count)).confusion
+    drawn = largest(confusion)
+    page = Page(matrix(drawn))
+    cells = [each for each in page.all("path") if each.get("class") != "rules"]
+    assert len(drawn.names) == min(count, MOST)
+    assert len(cells) == len(page.all("title")) == np.count_nonzero(drawn.counts)
+    counted = count <= 20
+    assert (f"{drawn.counts[0, 0]}" in [*re.findall(r"\d+", page.text)]) >= counted
+    texts = 2 * len(drawn.names) + (len(cells) if counted else 0)
+    assert len(page.all("text")) == texts
+
+
+def test_matrix_of_many_classes_keeps_those_with_the_most_mistakes() -> None:
+    counts = np.diag(np.full(300, 10))
+    counts[np.arange(0, 300, 3), np.arange(1, 301, 3) % 300] = 5
+    drawn = largest(Confusion(names(300), counts))
+    assert len(drawn.names) == MOST
+    assert drawn.names == [f"class {number:03d}" for number in range(0, 300, 3)]
+    # The answers of a class are told as shares of all its images, also where those are not drawn.
+    assert "class 000 right: 10 of 15" in matrix(drawn)
+
+
+def test_matrix_tells_strong_confusions_from_weak_ones() -> None:
+    counts = np.array([[50, 40, 1], [0, 90, 0], [0, 0, 90]])
+    svg = matrix(largest(Confusion(["a", "b", "c"], counts)))
+    assert re.search(r'class="miss s8"><path d="M1 0h1v1h-1z"><title>a called b: 40 of 91<', svg)
+    assert re.search(r'class="miss s2"><path d="M2 0h1v1h-1z"><title>a called c: 1 of 91<', svg)
+
+
+def test_report_of_a_thousand_classes_and_its_pictures_stays_under_three_megabytes() -> None:
+    report = whole_report(names(1000))
+    shown = [dataclasses.replace(report.mistakes[0], name=f"{n}.webp") for n in range(48)]
+    assert len(render(dataclasses.replace(report, mistakes=shown)).encode()) < 3e6
+
+
+def test_hundred_classes_stay_under_a_megabyte(html: str) -> None:
+    assert len(html.encode()) < 1e6
+
+
+def test_times_and_attributes_in_few_characters() -> None:
+    assert [duration(value) for value in (0.012, 1.26, 59.6, 119.7, 7384)] == [
+        "12 ms",
+        "1.3 s",
+        "60 s",
+        "2 min 00 s",
+        "2 h 03 min",
+    ]
+    assert element("line", x1=1.0, y1=2.346, class_="<") == '<line x1="1" y1="2.35" class="&lt;"/>'

@@ -1,0 +1,222 @@
+"""The service answers as `thawnet predict` does, and refuses in one sentence."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from service_client import FORM, PNG, Service, form, picture
+from thawnet.bundle.predict import Model, load
+from thawnet.serve.intake import Limits
+from thawnet.serve.workers import Worker
+
+
+def test_one_image_as_the_body(service: Service) -> None:
+    reply = service.ask("POST", "/predict?top_k=2", picture("green"), PNG)
+    assert reply.status == 200
+    (found,) = reply.json["images"]
+    assert found["image"] is None
+    assert next(each["class"] for each in found["predictions"]) == "green"
+    assert len(found["predictions"]) == 2
+    assert found["unfamiliar"] is False
+    assert reply.json["milliseconds"] > 0
+
+
+def test_many_images_are_answered_in_their_order_the_broken_one_too(service: Service) -> None:
+    body = form(("r.png", picture("red")), ("x.png", b"no"), ("b.jpg", picture("blue", (9, 70))))
+    reply = service.ask("POST", "/predict", body, FORM)
+    assert reply.status == 200
+    red, broken, blue = reply.json["images"]
+    assert (red["image"], red["predictions"][0]["class"]) == ("r.png", "red")
+    assert broken == {"image": "x.png", "error": "not an image in a known format"}
+    assert (blue["image"], blue["predictions"][0]["class"]) == ("b.jpg", "blue")
+
+
+def test_probabilities_are_those_of_predict(service: Service, model: Model) -> None:
+    data = picture("red", (70, 50), "JPEG")
+    (wanted,) = model.predict([data], 6)
+    (found,) = service.ask("POST", "/predict?top_k=6", data, PNG).json["images"]
+    assert [each["class"] for each in found["predictions"]] == list(wanted.classes)
+    shares = [each["probability"] for each in found["predictions"]]
+    np.testing.assert_allclose(shares, wanted.probabilities, rtol=1e-5)
+
+
+def test_every_orientation_gets_the_class_that_predict_gives_it(
+    bundle: Path, serving: Callable[..., Service], tmp_path: Path
+) -> None:
+    model = load(bundle, threads=1)
+    service = serving(model)
+    pixels = np.random.default_rng(3).integers(0, 256, (44, 60, 3), np.uint8)
+    for turned in range(1, 9):
+        file = tmp_path / f"{turned}.jpg"
+        exif = Image.Exif()
+        exif[0x0112] = turned
+        Image.fromarray(pixels).save(file, quality=95, exif=exif)
+        (wanted,) = model.predict([file], 3)
+        (found,) = service.ask("POST", "/predict", file.read_bytes(), PNG).json["images"]
+        assert [each["class"] for each in found["predictions"]] == list(wanted.classes)
+
+
+def test_explanation_comes_when_it_is_asked_for(
+    bundle: Path, serving: Callable[..., Service]
+) -> None:
+    service = serving(load(bundle))
+    plain, asked = (
+        service.ask("POST", f"/predict?top_k=2&explain={flag}", picture("red", (80, 40)), PNG)
+        for flag in ("false", "true")
+    )
+    assert "explanation" not in plain.json["images"][0]
+    explanation = asked.json["images"][0]["explanation"]
+    assert explanation["box"] == [0.25, 0, 0.75, 1]
+    maps = np.array(explanation["maps"])
+    assert maps.shape[0] == 2
+    assert 0 <= maps.min() <= maps.max() <= 1
+
+
+def test_requests_at_once_get_their_own_answers(service: Service) -> None:
+    def one(number: int) -> bool:
+        colour = ("red", "green", "blue")[number % 3]
+        top_k = 1 + number % 4
+        reply = service.ask("POST", f"/predict?top_k={top_k}", picture(colour), PNG)
+        (found,) = reply.json["images"]
+        named = [each["class"] for each in found["predictions"]]
+        return len(named) == top_k and named[0] == colour
+
+    with ThreadPoolExecutor(16) as pool:
+        assert all(pool.map(one, range(96)))
+    counted = service.ask("GET", "/metrics").body.decode()
+    assert 'thawnet_requests_total{path="/predict",status="200"} 96.0' in counted
+    assert 'thawnet_images_total{outcome="answered"} 96.0' in counted
+    batches = next(
+        float(line.split()[1])
+        for line in counted.splitlines()
+        if line.startswith("thawnet_batch_images_count")
+    )
+    assert batches < 96  # some were computed together
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers", "status", "sentence"),
+    [
+        ("/predict", b"words", PNG, 422, "not an image in a known format"),
+        ("/predict", b"", PNG, 422, "the file is empty"),
+        ("/predict", b"x", {"Content-Type": "text/plain"}, 415, "Content-Type is 'text/plain'"),
+        ("/predict", b"x", {}, 415, "Content-Type is nothing"),
+        ("/predict?top_k=0", b"x", PNG, 422, "top_k is '0'; it must be 1 to 1000"),
+        ("/predict?top_k=a", b"x", PNG, 422, "top_k is 'a'; it must be"),
+        ("/predict", b"x", {"Content-Type": "multipart/form-data"}, 400, "without a boundary"),
+        ("/predict", b"x", FORM, 400, "the form can not be read"),
+        ("/predict", form(), FORM, 400, "holds no file"),
+        ("/predict", form((None, b"a field")), FORM, 400, "holds no file"),
+        ("/predict", form(("a.png", b"x"))[:-20], FORM, 400, "last boundary is missing"),
+        ("/elsewhere", b"x", PNG, 404, "nothing at this address"),
+        ("/model", b"x", PNG, 405, "POST is not allowed"),
+    ],
+)
+def test_wrong_request_is_refused_in_a_sentence(
+    service: Service,
+    path: str,
+    body: bytes,
+    headers: dict[str, str],
+    status: int,
+    sentence: str,
+) -> None:
+    reply = service.ask("POST", path, body, headers)
+    assert reply.status == status
+    said = reply.json
+    assert sentence in (said["error"] if "error" in said else said["images"][0]["error"])
+    assert "Traceback" not in reply.body.decode()
+
+
+def test_too_many_pixels_are_refused_with_their_memory(service: Service) -> None:
+    image = Image.new("1", (9000, 9000))
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    reply = service.ask("POST", "/predict", stream.getvalue(), PNG)
+    assert reply.status == 422
+    assert "would take 243 MB" in reply.json["images"][0]["error"]
+
+
+def test_answers_carry_the_security_headers(service: Service) -> None:
+    for path in ("/", "/model", "/nothing", "/static/page.css"):
+        headers = service.ask("GET", path).headers
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "no-referrer"
+        assert "server" not in headers
+
+
+def test_other_sites_and_other_names_are_refused(service: Service) -> None:
+    foreign = service.ask("POST", "/predict", b"x", {**PNG, "Origin": "http://elsewhere.example"})
+    assert foreign.status == 403
+    rebound = service.ask("GET", "/model", headers={"Host": "elsewhere.example"})
+    assert rebound.status == 403
+    own = {"Origin": f"http://localhost:{service.port}", "Host": f"localhost:{service.port}"}
+    assert service.ask("GET", "/model", headers=own).status == 200
+
+
+def test_token_is_asked_for_but_by_the_page_that_asks_for_it(
+    serving: Callable[..., Service],
+) -> None:
+    service = serving(token="sesame")
+    for path in ("/", "/healthz", "/static/page.js"):
+        assert service.ask("GET", path).status == 200
+    for path in ("/model", "/metrics", "/openapi.json", "/examples/a.jpg"):
+        assert service.ask("GET", path).status == 401
+        wrong = {"Authorization": "Bearer sesam"}
+        assert service.ask("GET", path, headers=wrong).status == 401
+    refused = service.ask("POST", "/predict", picture("red"), PNG)
+    assert refused.status == 401
+    assert refused.headers["www-authenticate"] == "Bearer"
+    right = {"Authorization": "Bearer sesame"}
+    assert service.ask("GET", "/model", headers=right).status == 200
+    assert service.ask("POST", "/predict", picture("red"), {**PNG, **right}).status == 200
+
+
+def test_model_is_described_without_paths(service: Service, model: Model) -> None:
+    reply = service.ask("GET", "/model")
+    assert reply.json["classes"] == list(model.classes)
+    assert reply.json["unfamiliar"] is True
+    assert reply.json["explains"] is False
+    assert str(model.path) not in reply.body.decode()
+    assert reply.json["limits"]["body_bytes"] == Limits().body
+
+
+def test_openapi_describes_what_is_there(service: Service) -> None:
+    said = service.ask("GET", "/openapi.json").json
+    assert set(said["paths"]) == {"/predict", "/model", "/healthz", "/metrics"}
+    answers = said["paths"]["/predict"]["post"]["responses"]
+    assert {"200", "400", "401", "403", "408", "413", "415", "422", "503"} <= set(answers)
+    assert "example" in json.dumps(answers["200"])
+
+
+def test_failure_inside_is_a_sentence_without_details(
+    serving: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_arguments: object) -> None:
+        raise RuntimeError("/secret/path")
+
+    monkeypatch.setattr(Worker, "predict", fail)
+    reply = serving().ask("POST", "/predict", picture("red"), PNG)
+    assert reply.status == 500
+    assert reply.json == {"error": "this failed here; the service's log says why"}
+
+
+def test_examples_are_those_given_and_nothing_else(
+    serving: Callable[..., Service], tmp_path: Path
+) -> None:
+    file = tmp_path / "one.png"
+    file.write_bytes(picture("red"))
+    (tmp_path / "secret.txt").write_text("x")
+    service = serving(examples={"one.png": file})
+    assert service.ask("GET", "/model").json["examples"] == ["one.png"]
+    assert service.ask("GET", "/examples/one.png").body == file.read_bytes()
+    for path in ("/examples/secret.txt", "/examples/..%2fsecret.txt", "/static/../app.py"):
+        assert service.ask("GET", path).status == 404

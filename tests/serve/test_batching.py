@@ -1,0 +1,88 @@
+"""Images wait in a queue, are computed together, and are refused where there is no room."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from service_client import picture
+from thawnet.bundle.predict import Model
+from thawnet.errors import ImageError
+from thawnet.serve.batching import Batcher
+from thawnet.serve.refusals import Busy
+from thawnet.serve.workers import Worker
+
+
+def test_images_of_several_callers_are_computed_at_once(model: Model) -> None:
+    batches: list[int] = []
+
+    async def ask() -> Sequence[Any]:
+        batcher = Batcher(model, 100, 0.05, lambda images, _seconds: batches.append(images))
+        async with batcher.running():
+            calls = [batcher.predict([picture(each)], 1, False) for each in ("red", "blue", "red")]
+            return await asyncio.gather(*calls)
+
+    found = asyncio.run(ask())
+    assert [each.classes[0] for (each,) in found] == ["red", "blue", "red"]
+    assert batches == [3]
+
+
+def test_full_queue_is_busy_and_takes_again_later(model: Model) -> None:
+    async def ask() -> None:
+        batcher = Batcher(model, 2, 0.05)
+        async with batcher.running():
+            first = asyncio.create_task(batcher.predict([picture("red")] * 2, 1, False))
+            await asyncio.sleep(0)
+            with pytest.raises(Busy, match="2 images are waiting already"):
+                await batcher.predict([picture("red")], 1, False)
+            await first
+            assert await batcher.predict([picture("red")], 1, False)
+
+    asyncio.run(ask())
+
+
+def test_request_of_many_images_is_done_in_pieces_and_put_together(model: Model) -> None:
+    async def ask() -> list[Any]:
+        batcher = Batcher(model, 50, 0.0)
+        async with batcher.running():
+            return await batcher.predict([picture("green"), b"broken"] * 20, 1, False)
+
+    found = asyncio.run(ask())
+    assert [isinstance(each, ImageError) for each in found] == [False, True] * 20
+
+
+def test_failure_reaches_whoever_asked_and_the_next_is_served(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_arguments: object) -> None:
+        raise ZeroDivisionError
+
+    async def ask() -> None:
+        batcher = Batcher(model, 10, 0.0)
+        async with batcher.running():
+            with monkeypatch.context() as broken:
+                broken.setattr(Worker, "predict", fail)
+                with pytest.raises(ZeroDivisionError):
+                    await batcher.predict([picture("red")], 1, False)
+            assert await batcher.predict([picture("red")], 1, False)
+
+    asyncio.run(ask())
+
+
+def test_caller_who_left_is_not_computed_for(model: Model) -> None:
+    batches: list[int] = []
+
+    async def ask() -> None:
+        batcher = Batcher(model, 10, 0.05, lambda images, _seconds: batches.append(images))
+        async with batcher.running():
+            gone = asyncio.create_task(batcher.predict([picture("red")], 1, False))
+            stays = asyncio.create_task(batcher.predict([picture("red")], 1, False))
+            await asyncio.sleep(0)
+            gone.cancel()
+            await stays
+
+    asyncio.run(ask())
+    assert batches == [1]

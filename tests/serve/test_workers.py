@@ -1,0 +1,123 @@
+"""Worker processes answer as the model does, and one that ends is replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from service_client import picture
+from thawnet.bundle.predict import Model
+from thawnet.errors import ImageError
+from thawnet.serve.workers import Worker, WorkerLostError
+
+
+def pid_of_worker() -> int:
+    (process,) = multiprocessing.active_children()
+    assert process.pid is not None
+    return process.pid
+
+
+def run(model: Model, job: Callable[[Worker], Awaitable[None]]) -> None:
+    """Do a job with a worker."""
+
+    async def whole() -> None:
+        worker = Worker(model)
+        async with worker.running():
+            await job(worker)
+
+    asyncio.run(whole())
+    assert not multiprocessing.active_children()
+
+
+def test_worker_answers_as_the_model_does_and_in_order(model: Model) -> None:
+    async def job(worker: Worker) -> None:
+        images = [picture("red"), b"broken", picture("blue", (70, 20))]
+        wanted = model.predict_batch(images, 2)
+        first, second = await asyncio.gather(
+            worker.predict(images, 2, False), worker.predict(images[2:], 2, False)
+        )
+        assert [first[0], first[2]] == [wanted[0], wanted[2]]
+        assert str(first[1]) == str(wanted[1])
+        assert second == wanted[2:]
+
+    run(model, job)
+
+
+def test_one_that_ends_is_told_and_replaced(model: Model) -> None:
+    async def job(worker: Worker) -> None:
+        await worker.predict([picture("red")], 1, False)
+        before = pid_of_worker()
+        os.kill(before, signal.SIGSTOP)  # so that it does not answer first
+        asked = asyncio.create_task(worker.predict([picture("red")], 1, False))
+        await asyncio.sleep(0.1)
+        os.kill(before, signal.SIGKILL)
+        with pytest.raises(WorkerLostError):
+            await asked
+        assert pid_of_worker() != before
+        (found,) = await worker.predict([picture("red")], 1, False)
+        assert not isinstance(found, ImageError)
+
+    run(model, job)
+
+
+def test_failure_inside_is_told_and_the_next_is_answered(model: Model) -> None:
+    async def job(worker: Worker) -> None:
+        with pytest.raises(RuntimeError, match="TypeError"):
+            await worker.predict(7, 1, False)  # type: ignore[arg-type]
+        assert await worker.predict([picture("red")], 1, False)
+
+    run(model, job)
+
+
+def test_ctrl_c_for_all_leaves_it_to_its_parent(model: Model) -> None:
+    async def job(worker: Worker) -> None:
+        await worker.predict([picture("red")], 1, False)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(pid_of_worker(), number)
+        assert await worker.predict([picture("red")], 1, False)
+
+    run(model, job)
+
+
+def test_it_ends_with_its_parent_however_that_ended(colours: Path) -> None:
+    code = """
+import asyncio, multiprocessing, os, sys
+from thawnet.bundle.predict import load
+from thawnet.serve.workers import Worker
+
+async def job():
+    worker = Worker(load(sys.argv[1]))
+    async with worker.running():
+        await worker.predict([b"broken"], 1, False)
+        print(multiprocessing.active_children()[0].pid, flush=True)
+        os.kill(os.getpid(), 9)
+
+asyncio.run(job())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(colours)], capture_output=True, text=True, check=False
+    )
+    pid = int(done.stdout)
+    for _ in range(100):
+        if not _lives(pid):
+            return
+        time.sleep(0.05)
+    pytest.fail("the worker outlived its parent")
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")
+    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"

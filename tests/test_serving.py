@@ -1,0 +1,176 @@
+"""The command `serve`: wrong calls in a sentence, a clean stop, the same answers as `predict`."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from conftest import CIFAR, run_without
+from service_client import FORM, PNG, Reply, Service, form, picture
+from thawnet import packages
+from thawnet.cli import main
+from thawnet.errors import UsageError
+from thawnet.serving import ServeOptions, serve
+
+pytest.importorskip("fastapi", reason="the packages of thawnet[serve] are not installed")
+
+
+@contextmanager
+def command(*arguments: object) -> Iterator[tuple[Service, subprocess.Popen[str]]]:
+    """Run the real command on a free port; yield it when it says where it serves."""
+    words = [sys.executable, "-m", "thawnet", "serve", "--port", "0", *map(str, arguments)]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as job:
+        assert job.stderr is not None
+        try:
+            told = ""
+            while not (address := re.search(r"serving at http://127\.0\.0\.1:(\d+)", told)):
+                line = job.stderr.readline()
+                assert line, told
+                told += line
+            yield Service(int(address[1])), job
+        finally:
+            job.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stop_finishes_what_was_taken(bundle: Path, number: signal.Signals) -> None:
+    body = form(*[(f"{n}.png", picture("red", (900, 900))) for n in range(60)])
+    replies: list[Reply] = []
+    with command("--model", bundle, "--workers", 1) as (service, job):
+        assert service.ask("GET", "/healthz").json == {"status": "ok"}
+        asking = threading.Thread(
+            target=lambda: replies.append(service.ask("POST", "/predict", body, FORM))
+        )
+        asking.start()
+        while b"under_way 1.0" not in service.ask("GET", "/metrics").body:
+            time.sleep(0.01)
+        job.send_signal(number)
+        asking.join(60)
+        assert job.wait(60) == 0
+        assert job.stderr is not None
+        assert "every request that was taken is answered" in job.stderr.read()
+    assert [reply.status for reply in replies] == [200]
+    assert len(replies[0].json["images"]) == 60
+
+
+def test_token_may_come_from_the_environment(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THAWNET_TOKEN", "sesame")
+    with command("--model", bundle) as (service, _job):
+        assert service.ask("GET", "/model").status == 401
+        right = {"Authorization": "Bearer sesame"}
+        assert service.ask("GET", "/model", headers=right).json["name"] == bundle.parent.name
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (ServeOptions(port=70000), "--port 70000: must be 0 to 65535"),
+        (ServeOptions(workers=0), "--workers 0: must be at least 1"),
+        (ServeOptions(max_mb=0), "--max-mb 0: must be 1 to 1024"),
+        (ServeOptions(host="0.0.0.0"), "--host 0.0.0.0 lets other machines ask: set"),
+        (ServeOptions(examples=Path("nowhere")), "--examples 'nowhere': No such file"),
+        (ServeOptions(examples=Path()), "no image files in it"),
+        (ServeOptions(host="256.1.1.1", insecure=True), "--host 256.1.1.1"),
+    ],
+)
+def test_wrong_call_is_one_sentence(options: ServeOptions, sentence: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(sentence)):
+        serve(options)
+
+
+def test_taken_port_is_one_sentence() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(UsageError, match="something listens there already"):
+            serve(ServeOptions(port=port))
+
+
+def test_missing_bundle_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--model", "nowhere"]) == 1
+    assert "'nowhere': no such folder" in capsys.readouterr().err
+
+
+def test_missing_package_is_answered_with_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packages, "missing", lambda _names: ["fastapi"])
+    with pytest.raises(UsageError, match=re.escape("(fastapi): pip install 'thawnet[serve]'")):
+        serve(ServeOptions())
+
+
+def test_serving_needs_no_torch(bundle: Path) -> None:
+    code = """
+import threading, urllib.request
+from pathlib import Path
+from thawnet.bundle.predict import load
+from thawnet.serve.app import Settings, make_app
+from thawnet.serve.connection import listen, make_server
+model = load(Path(sys.argv[1]))
+listening = listen("127.0.0.1", 0)
+server = make_server(make_app(model, Settings("x")))
+thread = threading.Thread(target=server.run, args=([listening],))
+thread.start()
+port = listening.getsockname()[1]
+request = urllib.request.Request(
+    f"http://127.0.0.1:{port}/predict?explain=true",
+    Path(sys.argv[2]).read_bytes(),
+    {"Content-Type": "image/png"},
+)
+print(urllib.request.urlopen(request).read().decode())
+server.should_exit = True
+thread.join()
+"""
+    image = Path("one.png")
+    image.write_bytes(picture("blue"))
+    done = run_without(["torch", "timm", "safetensors", "onnx"], code, bundle, image)
+    assert done.returncode == 0, done.stderr
+    assert '"maps"' in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CIFAR.exists(), reason="there is no ../shared/data/cifar100")
+def test_thousand_real_images_get_the_class_that_predict_gives_them() -> None:
+    import pyarrow.parquet as pq
+
+    from thawnet.bundle.predict import load
+
+    (shard,) = CIFAR.glob("test-*.parquet")
+    cells = pq.read_table(shard, columns=["img"])["img"].slice(0, 1000).to_pylist()
+    images = [cell["bytes"] for cell in cells]
+    wanted = [each.classes[0] for each in load().predict(images, 1)]
+    found: list[str] = []
+    with command() as (service, _job):
+        for first in range(0, 1000, 50):
+            some = [(f"{n}.png", data) for n, data in enumerate(images[first : first + 50])]
+            reply = service.ask("POST", "/predict?top_k=1", form(*some), FORM)
+            found += [each["predictions"][0]["class"] for each in reply.json["images"]]
+        assert service.ask("POST", "/predict", images[0], PNG).status == 200
+    assert found == wanted
+
+
+@pytest.mark.slow
+def test_schemathesis_finds_no_unexpected_status(tmp_path: Path) -> None:
+    pytest.importorskip("schemathesis", reason="schemathesis is not installed")
+    # A body that is none of an image is 422 by design, which no schema can say.
+    settings = tmp_path / "schemathesis.toml"
+    settings.write_text('[checks]\npositive_data_acceptance.expected-statuses = ["2xx", 422]\n')
+    with command() as (service, _job):
+        done = subprocess.run(
+            [
+                *(str(Path(sys.executable).with_name("schemathesis")), "--config-file", settings),
+                *("run", f"http://127.0.0.1:{service.port}/openapi.json"),
+                *("--max-examples", "200", "--seed", "1"),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
