@@ -52,7 +52,7 @@ def test_worker_answers_as_the_model_does_and_in_order(model: Model) -> None:
     run(model, job)
 
 
-def test_one_that_ends_is_told_and_replaced(model: Model) -> None:
+def test_one_that_ends_is_told_and_replaced(model: Model, caplog: pytest.LogCaptureFixture) -> None:
     async def job(worker: Worker) -> None:
         await worker.predict([picture("red")], 1, False)
         before = pid_of_worker()
@@ -60,8 +60,12 @@ def test_one_that_ends_is_told_and_replaced(model: Model) -> None:
         asked = asyncio.create_task(worker.predict([picture("red")], 1, False))
         await asyncio.sleep(0.1)
         os.kill(before, signal.SIGKILL)
-        with pytest.raises(WorkerLostError):
-            await asked
+        await asyncio.sleep(0.1)
+        meanwhile = asyncio.create_task(worker.predict([picture("red")], 1, False))
+        for each in (asked, meanwhile):
+            with pytest.raises(WorkerLostError):
+                await each
+        assert "another one is started" in caplog.text
         assert pid_of_worker() != before
         (found,) = await worker.predict([picture("red")], 1, False)
         assert not isinstance(found, ImageError)

@@ -71,7 +71,7 @@ class Guard:
             raise Refused(
                 403, "this service answers to the names localhost, 127.0.0.1 and ::1 alone"
             )
-        if origin is not None and urlsplit_safe(origin) != host:
+        if origin is not None and _netloc(origin) != host:
             raise Refused(403, "pages of other sites may not use this service")
         if self._token is None or path in OPEN or path.startswith(STATIC):
             return
@@ -97,7 +97,7 @@ def _name(address: str) -> str | None:
         return None
 
 
-def urlsplit_safe(origin: str) -> str | None:
+def _netloc(origin: str) -> str | None:
     """Return the host and port of an origin, None where it has none."""
     try:
         return urlsplit(origin).netloc or None

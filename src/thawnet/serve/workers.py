@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import multiprocessing
 import pickle
 import signal
@@ -20,6 +21,7 @@ Answer = Prediction | ImageError
 
 AHEAD = 2  # batches that a process has at once: the next one lies ready when one is done
 STOP_SECONDS = 10.0  # for what it computes, before it is killed
+PAUSE = 0.2  # seconds before one that ended is replaced
 LENGTH = struct.Struct("!Q")  # goes before each message
 # The same on every system, and nothing of this process's threads, locks and sockets is inherited.
 _processes = multiprocessing.get_context("spawn")
@@ -69,12 +71,7 @@ class Worker:
                 (length,) = LENGTH.unpack(await self._reader.readexactly(LENGTH.size))
                 found = pickle.loads(await self._reader.readexactly(length))  # noqa: S301 - its own
             except (OSError, EOFError):
-                lost, self._waiting = self._waiting, deque()
-                await self._stop()
-                await self._start()
-                for answer in lost:
-                    if not answer.done():
-                        answer.set_exception(WorkerLostError("a worker process ended"))
+                await self._replace()
                 continue
             answer = self._waiting.popleft()
             if answer.done():
@@ -83,6 +80,20 @@ class Worker:
                 answer.set_exception(RuntimeError(found))
             else:
                 answer.set_result(found)
+
+    async def _replace(self) -> None:
+        """Start another process; what was asked until that is there is lost."""
+        await self._stop()
+        logging.getLogger(__name__).error(
+            "a worker process ended (exit status %s); another one is started",
+            self._process.exitcode,
+        )
+        await asyncio.sleep(PAUSE)  # one that ends at once must not take all the time there is
+        await self._start()
+        lost, self._waiting = self._waiting, deque()
+        for answer in lost:
+            if not answer.done():
+                answer.set_exception(WorkerLostError("a worker process ended"))
 
     async def _start(self) -> None:
         ours, theirs = socket.socketpair()
