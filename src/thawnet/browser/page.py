@@ -26,7 +26,7 @@ INDEX = "index.html"
 OFFLINE = "offline.js"
 ORT = "ort.js"
 STYLES = ("page.css", "answers.css")
-SCRIPTS = ("picture.js", "pixels.js", "browser.js", "sources.js", "card.js", "page.js")
+SCRIPTS = ("picture.js", "exif.js", "pixels.js", "browser.js", "sources.js", "card.js", "page.js")
 # What the browser is to allow: 'wasm-unsafe-eval' compiles WebAssembly, and no JavaScript.
 _POLICY = (
     "default-src 'none'; script-src {scripts} 'wasm-unsafe-eval'; style-src {styles}; "

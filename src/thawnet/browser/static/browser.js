@@ -129,8 +129,8 @@
     );
   }
 
-  async function answer(bitmap, kind, topK, explain) {
-    const square = pixels.square(bitmap, kind, model.preprocess);
+  async function answer(bitmap, turned, topK, explain) {
+    const square = pixels.square(bitmap, turned, model.preprocess);
     const found = await computed(square, explain);
     const logits = found.logits.data;
     const probabilities = shares(logits);
@@ -176,11 +176,6 @@
     }
   }
 
-  async function kindOf(file) {
-    const start = new Uint8Array(await file.slice(0, 3).arrayBuffer());
-    return start[0] === 0xff && start[1] === 0xd8 && start[2] === 0xff ? "image/jpeg" : "other";
-  }
-
   async function answerFile(file, topK, explain) {
     let bitmap;
     try {
@@ -189,8 +184,8 @@
       return { image: file.name, error: error.message };
     }
     try {
-      const kind = await kindOf(file);
-      return { image: file.name, ...(await answer(bitmap, kind, topK, explain)) };
+      const turned = await window.orientation(file);
+      return { image: file.name, ...(await answer(bitmap, turned, topK, explain)) };
     } finally {
       bitmap.close();
     }
@@ -216,7 +211,7 @@
     async look(video) {
       const frame = await createImageBitmap(video);
       try {
-        return await answer(frame, "frame", 1, false);
+        return await answer(frame, null, 1, false);
       } finally {
         frame.close();
       }

@@ -80,56 +80,69 @@
     return { width, height: down.length, data: found };
   }
 
-  // Means of boxes of across x down px; the last of a side are smaller. `from` has `bytes` a pixel.
-  function boxed({ width, height, data }, across, down, bytes) {
-    const columns = Math.ceil(width / across);
-    const rows = Math.ceil(height / down);
+  // The ends of boxes of `box` px along a side: the last one is smaller, or, `reversed`, the first.
+  function ends(length, box, reversed) {
+    const count = Math.ceil(length / box);
+    const shift = reversed ? count * box - length : 0;
+    return Array.from({ length: count + 1 }, (_, i) =>
+      Math.min(length, Math.max(0, i * box - shift)),
+    );
+  }
+
+  // Means of the boxes between some ends. data: rows of `bytes` a pixel, red, green and blue first.
+  function boxed({ width, data }, across, down, bytes) {
+    const [columns, rows] = [across.length - 1, down.length - 1];
     const found = new Uint8Array(3 * columns * rows);
     for (let row = 0; row < rows; row += 1) {
-      const bottom = Math.min(height, (row + 1) * down);
+      const [top, bottom] = [down[row], down[row + 1]];
       for (let column = 0; column < columns; column += 1) {
-        const right = Math.min(width, (column + 1) * across);
+        const [left, right] = [across[column], across[column + 1]];
         let [red, green, blue] = [0, 0, 0];
-        for (let y = row * down; y < bottom; y += 1) {
-          let at = bytes * (y * width + column * across);
-          for (let x = column * across; x < right; x += 1, at += bytes) {
+        for (let y = top; y < bottom; y += 1) {
+          let at = bytes * (y * width + left);
+          for (let x = left; x < right; x += 1, at += bytes) {
             red += data[at];
             green += data[at + 1];
             blue += data[at + 2];
           }
         }
-        const pixels = (bottom - row * down) * (right - column * across);
+        const pixels = (bottom - top) * (right - left);
+        const share = Math.trunc(Math.fround(2 ** 24 / pixels)); // Pillow's, in whole numbers
+        const mean = (sum) => Math.floor(((sum + (pixels >> 1)) * share) / 2 ** 24);
         const place = 3 * (row * columns + column);
-        found[place] = (red + pixels / 2) / pixels; // whole numbers are cut off
-        found[place + 1] = (green + pixels / 2) / pixels;
-        found[place + 2] = (blue + pixels / 2) / pixels;
+        found[place] = mean(red);
+        found[place + 1] = mean(green);
+        found[place + 2] = mean(blue);
       }
     }
     return { width: columns, height: rows, data: found };
   }
 
   // Read a bitmap over white, reduced by whole boxes; in strips, since a canvas has its limits.
-  function read(bitmap, box) {
-    const { width, height } = bitmap;
-    const columns = Math.ceil(width / box);
-    const data = new Uint8Array(3 * columns * Math.ceil(height / box));
-    const most = Math.max(box, Math.floor(STRIP / width / box) * box);
-    const canvas = new OffscreenCanvas(width, Math.min(height, most));
+  function read(bitmap, across, down) {
+    const { width } = bitmap;
+    const [columns, rows] = [across.length - 1, down.length - 1];
+    const data = new Uint8Array(3 * columns * rows);
+    const box = Math.max(...down.map((end, i) => end - (down[i - 1] ?? 0)));
+    const most = Math.max(1, Math.floor(STRIP / width / box)); // boxes at once
+    const canvas = new OffscreenCanvas(width, Math.min(bitmap.height, most * box));
     const context = canvas.getContext("2d", { willReadFrequently: true });
     context.fillStyle = "white";
-    for (let top = 0; top < height; top += most) {
-      const rows = Math.min(most, height - top);
-      context.fillRect(0, 0, width, rows);
-      context.drawImage(bitmap, 0, top, width, rows, 0, 0, width, rows);
-      const strip = boxed(context.getImageData(0, 0, width, rows), box, box, 4);
-      data.set(strip.data, 3 * columns * (top / box));
+    for (let first = 0; first < rows; first += most) {
+      const some = down.slice(first, first + most + 1);
+      const top = some[0];
+      const height = some.at(-1) - top;
+      context.fillRect(0, 0, width, height);
+      context.drawImage(bitmap, 0, top, width, height, 0, 0, width, height);
+      const strip = context.getImageData(0, 0, width, height);
+      const inside = some.map((end) => end - top);
+      data.set(boxed(strip, across, inside, 4).data, 3 * columns * first);
     }
-    return { width: columns, height: Math.ceil(height / box), data };
+    return { width: columns, height: rows, data };
   }
 
   // The box by which a JPEG decoder reduces: what Pillow's `draft` chooses.
-  function draft(kind, width, height, side) {
-    if (kind !== "image/jpeg") return 1;
+  function draft({ width, height }, side) {
     const scale = Math.floor(Math.min(width, height) / (DRAFT * side));
     return [8, 4, 2].find((box) => scale >= box) ?? 1;
   }
@@ -150,7 +163,10 @@
     const [across, down] = [image.width / all[0], image.height / all[1]].map(
       (scale) => Math.trunc(scale / GAP) || 1,
     );
-    const small = across > 1 || down > 1 ? boxed(image, across, down, 3) : image;
+    const small =
+      across > 1 || down > 1
+        ? boxed(image, ends(image.width, across), ends(image.height, down), 3)
+        : image;
     const columns = filters(small.width, image.width / across, all[0], left, crop);
     const rows = filters(small.height, image.height / down, all[1], top, crop);
     return filterColumns(filterRows(small, columns), rows);
@@ -160,10 +176,13 @@
 
   window.pixels = {
     // What the network sees of a bitmap or a frame: crop x crop x 3 levels of 8 bits, row by row.
-    // kind: the file's type. spec: {side, crop}, see image/preprocess.py.
-    square(bitmap, kind, { side, crop }) {
-      const box = draft(kind, bitmap.width, bitmap.height, side);
-      return middle(read(bitmap, box), side, crop).data;
+    // turned: EXIF's orientation of a JPEG, null of all else: its decoder's boxes begin where the
+    // file does. spec: {side, crop}, see image/preprocess.py.
+    square(bitmap, turned, { side, crop }) {
+      const box = turned === null ? 1 : draft(bitmap, side);
+      const across = ends(bitmap.width, box, [2, 3, 6, 7].includes(turned));
+      const down = ends(bitmap.height, box, [3, 4, 7, 8].includes(turned));
+      return middle(read(bitmap, across, down), side, crop).data;
     },
 
     // Where that lies: left, top, right and bottom as shares of the image.
