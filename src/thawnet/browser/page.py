@@ -53,7 +53,9 @@ def make_page(model: Model, network: bytes, name: str) -> Page:
 
     Raises BundleError for class weights that float16 can not hold.
     """
-    pictures = {path.name: path for path in sorted(EXAMPLES.iterdir())} if is_embedded(model) else {}
+    pictures = (
+        {path.name: path for path in sorted(EXAMPLES.iterdir())} if is_embedded(model) else {}
+    )
     facts = page_facts(model, name, pictures) | {
         "above": model.unfamiliar and model.unfamiliar.above,
         "preprocess": {"side": model.preprocess.side, "crop": model.preprocess.crop},
