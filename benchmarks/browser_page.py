@@ -74,9 +74,7 @@ def rate(browser: Browser, address: str, count: int) -> float:
 
 def main() -> None:
     """Export, open, print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", type=Path, default=embedded.BUNDLE)
     parser.add_argument("--images", type=int, default=200)
     options = parser.parse_args()

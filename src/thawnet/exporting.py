@@ -35,7 +35,7 @@ class ExportOptions:
     to: Literal["onnx", "onnx-int8", "pt2", "openvino", "page"]
     """onnx: the bundle's model, one file. onnx-int8: a new bundle for `thawnet predict`, in 8-bit
     integers, calibrated on training images. pt2: a program for torch.export.load. openvino: .xml
-    and .bin. page: a folder to put on any web host, whose page computes in the visitor's browser."""
+    and .bin. page: a folder for any web host, whose page computes in the visitor's browser."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
     """What to write; nothing may be there. Default: <backbone>.onnx, .pt2 or .xml, or the folder
     <name of run or bundle>-int8 or -page, here; with --single-file <name>.html."""

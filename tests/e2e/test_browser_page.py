@@ -91,7 +91,7 @@ def open_page(chromium: Browser, written: Path) -> Iterator[Open]:
         page.goto(addresses[form])
         return page
 
-    open_.expected = "ERR_INTERNET_DISCONNECTED"
+    open_.expected = "ERR_INTERNET_DISCONNECTED|when fetching the script"
     yield open_
     for context in contexts:
         context.close()
@@ -164,9 +164,7 @@ def test_page_answers_without_a_network_as_the_library_does(
         assert said["image"] == path.name
         assert said["predictions"][0]["class"] == wanted.classes[0]
         shares = [each["probability"] for each in said["predictions"]]
-        assert shares == pytest.approx(
-            wanted.probabilities, abs=0.02
-        )  # near ties may change places
+        assert shares == pytest.approx(wanted.probabilities, abs=0.03)  # near ties may change
         assert said["unfamiliar"] == wanted.unfamiliar
         assert wanted.explanation is not None
         assert said["explanation"]["box"] == pytest.approx(wanted.explanation.box)
@@ -179,9 +177,7 @@ def test_pixels_are_pillows(open_page: Open, model: Model) -> None:
     page = open_page()
     photos = odd_photos(sorted(EXAMPLES.iterdir()), 16)
     same, off = compared(page, model, photos)
-    assert (
-        off < 0.6
-    )  # grey levels; of a JPEG that is decoded smaller, the browser knows no such way
+    assert off < 0.6  # grey levels, of JPEGs that Pillow decodes smaller and browsers do not
     assert same >= 15
     for name, content in photos.items():
         if not name.endswith("jpeg"):

@@ -28,7 +28,7 @@ def page_facts(model: Model, name: str, examples: Iterable[str]) -> dict[str, An
 
 
 def is_embedded(model: Model) -> bool:
-    """Return whether a network is the one that ships with the package, whose pictures to try fit."""
+    """Return whether a network is the one that ships, whose pictures to try do as well."""
     return model.path.resolve() == embedded.BUNDLE.resolve()
 
 
