@@ -34,11 +34,15 @@ ALLOWED = {
         *("errors", "console", "files", "memory", "packages", "recipe"),
         *("embedded", "data", "training"),
     },
-    "exporting": {"errors", "console", "files", "packages", "bundle", "training"},
+    "exporting": {
+        *("errors", "console", "files", "packages"),
+        *("bundle", "training", "serve", "browser"),
+    },
+    "browser": {"errors", "image", "bundle", "serve"},
     "picturing": {"errors", "image", "data", "report", "bundle"},
     "reporting": {"errors", "console", "packages", "bundle", "training"},
-    "serving": {"errors", "console", "packages", "embedded", "image", "bundle", "serve"},
-    "serve": {"errors", "text", "image", "bundle"},
+    "serving": {"errors", "console", "packages", "image", "bundle", "serve"},
+    "serve": {"errors", "text", "image", "bundle", "embedded"},
     "report": {"errors", "files", "text"},
     "bundle": {"errors", "files", "text", "memory", "image", "embedded"},
     "training": {

@@ -10,7 +10,7 @@ import tyro
 
 from . import console
 from .errors import UsageError
-from .files import write_atomic
+from .files import new_folder, write_atomic
 from .packages import TRAIN_PACKAGES, require_installed
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .bundle.predict import Model
 
 INT8 = "onnx-int8"
+PAGE = "page"
 SUFFIXES = {"onnx": ".onnx", "pt2": ".pt2", "openvino": ".xml"}
 
 
@@ -31,13 +32,15 @@ class ExportOptions:
 
     model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """The run folder of a finished run, or a bundle."""
-    to: Literal["onnx", "onnx-int8", "pt2", "openvino"]
+    to: Literal["onnx", "onnx-int8", "pt2", "openvino", "page"]
     """onnx: the bundle's model, one file. onnx-int8: a new bundle for `thawnet predict`, in 8-bit
     integers, calibrated on training images. pt2: a program for torch.export.load. openvino: .xml
-    and .bin."""
+    and .bin. page: a folder for any web host, whose page computes in the visitor's browser."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
     """What to write; nothing may be there. Default: <backbone>.onnx, .pt2 or .xml, or the folder
-    <name of run or bundle>-int8, here."""
+    <name of run or bundle>-int8 or -page, here; with --single-file <name>.html."""
+    single_file: bool = False
+    """page: one HTML file, which opens from a disk or an e-mail too."""
     data: str | None = None
     """onnx-int8: what the network was trained on, as for `thawnet train`. Default: the data's name
     in the bundle, where thawnet knows it."""
@@ -67,20 +70,27 @@ def export(options: ExportOptions) -> None:
         told = _pt2(description, model, out)
     elif options.to == "openvino":
         told = _openvino(onnx, model, out)
+    elif options.to == PAGE:
+        told = _page(options, description, onnx, model, out)
     else:
         told = _int8(options, description, onnx, out)
-    if options.to != INT8:
+    if options.to not in (INT8, PAGE):  # which hold these themselves
         console.say(f"classes, preprocessing and temperature: {description.path / DESCRIPTION}")
     console.result(f"{out}: {told}")
 
 
 def _check_call(options: ExportOptions) -> None:
+    if options.single_file and options.to != PAGE:
+        raise UsageError(f"--single-file: --to {options.to} writes no page; leave it out")
     if options.to == INT8:
         require_installed("--to onnx-int8", TRAIN_PACKAGES)
         return
     for flag, given in (("--data", options.data), ("--data-dir", options.data_dir)):
         if given is not None:
             raise UsageError(f"{flag} '{given}': --to {options.to} reads no data; leave it out")
+    if options.to == PAGE:
+        _check_page(options)
+        return
     suffix = SUFFIXES[options.to]
     if options.out is not None and options.out.suffix != suffix:
         raise UsageError(
@@ -93,13 +103,22 @@ def _check_call(options: ExportOptions) -> None:
         require_installed("--to openvino", ("openvino",), "pip install openvino")
 
 
+def _check_page(options: ExportOptions) -> None:
+    if options.out is not None and (options.out.suffix == ".html") != options.single_file:
+        wanted = "a .html file" if options.single_file else "a folder (--single-file: one .html)"
+        raise UsageError(f"--out '{options.out}': this writes {wanted}; name it so")
+
+
 def _free(options: ExportOptions, description: Description) -> Path:
     """Return what to write. Raises UsageError when something is there."""
-    out = options.out or (
-        Path(f"{options.model.resolve().name}-int8")
-        if options.to == INT8
-        else Path(f"{description.backbone}{SUFFIXES[options.to]}")
-    )
+    name = options.model.resolve().name
+    if options.to == INT8:
+        default = f"{name}-int8"
+    elif options.to == PAGE:
+        default = f"{name}.html" if options.single_file else f"{name}-page"
+    else:
+        default = f"{description.backbone}{SUFFIXES[options.to]}"
+    out = options.out or Path(default)
     for path in (out, out.with_suffix(".bin")) if options.to == "openvino" else (out,):
         if path.exists():
             raise UsageError(f"'{path}' is there already; remove it, or choose another with --out")
@@ -122,6 +141,35 @@ def _openvino(onnx: bytes, model: Model, out: Path) -> str:
     _write(beside, weights)
     _write(out, network)  # last: it is what is opened, and it needs the other
     return f"{_megabytes(network + weights)} with {beside.name}, {_same(off)}"
+
+
+def _page(
+    options: ExportOptions, description: Description, onnx: bytes, model: Model, out: Path
+) -> str:
+    from .browser.network import smaller
+    from .browser.page import folder_files, make_page, single_file
+    from .bundle.format import WEIGHTS
+    from .serve.facts import name_for_people
+
+    if WEIGHTS in description.sha256:
+        require_installed("--to page", ("onnx",))
+    network, off = smaller(description, onnx, model)
+    page = make_page(model, network, name_for_people(model, options.model))
+    if options.single_file:
+        content = single_file(page)
+        _write(out, content)
+        size = _megabytes(content)
+    else:
+        files = folder_files(page)
+        with new_folder(out) as folder:
+            for name, content in files.items():
+                (folder / name).parent.mkdir(exist_ok=True)
+                (folder / name).write_bytes(content)
+        size = _megabytes(b"".join(files.values()))
+    return (
+        f"{size}, of which the model {_megabytes(network)} before it is packed; probabilities as "
+        f"model.onnx gives them (largest difference {off:.1e})"
+    )
 
 
 def _int8(options: ExportOptions, description: Description, onnx: bytes, out: Path) -> str:

@@ -96,16 +96,15 @@ def _is_loopback(host: str) -> bool:
 
 
 def _settings(options: ServeOptions, model: Model, token: str | None) -> Settings:
-    from . import embedded
-    from .serve.app import EXAMPLES, Settings
+    from .serve.app import Settings
+    from .serve.facts import EXAMPLES, is_embedded, name_for_people
     from .serve.intake import Limits
 
-    own = model.path == embedded.BUNDLE
+    own = is_embedded(model)
     folder = options.examples or (EXAMPLES if own else None)
-    given = (options.model or Path()).resolve()
     body = options.max_mb * 2**20
     return Settings(
-        name="embedded" if own else given.name if given.name != "bundle" else given.parent.name,
+        name=name_for_people(model, options.model),
         token=token,
         local=_is_loopback(options.host),
         examples=_pictures(folder) if folder is not None else {},

@@ -277,7 +277,7 @@ class Model:
         return [each if isinstance(each, ImageError) else next(found) for each in read]
 
     def _best(self, top_k: int, found: Outputs, boxes: list[Box]) -> list[Prediction]:
-        probabilities = _softmax(found.logits / self.temperature)
+        probabilities = softmax(found.logits / self.temperature)
         # Stable, so that equal ones stand in the order of the classes.
         order = np.argsort(-found.logits, axis=1, kind="stable")[:, :top_k]
         strange: list[bool | None] = [None] * len(order)
@@ -340,7 +340,7 @@ def _opened(image: Picture, side: int) -> Image.Image:
     return upright_rgb(Image.fromarray(image))
 
 
-def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return probabilities, (n, classes), that sum to 1."""
     powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     shares: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)

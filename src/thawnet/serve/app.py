@@ -21,14 +21,13 @@ from ..errors import ImageError
 from ..image.decode import MAX_PIXELS
 from . import schema
 from .batching import Batcher
+from .facts import STATIC, page_facts
 from .guard import Guard, refusal
 from .intake import Intake, Limits, Upload, reader_of
 from .metrics import Counts
 from .refusals import Refused
 from .workers import Answer
 
-STATIC = Path(__file__).parent / "static"
-EXAMPLES = STATIC / "examples"
 TOP_K = 1000  # classes named at most
 
 
@@ -131,15 +130,8 @@ def make_app(model: Model, settings: Settings) -> FastAPI:
 def _facts(model: Model, settings: Settings) -> dict[str, Any]:
     limits = settings.limits
     return {
-        "name": settings.name,
-        "backbone": model.backbone,
-        "classes": list(model.classes),
-        "size": model.preprocess.size,
-        "temperature": model.temperature,
-        "unfamiliar": model.unfamiliar is not None,
-        "explains": model.class_weights is not None,
+        **page_facts(model, settings.name, settings.examples),
         "limits": {"body_bytes": limits.body, "images": limits.images, "pixels": MAX_PIXELS},
-        "examples": list(settings.examples),
     }
 
 

@@ -15,6 +15,8 @@
   const STRONG = 0.62; // where it was seen most
   const DIMMED = "rgba(8, 12, 18, 0.6)"; // over what the network did not see
 
+  const MOST_PIXELS = 64e6; // of a picture that is drawn, as in image/decode.py
+
   function colour(share) {
     const place = share * (COLOURS.length - 1);
     const below = Math.min(Math.floor(place), COLOURS.length - 2);
@@ -53,10 +55,27 @@
   }
 
   window.picture = {
+    // A file's {width, height} in px, upright, before its pixels are decoded; null where the browser
+    // knows no such format.
+    async size(file) {
+      const image = new Image();
+      image.src = URL.createObjectURL(file);
+      try {
+        await new Promise((done, failed) => Object.assign(image, { onload: done, onerror: failed }));
+        return { width: image.naturalWidth, height: image.naturalHeight };
+      } catch {
+        return null;
+      } finally {
+        URL.revokeObjectURL(image.src);
+      }
+    },
+
     // Draw a file's image upright, at most `side` px a side. Returns its own size in px, null where
     // the browser can not: it does not know the format, or the image is too large for it.
     async draw(canvas, file, side) {
       try {
+        const size = await this.size(file);
+        if (size.width * size.height > MOST_PIXELS) return null;
         const bitmap = await createImageBitmap(file, { imageOrientation: "from-image" });
         const { width, height } = bitmap;
         const scale = Math.min(1, side / Math.max(width, height));

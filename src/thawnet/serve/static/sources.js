@@ -54,6 +54,25 @@
     return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.92));
   }
 
+  // While the camera is on, say below its picture what is seen: where the predictor can so quickly.
+  async function follow(dialog, video, line) {
+    const { look } = window.predictor;
+    line.hidden = !look;
+    line.textContent = "\u00a0";
+    while (look && dialog.open && video.srcObject) {
+      try {
+        const { predictions, unfamiliar } = await look(video);
+        const [{ class: name, probability }] = predictions;
+        const share = `${(100 * probability).toFixed(0)}\u00a0%`;
+        line.textContent = unfamiliar ? `${name} ${share}, unlike the training data` : `${name} ${share}`;
+      } catch (error) {
+        line.textContent = error.message;
+        return;
+      }
+      await new Promise(requestAnimationFrame);
+    }
+  }
+
   async function preview(take) {
     const [dialog, video, shoot, text] = ["camera", "video", "shoot", "camera-text"].map(byId);
     let stream;
@@ -69,7 +88,7 @@
       video.srcObject = null;
       shoot.removeEventListener("click", trigger);
     };
-    text.hidden = true;
+    text.hidden = byId("live").hidden = true;
     video.hidden = false;
     shoot.disabled = true;
     dialog.addEventListener("close", end, { once: true });
@@ -84,6 +103,7 @@
       shoot.addEventListener("click", trigger);
       shoot.disabled = false;
       shoot.focus();
+      follow(dialog, video, byId("live"));
     } catch {
       video.hidden = true;
       text.hidden = false;

@@ -1,0 +1,228 @@
+// The predictor of a page that needs no server: computes here, with ONNX Runtime Web.
+"use strict";
+
+(() => {
+  const { model, assets } = JSON.parse(document.getElementById("facts").textContent);
+  const { picture, pixels } = window;
+  const page = new Promise((done) => {
+    document.addEventListener("DOMContentLoaded", done, { once: true });
+  });
+
+  class Refusal extends Error {
+    constructor(sentence, more = {}) {
+      super(sentence);
+      Object.assign(this, more);
+    }
+  }
+
+  // ---- what the page is made of: beside it, or inside it
+
+  async function content(name) {
+    const inside = document.getElementById(`asset:${name}`);
+    if (inside) {
+      const letters = atob(inside.textContent.trim());
+      return Uint8Array.from(letters, (letter) => letter.charCodeAt(0));
+    }
+    if (location.protocol === "file:") {
+      throw new Refusal(
+        "A browser opens no folder of files by itself: put this folder on a web host, or export " +
+          "with --single-file.",
+        { absent: true },
+      );
+    }
+    let answer;
+    try {
+      answer = await fetch(assets[name]);
+    } catch {
+      answer = { ok: false };
+    }
+    if (!answer.ok) {
+      throw new Refusal(`A part of this page can not be had (${assets[name]}).`, { absent: true });
+    }
+    return new Uint8Array(await answer.arrayBuffer());
+  }
+
+  async function unpacked(name) {
+    const bytes = await content(name);
+    if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes; // the host had it unpacked on the way
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    return new Uint8Array(await new Response(stream).arrayBuffer());
+  }
+
+  // float16 to float32: sign, 5 bits of exponent, 10 of fraction (IEEE 754).
+  function single(half) {
+    const sign = half & 0x8000 ? -1 : 1;
+    const exponent = (half >> 10) & 31;
+    const fraction = half & 1023;
+    if (!exponent) return sign * fraction * 2 ** -24;
+    return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+  }
+
+  async function opened() {
+    const parts = ["runtime", "network", ...(model.explains ? ["weights"] : [])];
+    const [runtime, network, weights] = await Promise.all(parts.map(unpacked));
+    await page; // the runtime's script is a module, and these run last
+    const { ort } = window;
+    if (!ort) throw new Refusal("This browser is too old to compute here.", { absent: true });
+    ort.env.wasm.wasmBinary = runtime;
+    ort.env.wasm.numThreads = window.crossOriginIsolated ? 0 : 1; // 0: as many as is good
+    const session = await ort.InferenceSession.create(network, { executionProviders: ["wasm"] });
+    const halves = weights && new Uint16Array(weights.buffer);
+    return { ort, session, weights: halves && Float32Array.from(halves, single) };
+  }
+
+  // From the second visit on the page needs no network; a page in one file never did.
+  function keep() {
+    if (assets.runtime && location.protocol !== "file:") {
+      navigator.serviceWorker?.register("offline.js").catch(() => {}); // a host without https has none
+    }
+  }
+
+  let opening = null;
+  let turn = Promise.resolve(); // a session computes one thing at a time
+
+  function network() {
+    opening ??= opened().catch((error) => {
+      opening = null; // so that it can be tried again
+      if (error instanceof Refusal) throw error;
+      throw new Refusal(`The network can not be computed here (${error.message}).`, {
+        absent: true,
+      });
+    });
+    return opening;
+  }
+
+  // ---- one image
+
+  async function computed(square, explain) {
+    const { ort, session } = await network();
+    const side = model.preprocess.crop;
+    const images = new ort.Tensor("uint8", square, [1, side, side, 3]);
+    const wanted = ["logits"];
+    if (model.unfamiliar) wanted.push("unfamiliarity");
+    if (explain && model.explains) wanted.push("feature_map");
+    const mine = turn.then(() => session.run({ images }, wanted));
+    turn = mine.catch(() => {});
+    return mine;
+  }
+
+  function shares(logits) {
+    const most = Math.max(...logits);
+    const powers = Array.from(logits, (logit) => Math.exp((logit - most) / model.temperature));
+    const sum = powers.reduce((a, b) => a + b);
+    return powers.map((power) => power / sum);
+  }
+
+  // Where a class was seen, rows of values from 0 to 1; see bundle/class_maps.py.
+  function classMap(map, weights, place) {
+    const [, channels, rows, columns] = map.dims;
+    const sums = new Float64Array(rows * columns);
+    for (let channel = 0; channel < channels; channel += 1) {
+      const weight = weights[place * channels + channel];
+      const start = channel * sums.length;
+      for (let i = 0; i < sums.length; i += 1) sums[i] += weight * map.data[start + i];
+    }
+    const most = Math.max(...sums);
+    const found = sums.map((sum) => (most > 0 ? Math.max(sum, 0) / most : 0));
+    return Array.from({ length: rows }, (_, row) =>
+      Array.from(found.subarray(row * columns, (row + 1) * columns)),
+    );
+  }
+
+  async function answer(bitmap, turned, topK, explain) {
+    const square = pixels.square(bitmap, turned, model.preprocess);
+    const found = await computed(square, explain);
+    const logits = found.logits.data;
+    const probabilities = shares(logits);
+    const order = Array.from(logits.keys()).sort((a, b) => logits[b] - logits[a] || a - b);
+    const places = order.slice(0, topK);
+    const said = {
+      predictions: places.map((place) => ({
+        class: model.classes[place],
+        probability: Number(probabilities[place].toPrecision(6)),
+      })),
+    };
+    if (model.unfamiliar) said.unfamiliar = found.unfamiliarity.data[0] > model.above;
+    if (found.feature_map) {
+      const { weights } = await network();
+      const box = pixels.box(bitmap, model.preprocess);
+      const maps = places.map((place) => classMap(found.feature_map, weights, place));
+      said.explanation = { box, maps };
+    }
+    return said;
+  }
+
+  // Bytes to pixels, upright, in the colours that stand in the file.
+  async function decoded(file) {
+    const size = await picture.size(file);
+    if (!size) throw new Refusal("not an image in a format that this browser knows, or damaged");
+    const { width, height } = size;
+    if (width * height > model.limits.pixels) {
+      const most = new Intl.NumberFormat("en").format(model.limits.pixels);
+      throw new Refusal(`${width} x ${height} pixels are too many; at most ${most} are decoded`);
+    }
+    const short = Math.min(width, height);
+    if ((Math.max(width, height) / short) * model.preprocess.side ** 2 > model.limits.pixels) {
+      throw new Refusal(`${width} x ${height} pixels are too narrow`);
+    }
+    try {
+      return await createImageBitmap(file, {
+        imageOrientation: "from-image",
+        colorSpaceConversion: "none",
+        premultiplyAlpha: "none",
+      });
+    } catch {
+      throw new Refusal("damaged, or more than this browser can decode");
+    }
+  }
+
+  async function answerFile(file, topK, explain) {
+    let bitmap;
+    try {
+      bitmap = await decoded(file);
+    } catch (error) {
+      return { image: file.name, error: error.message };
+    }
+    try {
+      const turned = await window.orientation(file);
+      return { image: file.name, ...(await answer(bitmap, turned, topK, explain)) };
+    } finally {
+      bitmap.close();
+    }
+  }
+
+  window.predictor = {
+    // {name, backbone, classes, size, temperature, unfamiliar, explains, limits, examples}
+    async describe() {
+      network().then(keep, () => {}); // while a person looks around; who asks is told what failed
+      return model;
+    },
+
+    // {images: [{image, predictions, unfamiliar, explanation} or {image, error}], milliseconds}
+    async predict(files, { topK, explain }) {
+      await network();
+      const started = performance.now();
+      const images = [];
+      for (const file of files) images.push(await answerFile(file, topK, explain));
+      return { images, milliseconds: performance.now() - started };
+    },
+
+    // What is seen in a video now: {predictions, unfamiliar}.
+    async look(video) {
+      const frame = await createImageBitmap(video);
+      try {
+        return await answer(frame, null, 1, false);
+      } finally {
+        frame.close();
+      }
+    },
+
+    // One of the examples that `describe` names, as a File.
+    async example(name) {
+      return new File([await content(name)], name, { type: "image/jpeg" });
+    },
+
+    // Where images go, for people.
+    destination: () => "Nothing leaves this browser",
+  };
+})();

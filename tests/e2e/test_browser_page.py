@@ -1,0 +1,326 @@
+"""The page that `thawnet export --to page` writes: a real browser, and no network to ask."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import CIFAR, FLOWERS, QuietFiles
+from thawnet import cli, embedded
+from thawnet.bundle.predict import Model, load
+from thawnet.image.decode import decode
+from thawnet.image.preprocess import squared
+from thawnet.serve.facts import EXAMPLES
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+expect = sync_api.expect
+expect.set_options(timeout=30_000)  # a busy machine is slow, not wrong
+
+COFFEE, COINS, ROCKET = (EXAMPLES / f"{name}.jpg" for name in ("coffee", "coins", "rocket"))
+FORMS = ["folder", "file"]
+Open = Callable[..., "Page"]
+ASK = """async ([name, content, k]) => {
+    const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+    const file = new File([bytes], name);
+    const { images } = await predictor.predict([file], { topK: k, explain: true });
+    const way = { imageOrientation: "from-image", colorSpaceConversion: "none" };
+    const facts = JSON.parse(document.getElementById("facts").textContent).model;
+    if (images[0].error) return { said: images[0] };
+    const bitmap = await createImageBitmap(file, { ...way, premultiplyAlpha: "none" });
+    const square = pixels.square(bitmap, await window.orientation(file), facts.preprocess);
+    return { said: images[0], square: Array.from(square) };
+}"""
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return load()
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write the embedded network as a folder, `page`, and as one file, `page.html`."""
+    path = tmp_path_factory.mktemp("exported")
+    command = ["export", str(embedded.BUNDLE), "--to", "page", "--out"]
+    assert cli.main([*command, str(path / "page")]) == 0
+    assert cli.main([*command, str(path / "page.html"), "--single-file"]) == 0
+    return path
+
+
+@pytest.fixture
+def open_page(chromium: Browser, written: Path) -> Iterator[Open]:
+    """Return a function that opens a form of the page; nothing else may have been asked for."""
+    contexts, asked, wrong = [], [], []  # type: ignore[var-annotated]
+
+    class Files(QuietFiles):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, directory=str(written / "page"), **options)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Files)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    addresses = {
+        "folder": f"http://127.0.0.1:{server.server_port}/",
+        "file": (written / "page.html").as_uri(),
+        "folder on disk": (written / "page" / "index.html").as_uri(),
+    }
+
+    def open_(form: str = "file", **options: Any) -> Page:
+        context = chromium.new_context(**{"viewport": {"width": 1180, "height": 860}, **options})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(30_000)
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda message: message.type == "error" and wrong.append(message.text))
+        if form == "file":
+            context.set_offline(True)
+        page.goto(addresses[form])
+        return page
+
+    open_.expected = "ERR_INTERNET_DISCONNECTED|when fetching the script"
+    yield open_
+    for context in contexts:
+        context.close()
+    server.shutdown()
+    server.server_close()
+    assert [each for each in wrong if not re.search(open_.expected, each)] == []
+    own = (addresses["folder"], written.as_uri(), "blob:", "data:")
+    assert [url for url in asked if not url.startswith(own)] == []
+
+
+def ready(page: Page) -> None:
+    """Wait until the network is there, and cut what there is of a connection."""
+    page.evaluate("predictor.predict([], { topK: 1, explain: false })")
+    page.context.set_offline(True)
+
+
+def asked_about(page: Page, name: str, content: bytes, top_k: int = 5) -> dict[str, Any]:
+    found: dict[str, Any] = page.evaluate(ASK, [name, base64.b64encode(content).decode(), top_k])
+    return found
+
+
+def encoded(image: Image.Image, form: str, **options: Any) -> bytes:
+    content = io.BytesIO()
+    image.save(content, form, **options)
+    return content.getvalue()
+
+
+def odd_photos(sources: list[Path], count: int) -> dict[str, bytes]:
+    """Return photos cut and resized to odd sizes, from tiny to 12 megapixels, by name."""
+    rng = np.random.default_rng(0)
+    found = {}
+    for number in range(count):
+        image = Image.open(sources[number % len(sources)]).convert("RGB")
+        wide, high = (int(rng.integers(side // 2, side + 1)) for side in image.size)
+        scale = float(rng.choice([0.4, 0.7, 1, 1.7, 3, 6, 12]))
+        size = [max(9, int(side * scale) + int(rng.integers(0, 7))) for side in (wide, high)]
+        image = image.crop((0, 0, wide, high)).resize((size[0], size[1]), Image.Resampling.LANCZOS)
+        exif = Image.Exif()
+        exif[274] = number % 8 + 1
+        form: str = ("JPEG", "JPEG", "PNG", "WEBP")[number % 4]
+        options = {"exif": exif} if form == "JPEG" else {}
+        name = f"{number}-{size[0]}x{size[1]}.{form.lower()}"
+        found[name] = encoded(image, form, **options)
+    return found
+
+
+def compared(page: Page, model: Model, photos: dict[str, bytes]) -> tuple[int, float]:
+    """Return for how many photos the page names the class that the library does, and the most grey
+    levels, on average over a photo, that its pixels are off."""
+    same, off = 0, 0.0
+    for name, content in photos.items():
+        found = asked_about(page, name, content)
+        (wanted,) = model.predict([content])
+        same += found["said"]["predictions"][0]["class"] == wanted.classes[0]
+        square = squared(decode(content, model.preprocess.side), model.preprocess)
+        levels = np.array(found["square"], np.float64).reshape(square.shape)
+        off = max(off, float(np.abs(levels - square).mean()))
+    return same, off
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_page_answers_without_a_network_as_the_library_does(
+    open_page: Open, model: Model, form: str
+) -> None:
+    page = open_page(form)
+    ready(page)
+    for path in (COFFEE, COINS, ROCKET):
+        said = asked_about(page, path.name, path.read_bytes())["said"]
+        (wanted,) = model.predict([path], explain=True)
+        assert said["image"] == path.name
+        assert said["predictions"][0]["class"] == wanted.classes[0]
+        shares = [each["probability"] for each in said["predictions"]]
+        assert shares == pytest.approx(wanted.probabilities, abs=0.03)  # near ties may change
+        assert said["unfamiliar"] == wanted.unfamiliar
+        assert wanted.explanation is not None
+        assert said["explanation"]["box"] == pytest.approx(wanted.explanation.box)
+        maps = np.array(said["explanation"]["maps"])
+        assert maps.shape == wanted.explanation.maps.shape
+        assert np.abs(maps[0] - wanted.explanation.maps[0]).mean() < 0.02
+
+
+def test_pixels_are_pillows(open_page: Open, model: Model) -> None:
+    page = open_page()
+    photos = odd_photos(sorted(EXAMPLES.iterdir()), 16)
+    same, off = compared(page, model, photos)
+    assert off < 0.6  # grey levels, of JPEGs that Pillow decodes smaller and browsers do not
+    assert same >= 15
+    for name, content in photos.items():
+        if not name.endswith("jpeg"):
+            assert compared(page, model, {name: content})[1] < 0.02
+
+
+def test_transparency_lies_over_white(open_page: Open, model: Model) -> None:
+    image = Image.open(ROCKET).convert("RGBA")
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    _, off = compared(open_page(), model, {"a.png": encoded(image, "PNG")})
+    assert off < 0.6
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_person_drops_an_image_and_reads_the_answer(
+    open_page: Open, model: Model, form: str
+) -> None:
+    page = open_page(form)
+    expect(page.locator("#examples img")).to_have_count(5)
+    page.set_input_files("#files", [COFFEE, COINS])
+    expect(page.locator(".card[data-state=done]")).to_have_count(2)
+    card = page.locator(".card").first
+    (wanted,) = model.predict([COFFEE])
+    assert set(card.locator(".bars .name").all_inner_texts()) == set(wanted.classes)
+    expect(page.locator(".card").nth(1).locator(".flag")).to_be_visible()
+    expect(card.locator(".overlay")).to_be_visible()
+    expect(page.locator("#promise")).to_have_text("Nothing leaves this browser")
+    expect(page.locator("#model")).to_have_text(re.compile("embedded · mobilenetv2_100 · 100.cl"))
+    with page.expect_download() as download:
+        page.click("#download")
+    saved = json.loads(Path(download.value.path()).read_text())
+    assert [each["image"] for each in saved] == ["coffee.jpg", "coins.jpg"]
+
+
+def test_second_visit_needs_no_network(open_page: Open) -> None:
+    page = open_page("folder")
+    ready(page)
+    page.context.set_offline(False)
+    page.evaluate("navigator.serviceWorker.ready.then(() => {})")
+    page.context.set_offline(True)
+    page.reload()
+    page.click("#examples button:has(img[alt=rocket])")
+    expect(page.locator(".card .best .name")).to_have_text("rocket")
+
+
+def test_folder_opened_from_a_disk_says_what_to_do(open_page: Open) -> None:
+    open_page.expected = "file:///|ERR_FAILED"
+    page = open_page("folder on disk")
+    page.set_input_files("#files", [ROCKET])
+    expect(page.locator("#notice-text")).to_contain_text("put this folder on a web host, or export")
+
+
+def test_broken_and_huge_images_get_a_sentence(open_page: Open) -> None:
+    page = open_page()
+    huge = encoded(Image.new("1", (9000, 8000)), "PNG")
+    cut = COFFEE.read_bytes()[:400]
+    for content, told in (
+        (b"no image", "not an image in a format that this browser knows, or damaged"),
+        (b"", "not an image in a format"),
+        (cut, "damaged"),
+        (huge, "9000 x 8000 pixels are too many; at most 64,000,000 are decoded"),
+    ):
+        assert told in asked_about(page, "x.png", content)["said"]["error"]
+    page.set_input_files("#files", [{"name": "h.png", "mimeType": "image/png", "buffer": huge}])
+    expect(page.locator(".card .status")).to_contain_text("are too many")
+
+
+def test_names_of_files_are_text(open_page: Open) -> None:
+    page = open_page()
+    name = "<img src=x onerror=alert(1)>.jpg"
+    image = {"name": name, "mimeType": "image/jpeg", "buffer": ROCKET.read_bytes()}
+    page.set_input_files("#files", [image])
+    expect(page.locator(".card .file")).to_have_text(name)
+    expect(page.locator(".card img")).to_have_count(0)
+
+
+def test_camera_is_followed_live(open_page: Open) -> None:
+    page = open_page("folder")
+    page.evaluate(
+        """() => {
+            const canvas = document.createElement("canvas");
+            const draw = () => canvas.getContext("2d").fillRect(0, 0, 300, 150);
+            setInterval(draw, 50); // a picture that never changes is never sent
+            Object.defineProperty(navigator, "mediaDevices", { value: {
+                getUserMedia: async () => canvas.captureStream(10),
+                enumerateDevices: async () => [{ kind: "videoinput" }],
+            } });
+        }"""
+    )
+    page.click("#photo")
+    expect(page.locator("#live")).to_have_text(re.compile(r"^[a-z_]+ \d+.%"))
+    page.click("#shoot")
+    expect(page.locator(".card .file")).to_have_text("photo-1.jpg")
+
+
+def test_policy_stops_what_is_not_the_pages_own(open_page: Open) -> None:
+    open_page.expected = "Content Security Policy"
+    for form in FORMS:
+        page = open_page(form)
+        run = page.evaluate(
+            """async () => {
+                const found = [];
+                document.addEventListener("securitypolicyviolation",
+                    (event) => found.push(event.effectiveDirective));
+                const script = document.createElement("script");
+                script.textContent = "window.ran = 1";
+                document.body.append(script);
+                await fetch("https://example.invalid/").catch(() => {});
+                await new Promise((done) => setTimeout(done, 200));
+                return [window.ran ?? 0, ...found.sort()];
+            }"""
+        )
+        assert run == [0, "connect-src", "script-src-elem"]
+        page.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMS)
+def test_hundred_photos_of_odd_sizes(open_page: Open, model: Model, form: str) -> None:
+    if not FLOWERS.exists():
+        pytest.skip("there is no ../shared/data/flowers")
+    sources = sorted(FLOWERS.rglob("*.jpg"))[::43][:95] + sorted(EXAMPLES.iterdir())
+    page = open_page(form)
+    ready(page)
+    same, off = compared(page, model, odd_photos(sources, 100))
+    print(f"{form}: the same class for {same} of 100, at most {off:.2f} grey levels off")
+    assert same >= 99
+    assert off < 2
+
+
+@pytest.mark.slow
+@pytest.mark.real
+def test_thousand_test_images_of_cifar100(open_page: Open, model: Model) -> None:
+    import pyarrow.parquet
+
+    files = sorted(CIFAR.rglob("test*.parquet"))
+    if not files:
+        pytest.skip("there is no ../shared/data/cifar100")
+    column = pyarrow.parquet.read_table(files[0])[0][:1000].to_pylist()
+    page = open_page()
+    ready(page)
+    photos = {f"{number}.png": each["bytes"] for number, each in enumerate(column)}
+    same, off = compared(page, model, photos)
+    print(f"the same class for {same} of {len(photos)}, at most {off:.2f} grey levels off")
+    assert same >= 990
+    assert off < 0.01

@@ -1,0 +1,136 @@
+"""The command `export --to page`: what lies in the folder and in the file."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from test_export_command import called
+from thawnet.browser import network
+from thawnet.browser.page import RUNTIME, Page, folder_files, single_file
+from thawnet.bundle.format import read_description, read_onnx
+from thawnet.bundle.predict import load
+
+ATTACK = "</script><img src=x onerror=alert(1)>"
+
+
+def policy(html: str) -> str:
+    (found,) = re.findall(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">', html)
+    return str(found)
+
+
+def page_of(**facts: Any) -> Page:
+    return Page({"classes": ["a"], "examples": [], **facts}, {"runtime": b"r", "network": b"n"})
+
+
+def test_folder_holds_everything_it_names(bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    status, out, err = called(capfd, bundle, "--to", "page")
+    assert status == 0, err
+    folder = Path(f"{bundle.name}-page")
+    told = rf"{folder}: \d+\.\d MB, of which the model (\d\.\d) MB before it is packed; .*\n"
+    match = re.fullmatch(told, out)
+    assert match is not None
+    assert float(match[1]) <= 5
+    html = (folder / "index.html").read_text(encoding="utf-8")
+    for name in re.findall(r'(?:src|href)="([^"#]+)"', html):
+        assert (folder / name).is_file(), name
+    assert "script-src 'self' 'wasm-unsafe-eval'; style-src 'self';" in policy(html)
+    assert "unsafe-inline" not in html
+    facts = json.loads(re.findall(r'id="facts">(.*)</script>', html)[0])
+    assert facts["model"]["classes"] == list(load(bundle).classes)
+    for place in facts["assets"].values():
+        assert (folder / place).is_file()
+    weights = load(bundle).class_weights
+    assert weights is not None
+    halves = np.frombuffer(gzip.decompress((folder / "static/weights.gz").read_bytes()), "<f2")
+    assert halves == pytest.approx(weights.ravel(), rel=1e-3, abs=1e-4)
+    kept = re.findall(r"const FILES = (.*);", (folder / "offline.js").read_text())[0]
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert {*json.loads(kept), "index.html", "offline.js"} == files | {"./"}
+
+
+def test_one_file_asks_for_nothing(bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    status, _, err = called(capfd, bundle, "--to", "page", "--single-file")
+    assert status == 0, err
+    html = Path(f"{bundle.name}.html").read_text(encoding="utf-8")
+    named = [each for each in re.findall(r'(?:src|href)="([^"]+)"', html) if each[0] != "#"]
+    assert named
+    assert all(each.startswith("data:image/svg+xml;base64,") for each in named)
+    assert "connect-src 'none'" in policy(html)
+    scripts = re.findall(r'<script(?: type="module")?>(.*?)</script>', html, re.DOTALL)
+    styles = re.findall(r"<style>(.*?)</style>", html, re.DOTALL)
+    assert (len(scripts), len(styles)) == (8, 2)
+    for text in (*scripts, *styles):
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in policy(html)
+
+
+def test_same_bundle_gives_the_same_bytes(bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.html", "b.html"):
+        assert called(capfd, bundle, "--to", "page", "--single-file", "--out", name)[0] == 0
+    assert Path("a.html").read_bytes() == Path("b.html").read_bytes()
+
+
+def test_names_are_text() -> None:
+    page = page_of(classes=[ATTACK, "é\u2028"], name=ATTACK)
+    for html in (folder_files(page)["index.html"].decode(), single_file(page).decode()):
+        assert ATTACK not in html
+        facts = json.loads(re.findall(r'id="facts">(.*)</script>', html)[0])
+        assert facts["model"]["classes"] == [ATTACK, "é\u2028"]
+
+
+def test_licence_of_the_runtime_goes_with_it() -> None:
+    for content in (folder_files(page_of())["static/ort.js"], single_file(page_of())):
+        assert b"Copyright (c) Microsoft Corporation" in content
+        assert b"The above copyright notice and this permission notice" in content
+    assert len((RUNTIME / "ort.wasm.xz").read_bytes()) < 3e6
+
+
+def test_rounding_that_changes_answers_writes_nothing(
+    bundle: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network, "MOST_OFF", -1.0)
+    status, out, err = called(capfd, bundle, "--to", "page")
+    assert (status, out) == (1, "")
+    assert "with weights in float16 the network's probabilities differ by up to" in err
+    assert not list(Path().iterdir())
+
+
+def test_quantised_network_goes_as_it_is(bundle: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(bundle, tmp_path / "int8")
+    content = json.loads((copied / "model.json").read_text())
+    del content["sha256"]["model.safetensors"]
+    content["architecture"]["class_weights"] = None
+    (copied / "model.json").write_text(json.dumps(content))
+    description = read_description(copied)
+    onnx = read_onnx(description)
+    assert network.smaller(description, onnx, load(copied)) == (onnx, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--to", "onnx", "--single-file"), "--single-file: --to onnx writes no page; leave it"),
+        (("--to", "page", "--out", "a.html"), "--out 'a.html': this writes a folder"),
+        (("--to", "page", "--out", "a", "--single-file"), "this writes a .html file; name it so"),
+        (("--to", "page", "--data", "digits"), "--data 'digits': --to page reads no data"),
+        (("--to", "page", "--out", "there"), "'there' is there already; remove it"),
+    ],
+)
+def test_mistake_is_one_line(
+    bundle: Path, capfd: pytest.CaptureFixture[str], arguments: tuple[str, ...], told: str
+) -> None:
+    Path("there").mkdir()
+    status, out, err = called(capfd, bundle, *arguments)
+    assert (status, out) == (2, "")
+    assert told in err.splitlines()[-1]
+    assert [path.name for path in Path().iterdir()] == ["there"]

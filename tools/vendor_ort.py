@@ -1,0 +1,103 @@
+"""Take ONNX Runtime Web from npm into src/thawnet/browser/runtime.
+
+    python tools/vendor_ort.py [--check]
+
+What is taken stands in git, 2.3 MB, so that no clone, wheel or export needs npm or a network;
+this is run to go to another version. --check: write nothing, and fail where the
+files differ from npm's.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import lzma
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+VERSION = "1.30.0"
+# Of the package as npm packs it; npm's own name for it is dist.integrity.
+INTEGRITY = (
+    "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
+)
+SCRIPT = "ort.wasm.bundle.min.mjs"
+BINARY = "ort-wasm-simd-threaded.wasm"
+FOLDER = Path(__file__).resolve().parents[1] / "src" / "thawnet" / "browser" / "runtime"
+
+LICENSE = f"""/*
+ONNX Runtime Web {VERSION}, from the npm package onnxruntime-web; its exports are put into
+globalThis.ort, and its file is called ort.js here. MIT License
+
+Copyright (c) Microsoft Corporation
+
+Permission is hereby granted, free of charge, to any person obtaining a copy of this software and
+associated documentation files (the "Software"), to deal in the Software without restriction,
+including without limitation the rights to use, copy, modify, merge, publish, distribute,
+sublicense, and/or sell copies of the Software, and to permit persons to whom the Software is
+furnished to do so, subject to the following conditions:
+
+The above copyright notice and this permission notice shall be included in all copies or
+substantial portions of the Software.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT
+NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND
+NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM,
+DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT
+OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+*/
+"""
+
+
+def packed() -> bytes:
+    """Return the package as npm gives it, checked."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["npm", "pack", "--json", f"onnxruntime-web@{VERSION}"]
+        done = subprocess.run(  # noqa: S603 - nothing in it comes from outside
+            command, cwd=folder, check=True, capture_output=True, text=True
+        )
+        content = (Path(folder) / json.loads(done.stdout)[0]["filename"]).read_bytes()
+    found = base64.b64encode(hashlib.sha512(content).digest()).decode()
+    if found != INTEGRITY:
+        raise SystemExit(f"npm gave another package: sha512 {found}, expected {INTEGRITY}")
+    return content
+
+
+def script(text: str) -> str:
+    """Return the runtime's script as one that a page can hold in itself and need not import."""
+    text = re.sub(r"^//# sourceMappingURL=.*\n?", "", text, flags=re.MULTILINE)
+    text = text.replace(SCRIPT, "ort.js")  # what its threads open; .mjs is unknown to some hosts
+    exports = re.search(r"export\{([^}]*)\};?\s*$", text)
+    if exports is None:
+        raise SystemExit(f"{SCRIPT} ends in no export any more")
+    pairs = (each.split(" as ") for each in exports[1].split(","))
+    fields = ",".join(f"{outside}:{inside}" for inside, outside in pairs)
+    return f"{LICENSE}{text[: exports.start()]}globalThis.ort={{{fields}}};\n"
+
+
+def main() -> None:
+    """Write the files, or compare them."""
+    with tarfile.open(fileobj=io.BytesIO(packed())) as package:
+
+        def member(name: str) -> bytes:
+            file = package.extractfile(f"package/dist/{name}")
+            assert file is not None
+            return file.read()
+
+        text, binary = script(member(SCRIPT).decode()), member(BINARY)
+    target, compressed = FOLDER / "ort.js", FOLDER / "ort.wasm.xz"
+    if "--check" in sys.argv[1:]:
+        same = target.read_text() == text and lzma.decompress(compressed.read_bytes()) == binary
+        raise SystemExit(None if same else f"{FOLDER} is not what npm gives")
+    target.write_text(text, encoding="utf-8")
+    compressed.write_bytes(lzma.compress(binary, preset=9 | lzma.PRESET_EXTREME))
+    print(f"{target.name} {len(text):,}, {compressed.name} {compressed.stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    main()
