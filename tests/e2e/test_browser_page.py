@@ -167,7 +167,9 @@ def test_page_answers_without_a_network_as_the_library_does(
         assert shares == pytest.approx(wanted.probabilities, abs=0.03)  # near ties may change
         assert said["unfamiliar"] == wanted.unfamiliar
         assert wanted.explanation is not None
-        assert said["explanation"]["box"] == pytest.approx(wanted.explanation.box)
+        # The library's box is that of a JPEG decoded at half its size, whose sides are rounded up.
+        box = pytest.approx(wanted.explanation.box, abs=0.005)
+        assert said["explanation"]["box"] == box
         maps = np.array(said["explanation"]["maps"])
         assert maps.shape == wanted.explanation.maps.shape
         assert np.abs(maps[0] - wanted.explanation.maps[0]).mean() < 0.02
