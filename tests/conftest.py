@@ -168,7 +168,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "backbone": network.backbone,
             "padding": "same",
             "epsilon": None,
-            "class_weights": class_weights(network),
+            "class_weights": class_weights(network, outputs(network)),
         },
         meaning,
         short_hashes(sha256_rows([b"seen"])),

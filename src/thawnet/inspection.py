@@ -51,7 +51,7 @@ def inspect(options: InspectOptions) -> None:
 
     if options.size < 1:
         raise UsageError(f"--size {options.size}: must be at least 1")
-    source = open_source(options.data, options.data_dir, tell=console.say)
+    source = open_source(options.data, options.data_dir, tell=console.say).opened_once()
     if "test" in source.parts:
         console.say("the test part's images are looked at for duplicates and damage only")
     if options.html is not None:

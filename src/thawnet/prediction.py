@@ -232,9 +232,7 @@ def _json(name: str, found: Prediction | ImageError) -> str:
     # ASCII, so that a name that is not UTF-8 can be written too.
     if isinstance(found, ImageError):
         return json.dumps({"image": name, "error": str(found)})
-    rows = [{**row, "probability": float(f"{row['probability']:.6g}")} for row in found.as_list()]
-    told = {} if found.unfamiliar is None else {"unfamiliar": found.unfamiliar}
-    return json.dumps({"image": name, "predictions": rows, **told})
+    return json.dumps({"image": name, **found.as_dict()})
 
 
 def _csv(name: str, found: Prediction | ImageError) -> str:

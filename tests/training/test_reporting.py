@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from thawnet.errors import DataError, UsageError
+from thawnet.files import cache_folder
 from thawnet.recipe import TrainOptions
 from thawnet.reporting import ReportOptions, report
 from thawnet.training import reporting, run
@@ -20,6 +21,10 @@ def text_of(path: Path) -> str:
     """Return a page's text without its markup, styles and scripts."""
     page = re.sub(r"(?s)<(style|script).*?</\1>", "", path.read_text(encoding="utf-8"))
     return html.unescape(re.sub(r"<[^>]*>", " ", page))
+
+
+def features_kept() -> set[str]:
+    return {entry.name for entry in (cache_folder() / "features").iterdir()}
 
 
 @pytest.fixture
@@ -36,7 +41,9 @@ def test_run_leaves_a_report_that_the_command_makes_again(
     assert "logistic regression on frozen features" in told
     before = path.read_text(encoding="utf-8")
     path.unlink()
+    kept = features_kept()
     report(ReportOptions(finished.folder, data=options.data))
+    assert features_kept() == kept  # those of the run serve again
     assert f"{path}: " in capsys.readouterr().out
     # All but the seconds that the sections took.
     wanted, found = (re.sub(r"\d+\.\d+ s", "", page) for page in (before, path.read_text("utf-8")))

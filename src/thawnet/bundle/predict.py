@@ -71,6 +71,18 @@ class Prediction:
         pairs = zip(self.classes, self.probabilities, strict=True)
         return [{"class": name, "probability": share} for name, share in pairs]
 
+    def as_dict(self, top_k: int | None = None) -> dict[str, Any]:
+        """Return what `predict --json` and the service say: predictions, and unfamiliar if known.
+
+        top_k: classes to name, all that there are without it. Probabilities to six digits.
+        """
+        rows = [
+            {**row, "probability": float(f"{row['probability']:.6g}")}
+            for row in self.as_list()[:top_k]
+        ]
+        told = {} if self.unfamiliar is None else {"unfamiliar": self.unfamiliar}
+        return {"predictions": rows, **told}
+
 
 @dataclass(frozen=True)
 class Outputs:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,6 +94,10 @@ class Source:
         fault = next(filter(None, map(fault_of_name, self.classes)), None)
         if fault is not None:
             raise DataError(f"'{self.name}': {fault}; give it another")
+
+    def opened_once(self) -> Source:
+        """Return the same source for whoever needs lists again: each part is read once at most."""
+        return replace(self, open_part=cache(self.open_part))
 
 
 def sha256_rows(images: Iterable[bytes]) -> NDArray[np.uint8]:

@@ -79,9 +79,7 @@ def make_app(model: Model, settings: Settings) -> FastAPI:
         responses=schema.predictions(),
         openapi_extra=schema.request(settings.limits, TOP_K),
     )
-    async def predict(
-        request: Request,
-    ) -> Response:
+    async def predict(request: Request) -> Response:
         started = time.perf_counter()
         top_k, explain = _asked(request.query_params)
         with intake.room(), intake.body() as body:
@@ -149,13 +147,7 @@ def _said(upload: Upload, answer: Answer, top_k: int) -> dict[str, Any]:
     """Return what the JSON says of one image, as `thawnet predict --json` does."""
     if isinstance(answer, ImageError):
         return {"image": upload.name, "error": str(answer)}
-    named = [
-        {**each, "probability": float(f"{each['probability']:.6g}")}
-        for each in answer.as_list()[:top_k]
-    ]
-    said: dict[str, Any] = {"image": upload.name, "predictions": named}
-    if answer.unfamiliar is not None:
-        said["unfamiliar"] = answer.unfamiliar
+    said: dict[str, Any] = {"image": upload.name, **answer.as_dict(top_k)}
     if answer.explanation is not None:
         said["explanation"] = _explained(answer.explanation, top_k)
     return said

@@ -16,13 +16,12 @@ from .workers import AHEAD, Answer, Worker
 
 @dataclass(frozen=True)
 class _Waiting:
-    """One image of a request: where its answer goes, and when it came."""
+    """One image of a request, and where its answer goes."""
 
     data: bytes
     top_k: int
     explain: bool
     answer: asyncio.Future[Answer]
-    since: float
 
 
 class Batcher:
@@ -73,10 +72,10 @@ class Batcher:
         """Return an answer for each image, in order. Raises Busy where they find no room."""
         if len(self._queue) + len(images) > self.capacity:
             raise Busy(f"{len(self._queue):,} images are waiting already")
-        loop, now = asyncio.get_running_loop(), time.monotonic()
+        loop = asyncio.get_running_loop()
         answers: list[asyncio.Future[Answer]] = [loop.create_future() for _ in images]
         for data, answer in zip(images, answers, strict=True):
-            self._queue.append(_Waiting(data, top_k, explain, answer, now))
+            self._queue.append(_Waiting(data, top_k, explain, answer))
         self._filled.set()
         return [await answer for answer in answers]
 

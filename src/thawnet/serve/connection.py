@@ -56,7 +56,6 @@ class PunctualProtocol(H11Protocol):
     """
 
     _deadline: asyncio.TimerHandle | None = None
-    _late = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock; over the cap, close whoever has kept silent for longest."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -67,29 +68,36 @@ def outputs(network: Network, middle: int | None = None) -> dict[str, nn.Module]
     }
 
 
-def class_weights(network: Network) -> str | None:
+def class_weights(network: Network, parts: Mapping[str, nn.Module]) -> str | None:
     """Return the tensor that makes class maps of `feature_map`, by timm's name, if one does.
 
-    It does where the features are the means of the map over all positions. Elsewhere, as where
-    layers lie between the two or there is no map, None.
+    parts: of the network, see outputs. It does where the features are the means of the map over all
+    positions. Elsewhere, as where layers lie between the two or there is no map, None.
     """
-    parts = outputs(network)
     if FEATURE_MAP not in parts:
         return None
     generator = torch.Generator().manual_seed(0)
-    probe = torch.rand((2, 3, network.size, network.size), generator=generator) * 2 - 1
+    x = torch.rand((2, 3, network.size, network.size), generator=generator) * 2 - 1
+    found: dict[str, torch.Tensor] = {}
     with torch.inference_mode():
-        feature_map = parts[FEATURE_MAP](probe)
-        features = parts[FEATURES](feature_map)
-        means = feature_map.mean((2, 3))
+        for name, part in parts.items():
+            x = found[name] = part(x)
+        features, means = found[FEATURES], found[FEATURE_MAP].mean((2, 3))
     same = features.shape == means.shape and torch.allclose(features, means, rtol=1e-3, atol=1e-5)
     return f"{network.head_name}.weight" if same else None
 
 
-def export(
-    run: Run, meaning: Meaning, unfamiliarity: nn.Module | None
-) -> tuple[bytes, Agreement] | None:
-    """Return the ONNX model of a run's network and how the two agree, None if it has none.
+@dataclass(frozen=True)
+class Exported:
+    """The ONNX model of a network, how the two agree, and what makes class maps, see above."""
+
+    onnx: bytes
+    agreement: Agreement
+    class_weights: str | None
+
+
+def export(run: Run, meaning: Meaning, unfamiliarity: nn.Module | None) -> Exported | None:
+    """Return the ONNX model of a run's network, None if it has none.
 
     unfamiliarity: see familiarity.fit_familiarity. A network that can not be exported, or whose
     export disagrees on validation images, does not lose its run by that: it is said on stderr.
@@ -97,7 +105,11 @@ def export(
     try:
         parts = outputs(run.network, middle_of(run.network) if unfamiliarity else None)
         content = to_onnx(parts, meaning, unfamiliarity)
-        return content, gate(run.network, run.origin(run.val), content, meaning.temperature)
+        return Exported(
+            content,
+            gate(run.network, run.origin(run.val), content, meaning.temperature),
+            class_weights(run.network, parts),
+        )
     except BundleError as error:
         console.say(f"{error}: the bundle holds no model.onnx, `thawnet predict` can not use it")
         return None

@@ -29,7 +29,7 @@ from ..report.calibration import calibration_error, fit_temperature
 from ..report.metrics import balanced_accuracy, interval, quote, top_k
 from ..report.predictions import PREDICTIONS, write_predictions
 from .checkpoint import RunState
-from .exporting import class_weights, export
+from .exporting import export
 from .familiarity import fit_familiarity
 from .loop import Metrics
 from .machine import describe, versions
@@ -212,7 +212,7 @@ def _write_bundle(
     told = fit_familiarity(run, held_out) if held_out is not None else None
     unfamiliarity, unfamiliar = told or (None, None)
     meaning = replace(meaning, unfamiliar=unfamiliar)
-    onnx, agreement = export(run, meaning, unfamiliarity) or (None, None)
+    exported = export(run, meaning, unfamiliarity)
     hashes = np.concatenate([run.train.hashes, run.val.hashes])
     facts = {
         "source": f"{weights.origin}; trained on {run.source.name} by thawnet",
@@ -221,7 +221,7 @@ def _write_bundle(
         "metrics": result["metrics"],
         "data": result["data"],
         "starting_weights": result["weights"],
-        "export": agreement and asdict(agreement),
+        "export": exported and asdict(exported.agreement),
     }
     write_bundle(
         run.folder / RUN_BUNDLE,
@@ -229,12 +229,12 @@ def _write_bundle(
             name: value.detach().cpu().contiguous()
             for name, value in network.net.state_dict().items()
         },
-        onnx,
+        exported.onnx if exported else None,
         {
             "backbone": network.backbone,
             "padding": weights.padding,
             "epsilon": weights.epsilon,
-            "class_weights": class_weights(network),
+            "class_weights": exported and exported.class_weights,
         },
         meaning,
         short_hashes(hashes),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +19,13 @@ from ..errors import BundleError, DataError, ThawnetError, UsageError, first_lin
 from ..recipe import Recipe, TrainOptions, parse_recipe
 from ..report.finished import read_finished
 from .exporting import squares_of
-from .features import Origin
-from .feeds import Batch, make_feed
+from .feeds import Batch
 from .machine import choose_device, decide
 from .outcome import LOG, RESULT, content_of, toml
+from .pretrained import kept, pretrained_features
 from .ranks import ALONE
 from .reporting import Material
-from .setup import build_network, fit_input, open_images, open_parts
+from .setup import fit_input, open_images, open_parts
 
 
 @dataclass(frozen=True)
@@ -162,11 +162,5 @@ def _features(found: Reopened) -> Batch | None:
     except ThawnetError as error:
         console.say(f"the pretrained weights are not at hand ({first_line(error)})")
         return None
-    network = build_network(recipe, found.source, weights, machine)
-    split = len(network.stages) - 1
-    augment = recipe.augment
-    if not found.source.mirror_safe:
-        augment = replace(augment, flip=False)
-    origin = Origin(network, weights.digest, found.train, spec, augment, machine, (split,))
-    feed, cached = make_feed(origin, [split], 1, 0, None, ALONE)
-    return feed.epoch(0) if cached else None
+    feed_of = pretrained_features(recipe, found.source, weights, spec, machine, ALONE)
+    return kept(feed_of(found.train))

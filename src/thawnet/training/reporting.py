@@ -81,33 +81,33 @@ class Material:
 
 def write_report(material: Material, path: Path) -> dict[str, float]:
     """Write the report of a run, and return the seconds that each section took."""
-    made: dict[str, float] = {}
-
-    @contextmanager
-    def section(name: str) -> Iterator[None]:
-        begun = time.perf_counter()
-        yield
-        made[name] = time.perf_counter() - begun
-
-    found = gather(material, made, section)
-    begun = time.perf_counter()
-    write_text(path, render(found))
-    made["page"] = time.perf_counter() - begun
+    found = gather(material)
+    made = dict(found.made)
+    with _timed(made, "page"):
+        write_text(path, render(found))
     return made
 
 
-def gather(material: Material, made: dict[str, float], section: Any) -> Report:
+@contextmanager
+def _timed(made: dict[str, float], section: str) -> Iterator[None]:
+    begun = time.perf_counter()
+    yield
+    made[section] = time.perf_counter() - begun
+
+
+def gather(material: Material) -> Report:
     """Return everything that a report holds."""
+    made: dict[str, float] = {}
     classes, labels = material.source.classes, material.measured.labels
     result, recipe, missing = material.result, material.recipe, list[str]()
     scores = result["metrics"][material.part]
     predicted = material.logits.argmax(1)
-    with section("confusion"):
+    with _timed(made, "confusion"):
         matrix = confusion_matrix(labels, predicted, len(classes))
         order = confused_order(matrix)
         confusion = Confusion([classes[each] for each in order], matrix[np.ix_(order, order)])
         rows = _class_rows(labels, predicted, classes)
-    with section("calibration"):
+    with _timed(made, "calibration"):
         off = scores["expected_calibration_error"]
         reliability = Reliability(
             result["temperature"],
@@ -116,13 +116,14 @@ def gather(material: Material, made: dict[str, float], section: Any) -> Report:
             off["uncalibrated"],
             off["calibrated"],
         )
-    with section("examples"):
+    with _timed(made, "examples"):
         model = _model(material, missing)
-        pairs = _pairs(material, predicted, model)
-        mistakes, hits = _examples(material, predicted, model)
-    with section("suspects"):
+        sure = _confidence(material)
+        pairs = _pairs(material, predicted, sure, model)
+        mistakes, hits = _examples(material, predicted, sure, model)
+    with _timed(made, "suspects"):
         suspects = _suspects(material, missing)
-    with section("data"):
+    with _timed(made, "data"):
         audited = _audited(material, missing)
     low, high = scores["interval_95"]
     return Report(
@@ -214,9 +215,15 @@ def _shown(images: ImageStore, rows: Sequence[int], model: Model | None) -> list
     ]
 
 
-def _pairs(material: Material, predicted: NDArray[np.int64], model: Model | None) -> list[Pair]:
+def _pairs(
+    material: Material,
+    predicted: NDArray[np.int64],
+    sure: NDArray[np.float32],
+    model: Model | None,
+) -> list[Pair]:
+    """Return the classes that are most often confused; sure: probabilities, (n, classes)."""
     images, classes = material.measured, material.source.classes
-    labels, sure = images.labels, _confidence(material)
+    labels = images.labels
     shown = []
     for each in confusions(labels, predicted, classes)[:PAIRS]:
         true, found = classes.index(each.true), classes.index(each.predicted)
@@ -235,10 +242,13 @@ def _pairs(material: Material, predicted: NDArray[np.int64], model: Model | None
 
 
 def _examples(
-    material: Material, predicted: NDArray[np.int64], model: Model | None
+    material: Material,
+    predicted: NDArray[np.int64],
+    sure: NDArray[np.float32],
+    model: Model | None,
 ) -> tuple[list[Example], list[Example]]:
     """Return the most confident mistakes and the least confident hits."""
-    images, classes, sure = material.measured, material.source.classes, _confidence(material)
+    images, classes = material.measured, material.source.classes
     labels, names = images.labels, images.names
     confidence = sure.max(1)
     wrong, right = np.flatnonzero(predicted != labels), np.flatnonzero(predicted == labels)
@@ -305,8 +315,8 @@ def _audited(material: Material, missing: list[str]) -> DataAudit | None:
             "`thawnet inspect` looks at all of it."
         )
         return None
-    found = audit(material.source, material.recipe.size, console.progress)
-    return picture_audit(found, material.source)
+    source = material.source.opened_once()
+    return picture_audit(audit(source, material.recipe.size, console.progress), source)
 
 
 def _rivals(material: Material) -> list[Rival]:

@@ -21,13 +21,14 @@ from . import checkpoint, outcome
 from .baseline import Labelled, baselines, joined, taken
 from .call import IN_MEMORY, resumed_folder
 from .checkpoint import Keeper, timed
-from .feeds import CachedFeed, Feed, LiveFeed, make_feed
+from .feeds import Feed, LiveFeed
 from .loop import Metrics, evaluate
 from .machine import return_freed_memory
 from .phase import EVALUATION_BATCH, PhaseJob
+from .pretrained import kept, pretrained_features
 from .ranks import join, leave, losses_told
 from .reporting import REPORT, Material, write_report
-from .setup import Run, build_network, open_images, setup
+from .setup import Run, open_images, setup
 
 
 def train(options: TrainOptions, source: Source | None = None) -> outcome.Outcome:
@@ -98,7 +99,9 @@ def finish(run: Run, keeper: Keeper, started: float) -> outcome.Outcome:
     keeper.save()
     return_freed_memory()
     with timed(state, "baseline"):
-        feed_of = frozen_features(run)
+        feed_of = pretrained_features(
+            run.recipe, run.source, run.weights, run.spec, run.machine, world
+        )
         train = feed_of(run.train)
         to_beat = measure_baselines(run, feed_of, train, stores.get("test", run.val))
 
@@ -133,7 +136,7 @@ def _report(
         part=part,
         measured=measured,
         logits=logits,
-        features=train.epoch(0) if isinstance(train, CachedFeed) else None,
+        features=kept(train),
     )
     console.say(done.line)  # the report takes a while
     try:
@@ -153,28 +156,13 @@ def _test_images(run: Run) -> ImageStore:
     )
 
 
-def frozen_features(run: Run) -> Callable[[ImageStore], Feed]:
-    """Return what gives the features, (n, d), of the network as it came, for any images.
-
-    Every rank has to ask for the same images in the same order, and computes a share.
-    """
-    frozen = build_network(run.recipe, run.source, run.weights, run.machine)
-    split = len(frozen.stages) - 1
-
-    def feed_of(images: ImageStore) -> Feed:
-        origin = dataclasses.replace(run.origin(images), network=frozen)
-        return make_feed(origin, [split], 1, 0, None, run.world)[0]
-
-    return feed_of
-
-
 def measure_baselines(
     run: Run, feed_of: Callable[[ImageStore], Feed], train: Feed, measured: ImageStore
 ) -> dict[str, Any]:
     """Return the baselines' accuracies on some images, from features of the network as it came.
 
-    feed_of, train: see frozen_features. Every rank computes its share of the features; the leader
-    alone fits on them.
+    feed_of, train: see pretrained_features. Every rank computes its share of the features; the
+    leader alone fits on them.
     """
 
     def pieces(

@@ -62,20 +62,35 @@ class Run:
 
     def origin(self, images: ImageStore) -> Origin:
         """Return what decides the trunk's output for some images."""
-        augment = self.recipe.augment
-        if not self.source.mirror_safe:
-            augment = dataclasses.replace(augment, flip=False)
-        splits = [self.network.split(phase.train_from) for phase in self.recipe.phases]
-        return Origin(
-            network=self.network,
-            weights=self.weights.digest,
-            images=images,
-            spec=self.spec,
-            augment=augment,
-            machine=self.machine,
-            cuts=tuple(splits),
-            thaws=splits[-1],
+        return origin_of(
+            self.network, self.recipe, self.source, self.weights, self.spec, self.machine, images
         )
+
+
+def origin_of(
+    network: Network,
+    recipe: Recipe,
+    source: Source,
+    weights: Weights,
+    spec: Preprocess,
+    machine: Machine,
+    images: ImageStore,
+) -> Origin:
+    """Return what decides the output of a network's frozen layers for some images of a source."""
+    augment = recipe.augment
+    if not source.mirror_safe:
+        augment = dataclasses.replace(augment, flip=False)
+    splits = [network.split(phase.train_from) for phase in recipe.phases]
+    return Origin(
+        network=network,
+        weights=weights.digest,
+        images=images,
+        spec=spec,
+        augment=augment,
+        machine=machine,
+        cuts=tuple(splits),
+        thaws=splits[-1],
+    )
 
 
 def setup(
