@@ -68,7 +68,7 @@ def test_one_file_asks_for_nothing(bundle: Path, capfd: pytest.CaptureFixture[st
     assert "connect-src 'none'" in policy(html)
     scripts = re.findall(r'<script(?: type="module")?>(.*?)</script>', html, re.DOTALL)
     styles = re.findall(r"<style>(.*?)</style>", html, re.DOTALL)
-    assert (len(scripts), len(styles)) == (8, 2)
+    assert (len(scripts), len(styles)) == (8, 3)
     for text in (*scripts, *styles):
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         assert f"'sha256-{digest}'" in policy(html)

@@ -38,12 +38,12 @@ ALLOWED = {
         *("errors", "console", "files", "packages"),
         *("bundle", "training", "serve", "browser"),
     },
-    "browser": {"errors", "image", "bundle", "serve"},
+    "browser": {"errors", "image", "bundle", "serve", "style"},
     "picturing": {"errors", "image", "data", "report", "bundle"},
     "reporting": {"errors", "console", "packages", "bundle", "training"},
     "serving": {"errors", "console", "packages", "image", "bundle", "serve"},
-    "serve": {"errors", "text", "image", "bundle", "embedded"},
-    "report": {"errors", "files", "text"},
+    "serve": {"errors", "text", "image", "bundle", "embedded", "style"},
+    "report": {"errors", "files", "text", "style"},
     "bundle": {"errors", "files", "text", "memory", "image", "embedded"},
     "training": {
         *("errors", "console", "files", "building", "memory", "recipe"),
@@ -51,6 +51,7 @@ ALLOWED = {
     },
     "recipes": set(),
     "embedded": set(),
+    "style": set(),
 }
 
 

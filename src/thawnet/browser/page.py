@@ -19,13 +19,14 @@ from ..bundle.predict import Model
 from ..errors import BundleError
 from ..image.decode import MAX_PIXELS
 from ..serve.facts import EXAMPLES, STATIC, is_embedded, page_facts
+from ..style import HOUSE, ICON
 
 OWN = Path(__file__).parent / "static"
 RUNTIME = Path(__file__).parent / "runtime"
 INDEX = "index.html"
 OFFLINE = "offline.js"
 ORT = "ort.js"
-STYLES = ("page.css", "answers.css")
+STYLES = (HOUSE.name, "page.css", "answers.css")
 SCRIPTS = ("picture.js", "exif.js", "pixels.js", "browser.js", "sources.js", "card.js", "page.js")
 # What the browser is to allow: 'wasm-unsafe-eval' compiles WebAssembly, and no JavaScript.
 _POLICY = (
@@ -79,7 +80,7 @@ def folder_files(page: Page) -> dict[str, bytes]:
     places = {name: f"static/{name}.gz" for name in page.assets}
     places |= {name: f"examples/{name}" for name in page.facts["examples"]}
     files = {places[name]: content for name, content in page.assets.items()}
-    for name in (*STYLES, *SCRIPTS, ORT, "icon.svg"):
+    for name in (*STYLES, *SCRIPTS, ORT, ICON.name):
         files[f"static/{name}"] = _static(name)
     head = [f'<link rel="stylesheet" href="static/{name}">' for name in STYLES]
     head.append(f'<script type="module" src="static/{ORT}"></script>')
@@ -112,7 +113,7 @@ def single_file(page: Page) -> bytes:
     body.append(f'<script type="module">{_inside(module)}</script>')
     body += [f"<script>{_inside(script)}</script>" for script in scripts]
     html = _html(policy, [f"<style>{style}</style>" for style in styles], body)
-    icon = base64.b64encode(_static("icon.svg")).decode()
+    icon = base64.b64encode(ICON.read_bytes()).decode()
     return html.replace("static/icon.svg", f"data:image/svg+xml;base64,{icon}").encode()
 
 
@@ -134,7 +135,7 @@ def _facts(page: Page, places: Mapping[str, str]) -> str:
 
 
 def _static(name: str) -> bytes:
-    folders = (OWN, RUNTIME, STATIC)
+    folders = (OWN, RUNTIME, STATIC, HOUSE.parent)
     return next(folder / name for folder in folders if (folder / name).exists()).read_bytes()
 
 

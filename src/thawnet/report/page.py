@@ -10,12 +10,19 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from ..style import HOUSE, ICON
 from . import charts, matrix
 from .content import DataAudit, Picture, Report
 from .markup import duration, element, percent, shortened
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_STYLES = ("page.css", "tables.css", "charts.css", "pictures.css", "data.css", "print.css")
+_STYLES = (
+    HOUSE,
+    *(
+        _TEMPLATES / f"{name}.css"
+        for name in ("page", "tables", "charts", "pictures", "data", "print")
+    ),
+)
 _TOLD = 300  # characters of a long name that a tooltip shows
 _SMOOTH = 64  # px a side from which an enlarged picture looks better smoothed
 # The sections that Report.made can name, and their headings.
@@ -55,7 +62,7 @@ def render_audit(audit: DataAudit) -> str:
 
 
 def _page(template: str, **content: object) -> str:
-    style, script = _inline(*_STYLES), _inline("page.js")
+    style, script = _inline(*_STYLES), _inline(_TEMPLATES / "page.js")
     policy = (
         f"default-src 'none'; img-src data:; style-src {_digest(style)}; "
         f"script-src {_digest(script)}; base-uri 'none'; form-action 'none'"
@@ -75,7 +82,9 @@ def _environment() -> Environment:
     )
     filters = (duration, name, percent, picture, shortened)
     made.filters.update({each.__name__: each for each in filters})
-    made.globals.update(charts=charts, matrix=matrix, icon=_data(_icon(), "image/svg+xml"))
+    made.globals.update(
+        charts=charts, matrix=matrix, icon=_data(ICON.read_bytes(), "image/svg+xml")
+    )
     return made
 
 
@@ -135,14 +144,10 @@ def _has_maps(report: Report) -> bool:
 
 
 @cache
-def _inline(*files: str) -> Markup:
+def _inline(*files: Path) -> Markup:
     """Return files for a style or script element: between its tags, nothing is escaped."""
-    texts = ((_TEMPLATES / file).read_text(encoding="utf-8") for file in files)
+    texts = (file.read_text(encoding="utf-8") for file in files)
     return Markup("\n".join(texts))  # noqa: S704 - files of this package
-
-
-def _icon() -> bytes:
-    return (_TEMPLATES / "icon.svg").read_bytes()
 
 
 def _digest(text: str) -> str:

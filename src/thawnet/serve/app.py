@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from ..bundle.predict import Explanation, Model
 from ..errors import ImageError
 from ..image.decode import MAX_PIXELS
+from ..style import HOUSE, ICON
 from . import schema
 from .batching import Batcher
 from .facts import STATIC, page_facts
@@ -121,8 +122,17 @@ def make_app(model: Model, settings: Settings) -> FastAPI:
             raise Refused(404, "there is no such example")
         return FileResponse(settings.examples[name])
 
+    for file in (HOUSE, ICON):
+        app.add_route(f"/static/{file.name}", _sending(file))
     app.mount("/static", StaticFiles(directory=STATIC))
     return app
+
+
+def _sending(file: Path) -> Callable[[Request], Awaitable[Response]]:
+    async def send(_request: Request) -> Response:
+        return FileResponse(file)
+
+    return send
 
 
 def _facts(model: Model, settings: Settings) -> dict[str, Any]:
