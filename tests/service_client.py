@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import http.client
-import io
 import json
 from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
+
+from conftest import encoded
 
 COLOUR = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
 BOUNDARY = "edge"
@@ -16,9 +17,7 @@ BOUNDARY = "edge"
 
 def picture(colour: str, size: tuple[int, int] = (40, 40), format: str = "PNG") -> bytes:
     """Return an encoded image of one colour."""
-    stream = io.BytesIO()
-    Image.new("RGB", size, COLOUR[colour]).save(stream, format)
-    return stream.getvalue()
+    return encoded(Image.new("RGB", size, COLOUR[colour]), format)
 
 
 def form(*parts: tuple[str | None, bytes]) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import re
 import threading
@@ -16,12 +15,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import CIFAR, FLOWERS, QuietFiles
+from conftest import CIFAR, FLOWERS, QuietFiles, encoded
 from thawnet import cli, embedded
 from thawnet.bundle.predict import Model, load
 from thawnet.image.decode import decode
 from thawnet.image.preprocess import squared
 from thawnet.serve.facts import EXAMPLES
+from watched_pages import Watched
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -64,7 +64,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def open_page(chromium: Browser, written: Path) -> Iterator[Open]:
     """Return a function that opens a form of the page; nothing else may have been asked for."""
-    contexts, asked, wrong = [], [], []  # type: ignore[var-annotated]
+    watched = Watched()
 
     class Files(QuietFiles):
         def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -79,27 +79,20 @@ def open_page(chromium: Browser, written: Path) -> Iterator[Open]:
     }
 
     def open_(form: str = "file", **options: Any) -> Page:
-        context = chromium.new_context(**{"viewport": {"width": 1180, "height": 860}, **options})
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(30_000)
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("console", lambda message: message.type == "error" and wrong.append(message.text))
+        page = watched.page(chromium, 30_000, **options)
         if form == "file":
-            context.set_offline(True)
+            page.context.set_offline(True)
         page.goto(addresses[form])
         return page
 
     open_.expected = "ERR_INTERNET_DISCONNECTED|when fetching the script"
     yield open_
-    for context in contexts:
-        context.close()
+    watched.close()
     server.shutdown()
     server.server_close()
-    assert [each for each in wrong if not re.search(open_.expected, each)] == []
+    assert [each for each in watched.wrong if not re.search(open_.expected, each)] == []
     own = (addresses["folder"], written.as_uri(), "blob:", "data:")
-    assert [url for url in asked if not url.startswith(own)] == []
+    assert [url for url in watched.asked if not url.startswith(own)] == []
 
 
 def ready(page: Page) -> None:
@@ -111,12 +104,6 @@ def ready(page: Page) -> None:
 def asked_about(page: Page, name: str, content: bytes, top_k: int = 5) -> dict[str, Any]:
     found: dict[str, Any] = page.evaluate(ASK, [name, base64.b64encode(content).decode(), top_k])
     return found
-
-
-def encoded(image: Image.Image, form: str, **options: Any) -> bytes:
-    content = io.BytesIO()
-    image.save(content, form, **options)
-    return content.getvalue()
 
 
 def odd_photos(sources: list[Path], count: int) -> dict[str, bytes]:

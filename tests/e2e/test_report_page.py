@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from thawnet.report.page import render, render_audit
+from watched_pages import Watched
 from whole_report import audit, whole_report
 
 if TYPE_CHECKING:
@@ -86,27 +87,19 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def open_page(chromium: Browser, files: Path) -> Iterator[Open]:
     """Return a function that opens a page; nothing may be asked for, refused or go wrong."""
-    opened = []
-    asked: list[str] = []
-    wrong: list[str] = []
+    watched = Watched(lambda _message: True)  # a refusal is one
 
     def open_(name: str = "hundred", **options: Any) -> Page:
-        context = chromium.new_context(**{"viewport": {"width": 1180, "height": 860}, **options})
-        opened.append(context)
-        page = context.new_page()
-        page.set_default_timeout(20_000)
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("console", lambda message: wrong.append(message.text))  # a refusal is one
+        page = watched.page(chromium, **options)
         page.goto((files / f"{name}.html").as_uri())
         return page
 
     yield open_
-    for context in opened:
-        context.close()
-    assert wrong == []
-    assert [url for url in asked if not url.startswith(("file:", "data:"))] == []
-    assert len([url for url in asked if url.startswith("file:")]) == len(opened)
+    watched.close()
+    assert watched.wrong == []
+    assert [url for url in watched.asked if not url.startswith(("file:", "data:"))] == []
+    files_asked = [url for url in watched.asked if url.startswith("file:")]
+    assert len(files_asked) == len(watched.opened)
 
 
 def rows(page: Page) -> list[str]:

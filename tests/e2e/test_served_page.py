@@ -19,6 +19,7 @@ from PIL import Image
 
 import thawnet
 from thawnet.bundle.predict import load
+from watched_pages import Watched
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
@@ -61,27 +62,20 @@ def address() -> Iterator[str]:
 @pytest.fixture
 def open_page(chromium: Browser, address: str) -> Iterator[Open]:
     """Return a function that opens the page; in the end, nothing may have left its origin."""
-    opened = []
-    asked: list[str] = []
-    wrong: list[str] = []
+    watched = Watched()
 
     def open_(at: str = address, browser: Browser = chromium, **options: Any) -> Page:
-        context = browser.new_context(**{"viewport": {"width": 1180, "height": 860}, **options})
-        opened.append(context)
-        page = context.new_page()
-        page.set_default_timeout(20_000)
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("console", lambda message: message.type == "error" and wrong.append(message.text))
+        page = watched.page(browser, **options)
         page.goto(at)
         return page
 
     yield open_
-    for context in opened:
-        context.close()
+    watched.close()
     # The browser itself notes each answer that is not 2xx, and each request that fails.
-    assert [line for line in wrong if not line.startswith("Failed to load resource")] == []
-    outside = [url for url in asked if not re.match(r"(http://127\.0\.0\.1:\d+/|blob:)", url)]
+    assert [line for line in watched.wrong if not line.startswith("Failed to load resource")] == []
+    outside = [
+        url for url in watched.asked if not re.match(r"(http://127\.0\.0\.1:\d+/|blob:)", url)
+    ]
     assert outside == []
 
 

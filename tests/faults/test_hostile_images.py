@@ -5,20 +5,18 @@ Modes, EXIF, animations and truncation of the usual formats: tests/image/test_de
 
 from __future__ import annotations
 
-import io
 import re
 import struct
 import tracemalloc
 import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
 import thawnet
-from conftest import draw
+from conftest import TURNED, draw, encoded
 from thawnet.data.sources import open_source
 from thawnet.data.store import open_store
 from thawnet.errors import ImageError
@@ -42,21 +40,6 @@ MODES = (
     "I;16",
     "F",
 )
-TURNED = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_90,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_270,
-}
-
-
-def encoded(image: Image.Image, kind: str = "PNG", **how: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **how)
-    return file.getvalue()
 
 
 def noise(mode: str = "RGB") -> Image.Image:

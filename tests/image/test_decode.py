@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conftest import TURNED, encoded
 from thawnet.errors import ImageError
 from thawnet.image import decode as module
 from thawnet.image.decode import decode
@@ -18,26 +18,11 @@ from thawnet.image.decode import size as size_of
 from thawnet.image.preprocess import centre_crop, reduce, store_side
 
 
-def encoded(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
-
-
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(orientation: int) -> None:
     upright = Image.new("RGB", (24, 16), "blue")
     upright.paste((255, 0, 0), (0, 0, 12, 8))  # the top left quarter is red
-    undo = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT,
-        3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_90,
-        7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_270,
-    }
-    turned = upright.transpose(undo[orientation]) if orientation > 1 else upright
+    turned = upright.transpose(TURNED[orientation]) if orientation > 1 else upright
     exif = Image.Exif()
     exif[0x0112] = orientation
     image = decode(encoded(turned, exif=exif))

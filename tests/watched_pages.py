@@ -1,0 +1,45 @@
+"""Pages in a browser, and all that they asked for and complained of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
+
+
+class Watched:
+    """Opens pages, each in a context of its own.
+
+    asked: addresses that were asked for. wrong: errors of scripts, and what the console said of
+    which `counts` says that it is wrong; by default what it calls an error.
+    """
+
+    def __init__(
+        self, counts: Callable[[ConsoleMessage], bool] = lambda message: message.type == "error"
+    ) -> None:
+        self.asked: list[str] = []
+        self.wrong: list[str] = []
+        self.opened: list[BrowserContext] = []
+        self._counts = counts
+
+    def page(self, browser: Browser, timeout: int = 20_000, **options: Any) -> Page:
+        """Return an empty page that waits `timeout` ms at most; options: of its context."""
+        context = browser.new_context(**{"viewport": {"width": 1180, "height": 860}, **options})
+        self.opened.append(context)
+        page = context.new_page()
+        page.set_default_timeout(timeout)
+        page.on("request", lambda request: self.asked.append(request.url))
+        page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        page.on("console", self._heard)
+        return page
+
+    def close(self) -> None:
+        """Close all contexts."""
+        for context in self.opened:
+            context.close()
+
+    def _heard(self, message: ConsoleMessage) -> None:
+        if self._counts(message):
+            self.wrong.append(message.text)
