@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..files import fingerprint
-from ..image.preprocess import Preprocess
+from ..image.preprocess import MAX_SIDE, Preprocess
 from ..text import fault_of_name, shown
 
-MAX_SIDE = 4096  # pixels; no network sees more
 TEMPERATURES = (0.01, 100.0)  # beyond these probabilities say nothing
 
 

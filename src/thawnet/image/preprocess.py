@@ -13,6 +13,8 @@ from PIL import Image
 from ..errors import ImageError
 from .decode import MAX_PIXELS
 
+MAX_SIDE = 4096  # pixels; no network sees more
+
 
 @dataclass(frozen=True)
 class Preprocess:

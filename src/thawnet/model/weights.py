@@ -16,13 +16,13 @@ from .. import embedded
 from ..data.download import MIRROR, FetchError, Tell, fetch
 from ..data.hub import endpoint, from_hub
 from ..errors import WeightsError
+from ..image.preprocess import MAX_SIDE
 from . import keras_h5, keras_layers
 from .backbone import Network
 
 IMAGENET = "imagenet"
 KERAS = "keras"
 BUNDLED = "bundled"
-MAX_SIZE = 4096  # pixels a side; no network sees more
 
 N = TypeVar("N", int, float)
 
@@ -103,7 +103,7 @@ def _from_safetensors(path: Path, backbone: str) -> Weights:
             epsilon=_within(float(metadata["bn_eps"]), 0, 1) if "bn_eps" in metadata else None,
             mean=_triple(metadata["mean"]) if "mean" in metadata else default.mean,
             std=_triple(metadata["std"], above=0) if "std" in metadata else default.std,
-            size=_within(int(metadata.get("input_size", default.size)), 0, MAX_SIZE),
+            size=_within(int(metadata.get("input_size", default.size)), 0, MAX_SIDE),
             origin=metadata.get("source", path.name),
             licence=metadata.get("license", "not stated"),
             architecture=metadata.get("architecture", ""),
