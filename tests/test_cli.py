@@ -204,6 +204,46 @@ def test_inspect_needs_no_torch(photos: Callable[..., Path]) -> None:
     assert done.returncode == 0
 
 
+@pytest.mark.parametrize("way", ["exec('raise KeyboardInterrupt')", "os.kill(os.getpid(), 15)"])
+def test_status_is_that_of_the_stop_wherever_it_struck(way: str) -> None:
+    code = f"import os, sys, thawnet.cli as c; sys.exit(c.guarded(lambda: exec({way!r})))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (143 if "kill" in way else 130, "thawnet: stopped\n")
+
+
+def test_stop_waits_for_the_end_of_an_import(tmp_path: Path) -> None:
+    tmp_path.joinpath("slow.py").write_text(
+        "import os, signal, time\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+        "time.sleep(0.3)\n"
+        "print('imported', flush=True)\n"
+    )
+    code = (
+        "import importlib, sys, time, thawnet.cli as c\n"
+        "job = lambda: (importlib.import_module('slow'), time.sleep(60))\n"
+        "sys.exit(c.guarded(job))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (143, "imported\n", "thawnet: stopped\n")
+
+
+def test_stop_that_was_taken_for_a_failed_import_is_a_stop(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
+
+    def job() -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise ImportError("initialization failed") from error
+
+    assert cli.guarded(job) == 130
+    assert "stopped" in capsys.readouterr().err
+
+
 def test_stop_while_a_class_is_made_is_a_stop(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,16 +124,27 @@ def guarded(job: Callable[[], object]) -> int:
     """Run a job; a user's mistake or a stop becomes one line on stderr and an exit status."""
     stop = signal.SIGINT
 
-    def terminate(_number: int, _frame: FrameType | None) -> None:
+    def act(number: int, frame: FrameType | None) -> None:
         nonlocal stop
-        stop = signal.SIGTERM
+        stop = signal.Signals(number)
+        if is_importing(frame):
+            # C++ that is being imported may take an exception for the end of the world.
+            later = threading.Timer(0.05, signal.raise_signal, (number,))
+            later.daemon = True
+            later.start()
+            return
         raise KeyboardInterrupt  # no `except Exception` on the way up takes it for its own error
 
-    signal.signal(signal.SIGTERM, terminate)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, act)
     try:
         job()
-    except (ThawnetError, KeyboardInterrupt, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not is_stop(error):
+    except BrokenPipeError:
+        # Whoever read stdout, such as `head`, has enough; nothing must be flushed there at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # 128 + SIGPIPE, which Windows has no name for
+    except (Exception, KeyboardInterrupt) as error:
+        if not isinstance(error, ThawnetError) and not is_stop(error):
             raise
         # It ends now; another signal would only cut off what there is to say.
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -142,12 +154,20 @@ def guarded(job: Callable[[], object]) -> int:
             return error.exit_code
         told = isinstance(error, InterruptedRunError)
         console.say(f"thawnet: {error if told else 'stopped'}")
+        # A stop that passed through an `exec`, as of dataclasses, makes Python end by SIGINT
+        # whatever status it is given, until the next `exec`.
+        exec("")  # noqa: S102
         return 128 + stop
-    except BrokenPipeError:
-        # Whoever read stdout, such as `head`, has enough; nothing must be flushed there at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141  # 128 + SIGPIPE, which Windows has no name for
     return 0
+
+
+def is_importing(frame: FrameType | None) -> bool:
+    """Whether a job is importing a module in a frame."""
+    while frame is not None and frame.f_code is not guarded.__code__:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def train(options: TrainOptions) -> Outcome:

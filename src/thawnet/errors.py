@@ -104,7 +104,7 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
 def is_stop(error: BaseException) -> bool:
     """Whether Ctrl-C or SIGTERM is behind an error.
 
-    C++ that was calling Python turns it into a RuntimeError, and so does Python while it makes a
-    class, as during an import.
+    C++ that was calling Python turns it into a RuntimeError, or an ImportError where it was being
+    imported; Python, while it makes a class, into a RuntimeError.
     """
     return any(isinstance(each, KeyboardInterrupt) for each in chain(error))

@@ -59,7 +59,7 @@ def train(options: TrainOptions, source: Source | None = None) -> outcome.Outcom
                 for number in range(run.state.phase, 2):
                     PhaseJob(run, number).do(keeper)
                 done = finish(run, keeper, started)
-        except (KeyboardInterrupt, RuntimeError) as error:
+        except (KeyboardInterrupt, RuntimeError, ImportError) as error:
             if not is_stop(error):
                 raise
             raise checkpoint.interrupted(run.state, run.folder) from error
