@@ -26,9 +26,14 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(statistics.median(values), min(values), max(values), len(values))
 
 
-def reached(epochs: Sequence[Mapping[str, Any]], accuracy: float) -> float | None:
-    """Return the seconds at which an epoch first passed an accuracy, None if none did."""
-    return next((row["at"] for row in epochs if row["val_accuracy"] > accuracy), None)
+def reached(
+    epochs: Sequence[Mapping[str, Any]], accuracy: float, clock: str = "at"
+) -> float | None:
+    """Return the seconds at which an epoch first passed an accuracy, None if none did.
+
+    clock: 'at', from the start of the process; 'elapsed', of features and both phases alone.
+    """
+    return next((row[clock] for row in epochs if row["val_accuracy"] > accuracy), None)
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,14 @@ INK = "#333333"
 PALE = "#8a8a8a"
 QUICK = str(HELD_OUT["color"])
 FULL = "#c4661f"
+BEST = "#2f7d4f"
+SPEED = "#a3205a"
 KERAS = "#7a3b8f"
 ROOM = 2.1  # on the right, for the names at the ends of curves
 TICKS = (10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200)  # seconds
 
-DRAWN = ("quick", "full", "seed", "keras", "timm-whole")  # rows that hold curves
+DRAWN = ("quick", "full", "seed", "keras", "timm-whole")  # rows on a CPU that hold curves
+ON_GPU = {"quick": QUICK, "full": FULL, "best": BEST, "speed": SPEED}  # a row for each seed
 
 # Of a name: points away from the end of its curve, and which of its own ends lies there.
 PLACES = {
@@ -44,7 +47,7 @@ Epochs = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Curve:
-    """A line of the picture; place: where its name stands beside its end."""
+    """A line of the picture, pale without a name; place: where that stands beside its end."""
 
     name: str
     epochs: Epochs
@@ -53,41 +56,69 @@ class Curve:
     dashed: bool = False
 
 
-def draw(path: Path, rows: Rows, machine: str) -> bool:
-    """Write a PNG, 1800 x 930 pixels; return False if no row holds a curve.
+def draw(path: Path, cpu: Rows, gpu: Rows) -> bool:
+    """Write a PNG, 1800 x 930 pixels, 1800 x 1425 with a GPU; return False if no row has a curve.
 
-    rows: by name, those measured on a CPU.
+    cpu, gpu: rows by name, by what they were measured on.
     """
-    pairs = of(rows, "quick")["pairs"] if "quick" in rows else []
-    curves = [*_quick(pairs), *_others(rows)]
-    if not curves:
+    above = [*_quick(cpu), *_others(cpu)]
+    below = [curve for recipe in ON_GPU for curve in _seeds(gpu, recipe)]
+    panels = [
+        (curves, rows, names)
+        for curves, rows, names in ((above, cpu, DRAWN), (below, gpu, tuple(gpu)))
+        if curves
+    ]
+    if not panels:
         return False
-    figure = Figure(figsize=(12, 6.2), dpi=150, layout="constrained")
+    figure = Figure(figsize=(12, 6.2 if len(panels) == 1 else 9.5), dpi=150, layout="constrained")
     title = "CIFAR-100, MobileNetV2: accuracy against wall time"
     figure.suptitle(title, fontsize=14, weight="bold")
-    axes = figure.subplots()
-    _frame(axes, [row["at"] for curve in curves for row in curve.epochs], machine)
-    for pair in pairs:  # every seed, pale; the one in the middle is drawn over them
-        for kind in ("cold", "warm"):
-            axes.plot(*_points(pair[kind]["epochs"]), color=QUICK, linewidth=1.0, alpha=0.4)
-    for curve in curves:
-        _draw(axes, curve)
-    if pairs:
-        _compare(axes, rows)
+    shares = [2.0, 1.0][: len(panels)]
+    grid = figure.subplots(len(panels), sharex=True, squeeze=False, height_ratios=shares)
+    at = [row["at"] for curves, _, _ in panels for curve in curves for row in curve.epochs]
+    for axes, (curves, rows, names) in zip(grid[:, 0], panels, strict=True):
+        _frame(axes, at, machines({name: rows[name] for name in names if name in rows}))
+        for curve in curves:
+            _draw(axes, curve)
+        if rows is cpu and "quick" in cpu:
+            _compare(axes, cpu)
+    grid[-1, 0].set_xlabel("wall time from the start of the process")
     write_atomic(path, lambda file: figure.savefig(file, format="png"))
     return True
 
 
-def _quick(pairs: Sequence[Mapping[str, Any]]) -> list[Curve]:
-    """Return the runs of the seed whose end is in the middle."""
-    if not pairs:
+def machines(rows: Rows) -> str:
+    """Name the machine of some rows; more than one if they were measured on several."""
+    names = []
+    for record in rows.values():
+        machine = record["machine"]
+        names.append(machine["gpu"] or f"{machine['cores']} cores of {machine['processor']}")
+    return " and ".join(sorted(set(names)))
+
+
+def _quick(rows: Rows) -> list[Curve]:
+    """Return every run, pale, and over them those of the seed whose end is in the middle."""
+    if "quick" not in rows:
         return []
-    order = sorted(pairs, key=lambda pair: pair["cold"]["epochs"][-1]["at"])
-    middle = order[len(order) // 2]
+    pairs = sorted(of(rows, "quick")["pairs"], key=lambda pair: pair["cold"]["epochs"][-1]["at"])
+    middle = pairs[len(pairs) // 2]
     return [
+        *(Curve("", pair[kind]["epochs"], QUICK) for pair in pairs for kind in ("cold", "warm")),
         Curve("quick, empty caches", middle["cold"]["epochs"], QUICK, "above right"),
         Curve("quick, warm cache", middle["warm"]["epochs"], QUICK, "above left", dashed=True),
     ]
+
+
+def _seeds(rows: Rows, recipe: str) -> list[Curve]:
+    """Return a recipe's seeds on a GPU, pale, and over them the one that ends in the middle."""
+    names = [name for name in rows if name.rpartition("-")[0] == recipe]
+    runs = sorted(
+        (of(rows, name)["run"]["epochs"] for name in names), key=lambda run: run[-1]["at"]
+    )
+    if not runs:
+        return []
+    colour = ON_GPU[recipe]
+    return [*(Curve("", run, colour) for run in runs), Curve(recipe, runs[len(runs) // 2], colour)]
 
 
 def _others(rows: Rows) -> list[Curve]:
@@ -109,6 +140,9 @@ def _points(epochs: Epochs) -> tuple[list[float], list[float]]:
 
 
 def _draw(axes: Axes, curve: Curve) -> None:
+    if not curve.name:
+        axes.plot(*_points(curve.epochs), color=curve.colour, linewidth=1.0, alpha=0.4)
+        return
     axes.plot(
         *_points(curve.epochs),
         color=curve.colour,
@@ -141,7 +175,7 @@ def _frame(axes: Axes, at: Sequence[float], machine: str) -> None:
     axes.xaxis.set_major_locator(FixedLocator(TICKS))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _place: _duration(value)))
-    axes.set_xlabel(f"wall time from the start of the process ({machine})")
+    axes.set_title(machine, fontsize=10, color=INK, loc="left")
     axes.set_ylabel("accuracy on held-out images (%)")
     axes.grid(color="#e4e4e4", linewidth=0.8)
     axes.spines[["top", "right"]].set_visible(False)

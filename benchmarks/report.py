@@ -13,7 +13,7 @@ import gpu
 import rows
 from claims import Claim
 from figures import REFERENCE, keras_run, reached, seed_run
-from picture import DRAWN, draw
+from picture import draw, machines
 from records import KINDS, Record, Records, load
 from rows import Row
 from thawnet.files import write_text
@@ -29,16 +29,14 @@ between runs next to each other; the table gives the median, the least and the m
 PICTURE = """![accuracy against wall time](accuracy.png)
 
 Accuracy on validation images; of main.py and the rivals on test images, as the reference's author
-did. Pale: the other seeds of `quick`.
+did. Pale: the other seeds. On a GPU the wait for a step to compile is the flat part.
 """
 
 
 def write(folder: Path) -> None:
     """Write RESULTS.md and accuracy.png from the files under results/ in a folder."""
     found = load(folder / "results")
-    cpu = found["cpu"]
-    curves = {name: record for name, record in cpu.items() if name in DRAWN}
-    drawn = draw(folder / "accuracy.png", cpu, _machine(curves))
+    drawn = draw(folder / "accuracy.png", found["cpu"], found["gpu"])
     picture = [PICTURE] if drawn else []
     sections = [
         _section(kind, row, found[kind][row.name])
@@ -53,18 +51,9 @@ def tables(found: Records, kinds: Sequence[str] = KINDS) -> str:
     """Return the tables of some kinds of machine, each under its name."""
     lines = {"cpu": claims.on_cpu, "gpu": claims.on_gpu}
     return "\n".join(
-        f"## {_machine(found[kind]) or kind.upper()}\n\n{_table(lines[kind](found[kind]))}"
+        f"## {machines(found[kind]) or kind.upper()}\n\n{_table(lines[kind](found[kind]))}"
         for kind in kinds
     )
-
-
-def _machine(found: Mapping[str, Any]) -> str:
-    """Name the machine of some rows; more than one if they were measured on several."""
-    names = []
-    for record in found.values():
-        machine = record["machine"]
-        names.append(machine["gpu"] or f"{machine['cores']} cores of {machine['processor']}")
-    return " and ".join(sorted(set(names)))
 
 
 def _table(lines: Sequence[Claim]) -> str:
@@ -86,7 +75,7 @@ def _section(kind: str, row: Row, record: Record) -> str:
     return (
         f"## {title}\n\n{row.what[0].upper()}{row.what[1:]}. "
         f"{record['date']}, commit {record['commit'] or 'unknown'}{changed}; "
-        f"{_machine({'': record})}; {versions}. "
+        f"{machines({'': record})}; {versions}. "
         f"All figures: results/{kind}/{row.name}.json\n\n{commands}\n"
         + DETAILS[row.name.split("-")[0]](record["figures"])
     )
@@ -243,11 +232,26 @@ def _trunk(found: Mapping[str, Any]) -> str:
 def _share(found: Mapping[str, Any]) -> str:
     pairs = zip(found["whole"], found["compute"], claims.shares(found), strict=True)
     body = [[f"{whole:.2f} s", f"{ready:.2f} s", f"{part:.1f} %"] for whole, ready, part in pairs]
+    ready = "on one ready batch" if found.get("fixed") else "on ready batches"
     return (
         f"{found['steps']} steps of {found['batch']} images an epoch, {found['precision']}, "
         f"{'compiled' if found['compiled'] else 'eager'}; one epoch before, of "
-        f"{found['first']:.1f} s, was not counted.\n\n"
-        + table(("epoch as a run does it", "on ready batches", "share"), body)
+        f"{found['first']:.1f} s, was not counted.{_floor(found)}\n\n"
+        + table(("epoch as a run does it", ready, "share"), body)
+    )
+
+
+def _floor(found: Mapping[str, Any]) -> str:
+    """Say what a step takes at least, where it was worked out."""
+    if "floor" not in found:
+        return ""
+    least = found["floor"]
+    steps = [1000 * seconds / found["steps"] for seconds in found["compute"]]
+    copies, multiplies = least["bandwidth"] / 1e9, least["rate"] / 1e12
+    return (
+        f" A step on ready batches takes {statistics.median(steps):.2f} ms (median), and at least "
+        f"{1000 * least['seconds']:.2f} ms by its bytes and operations (benchmarks/floor.py) at "
+        f"what the device copies, {copies:,.0f} GB/s, and multiplies, {multiplies:,.1f} TFLOP/s."
     )
 
 
@@ -296,6 +300,8 @@ DETAILS = {
     "share": _share,
     "scale": _scale,
     "full": _one,
+    "best": _one,
+    "speed": _one,
     "predict": _predict,
 }
 

@@ -113,29 +113,32 @@ def seed(bench: Bench) -> Any:
     return {"whole": whole, "pairs": pairs}
 
 
-def timm(bench: Bench) -> Any:
-    """Alternate steps of timm's loop with an epoch of `full-gpu`: both train every layer."""
+def timm(bench: Bench, images: int = 10_000, loop: Sequence[str] = ()) -> Any:
+    """Alternate steps of timm's loop with an epoch of `full-gpu`: both train every layer.
+
+    images: that `full-gpu` trains on. loop: further words for timm's loop.
+    """
     pieces = Pieces(
         "timm",
-        [("timm loop, some steps", 2.5), ("full-gpu, 10,000 images", 4.0)] * bench.sizes.pairs,
+        [("timm loop, some steps", 2.5), ("full-gpu, one epoch and two", 4.0)] * bench.sizes.pairs,
     )
     pairs = []
     with scratch_folder(bench.work) as part:
-        write_shards(bench.data, part / "data", bench.sizes.images or 10_000)
-        for _ in range(bench.sizes.pairs):
+        write_shards(bench.data, part / "data", bench.sizes.images or images)
+        for turn in range(bench.sizes.pairs):
             pieces.next()
-            (loop,) = bench.script(
-                RIVALS / "timm_loop.py", str(bench.data), str(bench.weights), *bench.timing()
+            (found,) = bench.script(
+                RIVALS / "timm_loop.py",
+                *(str(bench.data), str(bench.weights), *bench.timing(), *loop),
             )
             pieces.next()
-            with scratch_folder(bench.work) as place:
-                # The second thawed epoch: the first may compile.
-                words = (
-                    *("--recipe", "full-gpu", "--size", "96", "--no-test", "--epochs", "1", "2"),
-                    *("--compile", bench.compiling),
-                )
-                full = bench.train(words, place / "run", place / "cache", data=part / "data")
-            pairs.append({"timm": loop, "full": full})
+            # The second thawed epoch: the first may compile.
+            words = (
+                *("--recipe", "full-gpu", "--size", "96", "--no-test", "--no-report"),
+                *("--epochs", "1", "2", "--compile", bench.compiling),
+            )
+            full = bench.train(words, part / f"run-{turn}", part / "cache", data=part / "data")
+            pairs.append({"timm": found, "full": full})
     return {"pairs": pairs}
 
 
@@ -198,15 +201,19 @@ def _pass(bench: Bench, name: str, batches: Sequence[int], share: float) -> tupl
         return found, np.load(file)
 
 
-def share(bench: Bench) -> Any:
-    """Alternate epochs of `full` with epochs on batches that are ready."""
-    Pieces("share", [("epochs of full, whole and on ready batches", 8.0)]).next()
+def share(bench: Bench, recipe: str = "full", images: int = 0, words: Sequence[str] = ()) -> Any:
+    """Alternate epochs of a recipe with epochs on batches that are ready.
+
+    images: in an epoch, 0 for the usual ones. words: further ones for share.py.
+    """
+    Pieces("share", [(f"epochs of {recipe}, whole and on ready batches", 8.0)]).next()
+    sizes = bench.sizes
     with scratch_folder(bench.work) as place:
-        write_shards(bench.data, place / "data", bench.sizes.share_images)
+        write_shards(bench.data, place / "data", sizes.images or images or sizes.share_images)
         (found,) = bench.script(
             ROOT / "benchmarks" / "share.py",
-            *(str(place / "data"), str(bench.weights)),
-            *("--pairs", str(bench.sizes.share_pairs), "--compile", bench.compiling),
+            *(str(place / "data"), str(bench.weights), "--recipe", recipe, *words),
+            *("--pairs", str(sizes.share_pairs), "--compile", bench.compiling),
         )
     return found
 

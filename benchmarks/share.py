@@ -1,15 +1,17 @@
-"""The share of a training epoch of `full` that is forward, backward and step.
+"""The share of a training epoch that is forward, backward and step, and the floor of a step.
 
-    python benchmarks/share.py DATA_DIR WEIGHTS.safetensors --pairs 5
+    python benchmarks/share.py DATA_DIR WEIGHTS.safetensors --recipe full --pairs 5
 
-A real phase 2 of `full` on the shards in DATA_DIR, its epochs by turns as a run does them (drawing
-and rendering the views included) and over the same batches held ready in memory, which leaves the
-mixing, the forward and backward passes and the step. Prints the seconds of every epoch.
+A real phase 2 on the shards in DATA_DIR, its epochs by turns as a run does them (drawing and
+rendering the views included) and over the same batches held ready in memory, or with --fixed over
+one batch again and again, which leaves the mixing, the forward and backward passes and the step.
+Prints the seconds of every epoch, and what a step takes at least (floor.py).
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
 from contextlib import ExitStack
@@ -19,6 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+import floor
 from thawnet.recipe import TrainOptions
 from thawnet.training.feeds import Batch
 from thawnet.training.loop import Epoch, batches, train_epoch
@@ -49,10 +52,10 @@ def train(job: PhaseJob, number: int, ready: list[torch.Tensor] | None = None) -
     return time.perf_counter() - begun
 
 
-def rendered(job: PhaseJob, number: int) -> list[torch.Tensor]:
-    """Return the batches of an epoch."""
+def rendered(job: PhaseJob, number: int, most: int | None = None) -> list[torch.Tensor]:
+    """Return the batches of an epoch, or so many of them."""
     batch = job.feed.epoch(number)
-    return [batch(positions) for positions in _order(job, number)]
+    return [batch(positions) for positions in _order(job, number)[:most]]
 
 
 def _order(job: PhaseJob, number: int) -> list[NDArray[np.int64]]:
@@ -60,8 +63,18 @@ def _order(job: PhaseJob, number: int) -> list[NDArray[np.int64]]:
 
 
 def _served(ready: list[torch.Tensor]) -> Batch:
-    remaining = iter(ready)
+    remaining = itertools.cycle(ready)
     return lambda _positions: next(remaining)
+
+
+def least(job: PhaseJob, x: torch.Tensor) -> dict[str, float]:
+    """Return the seconds that a step takes at least, and this device's ceilings; x: a batch."""
+    machine, batch = job.run.machine, job.phase.batch_size
+    can = floor.ceilings(machine.torch_device, machine.torch_dtype)
+    with machine.autocast():
+        layers = floor.layers(job.run.network, job.tail.split, x[:2])
+    seconds = floor.least_seconds(layers, batch, machine.torch_dtype.itemsize, can)
+    return {"seconds": seconds, "bandwidth": can.bandwidth, "rate": can.rate}
 
 
 def main() -> None:
@@ -69,13 +82,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="folder of CIFAR-100's parquet shards")
     parser.add_argument("weights", type=Path)
+    parser.add_argument("--recipe", default="full")
     parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--fixed", action="store_true", help="compute on one batch alone")
     parser.add_argument("--compile", choices=("yes", "no"), default="yes")
     chosen = parser.parse_args()
     options = TrainOptions(
         data="cifar100",
         data_dir=chosen.data,
-        recipe="full",
+        recipe=chosen.recipe,
         weights=str(chosen.weights),
         out=Path("run"),
         no_test=True,
@@ -88,12 +103,13 @@ def main() -> None:
         warm = train(job, 0)  # compiles, if anything is compiled
         whole, compute = [], []
         for number in range(1, chosen.pairs + 1):
-            ready = rendered(job, number)
+            ready = rendered(job, number, 1 if chosen.fixed else None)
             for kind in ("whole", "compute") if number % 2 else ("compute", "whole"):
                 if kind == "whole":
                     whole.append(train(job, number))
                 else:
                     compute.append(train(job, number, ready))
+        at_least = least(job, ready[0])
     found = {
         "images": len(run.train),
         "steps": len(_order(job, 0)),
@@ -103,6 +119,8 @@ def main() -> None:
         "first": round(warm, 3),
         "whole": [round(each, 3) for each in whole],
         "compute": [round(each, 3) for each in compute],
+        "fixed": chosen.fixed,
+        "floor": at_least,
     }
     print(json.dumps(found), flush=True)
 

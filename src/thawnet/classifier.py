@@ -35,8 +35,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
     X: (n, height, width, 3) uint8, RGB. y: (n,) labels that can be sorted, such as str or int.
     What an argument does not say (None), the recipe decides, as in `thawnet train`.
 
-    recipe: quick, full, full-gpu, or a .toml file that validates on no test part. None: quick on a
-    CPU, full-gpu on a GPU.
+    recipe: quick, full, full-gpu, best, speed, or a .toml file that validates on no test part.
+    None: quick on a CPU, full-gpu on a GPU.
     backbone: A timm model name.
     size: Pixels a side that the network sees. Default: the weights' size, within what the data has.
     weights: 'imagenet', 'keras', 'bundled' (the embedded network), or a .safetensors or .h5 file.

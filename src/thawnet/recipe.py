@@ -20,7 +20,7 @@ from .data.augment import Augment
 from .errors import RecipeError, suggest
 from .text import shown
 
-PRESETS = ("quick", "full", "full-gpu", "seed")
+PRESETS = ("quick", "full", "full-gpu", "best", "speed", "seed")
 MAX_FILE = 100_000  # bytes; ours take two thousand
 MAX_DOTS = 100  # in a line
 MOST = 10**9  # steps, epochs or images: beyond any use, within what libraries count in
@@ -151,8 +151,8 @@ class TrainOptions:
     data: Annotated[str, tyro.conf.Positional] = "cifar100"
     """cifar100, cifar10, digits, or a folder: train/<class>/*, test/<class>/*, or <class>/*."""
     recipe: str | None = None
-    """quick, full, full-gpu, seed, or a .toml file. Default: quick on a CPU, full-gpu on a GPU,
-    where full is that too."""
+    """quick, full, full-gpu, best, speed, seed, or a .toml file. Default: quick on a CPU, full-gpu
+    on a GPU, where full is that too."""
     backbone: str | None = None
     """A timm model name."""
     size: int | None = None

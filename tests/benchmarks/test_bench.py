@@ -75,6 +75,9 @@ def test_the_page_holds_every_row_and_every_run(tmp_path: Path) -> None:
         records.keep(tmp_path / "results", "cpu", name, kept)
     on_gpu = record({"run": trial((20, 0.72))})
     on_gpu["machine"]["gpu"] = "a GPU"
+    report.write(tmp_path)
+    with Image.open(tmp_path / "accuracy.png") as picture:
+        assert picture.size == (1800, 930)
     records.keep(tmp_path / "results", "gpu", "quick-0", on_gpu)
     report.write(tmp_path)
     page = (tmp_path / "RESULTS.md").read_text()
@@ -87,7 +90,7 @@ def test_the_page_holds_every_row_and_every_run(tmp_path: Path) -> None:
     assert "extrapolated" in page
     assert "not measured yet (ROW=full-0)" in page
     with Image.open(tmp_path / "accuracy.png") as picture:
-        assert picture.size == (1800, 930)
+        assert picture.size == (1800, 1425)  # with a panel for the GPU
 
 
 def test_a_page_without_rows_says_what_is_to_be_measured(tmp_path: Path) -> None:

@@ -101,3 +101,24 @@ def test_the_gpu_table_takes_the_seeds_that_are_there() -> None:
     lines = claims.on_gpu(rows)
     assert claim(lines, "`quick` until").measured == "20.5 s (20.0 s to 21.0 s, 2 runs)"
     assert "ROW=full-0" in claim(lines, "test accuracy of `full`").measured
+
+
+def test_the_gpu_table_is_right() -> None:
+    rows = {
+        "speed-0": record({"run": trial((10, 0.70), (12, 0.76), test=0.76)}),
+        "speed-1": record({"run": trial((10, 0.70), (12, 0.75), test=0.75)}),
+        "best-0": record({"run": trial((300, 0.83), test=0.83)}),
+        "share": cpu_rows()["share"],
+        "timm": cpu_rows()["timm"],
+    }
+    rows["share"]["figures"]["floor"] = {"seconds": 2.0, "bandwidth": 1e12, "rate": 1e14}
+    lines = claims.on_gpu(rows)
+    # By the clock of the run, 5 s behind the process's.
+    found = claim(lines, "seconds of `speed` from open data until 75.25 %")
+    assert (found.measured, found.verdict) == ("7.00 s; not reached in 1", "not met")
+    assert "3.96 s on one A100" in found.what
+    assert claim(lines, "test accuracy of `best`").verdict == "met"
+    assert claim(lines, "training images/s of `full-gpu` / the same").verdict.startswith("falls")
+    assert claim(lines, "training images/s of `full-gpu` / timm").verdict == "falls short by 1.0 x"
+    # 2 steps of an epoch in 9.1 and 9.5 s.
+    assert claim(lines, "a step of `full-gpu` / its floor").measured.startswith("2.3 x")

@@ -145,7 +145,7 @@ def test_bits_do_not_depend_on_what_is_cached_already(
 
 @pytest.fixture
 def origin(photos: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> features.Origin:
-    monkeypatch.setattr(features, "block_size", lambda _: 4)
+    monkeypatch.setattr(features, "block_size", lambda _origin: 4)
     source = open_source(str(photos({"a": 13, "b": 13})))
     store = open_store(source.open_part("train"), source.classes, 40, silent, 1)
     torch.manual_seed(0)

@@ -29,6 +29,7 @@ from thawnet.training.checkpoint import Keeper
 from thawnet.training.outcome import Outcome, content_of, toml
 from thawnet.training.phase import PhaseJob
 from thawnet.training.ranks import ALONE
+from thawnet.training.tail import Tail
 
 Job = Callable[..., Outcome]
 
@@ -318,6 +319,50 @@ def test_validation_within_an_epoch_changes_nothing_but_the_log(
     for row, whole in zip(rows[1::2], epochs_of(once), strict=True):
         assert [row[name] for name in measured] == [whole[name] for name in measured]
     assert rows[0]["train_loss"] != rows[1]["train_loss"]
+
+
+@pytest.mark.usefixtures("always_kept")
+def test_a_batch_that_does_not_fit_a_gpu_is_halved_with_its_rate_and_kept_so(
+    options: TrainOptions, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = checkpoint.save
+
+    def stop(state: checkpoint.RunState, folder: Path) -> None:
+        kept(state, folder)
+        if (state.phase, state.step) == (1, 1):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tail, "fits", lambda _tail, read: len(read()) <= 8)
+        patch.setattr(checkpoint, "save", stop)
+        with pytest.raises(InterruptedRunError) as stopped:
+            run.train(options)
+    said = capsys.readouterr().err
+    assert said.count("batch 8, learning rate 0.000") == 2
+    assert said.count("memory does not hold a step on 16 images") == 2
+    # Gone on with where everything fits: the batch is the one that the phase began with.
+    folder = str(stopped.value).rpartition(" ")[2]
+    assert epochs_of(run.train(TrainOptions(resume=folder, no_report=True)))
+    assert "batch 8, eager" in capsys.readouterr().err
+
+
+def test_a_gpu_that_holds_no_step_is_told_in_a_sentence(
+    options: TrainOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Tail, "fits", lambda _tail, _read: False)
+    with pytest.raises(RunError, match="does not hold a step on 8 images of 32 px; choose a small"):
+        run.train(options)
+
+
+def test_a_gpu_that_is_full_later_says_how_to_go_on(
+    options: TrainOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_given: object) -> None:
+        raise torch.OutOfMemoryError("Tried to allocate 2 GiB.")
+
+    monkeypatch.setattr(phase, "evaluate", full)
+    with pytest.raises(RunError, match=r"memory is full .Tried to allocate 2 GiB.*--resume runs"):
+        run.train(options)
 
 
 @pytest.mark.usefixtures("always_kept")

@@ -30,7 +30,8 @@ class RunState:
 
     options: the command's options. recipe: as tables. machine: the run-time decisions; compiled:
     of each phase; versions: of packages; ranks: processes. data, weights: fingerprints.
-    cached: for each phase and part, whether its features are cached.
+    cached: for each phase and part, whether its features are cached. batches: of phases whose own
+    did not fit the device's memory.
 
     phase, epoch, round, step: what to do next: batch `step` of an epoch, from 0; after the last
     batch of a round, see plan.rounds, the validation. totals: of the epoch under way, see
@@ -50,6 +51,7 @@ class RunState:
     weights: str
     compiled: list[bool] = field(default_factory=list)
     cached: dict[str, bool] = field(default_factory=dict)
+    batches: dict[int, int] = field(default_factory=dict)
     phase: int = 0
     epoch: int = 0
     round: int = 0

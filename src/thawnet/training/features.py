@@ -33,7 +33,7 @@ from .machine import Machine
 from .ranks import ALONE, Ranks, World
 
 VERSION = 5
-GPU_BLOCK = 1024  # images that pass through a GPU at once
+GPU_BLOCK = 1024  # images of 96 px that pass through a GPU at once
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ def build(
         shared = team.share([(target, work.folder) for target, work in mine])
         mine = mine or [(target, Building(folder, team.rank)) for target, folder in shared]
         blocks = team.own(team.share(todo))
-        size = block_size(origin.machine)
+        size = block_size(origin)
         progress(max(0, len(origin.images) - size * len(blocks) * team.size))
         _compute(origin, view, mine, blocks, progress)
         team.gather(None)  # all shares are on the disk
@@ -218,15 +218,17 @@ def build(
     team.gather(None)  # all are in their place
 
 
-def block_size(machine: Machine) -> int:
+def block_size(origin: Origin) -> int:
     """Return the images that are computed at once, whoever builds a cache."""
-    return PIECE if machine.device == "cpu" else GPU_BLOCK
+    if origin.machine.device == "cpu":
+        return PIECE
+    return max(1, round(GPU_BLOCK * min(1, (96 / origin.spec.size) ** 2)))
 
 
 def _todo(origin: Origin, works: Sequence[Building]) -> NDArray[np.int64]:
     """Return the blocks that any unfinished entry lacks, and make one note of every member's."""
     lacking: set[int] = set()
-    blocks = set(range(math.ceil(len(origin.images) / block_size(origin.machine))))
+    blocks = set(range(math.ceil(len(origin.images) / block_size(origin))))
     for work in works:
         done = _done(work)
         work.replace_notes(sorted(done))
@@ -250,7 +252,7 @@ def _compute(
     works = sorted(works, key=lambda pair: pair[0].split)
     starts = [0, *(target.split for target, _ in works)]
     trunks = [origin.trunk(first, last) for first, last in itertools.pairwise(starts)]
-    machine, count, size = origin.machine, len(origin.images), block_size(origin.machine)
+    machine, count, size = origin.machine, len(origin.images), block_size(origin)
     views = fixed_views(count, origin.augment, view)
 
     def computed(block: int) -> list[NDArray[np.uint8]]:

@@ -9,19 +9,20 @@ import torch
 
 from .. import console
 from ..data.store import ImageStore
-from ..errors import UsageError
+from ..errors import RunError, UsageError
 from . import outcome
 from .checkpoint import Keeper, timed
 from .feeds import Batch, Feed, make_feed, splits_of
 from .frozen import frozen_function, spread
 from .loop import Epoch, Metrics, batches, class_weights, evaluate, train_epoch
-from .plan import fit, rounds
+from .plan import fit, rounds, scaled
 from .setup import Run
 from .tail import Tail
 
 NAMES = ("head", "fine-tune")
 EVALUATION_BATCH = 250
 LEARNING = ("features", *NAMES)  # stages of a run; neither opening the data nor compiling
+LEAST_BATCH = 8  # below it batch-norm's statistics are noise
 LINES = 20  # of epochs that a phase prints, about
 
 
@@ -33,6 +34,8 @@ class PhaseJob:
         self.number = number
         self.phase = fit(run.recipe.phases[number], len(run.train))
         state, network, machine = run.state, run.network, run.machine
+        if number in state.batches:
+            self.phase = scaled(self.phase, state.batches[number])
         if self.phase.batch_size < 2 * run.world.size:
             raise UsageError(
                 f"a batch of {self.phase.batch_size} images can not be shared by "
@@ -78,10 +81,12 @@ class PhaseJob:
         """Train from the state's epoch and step on, to the end of the phase."""
         state = self.run.state
         self.run.network.training_mode(self.phase.batch_norm, self.phase.bn_momentum)
+        if not (state.epoch or state.round or state.step):
+            with timed(state, NAMES[self.number]):
+                self._fit_memory()
         if state.compiled[self.number]:
             with timed(state, "compile"):
-                some = self.run.world.everybody.own(np.arange(self.phase.batch_size))
-                self.tail.warm_up(self.feed.epoch(self.earlier)(some))
+                self.tail.warm_up(self._some())
         with keeper.stopping_between_steps():
             while state.phase == self.number:
                 number = self.earlier + state.epoch
@@ -96,6 +101,31 @@ class PhaseJob:
                 if keeper.due or ended or not self.feed.ready(self.earlier + state.epoch):
                     self._update()
                     keeper.save()
+
+    def _some(self) -> torch.Tensor:
+        """Return a batch of the phase's first epoch, or this rank's share of it."""
+        positions = self.run.world.everybody.own(np.arange(self.phase.batch_size))
+        return self.feed.epoch(self.earlier)(positions)
+
+    def _fit_memory(self) -> None:
+        """Halve the batch until a step fits every rank's memory. Raises RunError if none does."""
+        run, wanted = self.run, self.phase.batch_size
+        while not all(run.world.everybody.gather(self.tail.fits(self._some))):
+            batch = self.phase.batch_size // 2
+            if batch < LEAST_BATCH * run.world.size:
+                raise RunError(
+                    f"the GPU's memory does not hold a step on {self.phase.batch_size} images of "
+                    f"{run.recipe.size} px; choose a smaller --size or another --backbone"
+                )
+            self.phase = scaled(self.phase, batch)
+            compiled = run.state.compiled[self.number]
+            self.tail = Tail(run.network, self.phase, run.machine, compiled, run.world)
+        if self.phase.batch_size < wanted:
+            run.state.batches[self.number] = self.phase.batch_size
+            console.say(
+                f"batch {self.phase.batch_size}, learning rate {self.phase.lr:.2g}: the GPU's "
+                f"memory does not hold a step on {wanted} images"
+            )
 
     def _train(self, keeper: Keeper, batch: Batch) -> tuple[Metrics, float]:
         """Do what is left of a round; return the metrics and seconds of its epoch until then."""

@@ -24,20 +24,25 @@ def rounds(phase: Phase, images: int) -> int:
     return max(1, min(wanted, steps_per_epoch(phase, images)))
 
 
+def scaled(phase: Phase, batch: int) -> Phase:
+    """Return the phase with another batch, and a learning rate that has the same effect.
+
+    It goes with the root of the batch, as Adam asks (Malladi et al. 2022, "On the SDEs and scaling
+    rules for adaptive gradient algorithms").
+    """
+    rate = phase.lr * math.sqrt(batch / phase.batch_size)
+    return dataclasses.replace(phase, batch_size=batch, lr=rate)
+
+
 def fit(phase: Phase, images: int) -> Phase:
     """Return the phase with the values it takes on so many training images.
 
     The batch is at most an eighth of the images, but 16, or all of fewer images, are never too
-    many; a smaller batch lowers the learning rate by the root of the ratio, as Adam asks (Malladi
-    et al. 2022, "On the SDEs and scaling rules for adaptive gradient algorithms"). Epochs rise
-    until `min_steps` are reached, at most MOST_TIMES over, or fall, not below 1, to stay within
-    `max_steps`. Cached views rise while they are within `view_images` in all; an epoch shows one,
-    so there are never more than epochs.
+    many; the learning rate follows, see `scaled`. Epochs rise until `min_steps` are reached, at
+    most MOST_TIMES over, or fall, not below 1, to stay within `max_steps`. Cached views rise while
+    they are within `view_images` in all; an epoch shows one, so there are never more than epochs.
     """
-    batch = min(phase.batch_size, images, max(16, images // 8))
-    fitted = dataclasses.replace(
-        phase, batch_size=batch, lr=phase.lr * math.sqrt(batch / phase.batch_size)
-    )
+    fitted = scaled(phase, min(phase.batch_size, images, max(16, images // 8)))
     steps = steps_per_epoch(fitted, images)
     more = min(MOST_TIMES * phase.epochs, math.ceil(phase.min_steps / steps))
     epochs = max(phase.epochs, more)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from .. import console
 from ..data.items import Source
 from ..data.store import ImageStore
-from ..errors import ThawnetError, first_line, is_stop
+from ..errors import RunError, ThawnetError, first_line, is_stop
 from ..recipe import TrainOptions
 from . import checkpoint, outcome
 from .baseline import Labelled, baselines, joined, taken
@@ -59,6 +59,11 @@ def train(options: TrainOptions, source: Source | None = None) -> outcome.Outcom
                 for number in range(run.state.phase, 2):
                     PhaseJob(run, number).do(keeper)
                 done = finish(run, keeper, started)
+        except torch.OutOfMemoryError as error:
+            raise RunError(
+                f"the GPU's memory is full ({first_line(error)}); close what else uses it and go "
+                f"on with --resume {run.folder}, or begin again with a smaller --size"
+            ) from error
         except (KeyboardInterrupt, RuntimeError, ImportError) as error:
             if not is_stop(error):
                 raise

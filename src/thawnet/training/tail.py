@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -33,6 +34,7 @@ class Tail:
         world: World = ALONE,
     ) -> None:
         self._network = network
+        self._machine = machine
         network.thaw(phase.train_from)
         if machine.mends:
             mend_strided_depthwise(network.net)
@@ -42,6 +44,7 @@ class Tail:
         ema = Ema(network.net, self.averaged.net, phase.ema) if phase.ema else None
         self.kept = self.averaged if ema else network
         part: nn.Module = network.part(self.split)
+        self._eager = part
         if compiled:
             # It warns of a missing CUDA runtime, of which the run's first line has told already.
             logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
@@ -61,16 +64,38 @@ class Tail:
 
     def warm_up(self, x: torch.Tensor) -> None:
         """Compile the step for such input, by passes that leave no trace; x: a batch of it."""
-        before = {name: value.clone() for name, value in self._network.net.named_buffers()}
-        learner = self.learner
         for _ in range(GRAPH_PASSES if x.is_cuda else 1):
-            learner.optimizer.zero_grad(set_to_none=True)
-            with learner.machine.autocast():
-                total = learner.compute(x).float().sum()
+            self._pass(self.learner.compute, x)
+
+    def fits(self, read: Callable[[], torch.Tensor]) -> bool:
+        """Whether a step on what `read` returns fits a GPU's memory; it leaves no trace.
+
+        It is tried without compiling, which takes as much memory or more. A CPU is not asked.
+        """
+        if self._machine.device != "cuda":
+            return True
+        enough = True
+        try:
+            self._pass(self._eager, read())
+        except torch.OutOfMemoryError:
+            enough = False  # only behind this clause has what it holds gone
+        self.learner.optimizer.zero_grad(set_to_none=True)
+        torch.cuda.empty_cache()
+        return enough
+
+    def _pass(self, compute: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> None:
+        """Go forward and backward, and put back what batch-norms noted."""
+        before = {name: value.clone() for name, value in self._network.net.named_buffers()}
+        optimizer = self.learner.optimizer
+        optimizer.zero_grad(set_to_none=True)
+        try:
+            with self._machine.autocast():
+                total = compute(x).float().sum()
             total.backward()  # type: ignore[no-untyped-call]
-        learner.optimizer.zero_grad(set_to_none=True)
-        for name, value in self._network.net.named_buffers():
-            value.copy_(before[name])
+        finally:
+            for name, value in self._network.net.named_buffers():
+                value.copy_(before[name])
+        optimizer.zero_grad(set_to_none=True)
 
 
 def compiles(network: Network, phase: Phase, machine: Machine, images: int) -> bool:

@@ -1,0 +1,114 @@
+"""The least time that a training step can take on a device, from bytes and operations.
+
+The bytes are those that move if everything between two layers with weights (batch-norms,
+activations, additions) is done while they pass: forward, a layer reads its input and writes its
+output; backward, it reads the gradient of the output and its input, and writes the gradient of the
+input. The operations are the products of the same three passes. A pass takes at least as long as
+the slower of the two at the device's ceilings, which are measured: a copy of large tensors, and a
+product of large matrices.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from thawnet.model.backbone import Network
+
+# Of a parameter, in bytes: float32 weight, both moments and average read and written, its gradient.
+STEP_BYTES = 4 * 9
+TURNS = 10
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """What a device can do: bytes moved in a second, and operations (two a multiply-add)."""
+
+    bandwidth: float
+    rate: float
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution or linear layer: elements of an image's input and output, weights, products."""
+
+    inputs: int
+    outputs: int
+    weights: int
+    products: int
+
+
+def ceilings(device: torch.device, dtype: torch.dtype) -> Ceilings:
+    """Measure a device, taking the best of some turns."""
+    large = device.type == "cuda"
+    here = torch.zeros((2**30 if large else 2**27) // dtype.itemsize, dtype=dtype, device=device)
+    there = torch.empty_like(here)
+    side = 8192 if large else 2048
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    moved = 2 * here.numel() * here.itemsize
+    return Ceilings(
+        bandwidth=moved / _least(lambda: there.copy_(here), device),
+        rate=2 * side**3 / _least(lambda: a @ b, device),
+    )
+
+
+def _least(work: Callable[[], Any], device: torch.device) -> float:
+    spent = []
+    for _ in range(TURNS):
+        begun = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        spent.append(time.perf_counter() - begun)
+    return min(spent)
+
+
+def layers(network: Network, split: int, x: torch.Tensor) -> list[Layer]:
+    """Return the layers with weights from a stage on, in order; x: some of its input, (n, ...)."""
+    found: list[Layer] = []
+
+    def note(module: nn.Module, given: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        outputs = output.numel() // len(output)
+        weight = module.weight
+        found.append(
+            Layer(
+                inputs=given[0].numel() // len(output),
+                outputs=outputs,
+                weights=weight.numel(),
+                # An output value takes as many as it has weights.
+                products=outputs * weight.numel() // len(weight),
+            )
+        )
+
+    part = network.part(split)
+    known = [each for each in part.modules() if isinstance(each, nn.Conv2d | nn.Linear)]
+    hooks = [each.register_forward_hook(note) for each in known]
+    try:
+        with torch.inference_mode():
+            part(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def least_seconds(found: list[Layer], batch: int, width: int, can: Ceilings) -> float:
+    """Return the floor of a step on a batch; width: bytes of a value of an activation."""
+    total = STEP_BYTES * sum(layer.weights for layer in found) / can.bandwidth
+    for place, layer in enumerate(found):
+        ends, weights = batch * (layer.inputs + layer.outputs) * width, layer.weights * width
+        total += _pass(ends + weights, layer, batch, can)  # forward
+        if place:  # the gradient of what was given is for nobody
+            total += _pass(ends + weights, layer, batch, can)
+        # The gradient of the output has just been read.
+        total += _pass(batch * layer.inputs * width + 4 * layer.weights, layer, batch, can)
+    return total
+
+
+def _pass(moved: int, layer: Layer, batch: int, can: Ceilings) -> float:
+    return max(moved / can.bandwidth, 2 * batch * layer.products / can.rate)
