@@ -230,6 +230,7 @@ def disturb(against: Reference, work: Path, chance: random.Random, kills: int) -
                 break
             if number == signal.SIGTERM and status not in (0, 143, -signal.SIGTERM):
                 tally.lost += 1
+                print(f"LOST {against.case.name}: {told} ended with {status}", flush=True)
                 print(attempt.log.read_text(), flush=True)
                 return tally
             continue
