@@ -246,5 +246,7 @@ def test_second_visit_has_the_card_without_a_network(open_with_card: Open) -> No
     wait_until(page, lambda: page.evaluate("Boolean(navigator.serviceWorker.controller)"))
     wait_for_card(page)
     page.context.set_offline(True)
+    for name in ("ort-gpu.js", "runtime-gpu.gz"):
+        assert page.evaluate(f"caches.match('static/{name}').then(Boolean)")
     page.reload()
     wait_for_card(page)
