@@ -25,7 +25,7 @@ async function answer(request) {
   if (kept) return kept;
   const found = await fetch(request);
   const later = LATER.some((path) => new URL(path, registration.scope).href === request.url);
-  if (later && found.ok) await cache.put(request, found.clone());
+  if (later && found.ok) await cache.put(request, found.clone()).catch(() => {}); // a full disk
   return found;
 }
 
