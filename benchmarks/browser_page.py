@@ -2,9 +2,10 @@
 
     python benchmarks/browser_page.py [--model RUN] [--images 200]
 
-Both forms of the page, headless, one thread, as on a host without cross-origin isolation: seconds
-from opening to the first answer on the page, median of five openings with nothing cached; then
-predictions a second of photos of 96 px in PNG, decoding and class maps included, one after another.
+Both forms of the page, headless: seconds from opening to the first answer on the page, median of
+five openings with nothing cached; then predictions a second of photos of 96 px in PNG, decoding and
+class maps included, one after another. Last the folder in one thread, and in several, as on a host
+that isolates it from other origins, by turns.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import statistics
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from PIL import Image
@@ -28,6 +30,11 @@ from thawnet import cli, embedded
 from thawnet.serve.facts import EXAMPLES
 
 OPENINGS = 5
+TURNS = 4
+ISOLATED = {
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+}
 PHOTO = EXAMPLES / "cat.jpg"
 RUN = """async ([content, count]) => {
     const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
@@ -43,8 +50,30 @@ RUN = """async ([content, count]) => {
 class Files(http.server.SimpleHTTPRequestHandler):
     """Serves files and prints nothing."""
 
+    headers_too: Mapping[str, str] = {}
+
+    def end_headers(self) -> None:
+        """Send some headers more."""
+        for name, value in self.headers_too.items():
+            self.send_header(name, value)
+        super().end_headers()
+
     def log_message(self, format: str, *arguments: object) -> None:
         """Nobody reads it."""
+
+
+class IsolatedFiles(Files):
+    """As a host that lets a page use several threads."""
+
+    headers_too = ISOLATED
+
+
+def served(folder: str, kind: type[Files]) -> http.server.ThreadingHTTPServer:
+    """Return a server of a folder that runs, on a port of its own."""
+    handler = functools.partial(kind, directory=folder)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
 
 
 def first_answer(browser: Browser, address: str) -> float:
@@ -83,12 +112,11 @@ def main() -> None:
         command = ["export", str(options.model), "--to", "page", "--out"]
         cli.main([*command, f"{root}/page"])
         cli.main([*command, f"{root}/page.html", "--single-file"])
-        handler = functools.partial(Files, directory=f"{root}/page")
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers = [served(f"{root}/page", kind) for kind in (Files, IsolatedFiles)]
+        folder, isolated = (f"http://127.0.0.1:{each.server_port}/" for each in servers)
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         for form, address in (
-            ("folder", f"http://127.0.0.1:{server.server_port}/"),
+            ("folder", folder),
             ("single file", Path(f"{root}/page.html").as_uri()),
         ):
             seconds = [first_answer(browser, address) for _ in range(OPENINGS)]
@@ -97,8 +125,12 @@ def main() -> None:
                 f"{form}: first answer after {statistics.median(seconds):.2f} s "
                 f"({min(seconds):.2f} to {max(seconds):.2f}), {found:.0f} predictions a second"
             )
+        for _ in range(TURNS):
+            one, several = (rate(browser, each, options.images) for each in (folder, isolated))
+            print(f"one thread {one:.0f}, several {several:.0f}: {several / one:.2f} times as many")
         browser.close()
-        server.shutdown()
+        for server in servers:
+            server.shutdown()
 
 
 if __name__ == "__main__":

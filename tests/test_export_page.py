@@ -28,8 +28,15 @@ def policy(html: str) -> str:
     return str(found)
 
 
-def page_of(**facts: Any) -> Page:
-    return Page({"classes": ["a"], "examples": [], **facts}, {"runtime": b"r", "network": b"n"})
+def page_of(gpu: bool = False, **facts: Any) -> Page:
+    assets = {"runtime": b"r", "network": b"n"}
+    return Page({"classes": ["a"], "examples": [], **facts}, assets, gpu)
+
+
+def listed(worker: str, name: str) -> set[str]:
+    """Return the paths of a list in the service worker."""
+    (found,) = re.findall(rf"const {name} = (.*);", worker)
+    return set(json.loads(found))
 
 
 def test_folder_holds_everything_it_names(bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -53,9 +60,11 @@ def test_folder_holds_everything_it_names(bundle: Path, capfd: pytest.CaptureFix
     assert weights is not None
     halves = np.frombuffer(gzip.decompress((folder / "static/weights.gz").read_bytes()), "<f2")
     assert halves == pytest.approx(weights.ravel(), rel=1e-3, abs=1e-4)
-    kept = re.findall(r"const FILES = (.*);", (folder / "offline.js").read_text())[0]
+    worker = (folder / "offline.js").read_text()
+    later = listed(worker, "LATER")
+    assert later == {"static/ort-gpu.js", "static/runtime-gpu.gz"}
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert {*json.loads(kept), "index.html", "offline.js"} == files | {"./"}
+    assert listed(worker, "FILES") == files - later - {"index.html", "offline.js"} | {"./"}
 
 
 def test_one_file_asks_for_nothing(bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -89,10 +98,20 @@ def test_names_are_text() -> None:
 
 
 def test_licence_of_the_runtime_goes_with_it() -> None:
-    for content in (folder_files(page_of())["static/ort.js"], single_file(page_of())):
+    files = folder_files(page_of(gpu=True))
+    for content in (files["static/ort.js"], files["static/ort-gpu.js"], single_file(page_of())):
         assert b"Copyright (c) Microsoft Corporation" in content
         assert b"The above copyright notice and this permission notice" in content
-    assert len((RUNTIME / "ort.wasm.xz").read_bytes()) < 3e6
+    assert all(path.stat().st_size < 3e6 for path in RUNTIME.iterdir())
+
+
+def test_what_only_a_graphics_card_needs_is_where_it_can_be_used() -> None:
+    with_card, without = folder_files(page_of(gpu=True)), folder_files(page_of())
+    files = {"static/gpu.js", "static/ort-gpu.js", "static/runtime-gpu.gz"}
+    assert set(with_card) - set(without) == files
+    assert listed(without["offline.js"].decode(), "LATER") == set()
+    assert b"gpu" not in without["index.html"]
+    assert single_file(page_of(gpu=True)) == single_file(page_of())
 
 
 def test_rounding_that_changes_answers_writes_nothing(

@@ -2,7 +2,7 @@
 
     python tools/vendor_ort.py [--check]
 
-What is taken stands in git, 2.3 MB, so that no clone, wheel or export needs npm or a network;
+What is taken stands in git, 4.9 MB, so that no clone, wheel or export needs npm or a network;
 this is run to go to another version. --check: write nothing, and fail where the
 files differ from npm's.
 """
@@ -26,13 +26,17 @@ VERSION = "1.30.0"
 INTEGRITY = (
     "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
 )
-SCRIPT = "ort.wasm.bundle.min.mjs"
-BINARY = "ort-wasm-simd-threaded.wasm"
+# By the name that it gets here: the script, what it runs, and whether a page can hold the script in
+# itself. The second computes on graphics cards too; which build, and why: docs/experiments.md.
+BUILDS = {
+    "ort": ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm", True),
+    "ort-gpu": ("ort.jspi.bundle.min.mjs", "ort-wasm-simd-threaded.jspi.wasm", False),
+}
 FOLDER = Path(__file__).resolve().parents[1] / "src" / "thawnet" / "browser" / "runtime"
 
 LICENSE = f"""/*
-ONNX Runtime Web {VERSION}, from the npm package onnxruntime-web; its exports are put into
-globalThis.ort, and its file is called ort.js here. MIT License
+ONNX Runtime Web {VERSION}, from the npm package onnxruntime-web; only its files have other names
+here, and the exports of ort.js are put into globalThis.ort. MIT License
 
 Copyright (c) Microsoft Corporation
 
@@ -68,13 +72,19 @@ def packed() -> bytes:
     return content
 
 
-def script(text: str) -> str:
-    """Return the runtime's script as one that a page can hold in itself and need not import."""
+def script(text: str, source: str, name: str, held: bool) -> str:
+    """Return the runtime's script under a name of its own.
+
+    source: its name in the package, which its threads open; .mjs is unknown to some hosts. held: as
+    one that a page can hold in itself and need not import.
+    """
     text = re.sub(r"^//# sourceMappingURL=.*\n?", "", text, flags=re.MULTILINE)
-    text = text.replace(SCRIPT, "ort.js")  # what its threads open; .mjs is unknown to some hosts
+    text = text.replace(source, name)
+    if not held:
+        return LICENSE + text
     exports = re.search(r"export\{([^}]*)\};?\s*$", text)
     if exports is None:
-        raise SystemExit(f"{SCRIPT} ends in no export any more")
+        raise SystemExit(f"{source} ends in no export any more")
     pairs = (each.split(" as ") for each in exports[1].split(","))
     fields = ",".join(f"{outside}:{inside}" for inside, outside in pairs)
     return f"{LICENSE}{text[: exports.start()]}globalThis.ort={{{fields}}};\n"
@@ -89,11 +99,17 @@ def main() -> None:
             assert file is not None
             return file.read()
 
-        text, binary = script(member(SCRIPT).decode()), member(BINARY)
-    target, compressed = FOLDER / "ort.js", FOLDER / "ort.wasm.xz"
+        for name, (source, binary, held) in BUILDS.items():
+            text = script(member(source).decode(), source, f"{name}.js", held)
+            _put(name, text, member(binary))
+
+
+def _put(name: str, text: str, binary: bytes) -> None:
+    target, compressed = FOLDER / f"{name}.js", FOLDER / f"{name}.wasm.xz"
     if "--check" in sys.argv[1:]:
-        same = target.read_text() == text and lzma.decompress(compressed.read_bytes()) == binary
-        raise SystemExit(None if same else f"{FOLDER} is not what npm gives")
+        if target.read_text() != text or lzma.decompress(compressed.read_bytes()) != binary:
+            raise SystemExit(f"{FOLDER} is not what npm gives: {name}")
+        return
     target.write_text(text, encoding="utf-8")
     compressed.write_bytes(lzma.compress(binary, preset=9 | lzma.PRESET_EXTREME))
     print(f"{target.name} {len(text):,}, {compressed.name} {compressed.stat().st_size:,} bytes")

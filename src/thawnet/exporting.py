@@ -151,10 +151,12 @@ def _page(
     from .bundle.format import WEIGHTS
     from .serve.facts import name_for_people
 
-    if WEIGHTS in description.sha256:
+    quantised = WEIGHTS not in description.sha256
+    if not quantised:
         require_installed("--to page", ("onnx",))
     network, off = smaller(description, onnx, model)
-    page = make_page(model, network, name_for_people(model, options.model))
+    name = name_for_people(model, options.model)
+    page = make_page(model, network, name, gpu=not quantised)
     if options.single_file:
         content = single_file(page)
         _write(out, content)

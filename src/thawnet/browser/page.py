@@ -26,7 +26,9 @@ RUNTIME = Path(__file__).parent / "runtime"
 INDEX = "index.html"
 OFFLINE = "offline.js"
 ORT = "ort.js"
+ORT_GPU = "ort-gpu.js"  # with WebGPU; half a megabyte more than the other, and few need it
 STYLES = (HOUSE.name, "page.css", "answers.css")
+GPU = "gpu.js"
 SCRIPTS = ("picture.js", "exif.js", "pixels.js", "browser.js", "sources.js", "card.js", "page.js")
 # What the browser is to allow: 'wasm-unsafe-eval' compiles WebAssembly, and no JavaScript.
 _POLICY = (
@@ -42,17 +44,19 @@ class Page:
 
     facts: what it shows of the network, as JSON. assets: by name, gzip but the pictures: `runtime`,
     ONNX Runtime's WebAssembly; `network`, the ONNX model; `weights`, float16 (classes, channels),
-    of networks that have class maps; and pictures to try, by their file's name.
+    of networks that have class maps; and pictures to try, by their file's name. gpu: whether a
+    graphics card computes all of the network.
     """
 
     facts: Mapping[str, Any]
     assets: Mapping[str, bytes]
+    gpu: bool = False
 
 
-def make_page(model: Model, network: bytes, name: str) -> Page:
+def make_page(model: Model, network: bytes, name: str, gpu: bool) -> Page:
     """Return the page of a network. network: the ONNX model to carry. name: for people.
 
-    Raises BundleError for class weights that float16 can not hold.
+    gpu: as in Page. Raises BundleError for class weights that float16 can not hold.
     """
     pictures = (
         {path.name: path for path in sorted(EXAMPLES.iterdir())} if is_embedded(model) else {}
@@ -63,7 +67,7 @@ def make_page(model: Model, network: bytes, name: str) -> Page:
         "limits": {"pixels": MAX_PIXELS},
     }
     assets = {
-        "runtime": _packed(lzma.decompress((RUNTIME / f"{ORT[:-3]}.wasm.xz").read_bytes())),
+        "runtime": _runtime(ORT),
         "network": _packed(network),
     }
     if model.class_weights is not None:
@@ -72,30 +76,44 @@ def make_page(model: Model, network: bytes, name: str) -> Page:
         if not np.isfinite(weights).all():
             raise BundleError("a class has a weight that is too large for float16")
         assets["weights"] = _packed(weights.tobytes())
-    return Page(facts, assets | {name: path.read_bytes() for name, path in pictures.items()})
+    assets |= {name: path.read_bytes() for name, path in pictures.items()}
+    return Page(facts, assets, gpu)
 
 
 def folder_files(page: Page) -> dict[str, bytes]:
     """Return the files of a folder that holds a page, by path; index.html is what is opened."""
-    places = {name: f"static/{name}.gz" for name in page.assets}
+    assets, scripts = dict(page.assets), list(SCRIPTS)
+    if page.gpu:
+        assets["runtime-gpu"] = _runtime(ORT_GPU)
+        scripts.insert(0, GPU)
+    places = {name: f"static/{name}.gz" for name in assets}
     places |= {name: f"examples/{name}" for name in page.facts["examples"]}
-    files = {places[name]: content for name, content in page.assets.items()}
-    for name in (*STYLES, *SCRIPTS, ORT, ICON.name):
+    files = {places[name]: content for name, content in assets.items()}
+    for name in (*STYLES, *scripts, ORT, ICON.name):
         files[f"static/{name}"] = _static(name)
+    later = []  # what a visitor's browser keeps once it needed it
+    if page.gpu:
+        files[f"static/{ORT_GPU}"] = _static(ORT_GPU)
+        later = [f"static/{ORT_GPU}", places["runtime-gpu"]]
     head = [f'<link rel="stylesheet" href="static/{name}">' for name in STYLES]
     head.append(f'<script type="module" src="static/{ORT}"></script>')
-    head += [f'<script src="static/{name}" defer></script>' for name in SCRIPTS]
+    head += [f'<script src="static/{name}" defer></script>' for name in scripts]
     policy = _POLICY.format(scripts="'self'", styles="'self'", images="'self' ", own="'self'")
     files[INDEX] = _html(policy, head, [_facts(page, places)]).encode()
     # Not index.html, which some hosts answer by another address: "" is the folder.
-    kept = json.dumps(["./", *sorted(set(files) - {INDEX})])
+    kept = ["./", *sorted(set(files) - {INDEX, *later})]
     version = hashlib.sha256(b"".join(files[name] for name in sorted(files))).hexdigest()[:16]
-    worker = f'const VERSION = "{version}";\nconst FILES = {kept};\n'
+    lists = f"const FILES = {json.dumps(kept)};\nconst LATER = {json.dumps(later)};\n"
+    worker = f'const VERSION = "{version}";\n{lists}'
     return files | {OFFLINE: worker.encode() + _static(OFFLINE)}
 
 
 def single_file(page: Page) -> bytes:
-    """Return a page as one HTML file, which holds everything."""
+    """Return a page as one HTML file, which holds everything.
+
+    It computes on the processor: for a graphics card it would have to hold 5.5 MB more, half as
+    much again, of which most visitors would use nothing.
+    """
     styles = [_static(name).decode() for name in STYLES]
     module = _static(ORT).decode()
     scripts = [_static(name).decode() for name in SCRIPTS]
@@ -132,6 +150,12 @@ def _facts(page: Page, places: Mapping[str, str]) -> str:
     """Return what the page's scripts read; no name in it can end the element that holds it."""
     content = json.dumps({"model": page.facts, "assets": places}).replace("<", "\\u003c")
     return f'<script type="application/json" id="facts">{content}</script>'
+
+
+def _runtime(script: str) -> bytes:
+    """Return what WebAssembly a script of ONNX Runtime runs, gzip."""
+    packed = (RUNTIME / script).with_suffix(".wasm.xz").read_bytes()
+    return _packed(lzma.decompress(packed))
 
 
 def _static(name: str) -> bytes:

@@ -3,7 +3,7 @@
 
 (() => {
   const { model, assets } = JSON.parse(document.getElementById("facts").textContent);
-  const { picture, pixels } = window;
+  const { picture, pixels, graphics } = window;
   const page = new Promise((done) => {
     document.addEventListener("DOMContentLoaded", done, { once: true });
   });
@@ -65,10 +65,21 @@
     const { ort } = window;
     if (!ort) throw new Refusal("This browser is too old to compute here.", { absent: true });
     ort.env.wasm.wasmBinary = runtime;
-    ort.env.wasm.numThreads = window.crossOriginIsolated ? 0 : 1; // 0: as many as is good
+    ort.env.wasm.numThreads = threads();
     const session = await ort.InferenceSession.create(network, { executionProviders: ["wasm"] });
     const halves = weights && new Uint16Array(weights.buffer);
-    return { ort, session, weights: halves && Float32Array.from(halves, single) };
+    return {
+      processor: { ort, session },
+      onnx: network,
+      weights: halves && Float32Array.from(halves, single),
+    };
+  }
+
+  // Threads share memory, which browsers allow a page that is isolated (by headers of its host); and
+  // they open the runtime's script, which has no address where it stands inside a page.
+  function threads() {
+    const several = window.crossOriginIsolated && assets.runtime;
+    return several ? Math.min(4, navigator.hardwareConcurrency) : 1;
   }
 
   // From the second visit on the page needs no network; a page in one file never did.
@@ -79,7 +90,9 @@
   }
 
   let opening = null;
-  let turn = Promise.resolve(); // a session computes one thing at a time
+  let turn = Promise.resolve();
+  let card = null; // as `processor`, once the graphics card has shown that it is the better one
+  let tried = false;
 
   function network() {
     opening ??= opened().catch((error) => {
@@ -94,16 +107,58 @@
 
   // ---- one image
 
-  async function computed(square, explain) {
-    const { ort, session } = await network();
-    const side = model.preprocess.crop;
-    const images = new ort.Tensor("uint8", square, [1, side, side, 3]);
-    const wanted = ["logits"];
-    if (model.unfamiliar) wanted.push("unfamiliarity");
-    if (explain && model.explains) wanted.push("feature_map");
-    const mine = turn.then(() => session.run({ images }, wanted));
+  function outputs(explain) {
+    const names = ["logits"];
+    if (model.unfamiliar) names.push("unfamiliarity");
+    if (explain && model.explains) names.push("feature_map");
+    return names;
+  }
+
+  // One thing at a time: a session computes no two, and what is timed has the machine to itself.
+  function inTurn(work) {
+    const mine = turn.then(work);
     turn = mine.catch(() => {});
     return mine;
+  }
+
+  async function run({ ort, session }, square, explain) {
+    const side = model.preprocess.crop;
+    const images = new ort.Tensor("uint8", square, [1, side, side, 3]);
+    return session.run({ images }, outputs(explain));
+  }
+
+  // Where it is computed now. A card that fails, as after a crash of its driver, is left alone.
+  async function fastest(processor, square, explain) {
+    if (card) {
+      try {
+        const found = await run(card, square, explain);
+        if (found.logits.data.every(Number.isFinite)) return found;
+      } catch {
+        // the processor can
+      }
+      card = null;
+    }
+    return run(processor, square, explain);
+  }
+
+  // Once, after the first answer, so that nobody waits for it.
+  async function tryCard({ processor, onnx }, square) {
+    if (tried || !graphics) return;
+    tried = true;
+    const runtime = () => unpacked("runtime-gpu");
+    const computing = (engine) => run(engine, square, true);
+    try {
+      card = await graphics.better({ processor, onnx, runtime, computing, inTurn });
+    } catch {
+      // there is nothing to say: the processor goes on
+    }
+  }
+
+  async function computed(square, explain) {
+    const known = await network();
+    const found = await inTurn(() => fastest(known.processor, square, explain));
+    tryCard(known, square);
+    return found;
   }
 
   function shares(logits) {

@@ -1,5 +1,6 @@
 // The page's service worker: keeps the page, so that it opens without a network. The exporter puts
-// VERSION, a hash, and FILES, paths, in front.
+// in front VERSION, a hash, and two lists of paths: FILES, kept for every visitor, and LATER, kept
+// for those whose browser asks for them.
 "use strict";
 
 const CACHE = `thawnet-${registration.scope}-${VERSION}`;
@@ -20,7 +21,12 @@ async function forget() {
 
 async function answer(request) {
   const cache = await caches.open(CACHE);
-  return (await cache.match(request, { ignoreSearch: true })) ?? fetch(request);
+  const kept = await cache.match(request, { ignoreSearch: true });
+  if (kept) return kept;
+  const found = await fetch(request);
+  const later = LATER.some((path) => new URL(path, registration.scope).href === request.url);
+  if (later && found.ok) await cache.put(request, found.clone()).catch(() => {}); // a full disk
+  return found;
 }
 
 self.addEventListener("install", (event) => event.waitUntil(keep()));
