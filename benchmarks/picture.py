@@ -18,6 +18,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from claims import faster_to, of
 from figures import REFERENCE, keras_run, reached
+from records import machines
 from thawnet.files import write_atomic
 from thawnet.report.plots import HELD_OUT
 
@@ -63,11 +64,8 @@ def draw(path: Path, cpu: Rows, gpu: Rows) -> bool:
     """
     above = [*_quick(cpu), *_others(cpu)]
     below = [curve for recipe in ON_GPU for curve in _seeds(gpu, recipe)]
-    panels = [
-        (curves, rows, names)
-        for curves, rows, names in ((above, cpu, DRAWN), (below, gpu, tuple(gpu)))
-        if curves
-    ]
+    drawn = {name: cpu[name] for name in DRAWN if name in cpu}
+    panels = [(curves, rows) for curves, rows in ((above, drawn), (below, gpu)) if curves]
     if not panels:
         return False
     figure = Figure(figsize=(12, 6.2 if len(panels) == 1 else 9.5), dpi=150, layout="constrained")
@@ -75,25 +73,16 @@ def draw(path: Path, cpu: Rows, gpu: Rows) -> bool:
     figure.suptitle(title, fontsize=14, weight="bold")
     shares = [2.0, 1.0][: len(panels)]
     grid = figure.subplots(len(panels), sharex=True, squeeze=False, height_ratios=shares)
-    at = [row["at"] for curves, _, _ in panels for curve in curves for row in curve.epochs]
-    for axes, (curves, rows, names) in zip(grid[:, 0], panels, strict=True):
-        _frame(axes, at, machines({name: rows[name] for name in names if name in rows}))
+    at = [row["at"] for curves, _ in panels for curve in curves for row in curve.epochs]
+    for axes, (curves, rows) in zip(grid[:, 0], panels, strict=True):
+        _frame(axes, at, machines(rows))
         for curve in curves:
             _draw(axes, curve)
-        if rows is cpu and "quick" in cpu:
+        if "quick" in rows:  # beside the Keras script; on a GPU each seed is a row
             _compare(axes, cpu)
     grid[-1, 0].set_xlabel("wall time from the start of the process")
     write_atomic(path, lambda file: figure.savefig(file, format="png"))
     return True
-
-
-def machines(rows: Rows) -> str:
-    """Name the machine of some rows; more than one if they were measured on several."""
-    names = []
-    for record in rows.values():
-        machine = record["machine"]
-        names.append(machine["gpu"] or f"{machine['cores']} cores of {machine['processor']}")
-    return " and ".join(sorted(set(names)))
 
 
 def _quick(rows: Rows) -> list[Curve]:

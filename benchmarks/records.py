@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import json
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,3 +85,12 @@ class Finished:
         if content is not None:
             self.rows[row] = content
         write_json(self.path, self.rows)
+
+
+def machines(found: Mapping[str, Record]) -> str:
+    """Name the machine of some rows; more than one if they were measured on several."""
+    names = []
+    for record in found.values():
+        machine = record["machine"]
+        names.append(machine["gpu"] or f"{machine['cores']} cores of {machine['processor']}")
+    return " and ".join(sorted(set(names)))

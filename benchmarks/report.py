@@ -13,8 +13,8 @@ import gpu
 import rows
 from claims import Claim
 from figures import REFERENCE, keras_run, reached, seed_run
-from picture import draw, machines
-from records import KINDS, Record, Records, load
+from picture import draw
+from records import KINDS, Record, Records, load, machines
 from rows import Row
 from thawnet.files import write_text
 from trials import ROOT

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -268,19 +268,32 @@ def tensors_of(outcome: Outcome) -> dict[str, Any]:
 
 
 class QuietFiles(http.server.SimpleHTTPRequestHandler):
-    """Serves files without a line for each."""
+    """Serves files without a line for each; more: headers to send with them."""
+
+    def __init__(self, *arguments: Any, more: Mapping[str, str], **options: Any) -> None:
+        self.more = more  # before it answers, which it does while it is made
+        super().__init__(*arguments, **options)
+
+    def end_headers(self) -> None:
+        """Send some more."""
+        for name, value in self.more.items():
+            self.send_header(name, value)
+        super().end_headers()
 
     def log_message(self, format: str, *arguments: object) -> None:
         """Nobody reads them."""
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[[Path], str]]:
-    """Return a function that serves a folder over http on this machine and gives its address."""
+def serve() -> Iterator[Callable[..., str]]:
+    """Return a function that serves a folder over http on this machine and gives its address.
+
+    Its second argument, if any, are headers to send with every file.
+    """
     running: list[http.server.ThreadingHTTPServer] = []
 
-    def start(folder: Path) -> str:
-        handler = functools.partial(QuietFiles, directory=str(folder))
+    def start(folder: Path, headers: Mapping[str, str] | None = None) -> str:
+        handler = functools.partial(QuietFiles, directory=str(folder), more=headers or {})
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         running.append(server)
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -298,6 +311,26 @@ def model(colours: Path) -> Model:
     from thawnet.bundle.predict import load
 
     return load(colours, threads=1)
+
+
+@pytest.fixture(scope="session")
+def embedded_model() -> Model:
+    """Return the network that comes with the package."""
+    from thawnet.bundle.predict import load
+
+    return load()
+
+
+@pytest.fixture(scope="session")
+def exported_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write the page of that network as a folder, `page`, and as one file, `page.html`."""
+    from thawnet import cli, embedded
+
+    path = tmp_path_factory.mktemp("exported")
+    command = ["export", str(embedded.BUNDLE), "--to", "page", "--out"]
+    assert cli.main([*command, str(path / "page")]) == 0
+    assert cli.main([*command, str(path / "page.html"), "--single-file"]) == 0
+    return path
 
 
 @pytest.fixture

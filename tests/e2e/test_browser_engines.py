@@ -9,18 +9,14 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import threading
 from collections.abc import Callable, Iterator
-from http.server import ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from conftest import QuietFiles
 from exported_pages import asked_about, compared, odd_photos, ready
-from thawnet import cli, embedded
-from thawnet.bundle.predict import Model, load
+from thawnet.bundle.predict import Model
 from thawnet.serve.facts import EXAMPLES
 from watched_pages import Watched
 
@@ -75,21 +71,6 @@ FAKE = """
 
 
 @pytest.fixture(scope="module")
-def model() -> Model:
-    return load()
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write the embedded network as a folder, `page`, and as one file, `page.html`."""
-    path = tmp_path_factory.mktemp("exported")
-    command = ["export", str(embedded.BUNDLE), "--to", "page", "--out"]
-    assert cli.main([*command, str(path / "page")]) == 0
-    assert cli.main([*command, str(path / "page.html"), "--single-file"]) == 0
-    return path
-
-
-@pytest.fixture(scope="module")
 def with_card(chromium: Browser) -> Iterator[Browser]:
     """Yield a browser that has WebGPU, if only in software."""
     browser = chromium.browser_type.launch(
@@ -100,37 +81,21 @@ def with_card(chromium: Browser) -> Iterator[Browser]:
 
 
 @pytest.fixture
-def open_page(written: Path) -> Iterator[Open]:
+def open_page(exported_page: Path, serve: Callable[..., str]) -> Iterator[Open]:
     """Return a function that opens a page in a browser, by a host that sends some headers."""
     watched = Watched()
-    servers = []
 
     def open_(
         browser: Browser, path: str = "page/", headers: dict[str, str] | None = None, init: str = ""
     ) -> Page:
-        class Files(QuietFiles):
-            def __init__(self, *arguments: Any, **options: Any) -> None:
-                super().__init__(*arguments, directory=str(written), **options)
-
-            def end_headers(self) -> None:
-                for pair in (headers or {}).items():
-                    self.send_header(*pair)
-                super().end_headers()
-
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Files)
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
         page = watched.page(browser, 60_000)
         page.add_init_script(init)
-        page.goto(f"http://127.0.0.1:{server.server_port}/{path}")
+        page.goto(f"{serve(exported_page, headers)}/{path}")
         return page
 
     open_.asked = watched.asked
     yield open_
     watched.close()
-    for server in servers:
-        server.shutdown()
-        server.server_close()
     expected = "ERR_INTERNET_DISCONNECTED|when fetching the script"
     assert [each for each in watched.wrong if not re.search(expected, each)] == []
 
@@ -178,7 +143,7 @@ def wait_for_card(page: Page) -> None:
 def test_threads_where_the_host_allows_them(
     open_page: Open,
     chromium: Browser,
-    model: Model,
+    embedded_model: Model,
     path: str,
     headers: dict[str, str] | None,
     workers: int,
@@ -188,7 +153,7 @@ def test_threads_where_the_host_allows_them(
     ready(page)
     assert page.evaluate("crossOriginIsolated") == (headers is not None)
     said = asked_about(page, COFFEE.name, COFFEE.read_bytes())["said"]
-    (wanted,) = model.predict([COFFEE])
+    (wanted,) = embedded_model.predict([COFFEE])
     assert said["predictions"][0]["class"] == wanted.classes[0]
     assert len(page.workers) == workers
 
@@ -201,14 +166,14 @@ def test_card_in_software_costs_nothing(open_page: Open, with_card: Browser) -> 
 
 
 @pytest.mark.slow
-def test_card_answers_as_the_library_does(open_with_card: Open, model: Model) -> None:
+def test_card_answers_as_the_library_does(open_with_card: Open, embedded_model: Model) -> None:
     page = open_with_card()
     wait_for_card(page)
     page.context.set_offline(True)
     photos = odd_photos(sorted(EXAMPLES.iterdir()), 16)
-    same, _ = compared(page, model, photos)
+    same, _ = compared(page, embedded_model, photos)
     assert same >= 15
-    (wanted,) = model.predict([COFFEE], explain=True)
+    (wanted,) = embedded_model.predict([COFFEE], explain=True)
     said = asked_about(page, COFFEE.name, COFFEE.read_bytes())["said"]
     shares = [each["probability"] for each in said["predictions"]]
     assert shares == pytest.approx(wanted.probabilities, abs=0.03)
@@ -218,12 +183,14 @@ def test_card_answers_as_the_library_does(open_with_card: Open, model: Model) ->
 
 
 @pytest.mark.slow
-def test_lost_card_is_replaced_by_the_processor(open_with_card: Open, model: Model) -> None:
+def test_lost_card_is_replaced_by_the_processor(
+    open_with_card: Open, embedded_model: Model
+) -> None:
     page = open_with_card()
     wait_for_card(page)
     page.evaluate("device.destroy()")
     said = asked_about(page, COFFEE.name, COFFEE.read_bytes())["said"]
-    assert said["predictions"][0]["class"] == model.predict([COFFEE])[0].classes[0]
+    assert said["predictions"][0]["class"] == embedded_model.predict([COFFEE])[0].classes[0]
     assert turns(page) == {"processor": 1, "card": 0}
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Callable, Iterator
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import CIFAR, FLOWERS, QuietFiles, encoded
+from conftest import CIFAR, FLOWERS, encoded
 from exported_pages import asked_about, compared, odd_photos, ready
-from thawnet import cli, embedded
-from thawnet.bundle.predict import Model, load
+from thawnet.bundle.predict import Model
 from thawnet.serve.facts import EXAMPLES
 from watched_pages import Watched
 
@@ -33,36 +30,14 @@ FORMS = ["folder", "file"]
 Open = Callable[..., "Page"]
 
 
-@pytest.fixture(scope="module")
-def model() -> Model:
-    return load()
-
-
-@pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write the embedded network as a folder, `page`, and as one file, `page.html`."""
-    path = tmp_path_factory.mktemp("exported")
-    command = ["export", str(embedded.BUNDLE), "--to", "page", "--out"]
-    assert cli.main([*command, str(path / "page")]) == 0
-    assert cli.main([*command, str(path / "page.html"), "--single-file"]) == 0
-    return path
-
-
 @pytest.fixture
-def open_page(chromium: Browser, written: Path) -> Iterator[Open]:
+def open_page(chromium: Browser, exported_page: Path, serve: Callable[..., str]) -> Iterator[Open]:
     """Return a function that opens a form of the page; nothing else may have been asked for."""
     watched = Watched()
-
-    class Files(QuietFiles):
-        def __init__(self, *arguments: Any, **options: Any) -> None:
-            super().__init__(*arguments, directory=str(written / "page"), **options)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Files)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     addresses = {
-        "folder": f"http://127.0.0.1:{server.server_port}/",
-        "file": (written / "page.html").as_uri(),
-        "folder on disk": (written / "page" / "index.html").as_uri(),
+        "folder": f"{serve(exported_page / 'page')}/",
+        "file": (exported_page / "page.html").as_uri(),
+        "folder on disk": (exported_page / "page" / "index.html").as_uri(),
     }
 
     def open_(form: str = "file", **options: Any) -> Page:
@@ -75,22 +50,20 @@ def open_page(chromium: Browser, written: Path) -> Iterator[Open]:
     open_.expected = "ERR_INTERNET_DISCONNECTED|when fetching the script"
     yield open_
     watched.close()
-    server.shutdown()
-    server.server_close()
     assert [each for each in watched.wrong if not re.search(open_.expected, each)] == []
-    own = (addresses["folder"], written.as_uri(), "blob:", "data:")
+    own = (addresses["folder"], exported_page.as_uri(), "blob:", "data:")
     assert [url for url in watched.asked if not url.startswith(own)] == []
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_page_answers_without_a_network_as_the_library_does(
-    open_page: Open, model: Model, form: str
+    open_page: Open, embedded_model: Model, form: str
 ) -> None:
     page = open_page(form)
     ready(page)
     for path in (COFFEE, COINS, ROCKET):
         said = asked_about(page, path.name, path.read_bytes())["said"]
-        (wanted,) = model.predict([path], explain=True)
+        (wanted,) = embedded_model.predict([path], explain=True)
         assert said["image"] == path.name
         assert said["predictions"][0]["class"] == wanted.classes[0]
         shares = [each["probability"] for each in said["predictions"]]
@@ -105,34 +78,34 @@ def test_page_answers_without_a_network_as_the_library_does(
         assert np.abs(maps[0] - wanted.explanation.maps[0]).mean() < 0.02
 
 
-def test_pixels_are_pillows(open_page: Open, model: Model) -> None:
+def test_pixels_are_pillows(open_page: Open, embedded_model: Model) -> None:
     page = open_page()
     photos = odd_photos(sorted(EXAMPLES.iterdir()), 16)
-    same, off = compared(page, model, photos)
+    same, off = compared(page, embedded_model, photos)
     assert off < 0.6  # grey levels, of JPEGs that Pillow decodes smaller and browsers do not
     assert same >= 15
     for name, content in photos.items():
         if not name.endswith("jpeg"):
-            assert compared(page, model, {name: content})[1] < 0.02
+            assert compared(page, embedded_model, {name: content})[1] < 0.02
 
 
-def test_transparency_lies_over_white(open_page: Open, model: Model) -> None:
+def test_transparency_lies_over_white(open_page: Open, embedded_model: Model) -> None:
     image = Image.open(ROCKET).convert("RGBA")
     image.putalpha(Image.linear_gradient("L").resize(image.size))
-    _, off = compared(open_page(), model, {"a.png": encoded(image, "PNG")})
+    _, off = compared(open_page(), embedded_model, {"a.png": encoded(image, "PNG")})
     assert off < 0.6
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_person_drops_an_image_and_reads_the_answer(
-    open_page: Open, model: Model, form: str
+    open_page: Open, embedded_model: Model, form: str
 ) -> None:
     page = open_page(form)
     expect(page.locator("#examples img")).to_have_count(5)
     page.set_input_files("#files", [COFFEE, COINS])
     expect(page.locator(".card[data-state=done]")).to_have_count(2)
     card = page.locator(".card").first
-    (wanted,) = model.predict([COFFEE])
+    (wanted,) = embedded_model.predict([COFFEE])
     assert set(card.locator(".bars .name").all_inner_texts()) == set(wanted.classes)
     expect(page.locator(".card").nth(1).locator(".flag")).to_be_visible()
     expect(card.locator(".overlay")).to_be_visible()
@@ -231,13 +204,13 @@ def test_policy_stops_what_is_not_the_pages_own(open_page: Open) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
-def test_hundred_photos_of_odd_sizes(open_page: Open, model: Model, form: str) -> None:
+def test_hundred_photos_of_odd_sizes(open_page: Open, embedded_model: Model, form: str) -> None:
     if not FLOWERS.exists():
         pytest.skip("there is no ../shared/data/flowers")
     sources = sorted(FLOWERS.rglob("*.jpg"))[::43][:95] + sorted(EXAMPLES.iterdir())
     page = open_page(form)
     ready(page)
-    same, off = compared(page, model, odd_photos(sources, 100))
+    same, off = compared(page, embedded_model, odd_photos(sources, 100))
     print(f"{form}: the same class for {same} of 100, at most {off:.2f} grey levels off")
     assert same >= 99
     assert off < 2
@@ -245,7 +218,7 @@ def test_hundred_photos_of_odd_sizes(open_page: Open, model: Model, form: str) -
 
 @pytest.mark.slow
 @pytest.mark.real
-def test_thousand_test_images_of_cifar100(open_page: Open, model: Model) -> None:
+def test_thousand_test_images_of_cifar100(open_page: Open, embedded_model: Model) -> None:
     import pyarrow.parquet
 
     files = sorted(CIFAR.rglob("test*.parquet"))
@@ -255,7 +228,7 @@ def test_thousand_test_images_of_cifar100(open_page: Open, model: Model) -> None
     page = open_page()
     ready(page)
     photos = {f"{number}.png": each["bytes"] for number, each in enumerate(column)}
-    same, off = compared(page, model, photos)
+    same, off = compared(page, embedded_model, photos)
     print(f"the same class for {same} of {len(photos)}, at most {off:.2f} grey levels off")
     assert same >= 990
     assert off < 0.01

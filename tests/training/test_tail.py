@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from thawnet.model.backbone import Network
@@ -10,41 +13,45 @@ from thawnet.training.machine import Machine
 from thawnet.training.tail import Tail
 
 
-def test_warming_up_changes_no_weight_no_statistic_and_no_gradient() -> None:
+def some_tail(device: str) -> tuple[Network, Tail, torch.Tensor]:
+    """Return a tail as on some device, its network, and a batch for it."""
     torch.manual_seed(0)
     network = Network("mobilenetv2_100", 5, 32)
     phase = Phase(train_from="blocks.6.0", epochs=1, lr=0.1)
-    tail = Tail(network, phase, Machine("cpu", "float32", 1, "no"))
+    tail = Tail(network, phase, Machine(device, "float32", 1, "no"))
     network.training_mode("train", 0.1)
+    return network, tail, torch.randn(4, *network.shapes[tail.split])
+
+
+@contextmanager
+def no_trace(network: Network) -> Iterator[None]:
+    """Check that a block changes no tensor of a network and leaves no gradient."""
     before = {name: value.clone() for name, value in network.net.state_dict().items()}
-    tail.warm_up(torch.randn(4, *network.shapes[tail.split]))
+    yield
     for name, value in network.net.state_dict().items():
         assert torch.equal(value, before[name]), name
     assert all(parameter.grad is None for parameter in network.net.parameters())
+
+
+def test_warming_up_changes_no_weight_no_statistic_and_no_gradient() -> None:
+    network, tail, x = some_tail("cpu")
+    with no_trace(network):
+        tail.warm_up(x)
     assert not tail.learner.optimizer.state
 
 
 def test_a_step_that_does_not_fit_a_gpu_leaves_no_trace() -> None:
-    torch.manual_seed(0)
-    network = Network("mobilenetv2_100", 5, 32)
-    phase = Phase(train_from="blocks.6.0", epochs=1, lr=0.1)
-    tail = Tail(network, phase, Machine("cuda", "float32", 1, "no"))
-    network.training_mode("train", 0.1)
-    before = {name: value.clone() for name, value in network.net.state_dict().items()}
-    shape = network.shapes[tail.split]
+    network, tail, x = some_tail("cuda")
 
     def fails(gradient: torch.Tensor) -> None:
         raise torch.OutOfMemoryError("in the backward pass")
 
-    assert tail.fits(lambda: torch.randn(4, *shape))
-    network.head.bias.register_hook(fails)
-    assert not tail.fits(lambda: torch.randn(4, *shape))
-    for name, value in network.net.state_dict().items():
-        assert torch.equal(value, before[name]), name
-    assert all(parameter.grad is None for parameter in network.net.parameters())
+    with no_trace(network):
+        assert tail.fits(lambda: x)
+        network.head.bias.register_hook(fails)
+        assert not tail.fits(lambda: x)
 
 
 def test_a_cpu_is_not_tried() -> None:
-    network = Network("mobilenetv2_100", 5, 32)
-    tail = Tail(network, Phase("head", 1, 0.1), Machine("cpu", "float32", 1, "no"))
+    _, tail, _ = some_tail("cpu")
     assert tail.fits(lambda: torch.empty(0))

@@ -41,8 +41,7 @@ class PhaseJob:
                 f"a batch of {self.phase.batch_size} images can not be shared by "
                 f"{run.world.size} processes, two images for each; start fewer"
             )
-        compiled = state.compiled[number]
-        self.tail = Tail(network, self.phase, machine, compiled, run.world)
+        self.tail = self._new_tail()
         if state.optimizer is not None:
             self.tail.learner.optimizer.load_state_dict(state.optimizer)
         if state.averaged is not None:
@@ -51,7 +50,7 @@ class PhaseJob:
         console.say(
             f"phase {number + 1}, {NAMES[number]}: {count:,} parameters train from "
             f"{network.first_layer(self.phase.train_from)}, {self.phase.epochs} epochs, "
-            f"batch {self.phase.batch_size}, {'compiled' if compiled else 'eager'}"
+            f"batch {self.phase.batch_size}, {'compiled' if state.compiled[number] else 'eager'}"
         )
         before = [int(row["epoch"]) for row in state.history if row["phase"] < number]
         self.earlier = max(before, default=0)
@@ -64,6 +63,11 @@ class PhaseJob:
         if run.recipe.balance:
             weights = class_weights(run.train.labels, len(run.source.classes))
             self.class_weights = weights.to(machine.torch_device)
+
+    def _new_tail(self) -> Tail:
+        run = self.run
+        compiled = run.state.compiled[self.number]
+        return Tail(run.network, self.phase, run.machine, compiled, run.world)
 
     def _feed(self, part: str, images: ImageStore, views: int) -> Feed:
         run, key = self.run, f"{NAMES[self.number]}, {part}"
@@ -118,8 +122,7 @@ class PhaseJob:
                     f"{run.recipe.size} px; choose a smaller --size or another --backbone"
                 )
             self.phase = scaled(self.phase, batch)
-            compiled = run.state.compiled[self.number]
-            self.tail = Tail(run.network, self.phase, run.machine, compiled, run.world)
+            self.tail = self._new_tail()
         if self.phase.batch_size < wanted:
             run.state.batches[self.number] = self.phase.batch_size
             console.say(

@@ -34,7 +34,6 @@ class Tail:
         world: World = ALONE,
     ) -> None:
         self._network = network
-        self._machine = machine
         network.thaw(phase.train_from)
         if machine.mends:
             mend_strided_depthwise(network.net)
@@ -72,7 +71,7 @@ class Tail:
 
         It is tried without compiling, which takes as much memory or more. A CPU is not asked.
         """
-        if self._machine.device != "cuda":
+        if self.learner.machine.device != "cuda":
             return True
         enough = True
         try:
@@ -89,7 +88,7 @@ class Tail:
         optimizer = self.learner.optimizer
         optimizer.zero_grad(set_to_none=True)
         try:
-            with self._machine.autocast():
+            with self.learner.machine.autocast():
                 total = compute(x).float().sum()
             total.backward()  # type: ignore[no-untyped-call]
         finally:
