@@ -93,7 +93,7 @@ def open_and_build(folder: Path) -> None:
     source = open_source(str(folder))
     items = source.open_part("train")
     listed = time.perf_counter()
-    store = open_store(items, source.classes, SIDE, lambda _: None, WORKERS)
+    store = open_store(items, SIDE, lambda _: None, WORKERS)
     built = time.perf_counter()
     done.set()
     count = len(store)

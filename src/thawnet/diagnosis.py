@@ -259,7 +259,7 @@ def _forecasts(asked: TrainOptions) -> tuple[str, list[Row]]:
     """Open DATA as `train` does, and predict each recipe; the one taken by default is first."""
     began = time.perf_counter()
     from .data.sources import open_source
-    from .data.splits import arrange
+    from .data.splits import arrange, check_parts
     from .data.store import typical_short_side
     from .training.call import check_call, chosen, preset
     from .training.forecast import forecast
@@ -269,6 +269,7 @@ def _forecasts(asked: TrainOptions) -> tuple[str, list[Row]]:
     recipe, machine = chosen(asked)
     check_call(recipe, asked)
     source = open_source(asked.data, asked.data_dir, console.progress, console.say)
+    check_parts(source, not asked.no_test)
     lists = arrange(source, recipe.split_seed)
     short_side = typical_short_side(lists.train)
     opened = INTERPRETER + time.perf_counter() - began

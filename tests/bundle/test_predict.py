@@ -43,7 +43,7 @@ def test_an_image_gets_the_pixels_that_evaluation_sees(
 ) -> None:
     source = open_source(str(odd_photos(tmp_path / "odd", 7)))
     items = source.open_part("train")
-    store = open_store(items, source.classes, side, lambda done: None, 1)
+    store = open_store(items, side, lambda done: None, 1)
     spec = Preprocess(size, side, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     inset = (side - spec.crop) // 2  # as data/views.py cuts it
     for position, name in enumerate(store.names):

@@ -20,7 +20,7 @@ SPEC = Preprocess(32, 8, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
 def digits() -> ImageStore:
     source = open_source("digits")
     some = source.open_part("train").subset(np.arange(200))
-    return open_store(some, source.classes, 8, lambda done: None, 1)
+    return open_store(some, 8, lambda done: None, 1)
 
 
 def test_array_is_sent_whole() -> None:

@@ -117,14 +117,14 @@ def test_a_cell_without_an_image_is_a_broken_image(write: Write) -> None:
     path = write([cell(file.getvalue()), None, cell(None)], [1, 1, 1])
     items = opened(path)
     assert [items.read(row) for row in range(3)] == [file.getvalue(), b"", b""]
-    store = open_store(items, ["a", "b"], 40, lambda done: None, 1)
+    store = open_store(items, 40, lambda done: None, 1)
     assert [name for name, _ in store.broken] == ["train/1", "train/2"]
 
 
 @pytest.mark.parametrize("labels", [[0, None], [0, -1], [0, 10]])
 def test_a_label_that_is_no_class_is_one_sentence(write: Write, labels: list[int | None]) -> None:
     path = write([cell(b"a"), cell(b"b")], labels)
-    with pytest.raises(DataError, match=r"shards': labels are not all between 0 and 9$"):
+    with pytest.raises(DataError, match=r"1 of 2 train images have no label between 0 and 9;"):
         opened(path)
 
 

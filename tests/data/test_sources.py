@@ -95,8 +95,11 @@ def test_empty_class_is_refused_by_name(photos: Photos) -> None:
 def test_test_class_that_train_lacks_is_refused_by_name(photos: Photos, tmp_path: Path) -> None:
     photos({"cat": 3, "dog": 3}, "d/train")
     photos({"cat": 1, "dogs": 1}, "d/test")
-    with pytest.raises(DataError, match="a class that train lacks: 'dogs'; did you mean 'dog'"):
-        open_source(str(tmp_path / "d"))
+    source = open_source(str(tmp_path / "d"))
+    assert len(source.open_part("train")) == 6  # which --no-test trains on
+    for look in (source.check_part, source.open_part):
+        with pytest.raises(DataError, match="a class that train lacks: 'dogs'; did you mean 'dog'"):
+            look("test")
 
 
 def test_hidden_and_other_files_are_passed_over_and_counted(photos: Photos) -> None:
@@ -123,7 +126,7 @@ def test_images_beside_the_class_folders_are_counted(photos: Photos) -> None:
     draw(0, 0).save(folder / "stray.png")
     source = open_source(str(folder))
     assert len(source.open_part("train")) == 4
-    assert source.notes == ("1 images are left out: they lie beside the class folders, not in one",)
+    assert source.notes == ("left out: 1 image lies beside the class folders, not in one",)
 
 
 def test_class_names_with_spaces_and_unicode_are_names(photos: Photos) -> None:

@@ -90,7 +90,7 @@ def test_groups_of_a_table_hold_through_test_and_validation(photos: Photos) -> N
     (folder / "table.csv").write_text("\n".join(lines))
     source = open_source(str(folder / "table.csv"))
     lists = arrange(source, 0)
-    store = open_store(lists.train, source.classes, 40, lambda done: None, 2)
+    store = open_store(lists.train, 40, lambda done: None, 2)
     rest, part = split_off(store.labels, store.ties, 0)
     assert store.all_groups is not None
     sides = [store.all_groups[rest], store.all_groups[part], lists.test().groups]

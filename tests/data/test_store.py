@@ -27,7 +27,7 @@ Photos = Callable[..., Path]
 
 def store_of(folder: Path, side: int = 40) -> ImageStore:
     source = open_source(str(folder))
-    return open_store(source.open_part("train"), source.classes, side, lambda done: None, 2)
+    return open_store(source.open_part("train"), side, lambda done: None, 2)
 
 
 def test_store_holds_the_decoded_pixels_in_order(photos: Photos) -> None:
@@ -56,7 +56,7 @@ def test_a_block_is_read_in_order_before_any_of_it_is_decoded(
     watched = replace(items, read=lambda row: done.append(f"read {row}") or items.read(row))
     plain = stores.decode
     monkeypatch.setattr(stores, "decode", lambda *raw: done.append("decode") or plain(*raw))
-    open_store(watched, ["a", "b"], 40, lambda done: None, 1)
+    open_store(watched, 40, lambda done: None, 1)
     reads = [f"read {row}" for row in range(12)]
     assert done == [*reads[:8], *["decode"] * 8, *reads[8:], *["decode"] * 4]
 
@@ -150,7 +150,7 @@ def test_broken_images_are_named_as_they_are_called_now(photos: Photos) -> None:
 def test_progress_reaches_the_number_of_images(photos: Photos) -> None:
     source = open_source(str(photos({"a": 70, "b": 30})))
     seen: list[int] = []
-    open_store(source.open_part("train"), source.classes, 40, seen.append, 2)
+    open_store(source.open_part("train"), 40, seen.append, 2)
     assert sum(seen) == 100
     assert len(seen) > 5
 
@@ -250,8 +250,8 @@ def test_data_that_vanishes_in_the_middle_is_not_taken_for_broken_images(
     items = source.open_part("train")
     shutil.move(folder, folder.with_name("away"))
     with pytest.raises(RunError, match=r"was there when the images were listed .*No such file"):
-        open_store(items, source.classes, 40, lambda done: None, 1)
+        open_store(items, 40, lambda done: None, 1)
     shutil.move(folder.with_name("away"), folder)
-    store = open_store(items, source.classes, 40, lambda done: None, 1)
+    store = open_store(items, 40, lambda done: None, 1)
     assert len(store) == 6
     assert store.broken == ()

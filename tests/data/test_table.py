@@ -41,7 +41,7 @@ def test_table_gives_labels_and_images_in_order(opened: Opened) -> None:
     assert (source.name, source.classes, source.parts) == ("table", ("cat", "dog"), {"train"})
     assert items.labels.tolist() == [1, 0, 1]
     assert list(items.names) == ["b/001.png", "a/002.png", "b/000.png"]
-    store = open_store(items, source.classes, 40, lambda done: None, 2)
+    store = open_store(items, 40, lambda done: None, 2)
     assert (store.batch(np.array([1]))[0] == np.asarray(draw(0, 2))).all()
 
 
@@ -61,7 +61,7 @@ def test_label_is_a_name_and_never_a_path(opened: Opened) -> None:
     source = opened("path,label", *GOOD, "b/002.png,../../etc/passwd", "b/003.png,chien à poil")
     assert source.classes == ("../../etc/passwd", "cat", "chien à poil", "dog")
     items = source.open_part("train")
-    assert len(open_store(items, source.classes, 40, lambda done: None, 2)) == 6
+    assert len(open_store(items, 40, lambda done: None, 2)) == 6
 
 
 def test_images_may_lie_outside_the_folder_of_the_users_own_table(
@@ -139,7 +139,7 @@ def test_line_of_a_row_after_a_quoted_line_break_is_right(opened: Opened) -> Non
 
 def test_missing_files_are_broken_images_and_left_out(opened: Opened) -> None:
     source = opened("path,label", *GOOD, "b/gone.png,dog", f"{'b' * 999}.png,dog", "a,dog")
-    store = open_store(source.open_part("train"), source.classes, 40, lambda done: None, 2)
+    store = open_store(source.open_part("train"), 40, lambda done: None, 2)
     assert store.broken[0] == ("b/gone.png", "no such file")
     assert [reason for _, reason in store.broken[1:]] == ["File name too long", "not a file"]
     assert len(store) == 4

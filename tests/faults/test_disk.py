@@ -64,7 +64,7 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
 
 def store_of(folder: Path, progress: Callable[[int], None] = lambda done: None) -> ImageStore:
     source = open_source(str(folder))
-    return open_store(source.open_part("train"), source.classes, 40, progress, 1)
+    return open_store(source.open_part("train"), 40, progress, 1)
 
 
 def archive(tmp_path: Path, count: int = 40) -> Path:

@@ -227,9 +227,7 @@ def test_class_is_the_same_in_evaluation_predict_and_python_however_a_photo_lies
     assert [row.split(",")[2] for row in rows] == wanted
     # What training measures on: the store's pixels.
     source = open_source(str(folder))
-    store = open_store(
-        source.open_part("train"), source.classes, model.preprocess.side, lambda done: None, 1
-    )
+    store = open_store(source.open_part("train"), model.preprocess.side, lambda done: None, 1)
     inset = (model.preprocess.side - model.preprocess.crop) // 2
     pixels = store.batch(np.arange(3))[:, inset:, inset:][
         :, : model.preprocess.crop, : model.preprocess.crop

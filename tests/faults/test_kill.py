@@ -42,7 +42,7 @@ def slowly(data, side, decode=store.decode):
 store.decode = slowly
 source = open_source(sys.argv[1])
 tell = lambda text: print(text, file=sys.stderr)
-store.open_store(source.open_part("train"), source.classes, 40, lambda done: None, 1, tell)
+store.open_store(source.open_part("train"), 40, lambda done: None, 1, tell)
 """
 SLOW_UNPACKING = """
 import os, sys, time
@@ -135,12 +135,12 @@ def test_store_of_a_killed_process_is_finished_with_the_same_bytes(
     monkeypatch.setattr(
         store, "decode", lambda data, side: (read.append(data), plain(data, side))[1]
     )
-    store.open_store(items, source.classes, 40, lambda done: None, 1)
+    store.open_store(items, 40, lambda done: None, 1)
     assert len(read) == 100 - second
     found = content("stores")
     assert set(found) == {"pixels.bin", "shapes.npy", "meta.json"}
     monkeypatch.setenv("THAWNET_CACHE", str(tmp_path / "uninterrupted"))
-    store.open_store(items, source.classes, 40, lambda done: None, 2)
+    store.open_store(items, 40, lambda done: None, 2)
     assert content("stores") == found
 
 

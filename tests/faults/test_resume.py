@@ -147,7 +147,7 @@ def test_bits_do_not_depend_on_what_is_cached_already(
 def origin(photos: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> features.Origin:
     monkeypatch.setattr(features, "block_size", lambda _origin: 4)
     source = open_source(str(photos({"a": 13, "b": 13})))
-    store = open_store(source.open_part("train"), source.classes, 40, silent, 1)
+    store = open_store(source.open_part("train"), 40, silent, 1)
     torch.manual_seed(0)
     return features.Origin(
         network=Network("mobilenetv2_100", 2, 32, "same"),

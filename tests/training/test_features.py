@@ -40,7 +40,7 @@ def silent(done: int) -> None:
 @pytest.fixture(params=["float32", "bfloat16"])
 def origin(request: pytest.FixtureRequest, photos: Callable[..., Path]) -> Origin:
     source = open_source(str(photos({"a": 4, "b": 5})))
-    store = open_store(source.open_part("train"), source.classes, 40, silent, 1)
+    store = open_store(source.open_part("train"), 40, silent, 1)
     torch.manual_seed(0)
     return Origin(
         network=Network("mobilenetv2_100", 2, 64, "same"),

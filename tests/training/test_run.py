@@ -236,7 +236,7 @@ def test_without_test_the_predictions_are_of_validation(options: TrainOptions) -
 
 def store_of(folder: Path) -> ImageStore:
     source = open_source(str(folder))
-    return open_store(source.open_part("train"), source.classes, 40, lambda done: None, 1)
+    return open_store(source.open_part("train"), 40, lambda done: None, 1)
 
 
 def test_content_of_a_part_is_its_images_and_classes_in_any_order(

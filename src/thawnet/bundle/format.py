@@ -117,6 +117,13 @@ def write_bundle(
         )
 
 
+def describe_bundle(path: Path, facts: Mapping[str, Any], card: str) -> None:
+    """Replace what a bundle that was just written says for people: its facts and its card."""
+    content = json.loads((path / DESCRIPTION).read_text(encoding="utf-8"))
+    write_text(path / CARD, card)
+    write_json(path / DESCRIPTION, {**content, **facts})
+
+
 def write_safetensors(
     file: IO[bytes], tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]
 ) -> None:

@@ -287,6 +287,7 @@ def _planned_test(source: Source, opened: dict[str, Items]) -> frozenset[str]:
     if "test" in source.parts:
         return frozenset()
     lists = arrange(replace(source, open_part=opened.__getitem__), split_seed=0)
+    assert lists.test is not None
     return frozenset(lists.test().names)
 
 

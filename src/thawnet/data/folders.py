@@ -25,7 +25,7 @@ def from_class_folders(path: Path, watch: Watch = unwatched) -> Source:
 
     Hidden files and folders are passed over, and links to folders inside a class are not followed.
     Raises DataError when there are no classes, one only, an empty or an unknown one, or two whose
-    names differ only by case.
+    names differ only by case. A test part is judged when it is asked for.
     """
     roots = _part_roots(path)
     train = _class_folders(roots["train"])
@@ -46,8 +46,21 @@ def from_class_folders(path: Path, watch: Watch = unwatched) -> Source:
                 "add images or remove it"
             )
 
+    def check_part(part: str) -> None:
+        listing, root = listings[part], roots[part]
+        if listing.fault:
+            raise DataError(listing.fault)
+        if not len(listing.names):
+            loose = f"; {_images(listing.unlabelled)} in it directly" if listing.unlabelled else ""
+            raise DataError(
+                f"'{root}' holds no image in a class folder{loose}; file them by class, as in "
+                f"{root.name}/{classes[0]}/1.jpg, or remove the folder"
+            )
+
     def open_part(part: str) -> Items:
         listing = listings[part]
+        if listing.fault:
+            raise DataError(listing.fault)
         labels = np.repeat(np.arange(len(classes)), listing.counts)
         return listed_items(path, listing.names, labels, part, watch)
 
@@ -57,6 +70,7 @@ def from_class_folders(path: Path, watch: Watch = unwatched) -> Source:
         parts=frozenset(roots),
         open_part=open_part,
         notes=tuple(_notes(listings.values())),
+        check_part=check_part,
     )
 
 
@@ -107,6 +121,7 @@ class _Listing:
     others: Counter[str] = field(default_factory=Counter)  # by suffix
     unlabelled: int = 0
     links: int = 0
+    fault: str = ""  # why its images can not be labelled
 
 
 def _part_roots(path: Path) -> dict[str, Path]:
@@ -177,13 +192,13 @@ def _no_classes(root: Path) -> str:
 def _list_images(path: Path, root: Path, classes: tuple[str, ...]) -> _Listing:
     """List the image files of each class under `root`, named relative to `path`."""
     folders = _class_folders(root)
-    unknown = sorted(set(folders) - set(classes))
-    if unknown:
-        raise DataError(
-            f"'{root}' has a class that train lacks: '{unknown[0]}'; {suggest(unknown[0], classes)}"
-        )
     counts = [0] * len(classes)
     listing = _Listing(Names(()), counts)
+    unknown = sorted(set(folders) - set(classes))
+    if unknown:
+        listing.fault = (
+            f"'{root}' has a class that train lacks: '{unknown[0]}'; {suggest(unknown[0], classes)}"
+        )
 
     def names() -> Iterator[str]:
         prefix = "" if root == path else f"{root.name}/"
@@ -219,6 +234,10 @@ def _walk(folder: Path, prefix: str, listing: _Listing) -> Iterator[str]:
         waiting += reversed(inner)
 
 
+def _images(count: int) -> str:
+    return "1 image lies" if count == 1 else f"{count:,} images lie"
+
+
 def _notes(listings: Iterable[_Listing]) -> Iterator[str]:
     others: Counter[str] = Counter()
     unlabelled = links = 0
@@ -231,6 +250,6 @@ def _notes(listings: Iterable[_Listing]) -> Iterator[str]:
         files = "1 file is" if others.total() == 1 else f"{others.total():,} files are"
         yield f"{files} left out: not named like images ({kinds})"
     if unlabelled:
-        yield f"{unlabelled:,} images are left out: they lie beside the class folders, not in one"
+        yield f"left out: {_images(unlabelled)} beside the class folders, not in one"
     if links:
         yield f"{links:,} links to folders are not followed: copy the images into the class folder"

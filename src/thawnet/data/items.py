@@ -76,9 +76,10 @@ class Source:
     """What lies at DATA.
 
     `open_part` reads the list of one part; nothing of a part is touched before, so a run that
-    never asks for 'test' never opens it. `mirror_safe` is False where a mirrored image means
-    something else, as for digits. `superclasses` says of each class which of the groups it is in
-    that the data's author made, None where there are none.
+    never asks for 'test' never opens it. `check_part` looks at a part's names and labels alone and
+    raises DataError where they show that nothing can be measured on it. `mirror_safe` is False
+    where a mirrored image means something else, as for digits. `superclasses` says of each class
+    which of the groups it is in that the data's author made, None where there are none.
     Raises DataError for a class whose name is too long or holds control characters.
     """
 
@@ -89,6 +90,7 @@ class Source:
     mirror_safe: bool = True
     notes: tuple[str, ...] = ()
     superclasses: dict[str, str] | None = None
+    check_part: Callable[[str], None] = lambda part: None
 
     def __post_init__(self) -> None:
         fault = next(filter(None, map(fault_of_name, self.classes)), None)

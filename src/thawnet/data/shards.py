@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import DataError, first_line
 from .items import VALIDATION_NAMES, Items, Source, sha256_rows
@@ -30,7 +31,7 @@ def from_shards(path: Path, shards: list[Path]) -> Source:
     """
     parts: dict[str, list[Path]] = {}
     for shard in shards:
-        word = re.split(r"[-.]", shard.name)[0]
+        word = _part_of(shard)
         parts.setdefault("val" if word in VALIDATION_NAMES else word, []).append(shard)
     if "train" not in parts:
         raise DataError(
@@ -45,6 +46,7 @@ def from_shards(path: Path, shards: list[Path]) -> Source:
         classes=classes,
         parts=frozenset(parts) & {"train", "val", "test"},
         open_part=lambda part: _read_part(_Shards(parts[part], image, label), len(classes)),
+        check_part=lambda part: _check_labels(_Shards(parts[part], image, label), len(classes)),
     )
 
 
@@ -128,14 +130,53 @@ class _Shards:
                         images = compute.struct_field(  # type: ignore[attr-defined]
                             batch.column(self.image), "bytes"
                         )
-                        labels = batch.column(self.label).cast("int64").fill_null(-1)
-                        yield (number, group), images, labels
+                        yield (number, group), images, _whole_numbers(batch.column(self.label))
                 # The pool would keep what decoding took, some tens of megabytes.
                 pyarrow.lib.default_memory_pool().release_unused()
             except (pyarrow.lib.ArrowException, OSError, KeyError) as error:
-                raise DataError(
-                    f"'{shard}' can not be read ({first_line(error)}); download it again"
-                ) from error
+                raise _unreadable(shard, error) from error
+
+    def labels(self) -> NDArray[np.int64]:
+        """Return the labels of all images, (n,), without reading an image; -1 is null."""
+        import pyarrow
+
+        pieces = [np.empty(0, np.int64)]
+        for shard in self.files:
+            try:
+                column = _opened(shard).read([self.label]).column(self.label)
+                pieces.append(_whole_numbers(column).to_numpy())
+            except (pyarrow.lib.ArrowException, OSError, KeyError) as error:
+                raise _unreadable(shard, error) from error
+        return np.concatenate(pieces)
+
+
+def _whole_numbers(labels: Any) -> Any:
+    return labels.cast("int64").fill_null(-1)
+
+
+def _unreadable(shard: Path, error: Exception) -> DataError:
+    return DataError(f"'{shard}' can not be read ({first_line(error)}); download it again")
+
+
+def _check_labels(shards: _Shards, classes: int) -> None:
+    _require_classes(shards, shards.labels(), classes)
+
+
+def _require_classes(shards: _Shards, labels: NDArray[np.int64], classes: int) -> None:
+    """Raise DataError unless every image of a part has a class."""
+    part, folder = _part_of(shards.files[0]), shards.files[0].parent
+    if not len(labels):
+        raise DataError(f"'{folder}': the {part} part holds no image; remove {part}-*.parquet")
+    without = int(((labels < 0) | (labels >= classes)).sum())
+    if without:
+        raise DataError(
+            f"'{folder}': {without:,} of {len(labels):,} {part} images have no label between 0 and "
+            f"{classes - 1}; label them, or take them out"
+        )
+
+
+def _part_of(shard: Path) -> str:
+    return re.split(r"[-.]", shard.name)[0]
 
 
 class _Images:
@@ -189,10 +230,8 @@ def _read_part(shards: _Shards, classes: int) -> Items:
         labels += some.to_numpy().data
         hashes += sha256_rows(image.as_py() or b"" for image in images).data
     array = np.frombuffer(labels, np.int64)
-    folder = shards.files[0].parent
-    if len(array) == 0 or array.min() < 0 or array.max() >= classes:
-        raise DataError(f"'{folder}': labels are not all between 0 and {classes - 1}")
-    part = shards.files[0].name.split("-")[0]
+    _require_classes(shards, array, classes)
+    part = _part_of(shards.files[0])
     return Items(
         names=Names(f"{part}/{position}" for position in range(len(array))),
         labels=array,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import DataError
 from ..files import fingerprint
 from .items import Items, Source
 
@@ -59,20 +60,44 @@ def split_off(
 
 @dataclass(frozen=True)
 class TrainTest:
-    """The lists a run works on; `test` opens the test part when called, not before."""
+    """The lists a run works on.
+
+    test: opens the test part when called, not before; None where a run began with one that has
+    been taken away since. fingerprint: of all but the test part.
+    """
 
     train: Items
     val: Items | None
-    test: Callable[[], Items]
+    test: Callable[[], Items] | None
     fingerprint: str
 
 
-def arrange(source: Source, split_seed: int) -> TrainTest:
-    """Give a source without a test part one (10 %), and open what training needs."""
+def check_parts(source: Source, tested: bool) -> None:
+    """Raise DataError where names and labels alone show that a part can not be used.
+
+    tested: whether the test part will be read.
+    """
+    if "val" in source.parts:
+        source.check_part("val")
+    if tested and "test" in source.parts:
+        try:
+            source.check_part("test")
+        except DataError as error:
+            raise DataError(f"{error}; --no-test trains without a test part") from error
+
+
+def arrange(source: Source, split_seed: int, own_test: bool | None = None) -> TrainTest:
+    """Give a source without a test part one (10 %), and open what training needs.
+
+    own_test: whether the source had a test part when its run began; it may be gone since.
+    """
+    test: Callable[[], Items] | None
     everything = source.open_part("train")
     val = source.open_part("val") if "val" in source.parts else None
     if "test" in source.parts:
         train, test = everything, lambda: source.open_part("test")
+    elif own_test:
+        train, test = everything, None
     else:
         # Another stream than the validation split's, so that the two do not mirror each other.
         rest, part = split_off(everything.labels, everything.ties, seed=split_seed + 1_000_003)

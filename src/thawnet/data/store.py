@@ -139,7 +139,6 @@ def typical_short_side(items: Items) -> int:
 
 def open_store(
     items: Items,
-    classes: Sequence[str],
     side: int,
     progress: Progress,
     workers: int,
@@ -148,21 +147,25 @@ def open_store(
     """Return the store of these images at this short side, building it in the cache if need be.
 
     `progress` is called with how many more images are done, `tell` with a line for a person.
-    Raises DataError when a class loses every image, RunError when the cache can not be written.
+    Raises RunError when the cache can not be written.
     """
     path = store_folder(items, side)
     if not path.is_dir():
         build(path, items, side, progress, workers, tell)
-    store = load(path, items)
+    return load(path, items)
+
+
+def require_every_class(store: ImageStore, items: Items, classes: Sequence[str]) -> None:
+    """Raise DataError when no image of a class could be read, as training needs."""
     missing = np.setdiff1d(items.labels, store.all_labels)
     if len(missing):
         label_of = dict(zip(items.names, items.labels.tolist(), strict=True))
         name, why = next(pair for pair in store.broken if label_of[pair[0]] == missing[0])
+        count = int((items.labels == missing[0]).sum())
         raise DataError(
-            f"no image of class '{classes[missing[0]]}' can be read; the first that failed: "
-            f"'{name}' ({why})"
+            f"none of the {count:,} training images of class '{classes[missing[0]]}' can be read; "
+            f"the first that failed: '{name}' ({why}); replace them, or remove the class"
         )
-    return store
 
 
 def store_folder(items: Items, side: int) -> Path:

@@ -43,7 +43,12 @@ def resolve_call(options: TrainOptions, ranks: int) -> Call:
             "fit again, or name another run"
         )
     _require_no_other_flags(options, asked)
-    asked = dataclasses.replace(asked, allow_different=options.allow_different)
+    asked = dataclasses.replace(
+        asked,
+        allow_different=options.allow_different,
+        no_test=asked.no_test or options.no_test,
+    )
+    state.options = checkpoint.plain(asked)
     recipe = parse_recipe(outcome.toml(state.recipe), str(folder))
     machine = Machine(**state.machine)
     found = obstacles(machine, state.compiled)
@@ -81,9 +86,8 @@ def _require_no_other_flags(options: TrainOptions, asked: TrainOptions) -> None:
     plain = TrainOptions()
     for each in dataclasses.fields(TrainOptions):
         value = getattr(options, each.name)
-        if each.name in ("resume", "allow_different", "workers") or value == getattr(
-            plain, each.name
-        ):
+        allowed = ("resume", "allow_different", "workers", "no_test")
+        if each.name in allowed or value == getattr(plain, each.name):
             continue
         if value != getattr(asked, each.name):
             flag = "DATA" if each.name == "data" else f"--{each.name.replace('_', '-')}"

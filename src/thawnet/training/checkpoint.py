@@ -19,7 +19,7 @@ from ..building import Pace
 from ..errors import InterruptedRunError, RunError
 from ..files import clear_disk_errors, stops_caught, write_atomic
 
-VERSION = 4
+VERSION = 5
 FILE = Path("checkpoint") / "state.pt"
 LOCK = Path("checkpoint") / "lock"
 
@@ -30,6 +30,8 @@ class RunState:
 
     options: the command's options. recipe: as tables. machine: the run-time decisions; compiled:
     of each phase; versions: of packages; ranks: processes. data, weights: fingerprints.
+    own_test: whether the data came with a test part; tested: the fingerprint of the test images
+    whose logits are held.
     cached: for each phase and part, whether its features are cached. batches: of phases whose own
     did not fit the device's memory.
 
@@ -49,6 +51,8 @@ class RunState:
     ranks: int
     data: str
     weights: str
+    own_test: bool = False
+    tested: str = ""
     compiled: list[bool] = field(default_factory=list)
     cached: dict[str, bool] = field(default_factory=dict)
     batches: dict[int, int] = field(default_factory=dict)

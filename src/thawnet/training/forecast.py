@@ -223,7 +223,7 @@ def _decode_sample(
 def _count(run: Run, sample: ImageStore) -> tuple[Work, dict[str, int]]:
     """Count the work of the run, with the caches that are there already."""
     recipe, lists = run.recipe, run.lists
-    test = None if run.options.no_test else lists.test()
+    test = None if run.options.no_test or lists.test is None else lists.test()
     on_test = recipe.validate_on == "test"
     other = test if on_test else lists.val
     listed = {"train": lists.train, "val": other, "test": None if on_test else test}

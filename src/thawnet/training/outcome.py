@@ -19,7 +19,7 @@ import tomli_w
 from numpy.typing import NDArray
 
 from ..bundle.card import model_card
-from ..bundle.format import RUN_BUNDLE, short_hashes, write_bundle
+from ..bundle.format import RUN_BUNDLE, describe_bundle, short_hashes, write_bundle
 from ..bundle.meaning import Meaning
 from ..data.store import ImageStore
 from ..errors import RunError, first_line
@@ -29,13 +29,16 @@ from ..report.calibration import calibration_error, fit_temperature
 from ..report.metrics import balanced_accuracy, interval, quote, top_k
 from ..report.predictions import PREDICTIONS, write_predictions
 from .checkpoint import RunState
-from .exporting import export
+from .exporting import Agreement, export
 from .familiarity import fit_familiarity
 from .loop import Metrics
 from .machine import describe, versions
 
 if TYPE_CHECKING:
     from .setup import Run
+
+# Metrics, logits (n, classes) and images of each part that was measured.
+Parts = dict[str, tuple[Metrics, NDArray[np.float32], ImageStore]]
 
 RESULT = "result.json"
 LOG = "log.jsonl"
@@ -53,6 +56,17 @@ class Outcome:
     def line(self) -> str:
         """The accuracy as it is quoted."""
         return self.lines[-1]
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A network that lies in its bundle.
+
+    agreement: of its model.onnx with it, None where it has none.
+    """
+
+    meaning: Meaning
+    agreement: Agreement | None
 
 
 def require_free(chosen: Path | None) -> None:
@@ -135,94 +149,24 @@ def write_log(folder: Path, history: list[dict[str, Any]]) -> None:
     write_text(folder / LOG, "".join(json.dumps(row) + "\n" for row in history))
 
 
-def write_end(
-    run: Run,
-    parts: dict[str, tuple[Metrics, NDArray[np.float32], ImageStore]],
-    to_beat: dict[str, Any],
-    wall: float,
-) -> Outcome:
-    """Write all that a finished run leaves, result.json last, which marks it so, and sum it up.
+def write_network(run: Run, parts: Parts) -> Saved:
+    """Write the bundle as soon as the last epoch ends, so that nothing that fails later costs it.
 
-    parts: metrics, logits (n, classes) and images of each part that was measured. to_beat: see
-    baseline.baselines. wall: seconds of this process until now.
+    parts: what validated, measured.
     """
-    folder, state, network, classes = run.folder, run.state, run.network, run.source.classes
-    meaning = Meaning(classes, run.spec)
+    network, weights, recipe = run.network, run.weights, run.state.recipe
+    meaning = Meaning(run.source.classes, run.spec)
+    unfamiliarity = None
     if "validation" in parts:  # where a run validates on the test part, nothing is fitted on it
         _, held_out, val = parts["validation"]
         meaning = replace(meaning, temperature=fit_temperature(held_out, val.labels))
-    accuracies = {name: _scores(*values, meaning.temperature) for name, values in parts.items()}
-    data = {"name": run.source.name, "fingerprint": run.lists.fingerprint} | {
-        f"{name}_fingerprint": content_of(images, classes) for name, (_, _, images) in parts.items()
-    }
-    headline = "test" if "test" in parts else "validation"
-    metrics, logits, images = parts[headline]
-    write_predictions(
-        folder / PREDICTIONS,
-        headline,
-        images.names,
-        images.labels,
-        logits,
-        classes,
-        meaning.temperature,
-    )
-    line = quote(headline, metrics.accuracy, metrics.images)
-    lines = [*_comparison(accuracies[headline], to_beat, len(classes)), line]
-    title = f"{data['name']}, {network.backbone}, recipe {state.recipe['name']}"
-    # Imported here: matplotlib takes half a second, for which no run need wait at its start.
-    from ..report.plots import plot_history
-
-    plot_history(folder / "history.png", state.history, title, state.recipe["validate_on"])
-    state.seconds["this process"] = wall
-    result = {
-        "line": line,
-        "lines": lines,
-        "metrics": accuracies,
-        "temperature": meaning.temperature,
-        "baselines": to_beat,
-        "end_of_phase_1": _kept(state.history, 0),
-        "end_of_phase_2": _kept(state.history, 1),
-        "seconds": {name: round(value, 2) for name, value in state.seconds.items()},
-        "seed": state.recipe["seed"],
-        "processes": state.ranks,
-        "compiled": state.compiled,
-        "cached": state.cached,
-        "different": state.different,
-        "command": _command(),
-        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "git_commit": _git_commit(),
-        "versions": versions(),
-        "machine": {**describe(), **run.machine.as_dict()},
-        "data": data,
-        "weights": {"origin": run.weights.origin, "sha256": run.weights.digest},
-    }
-    _write_bundle(run, meaning, parts["validation"][1] if "validation" in parts else None, result)
-    write_json(folder / RESULT, result)
-    return Outcome(folder, tuple(lines), result)
-
-
-def _write_bundle(
-    run: Run, meaning: Meaning, held_out: NDArray[np.float32] | None, result: dict[str, Any]
-) -> None:
-    """Export the network and write the bundle, with what result.json says.
-
-    held_out: logits of the validation images, (n, classes), None where nothing was held out.
-    """
-    network, weights, recipe = run.network, run.weights, run.state.recipe
-    told = fit_familiarity(run, held_out) if held_out is not None else None
-    unfamiliarity, unfamiliar = told or (None, None)
-    meaning = replace(meaning, unfamiliar=unfamiliar)
+        familiarity = fit_familiarity(run, held_out)
+        if familiarity is not None:
+            unfamiliarity, unfamiliar = familiarity
+            meaning = replace(meaning, unfamiliar=unfamiliar)
     exported = export(run, meaning, unfamiliarity)
-    hashes = np.concatenate([run.train.hashes, run.val.hashes])
-    facts = {
-        "source": f"{weights.origin}; trained on {run.source.name} by thawnet",
-        "license": weights.licence,
-        "recipe": recipe,
-        "metrics": result["metrics"],
-        "data": result["data"],
-        "starting_weights": result["weights"],
-        "export": exported and asdict(exported.agreement),
-    }
+    saved = Saved(meaning, exported.agreement if exported else None)
+    result = _result(run, saved, parts, {})
     write_bundle(
         run.folder / RUN_BUNDLE,
         {
@@ -237,10 +181,97 @@ def _write_bundle(
             "class_weights": exported and exported.class_weights,
         },
         meaning,
-        short_hashes(hashes),
-        facts,
+        short_hashes(np.concatenate([run.train.hashes, run.val.hashes])),
+        _facts(run, saved, result),
         model_card(meaning, network.backbone, weights.licence, recipe, result),
     )
+    return saved
+
+
+def write_end(
+    run: Run, saved: Saved, parts: Parts, to_beat: dict[str, Any], wall: float
+) -> Outcome:
+    """Write all that a finished run leaves, result.json last, which marks it so, and sum it up.
+
+    saved: see `write_network`. to_beat: see baseline.baselines. wall: seconds of this process until
+    now.
+    """
+    folder, state, classes, meaning = run.folder, run.state, run.source.classes, saved.meaning
+    headline = "test" if "test" in parts else "validation"
+    metrics, logits, images = parts[headline]
+    write_predictions(
+        folder / PREDICTIONS,
+        headline,
+        images.names,
+        images.labels,
+        logits,
+        classes,
+        meaning.temperature,
+    )
+    title = f"{run.source.name}, {run.network.backbone}, recipe {state.recipe['name']}"
+    # Imported here: matplotlib takes half a second, for which no run need wait at its start.
+    from ..report.plots import plot_history
+
+    plot_history(folder / "history.png", state.history, title, state.recipe["validate_on"])
+    state.seconds["this process"] = wall
+    result = _result(run, saved, parts, to_beat)
+    line = quote(headline, metrics.accuracy, metrics.images)
+    lines = [*_comparison(result["metrics"][headline], to_beat, len(classes)), line]
+    describe_bundle(
+        folder / RUN_BUNDLE,
+        _facts(run, saved, result),
+        model_card(meaning, run.network.backbone, run.weights.licence, state.recipe, result),
+    )
+    result = {"line": line, "lines": lines, **result}
+    write_json(folder / RESULT, result)
+    return Outcome(folder, tuple(lines), result)
+
+
+def _result(run: Run, saved: Saved, parts: Parts, to_beat: dict[str, Any]) -> dict[str, Any]:
+    """Return what result.json says, but for its lines."""
+    state, classes, temperature = run.state, run.source.classes, saved.meaning.temperature
+    return {
+        "metrics": {name: _scores(*values, temperature) for name, values in parts.items()},
+        "temperature": temperature,
+        "baselines": to_beat,
+        "end_of_phase_1": _kept(state.history, 0),
+        "end_of_phase_2": _kept(state.history, 1),
+        "seconds": {name: round(value, 2) for name, value in state.seconds.items()},
+        "seed": state.recipe["seed"],
+        "processes": state.ranks,
+        "compiled": state.compiled,
+        "cached": state.cached,
+        "different": state.different,
+        "command": _command(),
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "git_commit": _git_commit(),
+        "versions": versions(),
+        "machine": {**describe(), **run.machine.as_dict()},
+        "data": {
+            "name": run.source.name,
+            "fingerprint": run.lists.fingerprint,
+            "own_test": state.own_test,
+            **{
+                f"{name}_fingerprint": content_of(images, classes)
+                for name, (_, _, images) in parts.items()
+            },
+        },
+        "weights": {"origin": run.weights.origin, "sha256": run.weights.digest},
+    }
+
+
+def _facts(run: Run, saved: Saved, result: dict[str, Any]) -> dict[str, Any]:
+    """Return what a bundle says of its making. result: see `_result`."""
+    weights = run.weights
+    return {
+        "source": f"{weights.origin}; trained on {run.source.name} by thawnet",
+        "license": weights.licence,
+        "recipe": run.state.recipe,
+        "metrics": result["metrics"],
+        "data": result["data"],
+        "starting_weights": result["weights"],
+        "export": saved.agreement and asdict(saved.agreement),
+    }
 
 
 def _comparison(scores: dict[str, Any], to_beat: dict[str, Any], classes: int) -> list[str]:

@@ -43,9 +43,9 @@ class Reopened:
         """Return the images of the test part; where it validated, these are `val`."""
         if self.recipe.validate_on == "test":
             return self.val
-        return open_images(
-            "test", self.lists.test(), self.source.classes, self.side, TrainOptions()
-        )
+        if self.lists.test is None:
+            raise DataError(f"the test part of '{self.source.name}' is gone; bring it back")
+        return open_images("test", self.lists.test(), self.side, TrainOptions())
 
 
 def reopen(description: Description, data: str | None, data_dir: Path | None) -> Reopened:
@@ -65,7 +65,7 @@ def reopen(description: Description, data: str | None, data_dir: Path | None) ->
             )
         data = told.name
     source = open_source(data, data_dir, console.progress, console.say)
-    lists = arrange(source, told.recipe.split_seed)
+    lists = arrange(source, told.recipe.split_seed, told.own_test)
     asked = TrainOptions(data=data, data_dir=data_dir)
     if lists.fingerprint == told.everything:
         side = description.meaning.preprocess.side
@@ -97,11 +97,15 @@ def reopen_held_out(
 
 @dataclass(frozen=True)
 class _Told:
-    """What model.json says of the data: its name, the names of its content, who split it."""
+    """What model.json says of the data: its name, the names of its content, who split it.
+
+    own_test: whether it came with a test part, None where that is not told.
+    """
 
     name: str
     everything: str
     validation: str
+    own_test: bool | None
     recipe: Recipe
 
 
@@ -112,12 +116,13 @@ def _told(description: Description) -> _Told:
         facts = description.facts["data"]
         name, everything = str(facts["name"]), str(facts["fingerprint"])
         validation = str(facts.get("validation_fingerprint"))
+        own_test = facts.get("own_test")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BundleError(
             f"'{file}' does not say what the network was trained on and how ({error!r}); "
             "give the run or bundle that thawnet train wrote"
         ) from error
-    return _Told(name, everything, validation, recipe)
+    return _Told(name, everything, validation, own_test, recipe)
 
 
 def reopen_material(folder: Path, data: str | None, data_dir: Path | None) -> Material:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from .. import console
-from ..data.items import Source
+from ..bundle.format import RUN_BUNDLE
+from ..data.items import Items, Source
 from ..data.store import ImageStore
-from ..errors import RunError, ThawnetError, first_line, is_stop
+from ..errors import InterruptedRunError, RunError, ThawnetError, first_line, is_stop
 from ..recipe import TrainOptions
 from . import checkpoint, outcome
 from .baseline import Labelled, baselines, joined, taken
@@ -28,7 +29,7 @@ from .phase import EVALUATION_BATCH, PhaseJob
 from .pretrained import kept, pretrained_features
 from .ranks import join, leave, losses_told
 from .reporting import REPORT, Material, write_report
-from .setup import Run, open_images, setup
+from .setup import Run, open_images, require_some, setup
 
 
 def train(options: TrainOptions, source: Source | None = None) -> outcome.Outcome:
@@ -76,50 +77,78 @@ def train(options: TrainOptions, source: Source | None = None) -> outcome.Outcom
 
 
 def finish(run: Run, keeper: Keeper, started: float) -> outcome.Outcome:
-    """Read the test part once, in the arithmetic that ships (float32), and write what is left."""
-    state, world = run.state, run.world
+    """Write the network, then read the test part once, and write what is left.
+
+    All in the arithmetic that ships, float32. What fails behind the last epoch costs no training:
+    the bundle is written first, and `--resume` does what was not done.
+    """
+    world = run.world
     # What training took is free now; kept, it would add to what the last stages take.
     return_freed_memory()
-    # float32 whatever the run computed in: this is what the bundle holds.
-    exact = dataclasses.replace(run.machine, dtype="float32")
-    parts: dict[str, tuple[Metrics, NDArray[np.float32], ImageStore]] = {}
-    with timed(state, "test"):
-        stores = {"validation": run.val} if run.recipe.validate_on == "validation" else {}
-        if not run.options.no_test:
-            stores["test"] = _test_images(run) if stores else run.val
-        for name, images in stores.items():
-            origin = dataclasses.replace(run.origin(images), machine=exact)
-            logits_of = LiveFeed(origin, len(run.network.stages), 1, 0).epoch(0)
-            with console.progress(f"reading {name}", len(images)) as advance:
-                metrics, logits = evaluate(
-                    logits_of,
-                    images.labels,
-                    EVALUATION_BATCH,
-                    advance,
-                    world,
-                    *keeper.logits(name, lambda: None),
-                )
-            state.logits[name] = torch.from_numpy(logits)
-            parts[name] = (metrics, logits, images)
+    held_out = "validation" if run.recipe.validate_on == "validation" else "test"
+    images = run.val
+    parts = {held_out: _measure(run, keeper, held_out, images)}
     keeper.save()
-    return_freed_memory()
-    with timed(state, "baseline"):
-        feed_of = pretrained_features(
-            run.recipe, run.source, run.weights, run.spec, run.machine, world
-        )
-        train = feed_of(run.train)
-        to_beat = measure_baselines(run, feed_of, train, stores.get("test", run.val))
+    saved = world.lead(lambda: outcome.write_network(run, parts))
+    with _network_stays(run):
+        if held_out != "test" and not run.options.no_test and run.lists.test is not None:
+            with timed(run.state, "test"):
+                images = _test_images(run, run.lists.test())
+            parts["test"] = _measure(run, keeper, "test", images)
+            keeper.save()
+        return_freed_memory()
+        with timed(run.state, "baseline"):
+            feed_of = pretrained_features(
+                run.recipe, run.source, run.weights, run.spec, run.machine, world
+            )
+            train = feed_of(run.train)
+            to_beat = measure_baselines(run, feed_of, train, images)
+        return_freed_memory()
 
-    return_freed_memory()
+        def write() -> outcome.Outcome:
+            done = outcome.write_end(run, saved, parts, to_beat, time.perf_counter() - started)
+            if not (run.options.no_report or run.options.data == IN_MEMORY):
+                _report(run, done, parts, train)
+            return done
 
-    def write() -> outcome.Outcome:
-        outcome.write_broken(run.folder, [run.train, *stores.values()])
-        done = outcome.write_end(run, parts, to_beat, time.perf_counter() - started)
-        if not (run.options.no_report or run.options.data == IN_MEMORY):
-            _report(run, done, parts, train)
-        return done
+        return world.lead(write)
 
-    return world.lead(write)
+
+@contextmanager
+def _network_stays(run: Run) -> Iterator[None]:
+    """Say of what fails behind the last epoch where the network is, and how the run is finished."""
+    try:
+        yield
+    except InterruptedRunError:
+        raise
+    except ThawnetError as error:
+        bundle = run.folder / RUN_BUNDLE
+        raise RunError(
+            f"{error}; the trained network is safe in {bundle}, put that right and finish with "
+            f"thawnet train --resume {run.folder}"
+            + ("" if run.options.no_test else ", or without the test part: add --no-test")
+        ) from error
+
+
+def _measure(
+    run: Run, keeper: Keeper, part: str, images: ImageStore
+) -> tuple[Metrics, NDArray[np.float32], ImageStore]:
+    """Return metrics and logits of a part; those that an earlier attempt found are kept."""
+    exact = dataclasses.replace(run.machine, dtype="float32")
+    origin = dataclasses.replace(run.origin(images), machine=exact)
+    with timed(run.state, "test"):
+        logits_of = LiveFeed(origin, len(run.network.stages), 1, 0).epoch(0)
+        with console.progress(f"reading {part}", len(images)) as advance:
+            metrics, logits = evaluate(
+                logits_of,
+                images.labels,
+                EVALUATION_BATCH,
+                advance,
+                run.world,
+                *keeper.logits(part, lambda: None),
+            )
+    run.state.logits[part] = torch.from_numpy(logits)
+    return metrics, logits, images
 
 
 def _report(
@@ -153,12 +182,16 @@ def _report(
         )
 
 
-def _test_images(run: Run) -> ImageStore:
-    return run.world.in_turn(
-        lambda: open_images(
-            "test", run.lists.test(), run.source.classes, run.spec.side, run.options
-        )
-    )
+def _test_images(run: Run, items: Items) -> ImageStore:
+    """Return the images of the test part, which may have been mended since a run was stopped."""
+    images = run.world.in_turn(lambda: open_images("test", items, run.spec.side, run.options))
+    if run.world.leads:
+        outcome.write_broken(run.folder, [run.train, run.val, images])
+    require_some(images, "test")
+    if run.state.tested != images.fingerprint:
+        run.state.logits.pop("test", None)
+        run.state.tested = images.fingerprint
+    return images
 
 
 def measure_baselines(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,8 @@ import torch
 from .. import console
 from ..data.items import Items, Source
 from ..data.sources import open_source
-from ..data.splits import TrainTest, arrange, split_off
-from ..data.store import ImageStore, open_store, typical_short_side
+from ..data.splits import TrainTest, arrange, check_parts, split_off
+from ..data.store import ImageStore, open_store, require_every_class, typical_short_side
 from ..errors import DataError
 from ..files import sweep
 from ..image.preprocess import Preprocess, store_side
@@ -112,7 +111,11 @@ def setup(
         source = world.in_turn(
             lambda: open_source(options.data, options.data_dir, console.progress, console.say)
         )
-    lists = arrange(source, recipe.split_seed)
+    world.agree(lambda: check_parts(source, not options.no_test))
+    own_test = call.state.own_test if call.state else "test" in source.parts
+    lists = arrange(source, recipe.split_seed, own_test)
+    if lists.test is None and not options.no_test:
+        console.say("the test part is gone: accuracy will be that on the validation images")
     recipe, weights, spec = world.in_turn(
         lambda: fit_input(recipe, typical_short_side(lists.train))
     )
@@ -130,6 +133,7 @@ def setup(
         ranks=world.size,
         data=lists.fingerprint,
         weights=weights.digest,
+        own_test=own_test,
     )
     state = world.everybody.share(state)
     world.agree(lambda: require_same(state, lists.fingerprint, weights.digest))
@@ -240,17 +244,23 @@ def open_parts(
 ) -> tuple[ImageStore, ImageStore]:
     """Return the images that train and those that validate, stored at a short side of `side`.
 
-    Raises DataError when there are too few to validate on.
+    Raises DataError when there are too few to validate on, or a class has none to train on.
     """
     for note in source.notes:
         console.say(note)
-    images = open_images("train", lists.train, source.classes, side, options)
-    other: ImageStore | None = None
+    images = open_images("train", lists.train, side, options)
+    require_every_class(images, lists.train, source.classes)
+    part, items = "validation", lists.val
     if recipe.validate_on == "test":
+        if lists.test is None:
+            raise DataError(
+                f"recipe '{recipe.name}' validates on the test part, which is gone; bring it back"
+            )
         console.say("validating on the test part, as the reference does; it selects nothing")
-        other = open_images("test", lists.test(), source.classes, side, options)
-    elif lists.val is not None:
-        other = open_images("validation", lists.val, source.classes, side, options)
+        part, items = "test", lists.test()
+    other: ImageStore | None = None
+    if items is not None:
+        other = require_some(open_images(part, items, side, options), part)
     train_images, val = divide(images, other, recipe.split_seed)
     if len(val) == 0:
         raise DataError(
@@ -272,16 +282,25 @@ def divide(images: Part, other: Part | None, split_seed: int) -> tuple[Part, Par
     return images.subset(rest), images.subset(part)
 
 
-def open_images(
-    part: str, items: Items, classes: Sequence[str], side: int, options: TrainOptions
-) -> ImageStore:
+def require_some(store: ImageStore, part: str) -> ImageStore:
+    """Return the images of a part that is measured on. Raises DataError if none could be read."""
+    if not len(store):
+        name, why = store.broken[0]
+        raise DataError(
+            f"none of the {len(store.broken):,} {part} images can be read; the first that failed: "
+            f"'{name}' ({why}); replace them, or take the {part} part away"
+        )
+    return store
+
+
+def open_images(part: str, items: Items, side: int, options: TrainOptions) -> ImageStore:
     """Open the store of one part, building it under a progress bar, and list what is broken."""
     workers = options.workers or available_cores()
     with console.progress(f"decoding {part}", len(items)) as advance:
-        store = open_store(items, classes, side, advance, workers, console.say)
+        store = open_store(items, side, advance, workers, console.say)
     if store.broken:
         console.say(
-            f"{len(store.broken)} of {len(items):,} {part} images can not be read and are left out:"
+            f"{len(store.broken):,} of {len(items):,} {part} images can not be read, left out:"
         )
         for name, reason in store.broken[:5]:
             console.say(f"  {name}: {reason}")
