@@ -211,7 +211,7 @@ def test_uneven_small_and_missing_classes_are_told_with_what_to_do(
     told = kinds(audit)
     assert told["test-misses-classes"] == "The test part has no image of few."
     assert (
-        "2 classes have fewer than 20 images to train on: few (3), some (19)"
+        "2 classes have fewer than 20 images in the train part: few (3), some (19)"
         in (told["few-images"])
     )
     assert "1 of them under 4" in told["few-images"]

@@ -70,12 +70,12 @@ def bare() -> Report:
     """Return a report of a run of which next to nothing is known."""
     bins = [Bin(0.7, 0.75, 8)]
     return Report(
-        *("two classes", "validation", 0.75, (0.3, 0.95), 8, 1.0, 0.75, [], []),
+        *("two classes", "validation", 0.75, (0.3, 0.95), 8, 1.0, 0.75, "as good", True, [], []),
         [Epoch(1, 0, 0.5, 0.75, 0.9, 0.8, True)],
         *("validation", []),
         [ClassScore("cat", 4, 0.5, 1.0, "dog", 2), ClassScore("dog", 4, 1.0, None, None, 0)],
         Confusion(["cat", "dog"], np.array([[2, 2], [0, 4]])),
-        *([], [], [], Reliability(1.0, bins, bins, 0.05, 0.05), None, None),
+        *([], [], [], Reliability(1.0, bins, bins, 0.05, 0.05, 0), None, None),
     )
 
 
@@ -199,6 +199,8 @@ def test_report_without_all_that_may_be_missing() -> None:
     page = Page(render(bare()))
     assert "never called" in page.text
     assert "These images also chose the epoch" in page.text
+    assert "Divided by the temperature" not in page.text  # none was fitted
+    assert "with 8 in all" in page.text
     assert not page.all("image", "footer")
     assert not {"time", "examples", "suspects", "data"} & {e["id"] for e in page.all("section")}
     assert len(page.elements) < 400

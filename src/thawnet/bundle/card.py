@@ -43,7 +43,7 @@ for found in model.predict(["photo.jpg"]):
 divided by the temperature {temperature:g} and put through a softmax they are probabilities. Before,
 images are turned upright, reduced to a short side of {side} px (bicubic, antialiased) and cut in
 the middle. `model.safetensors` holds the weights in timm's names, `model.json` all of this for
-programs, `trained_on.bin` the beginning of the SHA-256 of every image of the training part.
+programs, `trained_on.bin` the beginning of the SHA-256 of every image that trained or validated it.
 
 ## Training
 
@@ -61,8 +61,8 @@ programs, `trained_on.bin` the beginning of the SHA-256 of every image of the tr
 ## Limits
 
 It names one of its classes for any image, whatever it shows{unfamiliar}.
-Probabilities are calibrated on images like those it was trained on and mean nothing on others. The
-accuracy above is of one test part; measure it on your own images before you rely on it.
+{calibration}. The accuracy above is of {images} of one {part} part; measure it on
+your own images before you rely on it.
 """
 
 
@@ -105,6 +105,8 @@ def model_card(
     """
     data, preprocess = str(result["data"]["name"]), meaning.preprocess
     part = "test" if "test" in result["metrics"] else "validation"
+    validation = result["metrics"].get("validation")
+    images = result["metrics"][part]["images"]
     title = f"{backbone} for {data}"
     known = meaning.unfamiliar
     return _CARD.format(
@@ -115,8 +117,16 @@ def model_card(
         crop=preprocess.crop,
         side=preprocess.side,
         data=_text(data),
-        train_from=_code(str(recipe["finetune"]["train_from"])),
-        scores=_scores(part, result),
+        train_from=_code(str(result["phases"][1]["trains_from"])),
+        scores=_scores(part, result, len(meaning.classes)),
+        part=part,
+        images="1 image" if images == 1 else f"{images:,} images",
+        calibration=(
+            f"Probabilities are calibrated on {validation['images']:,} images like those it was "
+            "trained on and mean nothing on others"
+            if validation
+            else "Probabilities are not calibrated"
+        ),
         count=len(meaning.classes),
         classes=_listed(meaning.classes),
         temperature=meaning.temperature,
@@ -209,20 +219,22 @@ def _yaml(fields: Mapping[str, Any]) -> str:
     return "\n".join(f"{name}: {json.dumps(value)}" for name, value in fields.items())
 
 
-def _scores(part: str, result: Mapping[str, Any]) -> str:
+def _scores(part: str, result: Mapping[str, Any], classes: int) -> str:
     scores = result["metrics"][part]
     low, high = scores["interval_95"]
     errors = scores["expected_calibration_error"]
     rows = [
         (f"{part} accuracy", f"{100 * scores['accuracy']:.2f} %"),
         ("95 % interval", f"{100 * low:.2f}-{100 * high:.2f} %, {scores['images']:,} images"),
-        ("top-5 accuracy", f"{100 * scores['top_5']:.2f} %"),
+        *([("top-5 accuracy", f"{100 * scores['top_5']:.2f} %")] if classes > 5 else []),
         ("balanced accuracy", f"{100 * scores['balanced_accuracy']:.2f} %"),
         ("expected calibration error", f"{100 * errors['calibrated']:.2f} %"),
     ]
     for name, score in result["baselines"].items():
         rows.append((f"to beat: {name.replace('_', ' ')}", f"{100 * score['accuracy']:.2f} %"))
-    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+    table = "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+    told = str(result.get("standing", ""))
+    return f"{table}\n\n{told[0].upper()}{told[1:]}." if told else table
 
 
 def _listed(classes: Sequence[str]) -> str:

@@ -124,8 +124,8 @@ def _few(train: Part) -> Iterator[Finding]:
         )
         yield Finding(
             "few-images",
-            f"{_count(len(few), 'class')} {_have(len(few))} fewer than {FEW} images to train on: "
-            f"{_some([f'{name} ({count})' for count, name in few])}.{extra}",
+            f"{_count(len(few), 'class')} {_have(len(few))} fewer than {FEW} images in the train "
+            f"part: {_some([f'{name} ({count})' for count, name in few])}.{extra}",
             "Collect more of them, merge them with a class like them, or leave them out.",
         )
 

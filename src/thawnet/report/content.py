@@ -33,13 +33,15 @@ class Rival:
     """What a run is held against.
 
     accuracy: in [0, 1], with its 95 % `interval` where one is known. note: what else is to be
-    known of it, a few words.
+    known of it, a few words. own: the run's own accuracy on the same images, where these are not
+    those of the headline.
     """
 
     name: str
     accuracy: float
     interval: tuple[float, float] | None = None
     note: str = ""
+    own: float | None = None
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,8 @@ class Bin:
 class Reliability:
     """Confidence beside accuracy, before and after logits are divided by the temperature.
 
-    error_before, error_after: expected calibration errors, in [0, 1].
+    error_before, error_after: expected calibration errors, in [0, 1]. fitted_on: validation images
+    that the temperature was fitted on, 0 where none was.
     """
 
     temperature: float
@@ -139,6 +142,7 @@ class Reliability:
     after: list[Bin]
     error_before: float
     error_after: float
+    fitted_on: int
 
 
 @dataclass(frozen=True)
@@ -204,12 +208,13 @@ class DataAudit:
 class Report:
     """Everything that a report shows.
 
-    title: network, data and recipe. part: what was measured on, 'test' or 'validation'. accuracy,
-    with its 95 % interval, top_5 and balanced accuracy: in [0, 1], over `images` images. facts:
-    labels and values about training, data and machine. held_out: what `history` validates on.
-    seconds: of each stage of the run, one after another. missing: sentences about what is not
-    shown, and why. made: seconds that finding out each section took, by its key in page.SECTIONS;
-    under any other name it is told at the end.
+    title: network, data and recipe. standing: how it stands against logistic regression, a sentence
+    without its full stop. flattered: whether the images measured on chose the epoch. part: what was
+    measured on, 'test' or 'validation'. accuracy, with its 95 % interval, top_5 and balanced
+    accuracy: in [0, 1], over `images` images. facts: labels and values about training, data and
+    machine. held_out: what `history` validates on. seconds: of each stage of the run, one after
+    another. missing: sentences about what is not shown, and why. made: seconds that finding out
+    each section took, by its key in page.SECTIONS; under any other name it is told at the end.
     """
 
     title: str
@@ -219,6 +224,8 @@ class Report:
     images: int
     top_5: float
     balanced: float
+    standing: str
+    flattered: bool
     rivals: list[Rival]
     facts: list[tuple[str, str]]
     history: list[Epoch]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+SIGNIFICANT = 0.05  # p from which on a difference is called chance
 AT_ONCE = 1024  # images whose logits are worked on: with many classes all of them are too much
 
 
@@ -32,6 +34,40 @@ def quote(part: str, accuracy: float, images: int) -> str:
     return (
         f"{part} accuracy: {100 * accuracy:.2f} % "
         f"(95 % interval {100 * low:.2f}-{100 * high:.2f}, {images:,} images)"
+    )
+
+
+def standing(accuracy: float, regression: Mapping[str, Any]) -> str:
+    """Return how a run stands against logistic regression, in a sentence without its full stop.
+
+    accuracy: of the run, on the images that `regression`, its entry in result.json, was measured
+    on too.
+    """
+    points = 100 * (accuracy - regression["accuracy"])
+    p = regression["mcnemar_p"]
+    name = "logistic regression on the frozen features"
+    if not round(points, 2):
+        return f"{name} is as good as this network"
+    told = f"McNemar p = {p:.2g}"
+    chance = f"which may be chance, {told}" if p >= SIGNIFICANT else told
+    if points < 0:
+        return f"{name} is better than this network, by {-points:.2f} points ({chance})"
+    return f"this network is {points:.2f} points better than {name} ({chance})"
+
+
+def calibrated(errors: Mapping[str, float], fitted_on: int) -> str:
+    """Return what the temperature did to the expected calibration error.
+
+    errors: of the measured images, as in result.json. fitted_on: how many other images the
+    temperature was fitted on, 0 where none was.
+    """
+    before, after = errors["uncalibrated"], errors["calibrated"]
+    if not fitted_on:
+        return f"expected calibration error {100 * before:.2f} %, not calibrated"
+    images = "1 image" if fitted_on == 1 else f"{fitted_on:,} images"
+    worse = f"; fitted on {images}, the temperature made it worse" if after > before else ""
+    return (
+        f"expected calibration error {100 * after:.2f} % ({100 * before:.2f} % uncalibrated{worse})"
     )
 
 

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..report.metrics import interval
+from ..report.paired import count_pairs, mcnemar
 
+REGRESSION = "logistic_regression_on_frozen_features"  # in result.json, among the baselines
 # More training images than these would take minutes with a hundred classes and change little.
 MOST_IMAGES = 10_000
 # Inverse strengths of the L2 penalty; the best on validation is taken. On 1,280 features of 3,500
@@ -31,13 +33,15 @@ def baselines(
     frequent: int,
     val: Iterable[Labelled] | None,
     measured: Iterable[Labelled],
+    own: NDArray[np.bool_],
     progress: Callable[[int], None],
 ) -> dict[str, Any]:
     """Return the accuracies of both baselines on `measured`, as result.json holds them.
 
     train: the images `taken`. frequent: the most frequent class of all. val: chooses the penalty;
     without it the middle one is taken. Both `val` and `measured` come in pieces, of which one is
-    held at a time. progress: called after each fit.
+    held at a time. own: which of `measured` the run's own network is right on, (n,). progress:
+    called after each fit.
     """
     features, labels = train
     strengths = STRENGTHS if val is not None else STRENGTHS[1:2]
@@ -45,16 +49,17 @@ def baselines(
     for strength in strengths:
         models.append(regression(features, labels, strength))
         progress(1)
-    scores, _ = hits(val or (), [model.predict for model in models])
-    best = int(np.argmax(scores))  # the first, the strongest penalty, of equals
+    chosen_by = hits(val or (), [model.predict for model in models])
+    best = int(np.argmax(chosen_by.sum(axis=1)))  # the first, the strongest penalty, of equals
     answers: list[Answer] = [models[best].predict, lambda some: np.full(len(some), frequent)]
-    found, images = hits(measured, answers)
-    accuracy, majority = found / images
+    found = hits(measured, answers)
+    accuracy, majority = found.mean(axis=1)
     return {
         "majority_class": {"accuracy": float(majority)},
-        "logistic_regression_on_frozen_features": {
+        REGRESSION: {
             "accuracy": float(accuracy),
-            "interval_95": interval(float(accuracy), images),
+            "interval_95": interval(float(accuracy), len(own)),
+            "mcnemar_p": mcnemar(count_pairs(found[0], own)),
             "training_images": len(labels),
             "C": strengths[best],
         },
@@ -67,13 +72,12 @@ def joined(pieces: Iterable[Labelled]) -> Labelled:
     return np.concatenate(features), np.concatenate(labels)
 
 
-def hits(pieces: Iterable[Labelled], answers: Sequence[Answer]) -> tuple[NDArray[np.int64], int]:
-    """Return how often each answer is right, (answers,), and the number of images."""
-    found, images = np.zeros(len(answers), np.int64), 0
+def hits(pieces: Iterable[Labelled], answers: Sequence[Answer]) -> NDArray[np.bool_]:
+    """Return which images each answer is right on, (answers, n)."""
+    found = [np.zeros((len(answers), 0), bool)]
     for features, labels in pieces:
-        found += [int((answer(features) == labels).sum()) for answer in answers]
-        images += len(labels)
-    return found, images
+        found.append(np.stack([answer(features) == labels for answer in answers]))
+    return np.concatenate(found, axis=1)
 
 
 def regression(features: NDArray[np.float32], labels: NDArray[np.int64], strength: float) -> Any:

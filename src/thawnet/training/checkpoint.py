@@ -30,8 +30,8 @@ class RunState:
 
     options: the command's options. recipe: as tables. machine: the run-time decisions; compiled:
     of each phase; versions: of packages; ranks: processes. data, weights: fingerprints.
-    own_test: whether the data came with a test part; tested: the fingerprint of the test images
-    whose logits are held.
+    command: as a person typed it. own_test: whether the data came with a test part; tested: the
+    fingerprint of the test images whose logits are held.
     cached: for each phase and part, whether its features are cached. batches: of phases whose own
     did not fit the device's memory.
 
@@ -51,6 +51,7 @@ class RunState:
     ranks: int
     data: str
     weights: str
+    command: str = ""
     own_test: bool = False
     tested: str = ""
     compiled: list[bool] = field(default_factory=list)

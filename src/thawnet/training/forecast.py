@@ -36,7 +36,8 @@ from .feeds import Batch, CachedFeed, Feed, LiveFeed
 from .frozen import frozen_function, spread
 from .loop import Epoch, evaluate, train_epoch
 from .machine import COMPILE_SECONDS, COMPILE_SPEEDUP, return_freed_memory
-from .phase import EVALUATION_BATCH, NAMES
+from .phase import EVALUATION_BATCH
+from .plan import NAMES
 from .ranks import ALONE
 from .setup import Run, build_network, divide, fit_input
 from .tail import Tail

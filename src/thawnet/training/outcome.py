@@ -26,13 +26,22 @@ from ..errors import RunError, first_line
 from ..files import clear_disk_errors, fingerprint, write_json, write_text
 from ..recipe import TrainOptions
 from ..report.calibration import calibration_error, fit_temperature
-from ..report.metrics import balanced_accuracy, interval, quote, top_k
+from ..report.metrics import (
+    balanced_accuracy,
+    calibrated,
+    interval,
+    quote,
+    standing,
+    top_k,
+)
 from ..report.predictions import PREDICTIONS, write_predictions
+from .baseline import REGRESSION
 from .checkpoint import RunState
 from .exporting import Agreement, export
 from .familiarity import fit_familiarity
 from .loop import Metrics
 from .machine import describe, versions
+from .plan import NAMES, fit, scaled
 
 if TYPE_CHECKING:
     from .setup import Run
@@ -215,8 +224,9 @@ def write_end(
     plot_history(folder / "history.png", state.history, title, state.recipe["validate_on"])
     state.seconds["this process"] = wall
     result = _result(run, saved, parts, to_beat)
+    result["standing"] = standing(metrics.accuracy, to_beat[REGRESSION])
     line = quote(headline, metrics.accuracy, metrics.images)
-    lines = [*_comparison(result["metrics"][headline], to_beat, len(classes)), line]
+    lines = [*_comparison(result, headline, len(classes)), line]
     describe_bundle(
         folder / RUN_BUNDLE,
         _facts(run, saved, result),
@@ -234,15 +244,14 @@ def _result(run: Run, saved: Saved, parts: Parts, to_beat: dict[str, Any]) -> di
         "metrics": {name: _scores(*values, temperature) for name, values in parts.items()},
         "temperature": temperature,
         "baselines": to_beat,
-        "end_of_phase_1": _kept(state.history, 0),
-        "end_of_phase_2": _kept(state.history, 1),
+        "phases": _phases(run),
         "seconds": {name: round(value, 2) for name, value in state.seconds.items()},
         "seed": state.recipe["seed"],
         "processes": state.ranks,
         "compiled": state.compiled,
         "cached": state.cached,
         "different": state.different,
-        "command": _command(),
+        "command": state.command,
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "git_commit": _git_commit(),
         "versions": versions(),
@@ -274,18 +283,19 @@ def _facts(run: Run, saved: Saved, result: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _comparison(scores: dict[str, Any], to_beat: dict[str, Any], classes: int) -> list[str]:
-    regression = to_beat["logistic_regression_on_frozen_features"]
+def _comparison(result: dict[str, Any], part: str, classes: int) -> list[str]:
+    scores, to_beat = result["metrics"][part], result["baselines"]
+    regression = to_beat[REGRESSION]
     low, high = regression["interval_95"]
-    off = scores["expected_calibration_error"]
     return [
         f"to beat: logistic regression on the frozen features {100 * regression['accuracy']:.2f} % "
         f"({100 * low:.2f}-{100 * high:.2f}), "
         f"the most frequent class {100 * to_beat['majority_class']['accuracy']:.2f} %",
+        result["standing"],
         f"balanced accuracy {100 * scores['balanced_accuracy']:.2f} %"
         + (f", top-5 accuracy {100 * scores['top_5']:.2f} %" if classes > 5 else "")
-        + f", expected calibration error {100 * off['calibrated']:.2f} % "
-        f"({100 * off['uncalibrated']:.2f} % uncalibrated)",
+        + ", "
+        + calibrated(scores["expected_calibration_error"], fitted_on(result)),
     ]
 
 
@@ -317,15 +327,44 @@ def _scores(
     }
 
 
-def _command() -> str:
+def command() -> str:
     """Return the command line as a person would type it again."""
     program = Path(sys.argv[0]).name
     return shlex.join(["thawnet" if program == "__main__.py" else program, *sys.argv[1:]])
 
 
-def _kept(history: list[dict[str, Any]], phase: int) -> dict[str, Any]:
-    """Return the line of the epoch whose network a phase ended with."""
-    return next(row for row in history if row["phase"] == phase and row.get("kept"))
+def fitted_on(result: dict[str, Any]) -> int:
+    """Return how many images the temperature was fitted on, 0 where none was."""
+    validation = result["metrics"].get("validation")
+    return int(validation["images"]) if validation else 0
+
+
+def _phases(run: Run) -> list[dict[str, Any]]:
+    """Return of each phase what it was set to on this data, how long it ran and what it kept.
+
+    epochs: at most; epochs_run: until it ended. kept: the line of the log whose network it kept.
+    """
+    phases, before = [], 0.0
+    for number, asked in enumerate(run.recipe.phases):
+        phase = fit(asked, len(run.train))
+        if number in run.state.batches:
+            phase = scaled(phase, run.state.batches[number])
+        rows = [row for row in run.state.history if row["phase"] == number]
+        ended = rows[-1]["epoch"]
+        phases.append(
+            {
+                "name": NAMES[number],
+                "trains_from": run.network.first_layer(phase.train_from),
+                "batch_size": phase.batch_size,
+                "lr": phase.lr,
+                "patience": phase.patience,
+                "epochs": phase.epochs,
+                "epochs_run": round(ended - before),
+                "kept": next(row for row in rows if row.get("kept")),
+            }
+        )
+        before = ended
+    return phases
 
 
 def _git_commit() -> str | None:

@@ -15,11 +15,10 @@ from .checkpoint import Keeper, timed
 from .feeds import Batch, Feed, make_feed, splits_of
 from .frozen import frozen_function, spread
 from .loop import Epoch, Metrics, batches, class_weights, evaluate, train_epoch
-from .plan import fit, rounds, scaled
+from .plan import NAMES, fit, rounds, scaled
 from .setup import Run
 from .tail import Tail
 
-NAMES = ("head", "fine-tune")
 EVALUATION_BATCH = 250
 LEARNING = ("features", *NAMES)  # stages of a run; neither opening the data nor compiling
 LEAST_BATCH = 8  # below it batch-norm's statistics are noise
@@ -49,7 +48,8 @@ class PhaseJob:
         count = sum(value.numel() for value in self.tail.learner.parameters)
         console.say(
             f"phase {number + 1}, {NAMES[number]}: {count:,} parameters train from "
-            f"{network.first_layer(self.phase.train_from)}, {self.phase.epochs} epochs, "
+            f"{network.first_layer(self.phase.train_from)}, "
+            f"{'at most ' if self.phase.patience else ''}{self.phase.epochs} epochs, "
             f"batch {self.phase.batch_size}, {'compiled' if state.compiled[number] else 'eager'}"
         )
         before = [int(row["epoch"]) for row in state.history if row["phase"] < number]

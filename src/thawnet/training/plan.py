@@ -7,6 +7,7 @@ import math
 
 from ..recipe import Phase
 
+NAMES = ("head", "fine-tune")  # of the two phases
 # A dozen photos are learnt by heart long before 300 steps.
 MOST_TIMES = 8
 

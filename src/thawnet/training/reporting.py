@@ -39,17 +39,20 @@ from ..report.content import (
     Suspect,
     Suspects,
 )
-from ..report.markup import duration
+from ..report.markup import duration, percent
 from ..report.metrics import interval, slices
 from ..report.page import render
 from ..report.per_class import class_scores, confusions
+from .baseline import REGRESSION
 from .feeds import Batch
 from .label_errors import margins
+from .outcome import fitted_on
 
 REPORT = "report.html"
 PROCESS = "this process"  # in result.json: of the process that ended the run, whatever it did
 # The author's figure for the reference job, which whoever trains on CIFAR-100 may compare with.
 REFERENCE = {"cifar100": 0.7135}
+CLOSE = 0.9  # probability; a hit that was given more was no close call
 PAIRS = 9  # of confused classes that are shown
 OF_A_PAIR = 4  # images
 EXAMPLES = 18  # mistakes, and as many hits
@@ -115,6 +118,7 @@ def gather(material: Material) -> Report:
             bins_of(material.logits, labels, result["temperature"]),
             off["uncalibrated"],
             off["calibrated"],
+            fitted_on(result),
         )
     with _timed(made, "examples"):
         model = _model(material, missing)
@@ -134,6 +138,9 @@ def gather(material: Material) -> Report:
         images=scores["images"],
         top_5=scores["top_5"],
         balanced=scores["balanced_accuracy"],
+        standing=result["standing"],
+        flattered=material.part == recipe.validate_on == "validation"
+        and any(phase["patience"] for phase in result["phases"]),
         rivals=_rivals(material),
         facts=_facts(material),
         history=[
@@ -247,11 +254,12 @@ def _examples(
     sure: NDArray[np.float32],
     model: Model | None,
 ) -> tuple[list[Example], list[Example]]:
-    """Return the most confident mistakes and the least confident hits."""
+    """Return the most confident mistakes, and the least confident hits among the close calls."""
     images, classes = material.measured, material.source.classes
     labels, names = images.labels, images.names
     confidence = sure.max(1)
-    wrong, right = np.flatnonzero(predicted != labels), np.flatnonzero(predicted == labels)
+    wrong = np.flatnonzero(predicted != labels)
+    right = np.flatnonzero((predicted == labels) & (confidence < CLOSE))
     chosen = (
         wrong[np.argsort(-confidence[wrong], kind="stable")][:EXAMPLES],
         right[np.argsort(confidence[right], kind="stable")][:EXAMPLES],
@@ -322,7 +330,7 @@ def _audited(material: Material, missing: list[str]) -> DataAudit | None:
 def _rivals(material: Material) -> list[Rival]:
     result = material.result
     beaten, images = result["baselines"], result["metrics"][material.part]["images"]
-    regression = beaten["logistic_regression_on_frozen_features"]
+    regression = beaten[REGRESSION]
     low, high = regression["interval_95"]
     majority = beaten["majority_class"]["accuracy"]
     rivals = [
@@ -333,32 +341,43 @@ def _rivals(material: Material) -> list[Rival]:
             (low, high),
             f"learnt from {regression['training_images']:,} images",
         ),
-        Rival(
-            "end of phase 1: the head alone",
-            result["end_of_phase_1"]["val_accuracy"],
-            note=f"on {material.recipe.validate_on}",
-        ),
+        _head_alone(material),
     ]
     reference = REFERENCE.get(result["data"]["name"])
-    if reference is not None:
+    if reference is not None and material.part == "test":
         rivals.append(
             Rival("the reference recipe, as its author reports it", reference, note="on test")
         )
     return rivals
 
 
+def _head_alone(material: Material) -> Rival:
+    """Return the network as phase 1 left it, beside the final one on the images that validated."""
+    head, final = (phase["kept"]["val_accuracy"] for phase in material.result["phases"])
+    name, part = "end of phase 1: the head alone", material.recipe.validate_on
+    if part == material.part:
+        return Rival(name, head)
+    return Rival(name, head, note=f"on {part}, where this run has {percent(final, 2)}", own=final)
+
+
+def _epochs(phase: dict[str, Any]) -> str:
+    """Return how long a phase ran, and what it kept: '36 of at most 48, epoch 26 kept'."""
+    ran, most = phase["epochs_run"], phase["epochs"]
+    told = f"{ran} of at most {most}" if ran < most else f"{ran}"
+    return f"{told}, epoch {phase['kept']['epoch']:g} kept" if phase["patience"] else told
+
+
 def _facts(material: Material) -> list[tuple[str, str]]:
     result, recipe = material.result, material.recipe
     machine, versions = result["machine"], result["versions"]
-    epochs = " + ".join(f"{phase.epochs}" for phase in recipe.phases)
+    head, finetune = result["phases"]
     where = machine["gpu"] if machine["device"] == "cuda" else machine["processor"]
     threads = "" if machine["device"] == "cuda" else f", {machine['threads']} threads"
     return [
-        (
-            "Trained",
-            f"{recipe.backbone} at {recipe.size} px, recipe {recipe.name}, {epochs} epochs",
-        ),
-        ("Thawed from", recipe.phases[1].train_from),
+        ("Trained", f"{recipe.backbone} at {recipe.size} px, recipe {recipe.name}"),
+        ("Epochs of the head", _epochs(head)),
+        ("Epochs of fine-tuning", _epochs(finetune)),
+        ("Thawed from", finetune["trains_from"]),
         ("Starting weights", result["weights"]["origin"]),
         (
             "Data",
@@ -370,4 +389,5 @@ def _facts(material: Material) -> list[tuple[str, str]]:
         ("Finished", str(result["finished"])),
         ("Versions", ", ".join(f"{name} {value}" for name, value in versions.items() if value)),
         ("Command", result["command"]),
+        *(("Not as it began", why) for why in result["different"]),
     ]

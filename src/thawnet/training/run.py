@@ -102,7 +102,9 @@ def finish(run: Run, keeper: Keeper, started: float) -> outcome.Outcome:
                 run.recipe, run.source, run.weights, run.spec, run.machine, world
             )
             train = feed_of(run.train)
-            to_beat = measure_baselines(run, feed_of, train, images)
+            _, logits, _ = parts["test"] if "test" in parts else parts["validation"]
+            own = logits.argmax(1) == images.labels
+            to_beat = measure_baselines(run, feed_of, train, images, own)
         return_freed_memory()
 
         def write() -> outcome.Outcome:
@@ -195,12 +197,16 @@ def _test_images(run: Run, items: Items) -> ImageStore:
 
 
 def measure_baselines(
-    run: Run, feed_of: Callable[[ImageStore], Feed], train: Feed, measured: ImageStore
+    run: Run,
+    feed_of: Callable[[ImageStore], Feed],
+    train: Feed,
+    measured: ImageStore,
+    own: NDArray[np.bool_],
 ) -> dict[str, Any]:
     """Return the baselines' accuracies on some images, from features of the network as it came.
 
-    feed_of, train: see pretrained_features. Every rank computes its share of the features; the
-    leader alone fits on them.
+    feed_of, train: see pretrained_features. own: which images the run is right on. Every rank
+    computes its share of the features; the leader alone fits on them.
     """
 
     def pieces(
@@ -222,6 +228,6 @@ def measure_baselines(
             val = pieces(held_out, chosen_by)
         frequent = int(np.bincount(run.train.labels).argmax())
         with console.progress("logistic regression on frozen features", 3) as advance:
-            return baselines(some, frequent, val, pieces(measured, test), advance)
+            return baselines(some, frequent, val, pieces(measured, test), own, advance)
 
     return run.world.lead(fit)

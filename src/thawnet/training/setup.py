@@ -133,6 +133,7 @@ def setup(
         ranks=world.size,
         data=lists.fingerprint,
         weights=weights.digest,
+        command=outcome.command(),
         own_test=own_test,
     )
     state = world.everybody.share(state)

@@ -47,8 +47,8 @@
     if (model.temperature !== 1) {
       notes.push([
         "Probability",
-        "Calibrated on images kept apart from training: of the answers given with 80\u00a0%, about " +
-          "80 in 100 were right there.",
+        "Calibrated on images kept apart from training: of many answers given with 80\u00a0%, about " +
+          "80 in 100 should be right. The fewer images were kept apart, the rougher that is.",
       ]);
     }
     if (model.explains) {

@@ -1,0 +1,166 @@
+"""Report, card and log say what happened: each figure and sentence against the run's records."""
+
+from __future__ import annotations
+
+import dataclasses
+import html
+import json
+import re
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+
+from thawnet.errors import InterruptedRunError
+from thawnet.recipe import TrainOptions
+from thawnet.report.metrics import calibrated, standing
+from thawnet.report.predictions import read_predictions
+from thawnet.training import checkpoint, reporting, run
+from thawnet.training.checkpoint import RunState
+
+MINUS = "\u2212"  # as the report writes it
+
+
+def text_of(page: str) -> str:
+    """Return a page's text without its markup, styles and scripts, on one line."""
+    page = re.sub(r"(?s)<(style|script).*?</\1>", "", page)
+    return re.sub(r"\s+", " ", html.unescape(re.sub(r"<[^>]*>", " ", page)))
+
+
+@pytest.fixture
+def stopping_early(options: TrainOptions, tmp_path: Path) -> TrainOptions:
+    """Return a call whose fine-tuning changes nothing, and so ends before its six epochs do."""
+    recipe = tomllib.loads((Path(run.__file__).parents[1] / "recipes" / "quick.toml").read_text())
+    recipe["head"] |= {"epochs": 2, "min_steps": 0}
+    recipe["finetune"] |= {"epochs": 6, "min_steps": 0, "patience": 1, "lr": 1e-12, "ema": 0.0}
+    recipe["finetune"] |= {"batch_norm": "frozen", "views": 1}
+    path = tmp_path / "early.toml"
+    path.write_text(tomli_w.dumps(recipe))
+    return dataclasses.replace(
+        options, recipe=str(path), epochs=None, no_report=False, out=Path("run")
+    )
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_report_card_and_log_say_what_happened(
+    stopping_early: TrainOptions,
+    stopped: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["thawnet", "train", "photos", "--out", "run"])
+    call = stopping_early
+    if stopped:
+        kept = checkpoint.save
+
+        def save(state: RunState, folder: Path) -> None:
+            kept(state, folder)
+            if state.phase == 1:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoint, "save", save)
+            with pytest.raises(InterruptedRunError):
+                run.train(call)
+        monkeypatch.setattr(sys, "argv", ["thawnet", "train", "--resume", "run"])
+        call = TrainOptions(resume="run")
+    outcome = run.train(call)
+    said = capsys.readouterr().err
+    told = text_of((outcome.folder / "report.html").read_text(encoding="utf-8"))
+    card = (outcome.folder / "bundle" / "README.md").read_text(encoding="utf-8")
+    result = json.loads((outcome.folder / "result.json").read_text())
+    rows = [json.loads(line) for line in (outcome.folder / "log.jsonl").read_text().splitlines()]
+
+    # How long each phase ran, of how long it might have, and what it kept.
+    head, finetune = ([row for row in rows if row["phase"] == number] for number in (0, 1))
+    first, second = (next(row for row in phase if row.get("kept")) for phase in (head, finetune))
+    assert len(finetune) < 6
+    assert f"Epochs of the head {len(head)}, epoch {first['epoch']} kept" in told
+    ran = f"{len(finetune)} of at most 6, epoch {second['epoch']} kept"
+    assert f"Epochs of fine-tuning {ran}" in told
+
+    # Which layers: a layer's name, as the log had it, no word of a recipe.
+    layer = re.findall(r"fine-tune: [\d,]+ parameters train from (\S+), at most 6 epochs", said)[-1]
+    assert f"Thawed from {layer} " in told
+    assert f"from `{layer}` on" in card
+    assert "upper" not in told.split("Command")[0]
+
+    # The head alone and the final network, on the same images.
+    ahead = 100 * (second["val_accuracy"] - first["val_accuracy"])
+    validation = f"{100 * second['val_accuracy']:.2f} %"
+    assert re.search(
+        rf"the head alone on validation, where this run has {validation} "
+        rf"{100 * first['val_accuracy']:.2f} % {re.escape(f'{ahead:+.2f}'.replace('-', MINUS))}",
+        told,
+    )
+
+    # The baseline: frozen features of random weights beat a network that hardly learnt.
+    scores, baseline = result["metrics"]["test"], result["baselines"][reporting.REGRESSION]
+    assert baseline["accuracy"] > scores["accuracy"]
+    points = f"{100 * (baseline['accuracy'] - scores['accuracy']):.2f} points"
+    sentence = f"ogistic regression on the frozen features is better than this network, by {points}"
+    for where in (told, card, " ".join(outcome.lines)):
+        assert sentence in where
+
+    # Calibration: how many images fitted it, and if it made it worse.
+    images = result["metrics"]["validation"]["images"]
+    errors = scores["expected_calibration_error"]
+    assert f"fitted on {images} validation images" in told
+    worse = errors["calibrated"] > errors["uncalibrated"]
+    assert ("worse than before" in told) == worse
+    assert ("made it worse" in " ".join(outcome.lines)) == worse
+    assert f"calibrated on {images} images" in card
+
+    # Close calls are close; the others are not listed.
+    found = read_predictions(outcome.folder / "predictions.csv")
+    assert f"{len(found.images)} in all" in told
+    hits = re.search(r"Right, and given ([\d.]+) % (?:to ([\d.]+) %)?", told)
+    assert hits is None or float(hits[hits.lastindex or 1]) <= 90
+
+    # Who was called, when it ran in two goes as well.
+    assert result["command"] == "thawnet train photos --out run"
+    assert "Command thawnet train photos --out run" in told
+    assert "Every class has 24 images in the train part" in told
+
+
+@pytest.mark.parametrize(
+    ("own", "regression", "p", "told"),
+    [
+        (0.88, 0.88, 1.0, "logistic regression on the frozen features is as good as this network"),
+        (0.52, 0.68, 0.04, r"better than this network, by 16.00 points \(McNemar p = 0.04\)"),
+        (0.52, 0.68, 0.22, r"by 16.00 points \(which may be chance, McNemar p = 0.22\)"),
+        (0.9, 0.5, 1e-9, r"this network is 40.00 points better than .* \(McNemar p = 1e-09\)"),
+        (0.6, 0.5, 0.3, r"is 10.00 points better than .* \(which may be chance, McNemar"),
+    ],
+)
+def test_a_baseline_that_is_as_good_or_better_is_said_to_be(
+    own: float, regression: float, p: float, told: str
+) -> None:
+    assert re.search(told, standing(own, {"accuracy": regression, "mcnemar_p": p}))
+
+
+def test_a_temperature_that_made_calibration_worse_is_said_to_have() -> None:
+    worse = calibrated({"uncalibrated": 0.1398, "calibrated": 0.1502}, 20)
+    assert worse == (
+        "expected calibration error 15.02 % (13.98 % uncalibrated; fitted on 20 images, the "
+        "temperature made it worse)"
+    )
+    better = calibrated({"uncalibrated": 0.1598, "calibrated": 0.0325}, 2500)
+    assert better == "expected calibration error 3.25 % (15.98 % uncalibrated)"
+    assert calibrated({"uncalibrated": 0.1, "calibrated": 0.1}, 0).endswith("%, not calibrated")
+
+
+@pytest.mark.parametrize(
+    ("ran", "most", "patience", "told"),
+    [
+        (48, 48, 10, "48, epoch 7 kept"),
+        (21, 40, 10, "21 of at most 40, epoch 7 kept"),
+        (9, 9, 0, "9"),
+    ],
+)
+def test_epochs_are_those_that_ran(ran: int, most: int, patience: int, told: str) -> None:
+    phase: dict[str, Any] = {"epochs_run": ran, "epochs": most, "patience": patience}
+    assert reporting._epochs({**phase, "kept": {"epoch": 7}}) == told
