@@ -17,6 +17,7 @@ from ..data.items import Source
 from ..data.store import ImageStore
 from ..errors import RunError, ThawnetError, first_line, is_stop
 from ..recipe import TrainOptions
+from ..text import command_line
 from . import checkpoint, outcome
 from .baseline import Labelled, baselines, joined, taken
 from .call import IN_MEMORY, resumed_folder
@@ -61,8 +62,9 @@ def train(options: TrainOptions, source: Source | None = None) -> outcome.Outcom
                 done = finish(run, keeper, started)
         except torch.OutOfMemoryError as error:
             raise RunError(
-                f"the GPU's memory is full ({first_line(error)}); close what else uses it and go "
-                f"on with --resume {run.folder}, or begin again with a smaller --size"
+                f"the GPU's memory is full ({first_line(error)}); close what else uses it and "
+                f"go on with {command_line('--resume', run.folder)}, or begin again with a "
+                "smaller --size"
             ) from error
         except (KeyboardInterrupt, RuntimeError, ImportError) as error:
             if not is_stop(error):
@@ -144,12 +146,14 @@ def _report(
         features=kept(train),
     )
     console.say(done.line)  # the report takes a while
+    again = ["thawnet", "report", run.folder, "--data", run.options.data]
+    again += ["--data-dir", run.options.data_dir] if run.options.data_dir else []
     try:
         write_report(material, run.folder / REPORT)
     except (ThawnetError, OSError, ValueError) as error:
         console.say(
             f"no report ({first_line(error)}); the run is finished all the same: "
-            f"thawnet report {run.folder}"
+            f"{command_line(*again)}"
         )
 
 
