@@ -85,7 +85,7 @@ def test_every_room_has_its_rule() -> None:
 def test_no_command_is_put_together_by_hand() -> None:
     """A path in it needs the shell's quotes: text.command_line knows them."""
     by_hand = re.compile(
-        r"""thawnet (train --|(predict|evaluate|compare|export|report|serve) )[^"'`]*\{"""
+        r"""thawnet (train --|(predict|evaluate|compare|export|report|serve) )[^"'`\n]*\{"""
         r"|--(resume|model|recipe|data) \{"
     )
     for file in ROOT.rglob("*.py"):
