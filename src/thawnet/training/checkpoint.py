@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from .. import console
 from ..building import Pace
-from ..errors import InterruptedRunError, RunError, suggest
+from ..errors import DiskFullError, InterruptedRunError, RunError, suggest
 from ..files import clear_disk_errors, stops_caught, write_atomic
 from ..text import command_line
 
 VERSION = 4
 FILE = Path("checkpoint") / "state.pt"
 LOCK = Path("checkpoint") / "lock"
+IN_MEMORY = "(in memory)"  # stands for DATA in a run that was handed its images
 
 
 @dataclass
@@ -201,8 +202,27 @@ def interrupted(state: RunState, run: Path) -> InterruptedRunError:
     """Return what a stop is told with: how much is kept, and how to go on."""
     epochs = int(state.history[-1]["epoch"]) if state.history else 0
     steps = f" and {state.step} steps" if state.step else ""
-    resume = command_line("thawnet", "train", "--resume", run)
-    return InterruptedRunError(f"stopped; {epochs} epochs{steps} are kept: {resume}")
+    if state.options["data"] == IN_MEMORY:
+        return InterruptedRunError(
+            f"stopped after {epochs} epochs{steps}; its images were in memory, so it can not be "
+            "resumed"
+        )
+    return InterruptedRunError(f"stopped; {epochs} epochs{steps} are kept: {_resuming(run)}")
+
+
+@contextmanager
+def resumable(state: RunState, run: Path) -> Iterator[None]:
+    """Say of a full disk how the run is resumed when there is room."""
+    try:
+        yield
+    except DiskFullError as error:
+        if state.options["data"] == IN_MEMORY:
+            raise
+        raise DiskFullError(f"{error}: {_resuming(run)}") from error
+
+
+def _resuming(run: Path) -> str:
+    return command_line("thawnet", "train", "--resume", run)
 
 
 def newest_unfinished(runs: Path) -> Path:

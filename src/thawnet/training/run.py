@@ -20,8 +20,8 @@ from ..recipe import TrainOptions
 from ..text import command_line
 from . import checkpoint, outcome
 from .baseline import Labelled, baselines, joined, taken
-from .call import IN_MEMORY, resumed_folder
-from .checkpoint import Keeper, timed
+from .call import resumed_folder
+from .checkpoint import IN_MEMORY, Keeper, timed
 from .feeds import Feed, LiveFeed
 from .loop import Metrics, evaluate
 from .machine import return_freed_memory
@@ -55,7 +55,7 @@ def train(options: TrainOptions, source: Source | None = None) -> outcome.Outcom
             run = setup(options, world, held, source)
         keeper = Keeper(run.state, run.folder if world.leads else None)
         try:
-            with losses_told(world, run.folder):
+            with losses_told(world, run.folder), checkpoint.resumable(run.state, run.folder):
                 keeper.save()
                 for number in range(run.state.phase, 2):
                     PhaseJob(run, number).do(keeper)
