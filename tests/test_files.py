@@ -5,14 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import stat
 from pathlib import Path
 from typing import IO
 
 import pytest
 
 from thawnet import files
-from thawnet.errors import RunError
-from thawnet.files import new_folder, sweep, write_atomic, write_json
+from thawnet.errors import DiskFullError, RunError
+from thawnet.files import new_file, new_folder, sweep, write_atomic, write_json
 
 
 def test_failed_write_keeps_the_old_file_and_no_leftover(tmp_path: Path) -> None:
@@ -59,6 +60,53 @@ def test_full_disk_is_one_line_that_says_so(tmp_path: Path) -> None:
 
     with pytest.raises(RunError, match=r"a\.bin: the disk is full; free some space"):
         write_atomic(tmp_path / "a.bin", full)
+
+
+@pytest.mark.parametrize("refusal", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_mount_without_modes_and_without_syncs_of_folders_is_written_to(
+    monkeypatch: pytest.MonkeyPatch, refusal: int
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(refusal, os.strerror(refusal))
+
+    synced = os.fsync
+
+    def sync(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        synced(handle)
+
+    monkeypatch.setattr(os, "chmod", refuse)
+    monkeypatch.setattr(os, "fsync", sync)
+    write_json(Path("a.json"), 1)
+    with new_folder(Path("entry")) as folder:
+        (folder / "part").write_text("x")
+    assert {path.name for path in Path.cwd().iterdir()} == {"a.json", "entry"}
+
+
+def test_files_and_folders_can_be_read_by_everybody(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", 1)
+    with new_folder(tmp_path / "entry"):
+        pass
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a.json", "entry")]
+    assert modes == [0o644, 0o755]
+
+
+@pytest.mark.parametrize("written", [b"", b"one line\ntwo"])
+def test_part_of_a_long_file_is_kept_and_told_if_there_is_any(written: bytes) -> None:
+    path = Path("all.csv")
+    told: list[Path] = []
+
+    def fail() -> None:
+        with new_file(path, told.append) as file:
+            file.write(written)
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(DiskFullError, match=r"^all.csv: the disk is full; [^-]*$"):
+        fail()
+    parts = [Path("all.csv.part")] if written else []
+    assert told == parts == list(Path().iterdir())
+    assert [part.read_bytes() for part in parts] == [written] * len(parts)
 
 
 def test_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
@@ -210,7 +211,7 @@ def test_out_appears_complete_with_the_share_in_its_name(
     assert sorted(row for lines in read for row in lines[1:]) == sorted(whole[1:])
 
 
-def test_stopped_job_leaves_no_part_of_a_file(
+def test_stopped_job_keeps_what_it_did_beside_the_file(
     folder: Path, bundle: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = prediction._json
@@ -225,8 +226,33 @@ def test_stopped_job_leaves_no_part_of_a_file(
     monkeypatch.setattr(prediction, "_json", stop)
     status, _, err = called(capfd, folder, "--model", bundle, "--json", "--out", "made/all.jsonl")
     assert status == 130
-    assert err.endswith("thawnet: stopped\n")
-    assert list(Path("made").iterdir()) == []
+    part = Path("made/all.jsonl.part")
+    assert err.endswith(f"results until here {part}; its last line may be cut\nthawnet: stopped\n")
+    assert list(Path("made").iterdir()) == [part]
+    done = [json.loads(line)["image"] for line in part.read_text().splitlines()]
+    assert done == sorted(map(str, folder.rglob("*.png")))[:9]
+
+
+def test_results_are_written_where_no_mode_can_be_set(
+    folder: Path, bundle: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chmod", refuse)
+    status, _, err = called(capfd, folder / "b", "--model", bundle, "--json", "--out", "all.jsonl")
+    assert status == 0
+    assert err.endswith("results all.jsonl\n")
+    assert len(Path("all.jsonl").read_text().splitlines()) == 12
+    assert not Path("all.jsonl.part").exists()
+
+
+def test_a_folder_is_no_file_for_results(
+    folder: Path, bundle: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    status, out, err = called(capfd, folder, "--model", bundle, "--out", folder)
+    assert (status, out) == (2, "")
+    assert f"--out '{folder}': this is a folder; name a file" in err.splitlines()[-1]
 
 
 def test_threads_are_divided_among_the_processes_of_a_machine(

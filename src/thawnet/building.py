@@ -19,12 +19,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from .errors import DataError, RunError
-from .files import cache_entries, clear_disk_errors, publish, sweep, write_json
+from .files import PART, cache_entries, clear_disk_errors, publish, sweep, write_json
 
 KEEP = "THAWNET_KEEP_SECONDS"
 KEEP_SECONDS = 20.0  # of work that a stop may cost; half a minute with what a slow disk adds
 ABANDONED = 7 * 86400.0  # seconds after which an unfinished entry is taken for forgotten
-PART = ".part"
 LOCK = ".lock"
 NOTE = ".note"  # hidden, as no file of an unpacked archive is
 

@@ -25,6 +25,7 @@ from .prediction import PredictOptions, predict
 from .recipe import TrainOptions
 from .reporting import ReportOptions, report
 from .serving import ServeOptions, serve
+from .text import command_line
 
 if TYPE_CHECKING:
     from .training.outcome import Outcome
@@ -180,7 +181,8 @@ def train(options: TrainOptions) -> Outcome:
     console.say(f"plot {outcome.folder / 'history.png'}, network {outcome.folder / 'bundle'}")
     if (outcome.folder / REPORT).exists():
         console.say(f"report {outcome.folder / REPORT}: open it in a browser")
-    console.say(f"use it: thawnet predict IMAGES --model {outcome.folder}")
+    use = command_line("thawnet", "predict", "IMAGES", "--model", outcome.folder)
+    console.say(f"use it: {use}")
     for line in outcome.lines:
         console.result(line)
     return outcome

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from .text import printable
 
-_console = Console(stderr=True, highlight=False, soft_wrap=True)
+_console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 _rank = 0
 _muted = False
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shlex
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ from .files import cache_entries, cache_folder
 from .memory import available_memory, total_memory
 from .packages import INSTALL, TRAIN_PACKAGES, missing
 from .recipe import ON_GPU, PRESETS, TrainOptions
+from .text import command_line
 
 if TYPE_CHECKING:
     from .training.forecast import Forecast
@@ -333,7 +333,7 @@ def command(asked: TrainOptions) -> str:
         words.append(f"--{field.name.replace('_', '-')}")
         if value is not True:
             words += [str(each) for each in (value if isinstance(value, tuple) else (value,))]
-    return shlex.join(words)
+    return command_line(*words)
 
 
 def _duration(seconds: float) -> str:

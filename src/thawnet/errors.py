@@ -9,6 +9,7 @@
     |-- BundleError                       a bundle can not be made, opened or trusted
     |-- RunError                          a run folder can not be written, read, resumed or compared
     |   |-- DivergedError                 loss or gradient became NaN or infinite
+    |   |-- DiskFullError                 there is no room left to write
     |   `-- RankLostError                 another process of the same run is gone
     `-- InterruptedRunError      exit 130/143   Ctrl-C or SIGTERM, after the state was kept
 
@@ -65,6 +66,10 @@ class RunError(ThawnetError):
 
 class DivergedError(RunError):
     """Loss or gradient became NaN or infinite."""
+
+
+class DiskFullError(RunError):
+    """There is no room left on a disk, or in a quota, to write what was computed."""
 
 
 class RankLostError(RunError):

@@ -18,10 +18,13 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-from .errors import RunError
+from .errors import DiskFullError, RunError
 
 SYNC_ONE_BY_ONE = 100  # files
 TEMPORARY = ".tmp"
+PART = ".part"
+# What is said to an fsync of a folder by mounts that have none, or where it may not be read.
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES, errno.EPERM)
 
 
 @contextmanager
@@ -31,8 +34,10 @@ def clear_disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            hint = "the disk is full; free some space and start again, a run with --resume"
-        elif error.errno == errno.ENOENT:
+            raise DiskFullError(
+                f"{path}: the disk is full; free some space and start again"
+            ) from error
+        if error.errno == errno.ENOENT:
             hint = "the folder is gone; put it back, or choose another with --out or THAWNET_CACHE"
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             hint = "it can not be written; choose another folder with --out or THAWNET_CACHE"
@@ -84,10 +89,12 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
 
 @contextmanager
-def new_file(path: Path) -> Iterator[IO[bytes]]:
+def new_file(path: Path, tell: Callable[[Path], object] | None = None) -> Iterator[IO[bytes]]:
     """Yield a binary handle on a file that becomes `path` when the block ends without an error.
 
-    For what takes so long to write that a stop must come through: it then leaves nothing.
+    tell: for what takes so long to write that a stop must come through and a part is worth
+    keeping: what an error leaves becomes `path` with .part behind its name, and `tell` is given
+    that path. Without it an error leaves nothing.
     The folder of `path` is made if missing. Raises RunError when the disk refuses.
     """
     with clear_disk_errors(path):
@@ -97,15 +104,26 @@ def new_file(path: Path) -> Iterator[IO[bytes]]:
         )
         try:
             with os.fdopen(handle, "wb") as file:
+                _open_to_all(Path(temporary), 0o644)
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            Path(temporary).chmod(0o644)
             Path(temporary).replace(path)
-            sync_folder(path.parent)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # it is in its place already
+                _leave(Path(temporary), path, tell)
             raise
+        sync_folder(path.parent)
+
+
+def _leave(temporary: Path, path: Path, tell: Callable[[Path], object] | None) -> None:
+    """Do with a part of a file what new_file says."""
+    if tell is None or not temporary.stat().st_size:
+        temporary.unlink()
+        return
+    part = path.with_name(f"{path.name}{PART}")
+    temporary.replace(part)
+    tell(part)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -130,13 +148,22 @@ def new_folder(path: Path) -> Iterator[Path]:
             tempfile.mkdtemp(prefix=f".{path.name}.", suffix=TEMPORARY, dir=path.parent)
         )
         try:
-            temporary.chmod(0o755)  # mkdtemp's 0700 would hide a bundle from everybody else
+            _open_to_all(temporary, 0o755)
             yield temporary
             if path.is_dir():
                 shutil.rmtree(path)
             publish(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _open_to_all(path: Path, mode: int) -> None:
+    """Set a mode: that of tempfile would hide the file or folder from everybody else.
+
+    Mounts that know no modes, as of SMB, FAT and many by FUSE, refuse or have nothing to set.
+    """
+    with suppress(OSError):
+        path.chmod(mode)
 
 
 def publish(folder: Path, path: Path) -> None:
@@ -166,14 +193,21 @@ def sync_files(files: Sequence[Path]) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Make a rename in `path` durable; Windows has no handle on a folder and needs none."""
+    """Make a rename in `path` durable, where the system and the mount offer that.
+
+    Windows has no handle on a folder and needs none.
+    """
     if sys.platform == "win32":
         return
-    handle = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
 
 
 def sha256_file(path: Path) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from .errors import UsageError
+from .text import command_line
 
 COMPARE_PACKAGES = ("scipy", "matplotlib")
 TRAIN_PACKAGES = (
@@ -14,7 +15,7 @@ TRAIN_PACKAGES = (
     *COMPARE_PACKAGES,
     *("huggingface_hub", "pooch", "h5py", "jinja2", "markupsafe"),
 )
-INSTALL = "pip install 'thawnet[train]'"
+INSTALL = command_line("pip", "install", "thawnet[train]")
 
 
 def missing(packages: Sequence[str]) -> list[str]:

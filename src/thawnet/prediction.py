@@ -55,8 +55,8 @@ class PredictOptions:
     csv: bool = False
     """CSV with the columns image,rank,class,probability,unfamiliar,error: a row per class named."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Write there and not to stdout. The file appears when it is complete; a share's number goes
-    into its name, as in out-2-of-4.csv."""
+    """Write there and not to stdout. The file appears when it is complete, and what an error or a
+    stop leaves is FILE.part; a share's number goes into the name, as in out-2-of-4.csv."""
     shard: Annotated[str | None, tyro.conf.arg(metavar="I/N")] = None
     """Do share I of N: every N-th image from the I-th on. Default: what torchrun (RANK, WORLD_SIZE)
     or srun (SLURM_PROCID, SLURM_NTASKS) tells this process, else all."""
@@ -215,8 +215,14 @@ def _output(out: Path | None) -> Iterator[Callable[[str], object]]:
     if out is None:
         yield console.result
         return
-    with new_file(out) as file:
+    if out.is_dir():
+        raise UsageError(f"--out '{out}': this is a folder; name a file, as in {out / 'all.csv'}")
+    with new_file(out, _tell_part) as file:
         yield lambda line: file.write(f"{line}\n".encode())
+
+
+def _tell_part(part: Path) -> None:
+    console.say(f"results until here {part}; its last line may be cut")
 
 
 def _text(name: str, found: Prediction | ImageError) -> str:

@@ -14,13 +14,14 @@ import tyro
 from . import console
 from .errors import UsageError
 from .packages import require_installed
+from .text import command_line
 
 if TYPE_CHECKING:
     from .bundle.predict import Model
     from .serve.app import Settings
 
 SERVE_PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
-INSTALL = "pip install 'thawnet[serve]'"
+INSTALL = command_line("pip", "install", "thawnet[serve]")
 TOKEN = "THAWNET_TOKEN"  # noqa: S105 - the name of a variable
 MOST_EXAMPLES = 12
 

@@ -1,13 +1,16 @@
-"""Text from outside: what a class may be called, and how what was received is shown to a person."""
+"""Text a person sees: names and values from outside made harmless, commands made to be pasted."""
 
 from __future__ import annotations
 
+import os
 import reprlib
+import shlex
+import sys
 import unicodedata
 
 MAX_NAME = 1000  # characters; a file's name has 255 bytes
 SHOWN = 200  # characters of a value in a message
-LONGEST = 2000  # characters of a message; two long paths have room
+LONGEST = 10_000  # characters of a message; two of the longest paths that Linux takes have room
 
 _clipping = reprlib.Repr()
 _clipping.maxstring = _clipping.maxother = SHOWN
@@ -19,6 +22,33 @@ def printable(text: str) -> str:
         return text
     # Of what Python calls unprintable only spaces stay, such as the one that does not break.
     return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else "?" for c in text)
+
+
+def command_line(*words: object) -> str:
+    """Return a command as one line to paste into this system's shell.
+
+    `printable` and `sentence` leave it as it is: what they would replace is escaped.
+    """
+    if sys.platform == "win32":
+        from subprocess import list2cmdline
+
+        return list2cmdline(map(str, words))
+    return " ".join(map(_quoted, map(str, words)))
+
+
+def _quoted(word: str) -> str:
+    if printable(word) == word:
+        return shlex.quote(word)
+    # Quotes whose octal escapes bash, zsh and POSIX 2024 know; a name's bytes need not be UTF-8.
+    escaped = "".join(
+        f"\\{each}"
+        if each in "\\'"
+        else each
+        if printable(each) == each
+        else "".join(f"\\{byte:03o}" for byte in os.fsencode(each))
+        for each in word
+    )
+    return f"$'{escaped}'"
 
 
 def shown(value: object) -> str:

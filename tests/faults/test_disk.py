@@ -8,6 +8,7 @@ import subprocess
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,16 @@ import pytest
 from conftest import counted
 from thawnet import cli
 from thawnet.data import archives, store
+from thawnet.data.arrays import from_arrays
 from thawnet.data.sources import open_source
 from thawnet.data.store import ImageStore, open_store
 from thawnet.errors import RunError
-from thawnet.files import cache_entries, cache_folder, write_json
+from thawnet.files import cache_entries, cache_folder, clear_disk_errors, write_json
+from thawnet.recipe import TrainOptions
+from thawnet.training import run
 
 Photos = Callable[..., Path]
-FULL = r"^\S+: the disk is full; free some space and start again"
+FULL = r"^\S+: the disk is full; free some space and start again$"
 GONE = r"^\S+: the folder is gone; put it back, or choose another"
 READ_ONLY = r"^\S+: it can not be written; choose another folder with --out or THAWNET_CACHE$"
 
@@ -156,6 +160,58 @@ def test_json_on_a_full_disk_stays_what_it_was(disk: Disk) -> None:
     filler.unlink()
     write_json(path, {"epoch": 2, "losses": [0.5] * 10_000})
     assert json.loads(path.read_text())["epoch"] == 2
+
+
+def test_predictions_until_the_disk_was_full_are_kept(
+    disk: Disk, photos: Photos, bundle: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = photos({"a": 40})
+    disk.change("size=8k")  # two pages; the results take more
+    out = disk.path / "all.jsonl"
+    call = ["predict", str(folder), "--model", str(bundle), "--json", "--out", str(out)]
+    assert cli.main(call) == 1
+    part = disk.path / "all.jsonl.part"
+    assert capfd.readouterr().err.endswith(
+        f"results until here {part}; its last line may be cut\n"
+        f"thawnet: {out}: the disk is full; free some space and start again\n"
+    )
+    assert list(disk.path.iterdir()) == [part]
+    kept = part.read_text().splitlines()
+    disk.change("size=512k")
+    assert cli.main(call) == 0
+    assert out.read_text().splitlines()[: len(kept) - 1] == kept[:-1]
+    assert len(kept) > 10
+
+
+def test_run_on_a_full_disk_says_how_it_is_resumed(
+    disk: Disk, options: TrainOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filler = disk.fill()
+    with pytest.raises(RunError, match=r"start again: thawnet train --resume runs/photos-quick-1$"):
+        run.train(options)
+    filler.unlink()
+    disk.change("size=64m")
+
+    def full(*_: object) -> None:
+        disk.fill()
+        (disk.path / "another").write_bytes(b"one byte more")
+
+    def written(*_: object) -> None:
+        with clear_disk_errors(disk.path):
+            full()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "finish", written)
+        with pytest.raises(RunError, match=r"again: thawnet train --resume runs/photos-quick-1$"):
+            run.train(TrainOptions(resume="runs/photos-quick-1"))
+        (disk.path / "filler").unlink()
+        images = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 3), np.uint8)
+        source = from_arrays(images, np.arange(60) % 2, ["a", "b"], mirror_safe=True)
+        with pytest.raises(RunError, match=FULL):  # its images are in memory
+            run.train(replace(options, no_test=True), source)
+        (disk.path / "filler").unlink()
+    done = run.train(TrainOptions(resume="runs/photos-quick-1"))
+    assert done.line.startswith("test accuracy")
 
 
 def test_read_only_disk_is_one_line_and_what_is_there_is_used(

@@ -550,7 +550,7 @@ def test_stop_that_torch_turned_into_its_own_error_is_still_a_stop(
 def test_nothing_to_resume_is_one_sentence() -> None:
     with pytest.raises(RunError, match="no unfinished run under 'runs/'"):
         run.train(TrainOptions(resume=""))
-    with pytest.raises(RunError, match="no run in it that has begun"):
+    with pytest.raises(RunError, match=r"--resume .elsewhere.: no such folder"):
         run.train(TrainOptions(resume="elsewhere"))
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..text import printable
 from .meaning import Meaning
 
 # Licences by the names that the hub knows them by; others are told in words.
@@ -244,15 +245,15 @@ def _listed(classes: Sequence[str]) -> str:
 
 def _code(text: str) -> str:
     """Return text as Markdown's code, on one line and in one cell."""
-    inside = _plain(text).replace("`", "'").replace("|", "\\|")
-    return f"`{inside}`"
-
-
-def _plain(text: str) -> str:
-    return "".join(each if each.isprintable() else " " for each in text)
+    inside = printable(text).replace("|", "\\|")
+    if "`" not in inside:
+        return f"`{inside}`"
+    fence = "`" * (1 + max(map(len, re.findall("`+", inside))))
+    return f"{fence} {inside} {fence}"
 
 
 def _text(text: str) -> str:
     """Return text that Markdown shows as it is, on one line and in one cell."""
     # An underscore inside a word is none of Markdown's.
-    return re.sub(r"[\\`*\[\]<>|#&]|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])", r"\\\g<0>", _plain(text))
+    special = r"[\\`*\[\]<>|#&]|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])"
+    return re.sub(special, r"\\\g<0>", printable(text))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RunError
+from ..text import command_line
 from .predictions import PREDICTIONS, Predictions, read_predictions
 
 # result.json's tables whose values a person may want to set side by side.
@@ -58,9 +59,8 @@ def read_finished(folder: Path) -> FinishedRun:
     if not (folder / "recipe.toml").exists():
         raise RunError(f"'{folder}' is not a run folder: there is no recipe.toml in it")
     if not (folder / "result.json").exists():
-        raise RunError(
-            f"'{folder}' is not finished; go on with it: thawnet train --resume {folder}"
-        )
+        resume = command_line("thawnet", "train", "--resume", folder)
+        raise RunError(f"'{folder}' is not finished; go on with it: {resume}")
     result = _parsed(folder / "result.json", json.loads)
     recipe = _parsed(folder / "recipe.toml", tomllib.loads)
     try:

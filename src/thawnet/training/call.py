@@ -12,10 +12,8 @@ from ..model.backbone import Network
 from ..model.weights import BUNDLED, IMAGENET, KERAS, published_size
 from ..recipe import ON_GPU, Recipe, TrainOptions, load_recipe, parse_recipe, resolve
 from . import checkpoint, outcome
-from .checkpoint import RunState
+from .checkpoint import IN_MEMORY, RunState
 from .machine import Machine, choose_device, decide, obstacles, versions
-
-IN_MEMORY = "(in memory)"  # stands for DATA in a run that was handed its images
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 
 from .. import console
 from ..building import Pace
-from ..errors import InterruptedRunError, RunError
+from ..errors import DiskFullError, InterruptedRunError, RunError, suggest
 from ..files import clear_disk_errors, stops_caught, write_atomic
+from ..text import command_line
 
 VERSION = 5
 FILE = Path("checkpoint") / "state.pt"
 LOCK = Path("checkpoint") / "lock"
+IN_MEMORY = "(in memory)"  # stands for DATA in a run that was handed its images
 
 
 @dataclass
@@ -160,14 +162,23 @@ def load(run: Path) -> RunState:
         content = torch.load(path, map_location="cpu", weights_only=True)
         version = content.pop("version")
     except FileNotFoundError:
-        raise RunError(
-            f"--resume '{run}': there is no run in it that has begun; start it again"
-        ) from None
+        raise RunError(_no_run(run)) from None
     except (OSError, RuntimeError, pickle.UnpicklingError, KeyError, AttributeError) as error:
         raise RunError(f"'{path}' is not a readable checkpoint ({error})") from error
     if version != VERSION:
         raise RunError(f"'{path}' is of version {version}; this thawnet reads version {VERSION}")
     return RunState(**content)
+
+
+def _no_run(folder: Path) -> str:
+    """Say that a folder holds no run that can be resumed, and which beside it do."""
+    if folder.is_dir():
+        what = f"no run can be resumed from this folder: it has no {FILE}"
+    else:
+        what = "no such folder"
+    beside = [str(run) for run in _begun(folder.parent)]
+    way = suggest(str(folder), beside) if beside else "name a run folder, as in runs/digits-full-1"
+    return f"--resume '{folder}': {what}; {way}"
 
 
 @contextmanager
@@ -196,19 +207,42 @@ def interrupted(state: RunState, run: Path) -> InterruptedRunError:
     """Return what a stop is told with: how much is kept, and how to go on."""
     epochs = int(state.history[-1]["epoch"]) if state.history else 0
     steps = f" and {state.step} steps" if state.step else ""
-    return InterruptedRunError(
-        f"stopped; {epochs} epochs{steps} are kept: thawnet train --resume {run}"
-    )
+    if state.options["data"] == IN_MEMORY:
+        return InterruptedRunError(
+            f"stopped after {epochs} epochs{steps}; its images were in memory, so it can not be "
+            "resumed"
+        )
+    return InterruptedRunError(f"stopped; {epochs} epochs{steps} are kept: {resume_command(run)}")
+
+
+@contextmanager
+def resumable(state: RunState, run: Path) -> Iterator[None]:
+    """Say of a full disk how the run is resumed when there is room."""
+    try:
+        yield
+    except DiskFullError as error:
+        if state.options["data"] == IN_MEMORY:
+            raise
+        raise DiskFullError(f"{error}: {resume_command(run)}") from error
+
+
+def resume_command(run: Path) -> str:
+    """Return the command that goes on with a run."""
+    return command_line("thawnet", "train", "--resume", run)
 
 
 def newest_unfinished(runs: Path) -> Path:
     """Return the newest run under a folder whose checkpoint says it is not finished."""
-    files = sorted(runs.glob(f"*/{FILE.as_posix()}"), key=lambda file: file.stat().st_mtime)
-    for file in reversed(files):
-        run = file.parent.parent
+    for run in reversed(_begun(runs)):
         if not (run / "result.json").exists():
             return run
     raise RunError(f"--resume: no unfinished run under '{runs}/'; name one with --resume RUN")
+
+
+def _begun(runs: Path) -> list[Path]:
+    """Return the runs under a folder that have a checkpoint, the one saved last at the end."""
+    files = sorted(runs.glob(f"*/{FILE.as_posix()}"), key=lambda file: file.stat().st_mtime)
+    return [file.parent.parent for file in files]
 
 
 def plain(options: Any) -> dict[str, Any]:

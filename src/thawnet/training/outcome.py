@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
-import shlex
 import shutil
 import subprocess
 import sys
@@ -35,6 +34,7 @@ from ..report.metrics import (
     top_k,
 )
 from ..report.predictions import PREDICTIONS, write_predictions
+from ..text import command_line
 from .baseline import REGRESSION
 from .checkpoint import RunState
 from .exporting import Agreement, export
@@ -83,7 +83,7 @@ def require_free(chosen: Path | None) -> None:
     if chosen is not None and chosen.is_dir() and any(chosen.iterdir()):
         raise RunError(
             f"--out '{chosen}': the folder already holds a run or other files; "
-            f"choose a new one, or go on with that run: --resume {chosen}"
+            f"choose a new one, or go on with that run: {command_line('--resume', chosen)}"
         )
 
 
@@ -330,7 +330,8 @@ def _scores(
 def command() -> str:
     """Return the command line as a person would type it again."""
     program = Path(sys.argv[0]).name
-    return shlex.join(["thawnet" if program == "__main__.py" else program, *sys.argv[1:]])
+    begin = {"__main__.py": ["thawnet"], "main.py": ["python", "main.py"]}.get(program, [program])
+    return command_line(*begin, *sys.argv[1:])
 
 
 def fitted_on(result: dict[str, Any]) -> int:

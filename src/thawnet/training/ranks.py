@@ -27,6 +27,7 @@ from .. import console
 from ..errors import RankLostError, ThawnetError, UsageError, chain
 from ..files import cache_folder, clear_disk_errors
 from ..memory import available_cores
+from ..text import command_line
 
 # A dead process closes its connections and is noticed at once. This bounds only how long ranks wait
 # for one that works alone, on logistic regression or on decoding.
@@ -212,7 +213,7 @@ def losses_told(world: World, folder: Path | None = None) -> Iterator[None]:
         # torchrun stops the others, too: behind that stop stands the loss.
         if world.size == 1 or not any(_is_loss(each) for each in chain(error)):
             raise
-        way = f"; start it again with --resume {folder}" if folder else ""
+        way = f"; start it again with {command_line('--resume', folder)}" if folder else ""
         raise RankLostError(f"another of the {world.size} processes is gone{way}") from error
 
 

@@ -18,10 +18,11 @@ from ..data.items import Items, Source
 from ..data.store import ImageStore
 from ..errors import InterruptedRunError, RunError, ThawnetError, first_line, is_stop
 from ..recipe import TrainOptions
+from ..text import command_line
 from . import checkpoint, outcome
 from .baseline import Labelled, baselines, joined, taken
-from .call import IN_MEMORY, resumed_folder
-from .checkpoint import Keeper, timed
+from .call import resumed_folder
+from .checkpoint import IN_MEMORY, Keeper, timed
 from .feeds import Feed, LiveFeed
 from .loop import Metrics, evaluate
 from .machine import return_freed_memory
@@ -55,15 +56,16 @@ def train(options: TrainOptions, source: Source | None = None) -> outcome.Outcom
             run = setup(options, world, held, source)
         keeper = Keeper(run.state, run.folder if world.leads else None)
         try:
-            with losses_told(world, run.folder):
+            with losses_told(world, run.folder), checkpoint.resumable(run.state, run.folder):
                 keeper.save()
                 for number in range(run.state.phase, 2):
                     PhaseJob(run, number).do(keeper)
                 done = finish(run, keeper, started)
         except torch.OutOfMemoryError as error:
             raise RunError(
-                f"the GPU's memory is full ({first_line(error)}); close what else uses it and go "
-                f"on with --resume {run.folder}, or begin again with a smaller --size"
+                f"the GPU's memory is full ({first_line(error)}); close what else uses it and "
+                f"go on with {command_line('--resume', run.folder)}, or begin again with a "
+                "smaller --size"
             ) from error
         except (KeyboardInterrupt, RuntimeError, ImportError) as error:
             if not is_stop(error):
@@ -121,13 +123,13 @@ def _network_stays(run: Run) -> Iterator[None]:
     """Say of what fails behind the last epoch where the network is, and how the run is finished."""
     try:
         yield
-    except InterruptedRunError:
-        raise
     except ThawnetError as error:
+        if isinstance(error, InterruptedRunError) or run.options.data == IN_MEMORY:
+            raise
         bundle = run.folder / RUN_BUNDLE
         raise RunError(
-            f"{error}; the trained network is safe in {bundle}, put that right and finish with "
-            f"thawnet train --resume {run.folder}"
+            f"{error}; the trained network is safe in '{bundle}', put that right and finish with "
+            + checkpoint.resume_command(run.folder)
             + ("" if run.options.no_test else ", or without the test part: add --no-test")
         ) from error
 
@@ -175,12 +177,14 @@ def _report(
         features=kept(train),
     )
     console.say(done.line)  # the report takes a while
+    again = ["thawnet", "report", run.folder, "--data", run.options.data]
+    again += ["--data-dir", run.options.data_dir] if run.options.data_dir else []
     try:
         write_report(material, run.folder / REPORT)
     except (ThawnetError, OSError, ValueError) as error:
         console.say(
             f"no report ({first_line(error)}); the run is finished all the same: "
-            f"thawnet report {run.folder}"
+            f"{command_line(*again)}"
         )
 
 

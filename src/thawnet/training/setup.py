@@ -140,7 +140,7 @@ def setup(
     world.agree(lambda: require_same(state, lists.fingerprint, weights.digest))
     folder = world.lead(lambda: _claim(call, source.name, recipe.name, state, held))
     try:
-        with timed(state, "data"):
+        with timed(state, "data"), checkpoint.resumable(state, folder):
             train, val = world.in_turn(
                 lambda: open_parts(recipe, options, source, lists, spec.side)
             )
