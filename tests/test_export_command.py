@@ -83,9 +83,9 @@ def test_int8_bundle_predicts(
     options: TrainOptions, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # This network has learnt next to nothing: its nearest classes are as good as equal.
-    monkeypatch.setattr(quantising, "GATE_LOSS", 1.0)
+    monkeypatch.setattr(quantising, "loss", lambda *_: "")
     folder = run.train(options).folder
-    status, out, err = called(capfd, folder, "--to", "onnx-int8", "--data", options.data)
+    status, out, err = called(capfd, folder, "--to", "onnx-int8")
     assert status == 0, err
     name = f"{folder.name}-int8"
     assert re.fullmatch(
@@ -118,6 +118,15 @@ def test_int8_bundle_predicts(
     assert f"| accuracy | {exact:.2f} % | {accuracy:.2f} % |" in card
     assert "model-index" not in card  # whose figures would be float32's
     assert set(after["export"]["images_per_second"]) == {"float32", "int8"}
+    # A page of the same run is tried on its validation images, which it finds too.
+    status, out, err = called(capfd, folder, "--to", "page")
+    assert status == 0, err
+    told = (
+        r"weights in float16, which changes probabilities by up to (\S+) on (\d+) validation images"
+    )
+    off, images = re.findall(told, out)[0]
+    assert float(off) <= 0.01
+    assert int(images) == after["export"]["images"]
     # Those figures were float32's.
     assert "metrics" not in after
     assert after["quantised_from"]["metrics"] == before["metrics"]
@@ -160,6 +169,8 @@ def refuse(*_arguments: object) -> Any:
     [
         (("--to", "onnx", "--out", "a.pt"), 2, "--to onnx writes a .onnx file; name it so, as in"),
         (("--to", "openvino", "--out", "a.bin"), 2, "as in model.xml"),
+        (("--to", "pt2", "--anyway"), 2, "--anyway: --to pt2 refuses no network"),
+        (("--to", "page", "--data", "digits"), 1, "does not say what the network was trained"),
         (("--to", "pt2", "--data", "digits"), 2, "--data 'digits': --to pt2 reads no data"),
         (("--to", "onnx", "--data-dir", "d"), 2, "--data-dir 'd': --to onnx reads no data"),
         (("--to", "onnx", "--out", "there.onnx"), 2, "'there.onnx' is there already; remove it"),

@@ -18,7 +18,7 @@ from test_export_command import called
 from thawnet.browser import network
 from thawnet.browser.page import RUNTIME, Page, folder_files, single_file
 from thawnet.bundle.format import read_description, read_onnx
-from thawnet.bundle.predict import load
+from thawnet.bundle.predict import Model, load, softmax
 
 ATTACK = "</script><img src=x onerror=alert(1)>"
 
@@ -43,10 +43,11 @@ def test_folder_holds_everything_it_names(bundle: Path, capfd: pytest.CaptureFix
     status, out, err = called(capfd, bundle, "--to", "page")
     assert status == 0, err
     folder = Path(f"{bundle.name}-page")
-    told = rf"{folder}: \d+\.\d MB, of which the model (\d\.\d) MB before it is packed; .*\n"
+    told = rf"{folder}: \d+\.\d MB, of which the model \d\.\d MB before it is packed; (.*)\n"
     match = re.fullmatch(told, out)
     assert match is not None
-    assert float(match[1]) <= 5
+    assert match[1] == "weights in float32, as the bundle's"  # there are no images to try less on
+    assert "untried in float16" in err
     html = (folder / "index.html").read_text(encoding="utf-8")
     for name in re.findall(r'(?:src|href)="([^"#]+)"', html):
         assert (folder / name).is_file(), name
@@ -114,14 +115,24 @@ def test_what_only_a_graphics_card_needs_is_where_it_can_be_used() -> None:
     assert single_file(page_of(gpu=True)) == single_file(page_of())
 
 
-def test_rounding_that_changes_answers_writes_nothing(
+def test_weights_are_rounded_only_where_no_validation_image_notices(
     bundle: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(network, "MOST_OFF", -1.0)
-    status, out, err = called(capfd, bundle, "--to", "page")
-    assert (status, out) == (1, "")
-    assert "with weights in float16 the network's probabilities differ by up to" in err
-    assert not list(Path().iterdir())
+    description, model = read_description(bundle), load(bundle)
+    onnx = read_onnx(description)
+    squares = np.random.default_rng(0).integers(0, 256, (70, 40, 40, 3), np.uint8)
+    small = network.page_network(description, onnx, model, lambda: squares)
+    assert len(small.onnx) < 0.6 * len(onnx)
+    rounded = Model(description, small.onnx)
+    one, other = (softmax(each.all_logits(squares) / 2) for each in (model, rounded))
+    off = np.abs(one - other).max()
+    assert 0 < off <= network.MOST_OFF
+    assert f"by up to {off:.1e} on 70 validation images" in small.told
+    monkeypatch.setattr(network, "MOST_OFF", 0.0)
+    whole = network.page_network(description, onnx, model, lambda: squares)
+    assert whole.onnx == onnx
+    assert whole.told == "weights in float32, as the bundle's"
+    assert "the page's weights stay in float32" in capfd.readouterr().err
 
 
 def test_quantised_network_goes_as_it_is(bundle: Path, tmp_path: Path) -> None:
@@ -132,7 +143,8 @@ def test_quantised_network_goes_as_it_is(bundle: Path, tmp_path: Path) -> None:
     (copied / "model.json").write_text(json.dumps(content))
     description = read_description(copied)
     onnx = read_onnx(description)
-    assert network.smaller(description, onnx, load(copied)) == (onnx, 0.0)
+    found = network.page_network(description, onnx, load(copied), lambda: None)
+    assert found == network.PageNetwork(onnx, "in int8, as the bundle")
 
 
 @pytest.mark.parametrize(
@@ -141,7 +153,6 @@ def test_quantised_network_goes_as_it_is(bundle: Path, tmp_path: Path) -> None:
         (("--to", "onnx", "--single-file"), "--single-file: --to onnx writes no page; leave it"),
         (("--to", "page", "--out", "a.html"), "--out 'a.html': this writes a folder"),
         (("--to", "page", "--out", "a", "--single-file"), "this writes a .html file; name it so"),
-        (("--to", "page", "--data", "digits"), "--data 'digits': --to page reads no data"),
         (("--to", "page", "--out", "there"), "'there' is there already; remove it"),
     ],
 )

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from . import console
-from .errors import UsageError
+from .errors import ThawnetError, UsageError
 from .files import new_folder, write_atomic
-from .packages import TRAIN_PACKAGES, require_installed
+from .packages import TRAIN_PACKAGES, missing, require_installed
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from .bundle.format import Description
     from .bundle.predict import Model
 
@@ -42,10 +45,12 @@ class ExportOptions:
     single_file: bool = False
     """page: one HTML file, which opens from a disk or an e-mail too."""
     data: str | None = None
-    """onnx-int8: what the network was trained on, as for `thawnet train`. Default: the data's name
-    in the bundle, where thawnet knows it."""
+    """onnx-int8, page: what the network was trained on, as for `thawnet train`. Default: where the
+    run found it. A page's weights stay in float32 where it is not at hand."""
     data_dir: Path | None = None
     """Where the data lies, as for `thawnet train`."""
+    anyway: bool = False
+    """onnx-int8: write it even if it is worse than float32 on the validation images."""
 
 
 def export(options: ExportOptions) -> None:
@@ -85,12 +90,14 @@ def _check_call(options: ExportOptions) -> None:
     if options.to == INT8:
         require_installed("--to onnx-int8", TRAIN_PACKAGES)
         return
-    for flag, given in (("--data", options.data), ("--data-dir", options.data_dir)):
-        if given is not None:
-            raise UsageError(f"{flag} '{given}': --to {options.to} reads no data; leave it out")
+    if options.anyway:
+        raise UsageError(f"--anyway: --to {options.to} refuses no network; leave it out")
     if options.to == PAGE:
         _check_page(options)
         return
+    for flag, given in (("--data", options.data), ("--data-dir", options.data_dir)):
+        if given is not None:
+            raise UsageError(f"{flag} '{given}': --to {options.to} reads no data; leave it out")
     suffix = SUFFIXES[options.to]
     if options.out is not None and options.out.suffix != suffix:
         raise UsageError(
@@ -146,7 +153,7 @@ def _openvino(onnx: bytes, model: Model, out: Path) -> str:
 def _page(
     options: ExportOptions, description: Description, onnx: bytes, model: Model, out: Path
 ) -> str:
-    from .browser.network import smaller
+    from .browser.network import page_network
     from .browser.page import folder_files, make_page, single_file
     from .bundle.format import WEIGHTS
     from .serve.facts import name_for_people
@@ -154,9 +161,9 @@ def _page(
     quantised = WEIGHTS not in description.sha256
     if not quantised:
         require_installed("--to page", ("onnx",))
-    network, off = smaller(description, onnx, model)
+    network = page_network(description, onnx, model, lambda: _validation(options, description))
     name = name_for_people(model, options.model)
-    page = make_page(model, network, name, gpu=not quantised)
+    page = make_page(model, network.onnx, name, gpu=not quantised)
     if options.single_file:
         content = single_file(page)
         _write(out, content)
@@ -169,9 +176,33 @@ def _page(
                 (folder / name).write_bytes(content)
         size = _megabytes(b"".join(files.values()))
     return (
-        f"{size}, of which the model {_megabytes(network)} before it is packed; probabilities as "
-        f"model.onnx gives them (largest difference {off:.1e})"
+        f"{size}, of which the model {_megabytes(network.onnx)} before it is packed; {network.told}"
     )
+
+
+def _validation(options: ExportOptions, description: Description) -> NDArray[np.uint8] | None:
+    """Return images that validated a network, (n, crop, crop, 3), None where none are at hand."""
+    asked = options.data is not None or options.data_dir is not None
+    lacking = missing(TRAIN_PACKAGES)
+    if lacking and not asked:
+        console.say(f"the page's weights stay in float32: {lacking[0]} is not installed")
+        return None
+    require_installed("--data", TRAIN_PACKAGES)
+    import numpy as np
+
+    from .data.items import spread_over
+    from .training.exporting import GATE_IMAGES, squares_of
+    from .training.reopening import reopen_held_out
+
+    try:
+        _, val = reopen_held_out(description, options.data, options.data_dir)
+    except ThawnetError as error:
+        if asked:
+            raise
+        console.say(f"the page's weights stay in float32, untried in float16: {error}")
+        return None
+    rows = np.asarray(spread_over(len(val), GATE_IMAGES))
+    return squares_of(val, rows, description.meaning.preprocess.crop)
 
 
 def _int8(options: ExportOptions, description: Description, onnx: bytes, out: Path) -> str:
@@ -183,7 +214,7 @@ def _int8(options: ExportOptions, description: Description, onnx: bytes, out: Pa
     require_weights(description)  # what is quantised already is not quantised again
     trained_on = read_trained_on(description)
     train, val = reopen_held_out(description, options.data, options.data_dir)
-    found = quantise(description, onnx, train, val)
+    found = quantise(description, onnx, train, val, options.anyway)
     facts, figures = dict(description.facts), found.as_dict()
     # These figures are float32's.
     origin = {name: facts.pop(name, None) for name in ("metrics", "export")}
@@ -205,6 +236,7 @@ def _int8(options: ExportOptions, description: Description, onnx: bytes, out: Pa
         f"{_megabytes(found.onnx)} (float32 {_megabytes(onnx)}); on {len(val):,} validation images "
         f"accuracy {100 * accuracy:.2f} % (float32 {100 * exact:.2f} %), the same class for "
         f"{100 * found.agreement.same_top_1:.2f} %, {speed:,.0f} images/s (float32 {before:,.0f})"
+        + (f"; worse than float32, written all the same ({found.worse})" if found.worse else "")
     )
 
 

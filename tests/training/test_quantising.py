@@ -43,8 +43,6 @@ def ends(onnx: bytes) -> list[tuple[str, str, int]]:
 def test_int8_network_is_small_and_looks_the_same_from_outside(
     options: TrainOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # This network has learnt next to nothing: its nearest classes are as good as equal.
-    monkeypatch.setattr(quantising, "GATE_LOSS", 1.0)
     looked_at: list[tuple[set[str], int]] = []
     plain = quantising.squares_of
 
@@ -68,12 +66,35 @@ def test_int8_network_is_small_and_looks_the_same_from_outside(
     assert min(found.speeds) > 0
 
 
-def test_network_that_loses_too_much_is_refused(
+def test_a_worse_network_is_refused_unless_it_is_wanted_anyway(
     options: TrainOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quantising, "GATE_LOSS", -1.0)
-    with pytest.raises(BundleError, match="nothing is written; use --to onnx"):
+    monkeypatch.setattr(quantising, "loss", lambda *_: "9 lost, 0 gained")
+    with pytest.raises(
+        BundleError, match=r"chance \(9 lost, 0 gained\), .*nothing is written; .*--anyway"
+    ):
         quantised(options)
+    told = read_description(Path("runs/photos-quick-1"))
+    found = quantise(told, read_onnx(told), *reopen_held_out(told, None, None), anyway=True)
+    assert found.worse == "9 lost, 0 gained"
+
+
+def logits_of(hits: list[int], margin: float = 3.0) -> np.ndarray:
+    """Return logits of two classes, (n, 2); class 0 is first where there is a 1."""
+    return np.array([[margin, 0.0] if hit else [0.0, margin] for hit in hits], np.float32)
+
+
+def test_worse_is_what_chance_does_not_explain() -> None:
+    right = np.zeros(1000, np.int64)  # class 0 throughout
+    all_right = logits_of([1] * 1000)
+    assert quantising.loss(all_right[:20], logits_of([0] + [1] * 19), right[:20]) == ""
+    assert quantising.loss(all_right, logits_of([0] * 5 + [1] * 995), right) == ""
+    told = quantising.loss(all_right, logits_of([0] * 12 + [1] * 988), right)
+    assert told == "12 lost, 0 gained, McNemar p = 0.00049"
+    # Better by as much is not worse, and near ties are no losses.
+    assert quantising.loss(logits_of([0] * 12 + [1] * 988), all_right, right) == ""
+    nearly = logits_of([1] * 1000, margin=1e-4)
+    assert quantising.loss(nearly, logits_of([0] * 12 + [1] * 988), right) == ""
 
 
 def test_speeds_are_those_of_each_model(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,8 @@ def test_images_that_trained_and_validated_come_back_and_others_are_refused(
     next(moved.rglob("*.png")).unlink()
     with pytest.raises(DataError, match=r"'elsewhere' is not what .* was trained on"):
         reopen(told, "elsewhere", None)
+    assert reopen(told, None, None).train.names == train.names  # where the run found it
+    Path(options.data).rename("gone")
     with pytest.raises(UsageError, match=r"--data is missing: .* was trained on 'photos'"):
         reopen(told, None, None)
 

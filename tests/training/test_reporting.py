@@ -42,7 +42,7 @@ def test_run_leaves_a_report_that_the_command_makes_again(
     before = path.read_text(encoding="utf-8")
     path.unlink()
     kept = features_kept()
-    report(ReportOptions(finished.folder, data=options.data))
+    report(ReportOptions(finished.folder))  # the run says where its data lies
     assert features_kept() == kept  # those of the run serve again
     assert f"{path}: " in capsys.readouterr().out
     # All but the seconds that the sections took.
@@ -81,8 +81,10 @@ def test_report_of_a_run_without_test_leaves_the_test_part_closed(
 
 
 def test_other_data_is_refused(finished: Outcome, options: TrainOptions) -> None:
-    with pytest.raises(UsageError, match="--data is missing"):
+    Path(options.data).rename("elsewhere")
+    with pytest.raises(UsageError, match=r"--data is missing.*not where the run found it"):
         report(ReportOptions(finished.folder))
+    Path("elsewhere").rename(options.data)
     next((Path(options.data) / "a").iterdir()).unlink()
     with pytest.raises(DataError, match="is not what"):
         report(ReportOptions(finished.folder, data=options.data))

@@ -1,50 +1,75 @@
-"""The network that a page carries: weights in float16, held against the bundle's."""
+"""The network that a page carries: large weights in float16 where that changes next to nothing."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bundle.export import halved, probe_squares
+from .. import console
+from ..bundle.export import halved
 from ..bundle.format import WEIGHTS, Description
 from ..bundle.predict import Model, Outputs, softmax
 from ..errors import BundleError
-from ..image.decode import decode, read_file
-from ..image.preprocess import Preprocess, squared
-from ..serve.facts import EXAMPLES
 
 MOST_OFF = 0.01  # of a calibrated probability
+AT_ONCE = 32  # images
 
 
-def smaller(description: Description, onnx: bytes, model: Model) -> tuple[bytes, float]:
-    """Return an ONNX model for a page, and by how much its probabilities differ at most.
+@dataclass(frozen=True)
+class PageNetwork:
+    """The ONNX model of a page. told: how it compares with the bundle's, for a person."""
 
-    onnx: of the bundle, opened as `model`. A quantised one is taken as it is, and differs by 0.
-    Raises BundleError for a network whose weights float16 can not hold, or that computes something
-    else with them.
+    onnx: bytes
+    told: str
+
+
+def page_network(
+    description: Description,
+    onnx: bytes,
+    model: Model,
+    validation: Callable[[], NDArray[np.uint8] | None],
+) -> PageNetwork:
+    """Return the network of a page, half as large if its own validation images allow it.
+
+    onnx: of the bundle, opened as `model`. validation: gives images that validated the network,
+    (n, crop, crop, 3), None where none are at hand. Then, and where float16 would move a
+    probability of one of them by more than MOST_OFF, the weights stay in float32.
     """
     if WEIGHTS not in description.sha256:
-        return onnx, 0.0
-    small = halved(onnx)
-    other = Model(description, small)
-    squares = _squares(model.preprocess)
-    off = _difference(model.outputs(squares), other.outputs(squares), model.temperature)
+        return PageNetwork(onnx, "in int8, as the bundle")
+    unchanged = PageNetwork(onnx, "weights in float32, as the bundle's")
+    try:
+        small = halved(onnx)
+    except BundleError as error:
+        console.say(f"the page's weights stay in float32: {error}")
+        return unchanged
+    if small == onnx:
+        return PageNetwork(onnx, "as the bundle's")
+    squares = validation()
+    if squares is None:
+        return unchanged
+    off = _difference(model, Model(description, small), squares)
+    change = f"changes probabilities by up to {off:.1e} on {len(squares):,} validation images"
     if not off <= MOST_OFF:
-        raise BundleError(
-            f"with weights in float16 the network's probabilities differ by up to {off:.3f} (at "
-            f"most {MOST_OFF} is taken), and nothing is written; export it with --to onnx-int8, "
-            "and that bundle as a page"
-        )
-    return small, off
+        console.say(f"float16 {change}: the page's weights stay in float32")
+        return unchanged
+    return PageNetwork(small, f"weights in float16, which {change}")
 
 
-def _squares(spec: Preprocess) -> NDArray[np.uint8]:
-    """Return noise and photos to try a network on, (n, crop, crop, 3)."""
-    photos = [decode(read_file(path), spec.side) for path in sorted(EXAMPLES.iterdir())]
-    return np.concatenate([probe_squares(spec), [squared(photo, spec) for photo in photos]])
+def _difference(model: Model, other: Model, squares: NDArray[np.uint8]) -> float:
+    """Return by how much outputs differ at most: probabilities, and shares of unfamiliarity."""
+    off = 0.0
+    with console.progress("comparing the smaller network", len(squares)) as advance:
+        for some in np.array_split(squares, len(squares) // AT_ONCE + 1):
+            off = max(off, _off(model.outputs(some), other.outputs(some), model.temperature))
+            advance(len(some))
+    return off
 
 
-def _difference(found: Outputs, wanted: Outputs, temperature: float) -> float:
+def _off(found: Outputs, wanted: Outputs, temperature: float) -> float:
     one, other = (softmax(each.logits / temperature) for each in (found, wanted))
     off = float(np.abs(one - other).max())
     if found.unfamiliarity is not None and wanted.unfamiliarity is not None:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ..bundle.card import model_card
 from ..bundle.format import RUN_BUNDLE, describe_bundle, short_hashes, write_bundle
 from ..bundle.meaning import Meaning
+from ..data.sources import NAMED
 from ..data.store import ImageStore
 from ..errors import RunError, first_line
 from ..files import clear_disk_errors, fingerprint, write_json, write_text
@@ -224,6 +225,7 @@ def write_end(
     plot_history(folder / "history.png", state.history, title, state.recipe["validate_on"])
     state.seconds["this process"] = wall
     result = _result(run, saved, parts, to_beat)
+    result["opened_from"] = _opened_from(run.options)
     result["standing"] = standing(metrics.accuracy, to_beat[REGRESSION])
     line = quote(headline, metrics.accuracy, metrics.images)
     lines = [*_comparison(result, headline, len(classes)), line]
@@ -332,6 +334,14 @@ def command() -> str:
     program = Path(sys.argv[0]).name
     begin = {"__main__.py": ["thawnet"], "main.py": ["python", "main.py"]}.get(program, [program])
     return command_line(*begin, *sys.argv[1:])
+
+
+def _opened_from(options: TrainOptions) -> dict[str, str | None]:
+    """Return DATA and its folder as they are found from anywhere, for who opens the data again."""
+    folder = None if options.data_dir is None else str(options.data_dir.resolve())
+    path = Path(options.data)
+    there = options.data not in NAMED and folder is None
+    return {"data": str(path.resolve()) if there else options.data, "data_dir": folder}
 
 
 def fitted_on(result: dict[str, Any]) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from .. import console
 from ..bundle.export import IMAGES, LOGITS
@@ -21,14 +22,15 @@ from ..bundle.predict import Model
 from ..data.items import spread_over
 from ..data.store import ImageStore
 from ..errors import BundleError, first_line
-from .exporting import Agreement, agreement, squares_of
+from ..report.metrics import SIGNIFICANT
+from ..report.paired import count_pairs, mcnemar
+from .exporting import GATE_TIE, Agreement, agreement, squares_of
 
 if TYPE_CHECKING:
     import onnx
 
 CALIBRATION_IMAGES = 500  # of training, evenly spread, on which ranges are found
 CALIBRATION_BATCH = 20
-GATE_LOSS = 0.005  # of the validation images, that int8 may get wrong more than float32
 TIMED_IMAGES = 256  # of validation, on which the speed is found
 ROUNDS = 5  # of timing, both networks in turn
 
@@ -44,7 +46,8 @@ class Quantised:
     """An int8 network that passed the gate.
 
     onnx: the model. calibrated_on: training images. agreement: with float32, on the validation
-    images. accuracies, speeds: of float32 and int8, there, 0 to 1 and in images/s.
+    images. accuracies, speeds: of float32 and int8, there, 0 to 1 and in images/s. worse: what
+    speaks for int8 being worse by more than chance, nothing where nothing does.
     """
 
     onnx: bytes
@@ -52,6 +55,7 @@ class Quantised:
     agreement: Agreement
     accuracies: tuple[float, float]
     speeds: tuple[float, float]
+    worse: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the gate's figures as they stand in model.json."""
@@ -66,15 +70,19 @@ class Quantised:
 
 
 def quantise(
-    description: Description, content: bytes, train: ImageStore, val: ImageStore
+    description: Description,
+    content: bytes,
+    train: ImageStore,
+    val: ImageStore,
+    anyway: bool = False,
 ) -> Quantised:
     """Return the network of a bundle in int8, calibrated on images of `train`, tried on `val`.
 
     content: its ONNX model. Weights are quantised per output channel, activations per tensor, after
     Jacob et al. 2018 (https://arxiv.org/abs/1712.05877), in ONNX's QDQ form: the model keeps the
     types of its inputs and outputs.
-    Raises BundleError when ONNX Runtime can not quantise the network, or when it gets more than
-    0.5 % of the validation images wrong that float32 gets right, net.
+    Raises BundleError when ONNX Runtime can not quantise the network, or, unless `anyway`, when
+    it is worse, see `loss`.
     """
     crop = description.meaning.preprocess.crop
     rows = spread_over(len(train), CALIBRATION_IMAGES)
@@ -84,11 +92,12 @@ def quantise(
     models = [Model(description, each) for each in (content, found)]
     logits = [model.all_logits(squares) for model in models]
     hits = [int((each.argmax(axis=1) == val.labels).sum()) for each in logits]
-    if hits[0] - hits[1] > GATE_LOSS * len(val):
+    worse = loss(logits[0], logits[1], val.labels)
+    if worse and not anyway:
         raise BundleError(
             f"in int8 {hits[1]:,} of {len(val):,} validation images are right and in float32 "
-            f"{hits[0]:,}: more than {100 * GATE_LOSS:g} points are lost, and nothing is written; "
-            "use --to onnx"
+            f"{hits[0]:,}, which is more than chance ({worse}), and nothing is written; keep "
+            "float32, or write it all the same with --anyway"
         )
     speeds = images_per_second(models, squares[:TIMED_IMAGES])
     return Quantised(
@@ -97,7 +106,26 @@ def quantise(
         agreement=agreement(logits[0], logits[1], description.meaning.temperature),
         accuracies=(hits[0] / len(val), hits[1] / len(val)),
         speeds=(speeds[0], speeds[1]),
+        worse=worse,
     )
+
+
+def loss(
+    exact: NDArray[np.float32], rounded: NDArray[np.float32], labels: NDArray[np.int64]
+) -> str:
+    """Return what says that a rounded network is worse by more than chance, '' where nothing does.
+
+    exact, rounded: logits, (n, classes), of the same images. McNemar's exact test on the images
+    whose class changes, those aside whose two first classes were as good as equal before.
+    """
+    shares = np.sort(softmax(exact.astype(np.float64), axis=1), axis=1)
+    decided = shares[:, -1] - shares[:, -2] >= GATE_TIE
+    hits = [each.argmax(axis=1)[decided] == labels[decided] for each in (exact, rounded)]
+    pairs = count_pairs(hits[0], hits[1])
+    p = mcnemar(pairs)
+    if pairs.difference >= 0 or p >= SIGNIFICANT:
+        return ""
+    return f"{pairs.only_a:,} lost, {pairs.only_b:,} gained, McNemar p = {p:.2g}"
 
 
 class _Reader:

@@ -51,17 +51,20 @@ class Reopened:
 def reopen(description: Description, data: str | None, data_dir: Path | None) -> Reopened:
     """Open the data that trained the network of a bundle; its test part stays closed.
 
-    data, data_dir: as `thawnet train` takes them; without `data`, what model.json names, if that is
-    a data set known by name.
+    data, data_dir: as `thawnet train` takes them; without them, where the run found its data, and
+    else what model.json names, if that is a data set known by name.
     Raises UsageError when DATA has to be given, DataError when it is not what the network was
     trained on, BundleError when the bundle does not say what that was.
     """
     told = _told(description)
+    if data is None and data_dir is None:
+        data, data_dir = _opened_from(description)
     if data is None:
         if told.name not in NAMED:
             raise UsageError(
                 f"--data is missing: '{description.path}' was trained on '{told.name}', which is "
-                "no data set that thawnet knows by name; give its path"
+                "no data set that thawnet knows by name, and is not where the run found it; give "
+                "its path"
             )
         data = told.name
     source = open_source(data, data_dir, console.progress, console.say)
@@ -77,6 +80,18 @@ def reopen(description: Description, data: str | None, data_dir: Path | None) ->
         f"--data '{data}' is not what '{description.path}' was trained on ('{told.name}'): images "
         "were added, removed or changed, or lie in another order; give it as it was then"
     )
+
+
+def _opened_from(description: Description) -> tuple[str | None, Path | None]:
+    """Return DATA and its folder as the run of a bundle was given them, if they are there still."""
+    try:
+        result = json.loads((description.path.parent / RESULT).read_text(encoding="utf-8"))
+        told = result["opened_from"]
+        data, folder = str(told["data"]), told["data_dir"] and Path(told["data_dir"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None, None
+    there = (folder or Path(data)).exists() or (folder is None and data in NAMED)
+    return (data, folder) if there else (None, None)
 
 
 def reopen_held_out(
