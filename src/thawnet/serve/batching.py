@@ -135,7 +135,9 @@ class Batcher:
             if begun and each.suspect:
                 if not each.answer.done():
                     each.answer.set_exception(
-                        Refused(500, "the process that read an image of this request ended, twice")
+                        Refused(
+                            500, "a worker process ended twice while it read this request's images"
+                        )
                     )
                 continue
             each.suspect = each.suspect or begun
