@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+import os
 import re
 import signal
 import socket
@@ -10,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -25,7 +28,7 @@ from thawnet.serving import ServeOptions, serve
 pytest.importorskip("fastapi", reason="the packages of thawnet[serve] are not installed")
 
 
-@contextmanager
+@contextlib.contextmanager
 def command(*arguments: object) -> Iterator[tuple[Service, subprocess.Popen[str]]]:
     """Run the real command on a free port; yield it when it says where it serves."""
     words = [sys.executable, "-m", "thawnet", "serve", "--port", "0", *map(str, arguments)]
@@ -61,6 +64,78 @@ def test_stop_finishes_what_was_taken(bundle: Path, number: signal.Signals) -> N
         assert "every request that was taken is answered" in job.stderr.read()
     assert [reply.status for reply in replies] == [200]
     assert len(replies[0].json["images"]) == 60
+
+
+def keep_asking(service: Service, stopped: threading.Event) -> str:
+    """Ask on one connection until an answer is the last one; return how it ended."""
+    connection = http.client.HTTPConnection("127.0.0.1", service.port, timeout=30)
+    body = picture("red")
+    try:
+        while not stopped.is_set():
+            connection.request("POST", "/predict", body, PNG)
+            answer = connection.getresponse()
+            answer.read()
+            if answer.status != 200:
+                return f"status {answer.status}"
+            if answer.headers["connection"] == "close":
+                return "told"
+    except OSError as error:
+        return repr(error)
+    finally:
+        connection.close()
+    return "well"
+
+
+def test_stop_is_announced_on_connections_that_are_kept(bundle: Path) -> None:
+    with command("--model", bundle) as (service, job), ThreadPoolExecutor(16) as pool:
+        assert service.ask("GET", "/healthz").status == 200
+        idle = socket.create_connection(("127.0.0.1", service.port), timeout=10)
+        ended = [pool.submit(keep_asking, service, threading.Event()) for _ in range(16)]
+        time.sleep(0.5)
+        job.send_signal(signal.SIGTERM)
+        assert [each.result() for each in ended] == ["told"] * 16
+        with idle:
+            assert idle.recv(1) == b""
+            idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            assert idle.recv(1) == b""  # and no reset: it is known that nothing was done
+        assert job.wait(20) == 0
+
+
+def children(parent: int) -> list[int]:
+    """Return the processes that a process has started."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # gone meanwhile
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == parent:
+                found.append(int(stat.parent.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads Linux's /proc")
+def test_worker_that_is_killed_costs_no_request_and_one_line(bundle: Path) -> None:
+    stopped = threading.Event()
+    with (
+        command("--model", bundle, "--workers", 2) as (service, job),
+        ThreadPoolExecutor(8) as pool,
+    ):
+        ended = [pool.submit(keep_asking, service, stopped) for _ in range(8)]
+        time.sleep(0.5)
+        worker = next(
+            pid
+            for pid in children(job.pid)
+            if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        )
+        os.kill(worker, signal.SIGKILL)
+        time.sleep(1)
+        stopped.set()
+        assert [each.result() for each in ended] == ["well"] * 8
+        job.terminate()
+        assert job.wait(20) == 0
+        assert job.stderr is not None
+        assert job.stderr.read().splitlines() == [
+            "a worker process ended (exit status -9); another one is started",
+            "stopped; every request that was taken is answered",
+        ]
 
 
 def test_token_may_come_from_the_environment(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

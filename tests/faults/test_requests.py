@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,18 +14,24 @@ import pytest
 
 from service_client import FORM, PNG, Service, form, picture
 from thawnet.serve import connection
+from thawnet.serve.batching import Batcher
 from thawnet.serve.intake import Limits
 
 KILO = 1024
 
 
-def talk(service: Service, *pieces: bytes, pause: float = 0.0) -> bytes:
-    """Send pieces over a connection of its own and return all that comes back."""
+def talk(service: Service, *pieces: bytes, pause: float = 0.0, finish: bool = False) -> bytes:
+    """Send pieces over a connection of its own and return all that comes back.
+
+    finish: close the sending half of the connection after the last piece.
+    """
     with socket.create_connection(("127.0.0.1", service.port), timeout=20) as line:
         try:
             for piece in pieces:
                 line.sendall(piece)
                 time.sleep(pause)
+            if finish:
+                line.shutdown(socket.SHUT_WR)
         except OSError:
             pass  # closed on us: what came before is still to be read
         answer = b""
@@ -54,7 +63,7 @@ def test_too_large_a_request_is_refused_by_its_length_alone(
     serving: Callable[..., Service],
 ) -> None:
     service = serving(limits=Limits(body=100 * KILO))
-    said = talk(service, HEAD + b"Content-Length: 1000000\r\nConnection: close\r\n\r\n")
+    said = talk(service, HEAD + b"Content-Length: 10000000\r\nConnection: close\r\n\r\n")
     assert said.startswith(b"HTTP/1.1 413 ")
     assert b"larger than 0.0976562 MiB" in said
     assert service.ask("POST", "/predict", picture("red"), PNG).status == 200
@@ -100,6 +109,7 @@ def test_silent_and_half_said_requests_are_closed(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "SECONDS", 0.5)
+    monkeypatch.setattr(connection, "KEEP_ALIVE", 0.5)
     begun = time.monotonic()
     assert talk(service) == b""
     assert talk(service, b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\n") == b""
@@ -168,7 +178,7 @@ def test_paths_lead_nowhere_else(service: Service, path: str) -> None:
     ],
 )
 def test_what_is_no_http_is_refused(service: Service, said: bytes) -> None:
-    answer = talk(service, said)
+    answer = talk(service, said, finish=True)
     assert answer == b"" or answer.startswith(b"HTTP/1.1 4")
     assert b"Traceback" not in answer
     assert service.ask("GET", "/healthz").status == 200
@@ -219,3 +229,160 @@ def test_bodies_held_together_have_a_limit(serving: Callable[..., Service]) -> N
         assert reply.status == 503
     time.sleep(0.3)
     assert service.ask("POST", "/predict", bytes(20 * KILO), PNG).status == 422
+
+
+def converse(service: Service, *pieces: bytes, pause: float = 0.0) -> bytes:
+    """Send everything before reading what comes back; no connection error is forgiven."""
+    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as line:
+        for piece in pieces:
+            line.sendall(piece)
+            time.sleep(pause)
+        answer = b""
+        while some := line.recv(65536):
+            answer += some
+        return answer
+
+
+TOKEN = b"Authorization: Bearer sesame\r\n"
+REFUSALS = [
+    (401, HEAD),
+    (403, HEAD + TOKEN + b"Origin: http://elsewhere.example\r\n"),
+    (404, HEAD.replace(b"/predict", b"/nothing") + TOKEN),
+    (405, HEAD.replace(b"/predict", b"/model") + TOKEN),
+    (413, HEAD + TOKEN),
+    (415, HEAD.replace(b"image/png", b"text/plain") + TOKEN),
+    (422, HEAD.replace(b"/predict", b"/predict?top_k=0") + TOKEN),
+]
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize(
+    ("status", "head"), REFUSALS, ids=[str(status) for status, _head in REFUSALS]
+)
+def test_refusal_reaches_a_client_that_sends_everything_before_it_reads(
+    serving: Callable[..., Service], status: int, head: bytes, chunked: bool
+) -> None:
+    service = serving(token="sesame", limits=Limits(body=100 * KILO))
+    for size in (200 * KILO, 5000 * KILO):  # the first is read before the answer, but for a 413
+        head_of_all, body = head + b"Connection: close\r\n", bytes(size)
+        if chunked:
+            said = head_of_all + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % size
+            said += body + b"\r\n0\r\n\r\n"
+        else:
+            said = head_of_all + b"Content-Length: %d\r\n\r\n" % size + body
+        answer = converse(service, said)
+        assert answer.startswith(b"HTTP/1.1 %d " % status)
+        assert answer.endswith(b'"}')
+
+
+@pytest.mark.parametrize(
+    "start", [b"\x00\x01\r\n\r\n", HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n"]
+)
+def test_what_is_no_http_is_told_so_and_logs_nothing(
+    service: Service, caplog: pytest.LogCaptureFixture, start: bytes
+) -> None:
+    assert converse(service, start, bytes(3000 * KILO)).startswith(b"HTTP/1.1 400 ")
+    assert converse(service, start + b"x").startswith(b"HTTP/1.1 400 ")
+    assert [each for each in caplog.records if each.levelno >= logging.ERROR] == []
+
+
+WHOLE = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+
+
+def test_small_refused_body_leaves_the_connection_usable(serving: Callable[..., Service]) -> None:
+    service = serving(token="sesame")
+    said = converse(
+        service, HEAD + b"Content-Length: 10\r\n\r\n", b"01234", b"56789", WHOLE, pause=0.05
+    )
+    assert said.count(b"HTTP/1.1 ") == 2
+    assert said.startswith(b"HTTP/1.1 401 ")
+    assert said.endswith(b'{"status":"ok"}')
+
+
+@pytest.mark.slow
+def test_connection_is_kept_longer_than_a_proxy_waits_between_requests(service: Service) -> None:
+    said = converse(service, WHOLE.replace(b"Connection: close\r\n", b""), WHOLE, pause=6.5)
+    assert said.count(b"HTTP/1.1 200 ") == 2
+
+
+def test_answer_before_a_large_body_is_the_last_one_and_says_so(
+    serving: Callable[..., Service],
+) -> None:
+    service = serving(token="sesame")
+    head = HEAD + b"Content-Length: 5000000\r\n\r\n"
+    for pieces in ([head], [head + bytes(5000000) + WHOLE]):
+        said = converse(service, *pieces)
+        assert said.count(b"HTTP/1.1 ") == said.count(b"HTTP/1.1 401 ") == 1
+        assert b"connection: close\r\n" in said
+
+
+def test_client_that_asks_before_it_sends_is_refused_at_once(
+    serving: Callable[..., Service],
+) -> None:
+    service = serving(token="sesame")
+    begun = time.monotonic()
+    said = converse(service, HEAD + b"Expect: 100-continue\r\nContent-Length: 1000\r\n\r\n")
+    assert said.startswith(b"HTTP/1.1 401 ")
+    assert b"connection: close\r\n" in said
+    assert time.monotonic() - begun < connection.DRAIN_SECONDS
+
+
+def test_body_that_does_not_come_is_not_waited_for(
+    serving: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "DRAIN_SECONDS", 0.2)
+    service = serving(token="sesame")
+    begun = time.monotonic()
+    said = converse(service, HEAD + b"Content-Length: 1000\r\n\r\n01234")
+    assert said.startswith(b"HTTP/1.1 401 ")
+    assert b"connection: close\r\n" in said
+    assert time.monotonic() - begun < 2
+
+
+def test_client_that_has_finished_sending_is_answered(service: Service) -> None:
+    image = picture("red")
+    head = HEAD + b"Content-Length: %d\r\n\r\n" % len(image)
+    assert talk(service, head + image, finish=True).startswith(b"HTTP/1.1 200 ")
+
+
+def test_closing_connection_does_not_wait_for_ever(
+    serving: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "SILENCE", 0.3)
+    monkeypatch.setattr(connection, "LINGER", 0.6)
+    service = serving(token="sesame")
+    for pause in (0.8, 0.1):  # one that says nothing more, and one that never stops
+        with socket.create_connection(("127.0.0.1", service.port), timeout=20) as line:
+            line.sendall(HEAD + b"Content-Length: 100000000\r\n\r\n")
+            while line.recv(65536):
+                pass
+            begun = time.monotonic()
+            with contextlib.suppress(ConnectionError):
+                while time.monotonic() - begun < 10:
+                    time.sleep(pause)
+                    line.sendall(b"x")
+            assert time.monotonic() - begun < 4
+
+
+def test_failure_nobody_foresaw_is_the_last_answer_of_its_connection(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_arguments: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Batcher, "predict", fail)
+    reply = service.ask("POST", "/predict", picture("red"), PNG)
+    assert reply.status == 500
+    assert reply.headers["connection"] == "close"
+
+
+def test_reset_by_the_client_harms_nobody_else(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    for said in (WHOLE, HEAD + b"Content-Length: 5000000\r\n\r\n", b"\x00\r\n\r\n"):
+        with socket.create_connection(("127.0.0.1", service.port)) as line:
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            line.sendall(said)  # and closed with a reset
+    time.sleep(0.1)
+    assert service.ask("GET", "/healthz").status == 200
+    assert [each for each in caplog.records if each.levelno >= logging.ERROR] == []

@@ -168,6 +168,8 @@ def test_token_is_asked_for_but_by_the_page_that_asks_for_it(
     service = serving(token="sesame")
     for path in ("/", "/healthz", "/static/page.js"):
         assert service.ask("GET", path).status == 200
+        head = service.ask("HEAD", path)  # as proxies ask
+        assert (head.status, head.body) == (200, b"")
     for path in ("/model", "/metrics", "/openapi.json", "/examples/a.jpg"):
         assert service.ask("GET", path).status == 401
         wrong = {"Authorization": "Bearer sesam"}

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from service_client import picture
-from thawnet.bundle.predict import Model
+from thawnet.bundle.predict import Model, load
 from thawnet.errors import ImageError
 from thawnet.serve.batching import Batcher
-from thawnet.serve.refusals import Busy
+from thawnet.serve.refusals import Busy, Failed, Refused
 from thawnet.serve.workers import Worker
 
 
@@ -55,7 +57,7 @@ def test_request_of_many_images_is_done_in_pieces_and_put_together(model: Model)
 
 
 def test_failure_reaches_whoever_asked_and_the_next_is_served(
-    model: Model, monkeypatch: pytest.MonkeyPatch
+    model: Model, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def fail(*_arguments: object) -> None:
         raise ZeroDivisionError
@@ -65,11 +67,45 @@ def test_failure_reaches_whoever_asked_and_the_next_is_served(
         async with batcher.running():
             with monkeypatch.context() as broken:
                 broken.setattr(Worker, "predict", fail)
-                with pytest.raises(ZeroDivisionError):
-                    await batcher.predict([picture("red")], 1, False)
+                with pytest.raises(Failed):
+                    await batcher.predict([picture("red")] * model.batch, 1, False)
             assert await batcher.predict([picture("red")], 1, False)
 
     asyncio.run(ask())
+    assert caplog.messages == ["a batch failed: ZeroDivisionError()"]
+
+
+class Fragile(Model):
+    """A network whose process ends at one image, as at a fault in a decoder's native code."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Fragile, self._made_of
+
+    def predict_batch(self, images: Any, top_k: int, explain: bool = False) -> Any:
+        if b"deadly" in images:
+            os._exit(9)
+        return super().predict_batch(images, top_k, explain)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_image_that_ends_its_process_twice_fails_its_own_request_alone(
+    colours: Path, caplog: pytest.LogCaptureFixture, workers: int
+) -> None:
+    model = load(colours, threads=workers)
+    fragile = Fragile(*model._made_of)
+
+    async def ask() -> list[Any]:
+        batcher = Batcher(fragile, 100, 0.05)
+        async with batcher.running():
+            calls = [batcher.predict([picture(each)] * 3, 1, False) for each in ("red", "blue")]
+            deadly = batcher.predict([picture("red"), b"deadly"], 1, False)
+            return await asyncio.gather(*calls, deadly, return_exceptions=True)
+
+    red, blue, deadly = asyncio.run(ask())
+    assert [each.classes[0] for each in red + blue] == ["red"] * 3 + ["blue"] * 3
+    assert isinstance(deadly, Refused)
+    assert (deadly.status, "ended twice" in deadly.sentence) == (500, True)
+    assert len(caplog.messages) <= 2  # a process each, logged when another one is started
 
 
 def test_caller_who_left_is_not_computed_for(model: Model) -> None:

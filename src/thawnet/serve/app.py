@@ -26,7 +26,7 @@ from .facts import STATIC, page_facts
 from .guard import Guard, refusal
 from .intake import Intake, Limits, Upload, reader_of
 from .metrics import Counts
-from .refusals import Refused
+from .refusals import Failed, Refused
 from .workers import Answer
 
 TOP_K = 1000  # classes named at most
@@ -191,4 +191,4 @@ def _answer_errors(app: FastAPI, counts: Counts) -> None:
 
     @app.exception_handler(Exception)
     async def failed(request: Request, _error: Exception) -> Response:
-        return answered(request, Refused(500, "this failed here; the service's log says why"))
+        return answered(request, Failed())

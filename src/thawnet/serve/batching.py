@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from ..bundle.predict import Model
-from .refusals import Busy
-from .workers import AHEAD, Answer, Worker
+from .refusals import Busy, Failed, Refused
+from .workers import AHEAD, Answer, Worker, WorkerLostError
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Waiting:
-    """One image of a request, and where its answer goes."""
+    """One image of a request, and where its answer goes.
+
+    suspect: a process ended while it computed this image, or another one of the same batch.
+    """
 
     data: bytes
     top_k: int
     explain: bool
     answer: asyncio.Future[Answer]
+    suspect: bool = False
 
 
 class Batcher:
@@ -29,6 +34,9 @@ class Batcher:
 
     A process that is free waits `window` seconds for a batch to fill; one that was busy meanwhile
     finds what has gathered. So batches are small when little is asked, and full under load.
+
+    If a process ends, its images are computed once more, each alone: if one of them was the reason,
+    it ends another process and its request fails, but no other request does.
     """
 
     def __init__(
@@ -77,13 +85,14 @@ class Batcher:
         for data, answer in zip(images, answers, strict=True):
             self._queue.append(_Waiting(data, top_k, explain, answer))
         self._filled.set()
-        return [await answer for answer in answers]
+        return await asyncio.gather(*answers)
 
     async def _work(self, worker: Worker) -> None:
         while True:
             await self._filled.wait()
             if len(self._queue) < self.model.batch:
                 await asyncio.sleep(self.window)
+            await worker.ready.wait()  # while it is replaced, the others take its images
             if not (some := self._take()):
                 continue
             started = time.monotonic()
@@ -93,10 +102,14 @@ class Batcher:
                     max(each.top_k for each in some),
                     any(each.explain for each in some),
                 )
+            except WorkerLostError as lost:
+                self._again(some, lost.begun)
+                continue
             except Exception as error:
+                logging.getLogger(__name__).error("a batch failed: %r", error)
                 for each in some:
                     if not each.answer.done():
-                        each.answer.set_exception(error)
+                        each.answer.set_exception(Failed())
                 continue
             self._seen(len(some), time.monotonic() - started)
             for each, answer in zip(some, found, strict=True):
@@ -107,9 +120,26 @@ class Batcher:
         """Return the longest waiting images, as many as are computed at once."""
         some: list[_Waiting] = []
         while self._queue and len(some) < self.model.batch:
+            if some and (some[0].suspect or self._queue[0].suspect):
+                break
             each = self._queue.popleft()
             if not each.answer.cancelled():
                 some.append(each)
         if not self._queue:
             self._filled.clear()
         return some
+
+    def _again(self, lost: list[_Waiting], begun: bool) -> None:
+        """Put images back to the head of the queue, but for one whose second process ended."""
+        for each in reversed(lost):
+            if begun and each.suspect:
+                if not each.answer.done():
+                    each.answer.set_exception(
+                        Refused(
+                            500, "a worker process ended twice while it read this request's images"
+                        )
+                    )
+                continue
+            each.suspect = each.suspect or begun
+            self._queue.appendleft(each)
+        self._filled.set()

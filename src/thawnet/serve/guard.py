@@ -49,6 +49,8 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":  # as proxies ask whether a service lives
+            scope = {**scope, "method": "GET"}  # the server leaves the body of the answer out
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":

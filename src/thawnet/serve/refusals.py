@@ -15,6 +15,13 @@ class Refused(Exception):  # noqa: N818 - it is an answer and nobody's error
         self.headers = headers or {}
 
 
+class Failed(Refused):
+    """A fault of the service, of which only its log says more."""
+
+    def __init__(self) -> None:
+        super().__init__(500, "this failed here; the service's log says why")
+
+
 class Busy(Refused):
     """Too much is under way; the same request may well be taken a second later."""
 

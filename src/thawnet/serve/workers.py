@@ -12,7 +12,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 from ..bundle.predict import Model, Prediction
 from ..errors import ImageError
@@ -28,7 +28,14 @@ _processes = multiprocessing.get_context("spawn")
 
 
 class WorkerLostError(Exception):
-    """The process ended while it computed, as a fault in a decoder's native code makes it."""
+    """The process ended, as a fault in a decoder's native code makes it.
+
+    begun: it may have been at these images; otherwise it was at others.
+    """
+
+    def __init__(self, begun: bool) -> None:
+        super().__init__("a worker process ended")
+        self.begun = begun
 
 
 class Worker:
@@ -39,6 +46,7 @@ class Worker:
     """
 
     def __init__(self, model: Model) -> None:
+        self.ready = asyncio.Event()  # not while its process is being replaced
         self._model = model
         self._waiting: deque[asyncio.Future[list[Answer]]] = deque()
 
@@ -59,6 +67,7 @@ class Worker:
 
         Raises WorkerLostError where the process ended; another one is there for the next batch.
         """
+        await self.ready.wait()
         answer: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
         self._waiting.append(answer)
         self._writer.write(_message((images, top_k, explain)))
@@ -82,7 +91,12 @@ class Worker:
                 answer.set_result(found)
 
     async def _replace(self) -> None:
-        """Start another process; what was asked until that is there is lost."""
+        """Give back what was asked, and start another process."""
+        self.ready.clear()
+        lost, self._waiting = self._waiting, deque()
+        for position, answer in enumerate(lost):
+            if not answer.done():
+                answer.set_exception(WorkerLostError(begun=position == 0))
         await self._stop()
         logging.getLogger(__name__).error(
             "a worker process ended (exit status %s); another one is started",
@@ -90,19 +104,18 @@ class Worker:
         )
         await asyncio.sleep(PAUSE)  # one that ends at once must not take all the time there is
         await self._start()
-        lost, self._waiting = self._waiting, deque()
-        for answer in lost:
-            if not answer.done():
-                answer.set_exception(WorkerLostError("a worker process ended"))
 
     async def _start(self) -> None:
         ours, theirs = socket.socketpair()
         self._process = _processes.Process(
-            target=_work, args=(theirs, self._model), name="thawnet worker", daemon=True
+            target=_work, args=(theirs,), name="thawnet worker", daemon=True
         )
         self._process.start()
         theirs.close()
         self._reader, self._writer = await asyncio.open_connection(sock=ours)
+        # Not as an argument: `start` would wait for ever if the process ends before it has read it.
+        self._writer.write(_message(self._model))
+        self.ready.set()
 
     async def _stop(self) -> None:
         """End the process, by closing the line to it."""
@@ -118,15 +131,29 @@ def _message(content: Any) -> bytes:
     return LENGTH.pack(len(data)) + data
 
 
-def _work(line: socket.socket, model: Model) -> None:
-    """Answer until the other end of the line is closed, by whatever ended that process."""
+def _work(line: socket.socket) -> None:
+    """Read the model, then answer until the other end of the line is closed, however it was."""
     for number in (signal.SIGINT, signal.SIGTERM):  # a terminal and a supervisor send them to all
         signal.signal(number, signal.SIG_IGN)
-    with line, line.makefile("rb") as questions, contextlib.suppress(OSError):
-        while head := questions.read(LENGTH.size):
-            images, top_k, explain = pickle.loads(questions.read(*LENGTH.unpack(head)))  # noqa: S301
+    with line, line.makefile("rb") as questions, contextlib.suppress(OSError, EOFError):
+        model = _read(questions)
+        while True:
+            images, top_k, explain = _read(questions)
             try:
                 answer: list[Answer] | str = model.predict_batch(images, top_k, explain)
             except Exception as error:
                 answer = f"{type(error).__name__}: {error}"
             line.sendall(_message(answer))
+
+
+def _read(messages: BinaryIO) -> Any:
+    """Return the next message. Raises EOFError where the other side closed the line before it."""
+    (length,) = LENGTH.unpack(_exactly(messages, LENGTH.size))
+    return pickle.loads(_exactly(messages, length))  # noqa: S301 - the service's own
+
+
+def _exactly(messages: BinaryIO, length: int) -> bytes:
+    data = messages.read(length)
+    if len(data) < length:
+        raise EOFError
+    return data
