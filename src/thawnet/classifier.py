@@ -59,6 +59,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
     and predicts where PyTorch is not installed. A tenth of the images validates: it selects epochs
     and calibrates probabilities; nothing is held back as a test part. What frozen layers give is
     cached (`thawnet cache list`), so a search over rates and epochs computes it once a fold.
+    Threads of one process fit one after another; processes fit side by side.
 
     >>> import numpy as np
     >>> from sklearn.datasets import load_digits

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from rich.console import Console
 from rich.progress import (
@@ -22,7 +23,7 @@ from .text import printable
 
 _console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 _rank = 0
-_muted = False
+_muted = ContextVar("muted", default=False)  # of each thread
 
 
 def follow(rank: int) -> None:
@@ -33,13 +34,12 @@ def follow(rank: int) -> None:
 
 @contextmanager
 def muted() -> Iterator[None]:
-    """Say nothing and show no bar until the block is done."""
-    global _muted
-    before, _muted = _muted, True
+    """Say nothing and show no bar in this thread until the block is done."""
+    before = _muted.set(True)
     try:
         yield
     finally:
-        _muted = before
+        _muted.reset(before)
 
 
 class _Rate(ProgressColumn):
@@ -49,7 +49,7 @@ class _Rate(ProgressColumn):
 
 def say(text: str) -> None:
     """Print one line on stderr; nothing in it is taken for markup or a terminal's code."""
-    if not (_rank or _muted):
+    if not (_rank or _muted.get()):
         _console.print(printable(text), markup=False)
 
 
@@ -85,7 +85,7 @@ def progress(title: str, images: int) -> Iterator[Callable[[int], None]]:
         *columns,
         console=_console,
         transient=True,
-        disable=bool(_rank) or _muted or not _console.is_terminal,
+        disable=bool(_rank) or _muted.get() or not _console.is_terminal,
         redirect_stdout=False,  # or results printed meanwhile would go to stderr
     )
     with bars:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,8 +70,15 @@ class _Tracer(fx.Tracer):
         functions: list[Any] = get_notrace_functions()  # type: ignore[no-untyped-call]
         modules: list[type] = get_notrace_modules()  # type: ignore[no-untyped-call]
         super().__init__(autowrap_functions=tuple(functions))
+        self._thread = threading.get_ident()
         # Also timm's own kinds of these, which the default would look into.
         self.whole = (*modules, nn.Linear, nn.Conv2d, nn.LayerNorm)
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        """Trace a module of this network; another thread's, which torch.fx patches too, runs."""
+        if threading.get_ident() != self._thread:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return super().is_leaf_module(m, module_qualified_name) or isinstance(m, self.whole)

@@ -31,13 +31,16 @@ from .pretrained import kept, pretrained_features
 from .ranks import join, leave, losses_told
 from .reporting import REPORT, Material, write_report
 from .setup import Run, open_images, require_some, setup
+from .turns import own_turn
 
 
+@own_turn()
 def train(options: TrainOptions, source: Source | None = None) -> outcome.Outcome:
     """Do a whole run, or the rest of one, and return what came out.
 
     source: data that is there already, whatever `options.data` says; this run can not be resumed.
-    Under torchrun every process does its share, and the first writes the run folder.
+    Under torchrun every process does its share, and the first writes the run folder. Called in
+    several threads of a process, it does one run after another.
     Raises ThawnetError (see errors.py) with one sentence for a person; what was done until then
     lies in the run folder.
     """

@@ -1,0 +1,170 @@
+"""Trainings in threads of one process: each as if alone, and the process is left as it was."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from conftest import draw
+from thawnet import Classifier, console
+from thawnet.model.backbone import Network
+from thawnet.model.chain import trace
+from thawnet.training import turns
+from thawnet.training.turns import OwnRandom, own_turn
+
+X = np.stack([np.asarray(draw(label, number, (12, 12))) for label in (0, 1) for number in range(8)])
+Y = np.repeat([0, 1], 8)
+
+
+@contextmanager
+def beside(job: Callable[[], object]) -> Iterator[None]:
+    """Do a job in another thread while the block runs; raise here what it raised there."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            job()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join(120)
+        assert not thread.is_alive()
+    if raised:
+        raise raised[0]
+
+
+def fit(seed: int, verbose: bool = False) -> Any:
+    asked: dict[str, Any] = {"weights": "bundled", "size": 32, "precision": "float32"}
+    model = Classifier(**asked, epochs=(1, 1), random_state=seed, verbose=verbose)
+    return model.fit(X, Y).predict_proba(X)
+
+
+def test_trainings_in_two_threads_give_what_each_gives_alone(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    alone = [fit(seed) for seed in (1, 2)]
+    together: list[Any] = [None, None]
+    begin = threading.Barrier(2)
+
+    def one(place: int) -> None:
+        begin.wait()
+        together[place] = fit(place + 1, verbose=place == 0)
+
+    with beside(lambda: one(1)):
+        one(0)
+    assert (alone[0] != alone[1]).any()
+    for found, expected in zip(together, alone, strict=True):
+        assert (found == expected).all()
+    # One is quiet and the other is not, whichever was first.
+    err = capfd.readouterr().err
+    assert err.count("phase 2, fine-tune") == 1
+    assert err.count("run folder") == 1
+
+
+def test_a_training_waits_for_the_other_and_says_so_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order: list[str] = []
+    waiting = threading.Event()
+    monkeypatch.setattr(turns.console, "say", lambda text: (order.append(text), waiting.set()))
+
+    @own_turn()
+    def second() -> None:
+        order.append("second")
+
+    @own_turn()
+    def first(thread: threading.Thread) -> None:
+        thread.start()
+        assert waiting.wait(60)
+        order.append("first")
+
+    thread = threading.Thread(target=second)
+    first(thread)
+    thread.join(60)
+    second()
+    told = "another thread of this process is training; waiting for it"
+    assert order == [told, "first", "second", "second"]
+
+
+def test_what_a_training_sets_for_the_process_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+
+    @own_turn()
+    def fail() -> None:
+        torch.set_num_threads(before + 1)
+        torch.backends.cudnn.allow_tf32 = False
+        raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        fail()
+    assert torch.get_num_threads() == before
+    assert torch.backends.cudnn.allow_tf32
+
+
+DRAWS: dict[str, Callable[[], torch.Tensor]] = {
+    "normal_": lambda: torch.zeros(9).normal_(),
+    "trunc_normal_": lambda: nn.init.trunc_normal_(torch.zeros(9)),
+    "orthogonal_": lambda: nn.init.orthogonal_(torch.zeros(3, 3)),
+    "rand": lambda: torch.rand(9),
+    "randn": lambda: torch.randn(9),
+    "randn_like": lambda: torch.randn_like(torch.zeros(9)),
+    "randint": lambda: torch.randint(0, 99, (9,)),
+    "randperm": lambda: torch.randperm(9),
+    "bernoulli": lambda: torch.bernoulli(torch.full((99,), 0.5)),
+    "network": lambda: Network("mobilenetv2_100", 3, 32).head.weight,
+}
+
+
+@pytest.mark.parametrize("draw_", DRAWS.values(), ids=DRAWS)
+def test_own_random_draws_as_after_a_seed_and_leaves_the_generator_of_the_process(
+    draw_: Callable[[], torch.Tensor],
+) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        expected = draw_()
+    before = torch.get_rng_state()
+    with OwnRandom(3):
+        found = draw_()
+    assert torch.equal(found, expected)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_another_thread_computes_while_a_network_is_traced() -> None:
+    other = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.GELU()).eval()
+    found: list[torch.Tensor] = []
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.fc = nn.Linear(3, 3), nn.Linear(3, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            with beside(lambda: found.append(other(torch.ones(2, 3)))):
+                pass
+            return self.fc(self.body(x).relu())  # type: ignore[no-any-return]
+
+    chain = trace(Net(), "fc")
+    assert [stage.name for stage in chain.stages][-1] == "head"
+    assert torch.equal(found[0], other(torch.ones(2, 3)))
+
+
+def test_one_thread_is_quiet_and_another_is_not(capfd: pytest.CaptureFixture[str]) -> None:
+    with console.muted():
+        console.say("nothing")
+        with beside(lambda: console.say("something")):
+            pass
+    console.say("more")
+    assert capfd.readouterr().err == "something\nmore\n"
