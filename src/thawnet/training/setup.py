@@ -35,7 +35,6 @@ from .machine import Machine, keep_freed_memory, versions
 from .plan import fit
 from .ranks import World
 from .tail import compiles
-from .turns import OwnRandom
 
 VALIDATION_LIMIT = 2500
 
@@ -212,10 +211,10 @@ def fit_input(recipe: Recipe, short_side: int) -> tuple[Recipe, Weights, Preproc
 def build_network(recipe: Recipe, source: Source, weights: Weights, machine: Machine) -> Network:
     """Return the pretrained network with a fresh head, on the device, as a run starts with it."""
     # The head's initial weights are the only random ones; the seed decides them.
-    with OwnRandom(recipe.seed):
-        network = Network(
-            recipe.backbone, len(source.classes), recipe.size, weights.padding, weights.epsilon
-        )
+    torch.manual_seed(recipe.seed)
+    network = Network(
+        recipe.backbone, len(source.classes), recipe.size, weights.padding, weights.epsilon
+    )
     fill(network, weights, recipe.weights)
     network.check()
     channels_last(network.to(machine.torch_device))
