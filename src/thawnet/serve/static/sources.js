@@ -1,7 +1,7 @@
 // Where images come from: chosen, dropped (folders too), pasted, or taken with the camera.
 "use strict";
 
-(() => {
+((thawnet) => {
   const byId = (id) => document.getElementById(id);
   const IMAGE = /\.(jpe?g|png|gif|bmp|webp|avif|heic|tiff?|ppm|pgm)$/i;
 
@@ -56,7 +56,7 @@
 
   // While the camera is on, say below its picture what is seen: where the predictor can so quickly.
   async function follow(dialog, video, line) {
-    const { look } = window.predictor;
+    const { look } = thawnet.predictor;
     line.hidden = !look;
     line.textContent = "\u00a0";
     while (look && dialog.open && video.srcObject) {
@@ -114,7 +114,7 @@
   }
 
   // From now on, hand `add` the files that a person gives.
-  window.listenForImages = (add) => {
+  thawnet.listenForImages = (add) => {
     const [files, capture, drop] = ["files", "capture", "drop"].map(byId);
     for (const input of [files, capture]) {
       input.addEventListener("change", () => {
@@ -150,4 +150,4 @@
       else capture.click(); // a telephone opens its own camera, others a list of files
     });
   };
-})();
+})((window.thawnet ??= {}));
