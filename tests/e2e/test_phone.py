@@ -104,6 +104,23 @@ def test_photo_is_taken_with_the_phones_own_camera(open_page: Open, form: str) -
     expect(page.locator(".card .best .name")).to_have_text("rocket")
 
 
+def test_refused_camera_leaves_the_phones_own(open_page: Open) -> None:
+    page = open_page("file")
+    page.evaluate(
+        """() => Object.defineProperty(navigator, "mediaDevices", { value: {
+            getUserMedia: () => Promise.reject(new DOMException("", "NotAllowedError")),
+            enumerateDevices: async () => [{ kind: "videoinput" }],
+        } })"""
+    )
+    page.tap("#photo")
+    expect(page.locator("#camera-text")).to_contain_text("The camera can not be used")
+    with page.expect_file_chooser() as chooser:
+        page.tap("#shoot")
+    chooser.value.set_files(ROCKET)
+    expect(page.locator(".card .best .name")).to_have_text("rocket")
+    expect(page.locator("#camera")).to_be_hidden()
+
+
 @pytest.mark.parametrize("width", [360, 412])
 def test_all_fits_and_fingers_hit_it(open_page: Open, width: int) -> None:
     page = open_page("file", viewport={"width": width, "height": 740})

@@ -83,10 +83,15 @@
       close();
       if (blob) take(blob);
     };
+    const hand = () => {
+      close();
+      byId("capture").click();
+    };
     const end = () => {
       stream?.getTracks().forEach((track) => track.stop());
       video.srcObject = null;
       shoot.removeEventListener("click", trigger);
+      shoot.removeEventListener("click", hand);
     };
     text.hidden = byId("live").hidden = true;
     video.hidden = false;
@@ -110,6 +115,10 @@
       text.textContent =
         "The camera can not be used: another program has it, or this page may not use it " +
         "(the browser's settings for this address say).";
+      if (!matchMedia("(pointer: coarse)").matches) return;
+      text.textContent += " “Take it” opens the phone's own.";
+      shoot.addEventListener("click", hand);
+      shoot.disabled = false;
     }
   }
 
