@@ -39,7 +39,7 @@ PHOTO = EXAMPLES / "cat.jpg"
 RUN = """async ([content, count]) => {
     const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
     const file = new File([bytes], "a.png");
-    const ask = () => predictor.predict([file], { topK: 5, explain: true });
+    const ask = () => thawnet.predictor.predict([file], { topK: 5, explain: true });
     for (let i = 0; i < 10; i += 1) await ask();
     const started = performance.now();
     for (let i = 0; i < count; i += 1) await ask();

@@ -26,6 +26,7 @@ from thawnet.recipe import TrainOptions
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+    from firefox import Firefox
     from service_client import Service
     from thawnet.bundle.predict import Model
     from thawnet.training.outcome import Outcome
@@ -361,6 +362,28 @@ def serving(model: Model) -> Iterator[Callable[..., Service]]:
 
 
 @pytest.fixture
+def address_of(
+    exported_page: Path,
+    serve: Callable[..., str],
+    serving: Callable[..., Service],
+    embedded_model: Model,
+) -> Callable[[str], str]:
+    """Return a function that gives the address of a form of the page, which runs from then on.
+
+    Forms: the exported `folder` on a host, the exported `file`, and the `service`'s own page.
+    """
+
+    def address(form: str) -> str:
+        if form == "folder":
+            return f"{serve(exported_page / 'page')}/"
+        if form == "file":
+            return (exported_page / "page.html").as_uri()
+        return f"http://127.0.0.1:{serving(embedded_model).port}/"
+
+    return address
+
+
+@pytest.fixture
 def service(serving: Callable[..., Service]) -> Service:
     """Return a service as it is by default."""
     return serving()
@@ -377,3 +400,16 @@ def chromium() -> Iterator[Browser]:
         browser = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def firefox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Firefox]:
+    """Yield the system's Firefox."""
+    from firefox import Firefox
+
+    program = shutil.which("firefox-esr") or shutil.which("firefox")
+    if program is None:
+        pytest.skip("there is no firefox-esr or firefox on PATH")
+    started = Firefox(program, tmp_path_factory.mktemp("firefox"))
+    yield started
+    started.close()

@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 ASK = """async ([name, content, k]) => {
     const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
     const file = new File([bytes], name);
-    const { images } = await predictor.predict([file], { topK: k, explain: true });
+    const { images } = await thawnet.predictor.predict([file], { topK: k, explain: true });
     const way = { imageOrientation: "from-image", colorSpaceConversion: "none" };
     const facts = JSON.parse(document.getElementById("facts").textContent).model;
     if (images[0].error) return { said: images[0] };
     const bitmap = await createImageBitmap(file, { ...way, premultiplyAlpha: "none" });
-    const square = pixels.square(bitmap, await window.orientation(file), facts.preprocess);
+    const square = thawnet.pixels.square(bitmap, await thawnet.orientation(file), facts.preprocess);
     return { said: images[0], square: Array.from(square) };
 }"""
 
 
 def ready(page: Page) -> None:
     """Wait until the network is there, and cut what there is of a connection."""
-    page.evaluate("predictor.predict([], { topK: 1, explain: false })")
+    page.evaluate("thawnet.predictor.predict([], { topK: 1, explain: false })")
     page.context.set_offline(True)
 
 

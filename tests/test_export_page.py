@@ -35,8 +35,8 @@ def page_of(gpu: bool = False, **facts: Any) -> Page:
 
 def listed(worker: str, name: str) -> set[str]:
     """Return the paths of a list in the service worker."""
-    (found,) = re.findall(rf"const {name} = (.*);", worker)
-    return set(json.loads(found))
+    (parts,) = re.findall(r"^self.thawnet = (.*);", worker)
+    return set(json.loads(parts)[name])
 
 
 def test_folder_holds_everything_it_names(bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -62,10 +62,10 @@ def test_folder_holds_everything_it_names(bundle: Path, capfd: pytest.CaptureFix
     halves = np.frombuffer(gzip.decompress((folder / "static/weights.gz").read_bytes()), "<f2")
     assert halves == pytest.approx(weights.ravel(), rel=1e-3, abs=1e-4)
     worker = (folder / "offline.js").read_text()
-    later = listed(worker, "LATER")
+    later = listed(worker, "later")
     assert later == {"static/ort-gpu.js", "static/runtime-gpu.gz"}
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert listed(worker, "FILES") == files - later - {"index.html", "offline.js"} | {"./"}
+    assert listed(worker, "files") == files - later - {"index.html", "offline.js"} | {"./"}
 
 
 def test_one_file_asks_for_nothing(bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -110,7 +110,7 @@ def test_what_only_a_graphics_card_needs_is_where_it_can_be_used() -> None:
     with_card, without = folder_files(page_of(gpu=True)), folder_files(page_of())
     files = {"static/gpu.js", "static/ort-gpu.js", "static/runtime-gpu.gz"}
     assert set(with_card) - set(without) == files
-    assert listed(without["offline.js"].decode(), "LATER") == set()
+    assert listed(without["offline.js"].decode(), "later") == set()
     assert b"gpu" not in without["index.html"]
     assert single_file(page_of(gpu=True)) == single_file(page_of())
 

@@ -8,6 +8,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
 
+# A phone that Chromium emulates: touch, no mouse, and the names that mobile browsers have on
+# `window`, such as the read-only `orientation`.
+PHONE = {
+    "user_agent": "Mozilla/5.0 (Linux; Android 14; Pixel 7) AppleWebKit/537.36 "
+    "(KHTML, like Gecko) Chrome/140.0.0.0 Mobile Safari/537.36",
+    "viewport": {"width": 360, "height": 740},
+    "device_scale_factor": 2,
+    "is_mobile": True,
+    "has_touch": True,
+}
+# The names on `window` with what stands behind them, which shows one that was replaced.
+GLOBALS = """Object.fromEntries(
+    Object.entries(Object.getOwnPropertyDescriptors(window)).map(
+        ([name, { get, value }]) => [name, get ? `get ${get}` : String(value)],
+    ),
+)"""
+
 
 class Watched:
     """Opens pages, each in a context of its own.

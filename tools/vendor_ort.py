@@ -35,8 +35,9 @@ BUILDS = {
 FOLDER = Path(__file__).resolve().parents[1] / "src" / "thawnet" / "browser" / "runtime"
 
 LICENSE = f"""/*
-ONNX Runtime Web {VERSION}, from the npm package onnxruntime-web; only its files have other names
-here, and the exports of ort.js are put into globalThis.ort. MIT License
+ONNX Runtime Web {VERSION}, from the npm package onnxruntime-web. Changed here: its files have other
+names; ort.js puts its exports into globalThis.thawnet.ort, and resolves its own address without
+location.origin, which is "null" for files in Firefox. MIT License
 
 Copyright (c) Microsoft Corporation
 
@@ -82,12 +83,20 @@ def script(text: str, source: str, name: str, held: bool) -> str:
     text = text.replace(source, name)
     if not held:
         return LICENSE + text
+    # An absolute address needs no base, and a file's origin, "null" in Firefox, is not one.
+    text, count = re.subn(
+        rf'new URL\(new (\w+)\("{name}",import\.meta\.url\)\.href,\w+\)\.href',
+        rf'new \1("{name}",import.meta.url).href',
+        text,
+    )
+    if count != 1:
+        raise SystemExit(f"{source} resolves its own address in another way now")
     exports = re.search(r"export\{([^}]*)\};?\s*$", text)
     if exports is None:
         raise SystemExit(f"{source} ends in no export any more")
     pairs = (each.split(" as ") for each in exports[1].split(","))
     fields = ",".join(f"{outside}:{inside}" for inside, outside in pairs)
-    return f"{LICENSE}{text[: exports.start()]}globalThis.ort={{{fields}}};\n"
+    return f"{LICENSE}{text[: exports.start()]}(globalThis.thawnet??={{}}).ort={{{fields}}};\n"
 
 
 def main() -> None:

@@ -59,7 +59,8 @@ FAKE = """
         },
     });
     let runtime;
-    Object.defineProperty(window, "ort", {
+    window.thawnet = {};
+    Object.defineProperty(thawnet, "ort", {
         get: () => runtime,
         set(ort) {
             const create = async (...all) => wrapped(await ort.InferenceSession.create(...all));

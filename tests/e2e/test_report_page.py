@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from thawnet.report.page import render, render_audit
-from watched_pages import Watched
+from watched_pages import GLOBALS, PHONE, Watched
 from whole_report import audit, whole_report
 
 if TYPE_CHECKING:
@@ -155,6 +155,14 @@ def test_cell_of_the_matrix_is_read_out(open_page: Open) -> None:
     expect(page.locator("#cell")).to_have_text(re.compile(r".+ called .+: \d+ of \d+"))
     row, column = page.locator(".names .lit").all_text_contents()
     expect(page.locator("#cell")).to_contain_text(f"{row} called {column}:")
+
+
+@pytest.mark.parametrize("name", ["hundred", "audit"])
+def test_script_adds_no_name_to_a_phones_window(open_page: Open, name: str) -> None:
+    page = open_page(name, **PHONE)
+    own = page.evaluate(GLOBALS)
+    page.close()
+    assert own == open_page(name, **PHONE, java_script_enabled=False).evaluate(GLOBALS)
 
 
 @pytest.mark.parametrize("name", ["hundred", "few", "audit"])

@@ -337,7 +337,7 @@ def test_format_that_browsers_can_not_draw_is_answered_all_the_same(open_page: O
 
 def test_file_that_is_too_large_is_told_so_and_not_sent(open_page: Open) -> None:
     page = open_page()
-    model = page.evaluate("window.predictor.describe()")
+    model = page.evaluate("thawnet.predictor.describe()")
     model["limits"]["body_bytes"] = 2 * 2**20
     page.route("**/model", lambda route: route.fulfill(json=model))
     page.reload()
@@ -397,7 +397,7 @@ def test_page_waits_for_a_service_that_is_not_there_yet(open_page: Open) -> None
 
 def test_network_that_tells_less_gets_a_page_that_promises_less(open_page: Open) -> None:
     page = open_page()
-    model = page.evaluate("window.predictor.describe()")
+    model = page.evaluate("thawnet.predictor.describe()")
     less = {**model, "explains": False, "unfamiliar": False, "examples": []}
     page.route("**/model", lambda route: route.fulfill(json=less))
     page.reload()

@@ -161,6 +161,7 @@ def test_transparency_is_laid_over_white() -> None:
         (b"", r"empty \(0 bytes\)"),
         (b"hello, I am text", "not an image in a known format"),
         (b"%PDF-1.4", "not an image in a known format"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "^HEIC, which is not read here; save .* as JPEG$"),
     ],
 )
 def test_what_is_not_an_image_gets_a_reason(data: bytes, told: str) -> None:

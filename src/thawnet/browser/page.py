@@ -103,9 +103,8 @@ def folder_files(page: Page) -> dict[str, bytes]:
     # Not index.html, which some hosts answer by another address: "" is the folder.
     kept = ["./", *sorted(set(files) - {INDEX, *later})]
     version = hashlib.sha256(b"".join(files[name] for name in sorted(files))).hexdigest()[:16]
-    lists = f"const FILES = {json.dumps(kept)};\nconst LATER = {json.dumps(later)};\n"
-    worker = f'const VERSION = "{version}";\n{lists}'
-    return files | {OFFLINE: worker.encode() + _static(OFFLINE)}
+    parts = json.dumps({"version": version, "files": kept, "later": later})
+    return files | {OFFLINE: f"self.thawnet = {parts};\n".encode() + _static(OFFLINE)}
 
 
 def single_file(page: Page) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import stat
 import threading
 import warnings
@@ -83,6 +84,8 @@ def size(data: bytes) -> tuple[int, int]:
 def _opened(data: bytes) -> Image.Image:
     if not data:
         raise ImageError("the file is empty (0 bytes)")
+    if data[4:8] == b"ftyp" and re.search(rb"hei[cx]", data[8:32]):  # what iPhones save
+        raise ImageError("HEIC, which is not read here; save the photo as JPEG")
     image = Image.open(io.BytesIO(data), formats=FORMATS)
     _check_pixels(image)
     return image

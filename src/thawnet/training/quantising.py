@@ -123,7 +123,7 @@ def loss(
     hits = [each.argmax(axis=1)[decided] == labels[decided] for each in (exact, rounded)]
     pairs = count_pairs(hits[0], hits[1])
     p = mcnemar(pairs)
-    if pairs.difference >= 0 or p >= SIGNIFICANT:
+    if pairs.only_b >= pairs.only_a or p >= SIGNIFICANT:
         return ""
     return f"{pairs.only_a:,} lost, {pairs.only_b:,} gained, McNemar p = {p:.2g}"
 

@@ -1,6 +1,7 @@
 /*
-ONNX Runtime Web 1.30.0, from the npm package onnxruntime-web; only its files have other names
-here, and the exports of ort.js are put into globalThis.ort. MIT License
+ONNX Runtime Web 1.30.0, from the npm package onnxruntime-web. Changed here: its files have other
+names; ort.js puts its exports into globalThis.thawnet.ort, and resolves its own address without
+location.origin, which is "null" for files in Firefox. MIT License
 
 Copyright (c) Microsoft Corporation
 

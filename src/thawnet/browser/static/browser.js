@@ -1,9 +1,9 @@
 // The predictor of a page that needs no server: computes here, with ONNX Runtime Web.
 "use strict";
 
-(() => {
+((thawnet) => {
   const { model, assets } = JSON.parse(document.getElementById("facts").textContent);
-  const { picture, pixels, graphics } = window;
+  const { picture, pixels, orientation, graphics } = thawnet;
   const page = new Promise((done) => {
     document.addEventListener("DOMContentLoaded", done, { once: true });
   });
@@ -62,7 +62,7 @@
     const parts = ["runtime", "network", ...(model.explains ? ["weights"] : [])];
     const [runtime, network, weights] = await Promise.all(parts.map(unpacked));
     await page; // the runtime's script is a module, and these run last
-    const { ort } = window;
+    const { ort } = thawnet;
     if (!ort) throw new Refusal("This browser is too old to compute here.", { absent: true });
     ort.env.wasm.wasmBinary = runtime;
     ort.env.wasm.numThreads = threads();
@@ -207,10 +207,17 @@
     return said;
   }
 
+  async function unknown(file) {
+    const head = await file.slice(4, 32).text(); // of a file in boxes, as HEIC and AVIF are
+    return /^ftyp.*hei[cx]/s.test(head)
+      ? "HEIC, which this browser does not know; save the photo as JPEG"
+      : "not an image in a format that this browser knows, or damaged";
+  }
+
   // Bytes to pixels, upright, in the colours that stand in the file.
   async function decoded(file) {
     const size = await picture.size(file);
-    if (!size) throw new Refusal("not an image in a format that this browser knows, or damaged");
+    if (!size) throw new Refusal(await unknown(file));
     const { width, height } = size;
     if (width * height > model.limits.pixels) {
       const most = new Intl.NumberFormat("en").format(model.limits.pixels);
@@ -239,14 +246,14 @@
       return { image: file.name, error: error.message };
     }
     try {
-      const turned = await window.orientation(file);
+      const turned = await orientation(file);
       return { image: file.name, ...(await answer(bitmap, turned, topK, explain)) };
     } finally {
       bitmap.close();
     }
   }
 
-  window.predictor = {
+  thawnet.predictor = {
     // {name, backbone, classes, size, temperature, unfamiliar, explains, limits, examples}
     async describe() {
       network().then(keep, () => {}); // while a person looks around; who asks is told what failed
@@ -280,4 +287,4 @@
     // Where images go, for people.
     destination: () => "Nothing leaves this browser",
   };
-})();
+})((window.thawnet ??= {}));

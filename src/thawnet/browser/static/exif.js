@@ -1,7 +1,7 @@
 // How a JPEG lies in its file. The browser turns it; only where its boxes begin follows from that.
 "use strict";
 
-(() => {
+((thawnet) => {
   const HEAD = 2 ** 18; // bytes; what comes before the picture is rarely longer
   const ORIENTATION = 0x0112;
 
@@ -26,7 +26,7 @@
   }
 
   // EXIF's orientation, 1 to 8, of a JPEG file; null of every other format.
-  window.orientation = async (file) => {
+  thawnet.orientation = async (file) => {
     const view = new DataView(await file.slice(0, HEAD).arrayBuffer());
     if (view.byteLength < 3 || view.getUint16(0) !== 0xffd8) return null;
     try {
@@ -36,4 +36,4 @@
       return 1; // cut off or nonsense: as if it said nothing
     }
   };
-})();
+})((window.thawnet ??= {}));

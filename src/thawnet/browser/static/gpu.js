@@ -1,7 +1,7 @@
 // The graphics card of a browser that has WebGPU: taken if it says what the processor does, sooner.
 "use strict";
 
-(() => {
+((thawnet) => {
   const OFF = 0.002; // of the largest value of an output, by which the two may differ
   const RUNS = 5; // of each, to see which is sooner
 
@@ -50,7 +50,7 @@
 
   const median = (times) => times.sort((a, b) => a - b)[times.length >> 1];
 
-  window.graphics = {
+  thawnet.graphics = {
     // The card as {ort, session}, or null: the processor is better. processor: it, likewise. onnx:
     // the network. runtime: gives the WebAssembly. computing: has one of the two compute. inTurn:
     // runs a function when nothing else is computed. Rejects if the card can not be opened.
@@ -62,4 +62,4 @@
       return null;
     },
   };
-})();
+})((window.thawnet ??= {}));

@@ -1,7 +1,7 @@
 // From an image file to the pixels that the network takes, as thawnet's image/ does it with Pillow.
 "use strict";
 
-(() => {
+((thawnet) => {
   const DRAFT = 2; // a JPEG this many times as large as needed is decoded smaller; see decode.py
   const GAP = 3; // what is left to the bicubic filter after whole boxes; Pillow's reducing_gap
   const SUPPORT = 2; // of the bicubic filter, px
@@ -174,7 +174,7 @@
 
   const one = (from) => ({ from, weights: Float64Array.of(1) });
 
-  window.pixels = {
+  thawnet.pixels = {
     // What the network sees of a bitmap or a frame: crop x crop x 3 levels of 8 bits, row by row.
     // turned: EXIF's orientation of a JPEG, null of all else: its decoder's boxes begin where the
     // file does. spec: {side, crop}, see image/preprocess.py.
@@ -192,4 +192,4 @@
       return [(1 - across) / 2, (1 - down) / 2, (1 + across) / 2, (1 + down) / 2];
     },
   };
-})();
+})((window.thawnet ??= {}));

@@ -1,7 +1,7 @@
 // The card of one image: the picture, what is going on with it, the answer.
 "use strict";
 
-(() => {
+((thawnet) => {
   const template = (id) => document.getElementById(id).content.firstElementChild.cloneNode(true);
 
   function percent(share) {
@@ -34,7 +34,7 @@
     async draw(side) {
       if (this.size !== undefined) return;
       const canvas = this.find(".image");
-      this.size = await window.picture.draw(canvas, this.file, side);
+      this.size = await thawnet.picture.draw(canvas, this.file, side);
       canvas.hidden = !this.size;
       if (this.size) {
         this.find(".picture").style.setProperty("--ratio", canvas.width / canvas.height);
@@ -99,7 +99,7 @@
 
     showMap(place) {
       const { maps, box } = this.explanation;
-      window.picture.overlay(this.find(".overlay"), this.find(".image"), maps[place], box);
+      thawnet.picture.overlay(this.find(".overlay"), this.find(".image"), maps[place], box);
       this.element.querySelectorAll("button.bar").forEach((button, i) => {
         button.setAttribute("aria-pressed", i === place);
       });
@@ -115,5 +115,5 @@
     }
   }
 
-  window.Card = Card;
-})();
+  thawnet.Card = Card;
+})((window.thawnet ??= {}));

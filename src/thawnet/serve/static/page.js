@@ -1,14 +1,14 @@
-// The page: asks window.predictor about each image, at most a few at a time, and shows the answers.
+// The page: asks the predictor about each image, at most a few at a time, and shows the answers.
 "use strict";
 
-(() => {
+((thawnet) => {
   const AT_ONCE = 3; // images asked about at the same time
   const CLASSES = 5;
   const TRIES = 6; // for one image, while the predictor is busy
   const SPOKEN = 5; // images together of which each answer is read out; of more, their number
   const MANY = 100; // images from which on pictures are kept small, as memory is not endless
   const MAP = "thawnet-map";
-  const { predictor, Card } = window;
+  const { predictor, Card } = thawnet;
   const byId = (id) => document.getElementById(id);
   const number = new Intl.NumberFormat("en");
 
@@ -339,6 +339,6 @@
     if (card) remove(card);
   });
   setMaps(remembered());
-  window.listenForImages(add);
+  thawnet.listenForImages(add);
   connect();
-})();
+})((window.thawnet ??= {}));

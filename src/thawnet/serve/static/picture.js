@@ -1,7 +1,7 @@
 // Pictures on canvases, and class-activation maps over them.
 "use strict";
 
-(() => {
+((thawnet) => {
   const SIDE = 96; // px of an enlarged map before the canvas enlarges it further
   // Inferno (matplotlib, CC0) at 0, 1/4, 1/2, 3/4 and 1: lightness rises evenly, whatever the eye.
   const COLOURS = [
@@ -54,7 +54,7 @@
     return canvas;
   }
 
-  window.picture = {
+  thawnet.picture = {
     // A file's {width, height} in px, upright, before its pixels are decoded; null where the browser
     // knows no such format.
     async size(file) {
@@ -107,4 +107,4 @@
       context.drawImage(enlarged(map), ...seen);
     },
   };
-})();
+})((window.thawnet ??= {}));

@@ -1,7 +1,7 @@
 // The predictor of the served page: asks the service that the page came from.
 "use strict";
 
-(() => {
+((thawnet) => {
   const TOKEN = "thawnet-token";
 
   // What `predict` and `describe` reject with. seconds: it may work that much later. absent: nobody
@@ -46,7 +46,7 @@
     }
   }
 
-  window.predictor = {
+  thawnet.predictor = {
     // {name, backbone, classes, size, temperature, unfamiliar, explains, limits, examples}
     async describe() {
       const answer = await ask("model");
@@ -86,4 +86,4 @@
       return here ? "Nothing leaves this machine" : `Images go to ${location.host} and nowhere else`;
     },
   };
-})();
+})((window.thawnet ??= {}));

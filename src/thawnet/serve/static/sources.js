@@ -1,7 +1,7 @@
 // Where images come from: chosen, dropped (folders too), pasted, or taken with the camera.
 "use strict";
 
-(() => {
+((thawnet) => {
   const byId = (id) => document.getElementById(id);
   const IMAGE = /\.(jpe?g|png|gif|bmp|webp|avif|heic|tiff?|ppm|pgm)$/i;
 
@@ -56,7 +56,7 @@
 
   // While the camera is on, say below its picture what is seen: where the predictor can so quickly.
   async function follow(dialog, video, line) {
-    const { look } = window.predictor;
+    const { look } = thawnet.predictor;
     line.hidden = !look;
     line.textContent = "\u00a0";
     while (look && dialog.open && video.srcObject) {
@@ -83,10 +83,15 @@
       close();
       if (blob) take(blob);
     };
+    const hand = () => {
+      close();
+      byId("capture").click();
+    };
     const end = () => {
       stream?.getTracks().forEach((track) => track.stop());
       video.srcObject = null;
       shoot.removeEventListener("click", trigger);
+      shoot.removeEventListener("click", hand);
     };
     text.hidden = byId("live").hidden = true;
     video.hidden = false;
@@ -110,11 +115,15 @@
       text.textContent =
         "The camera can not be used: another program has it, or this page may not use it " +
         "(the browser's settings for this address say).";
+      if (!matchMedia("(pointer: coarse)").matches) return;
+      text.textContent += " “Take it” opens the phone's own.";
+      shoot.addEventListener("click", hand);
+      shoot.disabled = false;
     }
   }
 
   // From now on, hand `add` the files that a person gives.
-  window.listenForImages = (add) => {
+  thawnet.listenForImages = (add) => {
     const [files, capture, drop] = ["files", "capture", "drop"].map(byId);
     for (const input of [files, capture]) {
       input.addEventListener("change", () => {
@@ -150,4 +159,4 @@
       else capture.click(); // a telephone opens its own camera, others a list of files
     });
   };
-})();
+})((window.thawnet ??= {}));

@@ -1,0 +1,65 @@
+"""The exported page and the service's in the system's Firefox."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from firefox import Firefox
+from thawnet.bundle.predict import Model
+from thawnet.serve.facts import EXAMPLES
+from watched_pages import GLOBALS
+
+PHOTOS = [EXAMPLES / f"{name}.jpg" for name in ("coffee", "coins", "rocket")]
+CARDS = """return new Promise((done) => {
+    const look = () => {
+        const cards = [...document.querySelectorAll(".card")];
+        const waiting = cards.some((card) => card.dataset.state === "waiting");
+        if (cards.length < arguments[0] || waiting) setTimeout(look, 50);
+        else done(cards.map((card) => ({
+            state: card.dataset.state,
+            class: card.querySelector(".best .name").textContent,
+            share: card.querySelector(".best .share").textContent,
+            unfamiliar: card.dataset.unfamiliar === "true",
+            map: card.querySelector(".overlay").width > 0,
+        })));
+    };
+    look();
+})"""
+
+
+def cards(firefox: Firefox, count: int) -> list[dict[str, Any]]:
+    """Wait until so many cards have an answer or an error, and return what they show."""
+    found: list[dict[str, Any]] = firefox.run(CARDS, count)
+    return found
+
+
+@pytest.mark.parametrize("form", ["folder", "file", "service"])
+def test_photos_are_answered_as_the_library_does(
+    firefox: Firefox, address_of: Callable[[str], str], embedded_model: Model, form: str
+) -> None:
+    firefox.open(address_of(form))
+    firefox.choose_files("#files", *PHOTOS)
+    for card, wanted in zip(cards(firefox, 3), embedded_model.predict(PHOTOS), strict=True):
+        assert card["state"] == "done"
+        assert card["class"] == wanted.classes[0]
+        share = float(card["share"].lstrip(">").rstrip("% \u00a0"))
+        assert share == pytest.approx(100 * wanted.probabilities[0], abs=3)
+        assert card["unfamiliar"] == wanted.unfamiliar
+        assert card["map"]
+    assert firefox.complaints() == []
+
+
+@pytest.mark.parametrize("form", ["folder", "file", "service"])
+def test_scripts_add_one_name_to_the_window(
+    firefox: Firefox, address_of: Callable[[str], str], form: str
+) -> None:
+    names = f"return Object.keys({GLOBALS.replace('window', 'window.wrappedJSObject ?? window')})"
+    firefox.open(EXAMPLES.joinpath("coffee.jpg").as_uri())
+    browsers = set(firefox.run(names))  # a picture has no scripts
+    firefox.open(address_of(form))
+    firefox.choose_files("#files", PHOTOS[0])
+    cards(firefox, 1)
+    assert set(firefox.run(names)) - browsers == {"thawnet"}

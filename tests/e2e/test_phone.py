@@ -1,0 +1,154 @@
+"""The exported page and the service's on a phone, as Chromium emulates one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from PIL import Image
+
+from conftest import TURNED, encoded
+from exported_pages import asked_about
+from thawnet.bundle.predict import Model
+from thawnet.serve.facts import EXAMPLES
+from watched_pages import GLOBALS, PHONE, Watched
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+expect = sync_api.expect
+expect.set_options(timeout=30_000)  # a busy machine is slow, not wrong
+
+COFFEE, ROCKET = (EXAMPLES / f"{name}.jpg" for name in ("coffee", "rocket"))
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(300)
+FORMS = ["folder", "file", "service"]
+Open = Callable[..., "Page"]
+
+
+@pytest.fixture
+def open_page(chromium: Browser, address_of: Callable[[str], str]) -> Iterator[Open]:
+    """Return a function that opens a form of the page on a phone; no script may fail."""
+    watched = Watched()
+
+    def open_(form: str, **options: Any) -> Page:
+        page = watched.page(chromium, 30_000, **PHONE | options)
+        page.goto(address_of(form))
+        return page
+
+    yield open_
+    watched.close()
+    # The browser itself notes each answer that is not 2xx.
+    assert [line for line in watched.wrong if not line.startswith("Failed to load resource")] == []
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_photo_is_answered_and_the_answer_is_in_sight(
+    open_page: Open, embedded_model: Model, form: str
+) -> None:
+    page = open_page(form)
+    assert page.evaluate("[typeof orientation, matchMedia('(hover: none)').matches]") == [
+        "number",
+        True,
+    ]
+    page.set_input_files("#files", [COFFEE])
+    expect(page.locator(".card[data-state=done] .best .name")).to_be_in_viewport()
+    (wanted,) = embedded_model.predict([COFFEE])
+    assert page.locator(".card .best .name").inner_text() == wanted.classes[0]
+    page.locator("button.bar").nth(2).tap()
+    expect(page.locator("button.bar").nth(2)).to_have_attribute("aria-pressed", "true")
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("options", [PHONE, {}], ids=["phone", "desktop"])
+def test_scripts_add_one_name_to_the_window(
+    chromium: Browser, address_of: Callable[[str], str], form: str, options: dict[str, Any]
+) -> None:
+    with chromium.new_context(**options) as context:
+        page = context.new_page()
+        page.goto(address_of(form))
+        page.set_input_files("#files", [COFFEE])
+        expect(page.locator(".card:not([data-state=waiting])")).to_have_count(1)
+        own = page.evaluate(GLOBALS)
+        bare = context.new_page()  # a picture has no scripts
+        bare.goto(EXAMPLES.joinpath("coffee.jpg").as_uri())
+        browsers = bare.evaluate(GLOBALS)
+    assert set(own) - set(browsers) == {"thawnet"}
+    assert {name: own[name] for name in browsers} == browsers
+
+
+def test_turned_photo_is_answered_as_the_library_does(
+    open_page: Open, embedded_model: Model
+) -> None:
+    page = open_page("file")
+    upright = Image.open(ROCKET)
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[274] = orientation
+        turned = upright.transpose(TURNED[orientation]) if orientation > 1 else upright
+        content = encoded(turned, "JPEG", exif=exif)
+        best = asked_about(page, "a.jpg", content)["said"]["predictions"][0]
+        (wanted,) = embedded_model.predict([content])
+        assert best["class"] == wanted.classes[0] == "rocket"
+        assert best["probability"] == pytest.approx(wanted.probabilities[0], abs=0.03)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_photo_is_taken_with_the_phones_own_camera(open_page: Open, form: str) -> None:
+    page = open_page(form)
+    with page.expect_file_chooser() as chooser:  # without https a page may not film
+        page.tap("#photo")
+    assert chooser.value.element.get_attribute("capture") == "environment"
+    chooser.value.set_files(ROCKET)
+    expect(page.locator(".card .best .name")).to_have_text("rocket")
+
+
+def test_refused_camera_leaves_the_phones_own(open_page: Open) -> None:
+    page = open_page("file")
+    page.evaluate(
+        """() => Object.defineProperty(navigator, "mediaDevices", { value: {
+            getUserMedia: () => Promise.reject(new DOMException("", "NotAllowedError")),
+            enumerateDevices: async () => [{ kind: "videoinput" }],
+        } })"""
+    )
+    page.tap("#photo")
+    expect(page.locator("#camera-text")).to_contain_text("The camera can not be used")
+    with page.expect_file_chooser() as chooser:
+        page.tap("#shoot")
+    chooser.value.set_files(ROCKET)
+    expect(page.locator(".card .best .name")).to_have_text("rocket")
+    expect(page.locator("#camera")).to_be_hidden()
+
+
+@pytest.mark.parametrize("width", [360, 412])
+def test_all_fits_and_fingers_hit_it(open_page: Open, width: int) -> None:
+    page = open_page("file", viewport={"width": width, "height": 740})
+    expect(page.locator("#examples img")).to_have_count(5)
+    page.set_input_files("#files", [COFFEE])
+    expect(page.locator(".card[data-state=done]")).to_have_count(1)
+    page.evaluate("document.getElementById('camera').showModal()")
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    small = page.locator("button:visible, label.button:visible, summary:visible").evaluate_all(
+        """all => all
+            .map((each) => [each.innerText, each.getBoundingClientRect()])
+            .filter(([_, { width, height }]) => Math.min(width, height) < 43)
+            .map(([text, { width, height }]) => `${text}: ${width} x ${height}`)"""
+    )
+    assert small == []
+
+
+def test_nothing_is_asked_that_needs_a_mouse(open_page: Open) -> None:
+    invitation = open_page("file").locator(".invitation")
+    assert invitation.inner_text().split("\n") == ["Classify images", "one or many"]
+    desktop = open_page("file", is_mobile=False, has_touch=False).locator(".invitation")
+    assert desktop.inner_text().startswith("Drop images here")
+
+
+@pytest.mark.parametrize("form", ["file", "service"])
+def test_photo_in_heic_is_called_that(open_page: Open, form: str) -> None:
+    page = open_page(form)
+    photo = {"name": "IMG_1.HEIC", "mimeType": "image/heic", "buffer": HEIC}
+    page.set_input_files("#files", [photo])
+    expect(page.locator(".card .status")).to_contain_text("HEIC, which")
+    expect(page.locator(".card .status")).to_contain_text("save the photo as JPEG")
