@@ -91,6 +91,8 @@ def test_worse_is_what_chance_does_not_explain() -> None:
     assert quantising.loss(all_right, logits_of([0] * 5 + [1] * 995), right) == ""
     told = quantising.loss(all_right, logits_of([0] * 12 + [1] * 988), right)
     assert told == "12 lost, 0 gained, McNemar p = 0.00049"
+    many = np.zeros(9000, np.int64)
+    assert quantising.loss(logits_of([1] * 9000), logits_of([0] * 12 + [1] * 8988), many) == ""
     # Better by as much is not worse, and near ties are no losses.
     assert quantising.loss(logits_of([0] * 12 + [1] * 988), all_right, right) == ""
     nearly = logits_of([1] * 1000, margin=1e-4)

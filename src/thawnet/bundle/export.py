@@ -26,10 +26,7 @@ FEATURES = "features"
 FEATURE_MAP = "feature_map"
 UNFAMILIARITY = "unfamiliarity"
 MIDDLE = "middle"  # seen by the unfamiliarity alone, and no output
-# Values from which on weights are halved. MobileNetV2's depthwise kernels, which are smaller, cause
-# most of the error: with them probabilities moved by up to 0.04, without by 0.002, for 0.3 MB more
-# (docs/experiments.md).
-HALVED_FROM = 20_000
+HALVED_FROM = 256  # values; of what is smaller nothing would be gained
 PROBES = 3  # images that the file is tried on; not the number it is traced with
 
 
@@ -106,12 +103,12 @@ def exported(
     return content
 
 
-def halved(content: bytes) -> bytes:
+def halved(content: bytes, smallest: int = HALVED_FROM) -> bytes:
     """Return an ONNX model with its large weights in float16; it still computes in float32.
 
-    One that holds none in float32 comes back as it is. Each weight is followed by a Cast, which
-    ONNX Runtime does once, when the model is opened.
-    Raises BundleError for a weight that float16 can not hold.
+    Tensors of fewer than `smallest` values stay as they are, and so do those that float16 can not
+    hold; a model without any others comes back as it is. Each is followed by a Cast, which ONNX
+    Runtime does once, when the model is opened.
     """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -120,10 +117,14 @@ def halved(content: bytes) -> bytes:
     casts = []
     for weight in model.graph.initializer:
         values = numpy_helper.to_array(weight)
-        if weight.data_type != TensorProto.FLOAT or values.size < HALVED_FROM:
+        if weight.data_type != TensorProto.FLOAT or values.size < smallest:
+            continue
+        with np.errstate(over="ignore"):
+            half = values.astype(np.float16)
+        if not np.isfinite(half).all():
             continue
         name = weight.name
-        weight.CopyFrom(numpy_helper.from_array(_half(values), f"{name}.half"))
+        weight.CopyFrom(numpy_helper.from_array(half, f"{name}.half"))
         casts.append(helper.make_node("Cast", [weight.name], [name], to=TensorProto.FLOAT))
     if not casts:
         return content
@@ -131,14 +132,6 @@ def halved(content: bytes) -> bytes:
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     return bytes(model.SerializeToString(deterministic=True))
-
-
-def _half(values: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        half = values.astype(np.float16)
-    if not np.isfinite(half).all():
-        raise BundleError(f"a weight of {np.abs(values).max():g} is too large for float16")
-    return half
 
 
 def probe_squares(spec: Preprocess) -> NDArray[np.uint8]:
