@@ -585,7 +585,8 @@ def test_full_disk_keeps_the_last_epoch_and_says_so(
         kept(*arguments)
 
     monkeypatch.setattr(torch, "save", save)
-    with pytest.raises(RunError, match="the disk is full; free some space and start again, a run"):
+    told = "the disk is full; free some space and start again: thawnet train --resume"
+    with pytest.raises(RunError, match=told):
         run.train(options)
     assert run.train(TrainOptions(resume="")).line.startswith("test accuracy")
 
