@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import thawnet
+from conftest import TINY
 from thawnet import cli
 from thawnet.bundle import openvino_ir
 from thawnet.errors import BundleError
@@ -113,7 +114,7 @@ def test_int8_bundle_predicts(
     trained_on = before["sha256"]["trained_on.bin"]
     assert after["sha256"] == {"model.onnx": digest, "trained_on.bin": trained_on}
     card = Path(name, "README.md").read_text(encoding="utf-8")
-    assert "# mobilenetv2_100 for photos in int8" in card
+    assert f"# {TINY} for photos in int8" in card
     exact, accuracy = (100 * share for share in after["export"]["validation_accuracy"].values())
     assert f"| accuracy | {exact:.2f} % | {accuracy:.2f} % |" in card
     assert "model-index" not in card  # whose figures would be float32's

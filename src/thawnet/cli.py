@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import threading
@@ -142,7 +141,7 @@ def guarded(job: Callable[[], object]) -> int:
         job()
     except BrokenPipeError:
         # Whoever read stdout, such as `head`, has enough; nothing must be flushed there at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        console.drop_stdout()
         return 141  # 128 + SIGPIPE, which Windows has no name for
     except (Exception, KeyboardInterrupt) as error:
         if not isinstance(error, ThawnetError) and not is_stop(error):

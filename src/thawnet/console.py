@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from .errors import RunError
 from .text import printable
 
 _console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
@@ -64,8 +66,22 @@ def result(text: str) -> None:
     if not _rank:
         if sys.stdout.isatty():
             text = "\n".join(map(printable, text.split("\n")))
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
+        try:
+            sys.stdout.write(text + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            drop_stdout()
+            raise RunError(
+                f"results can not be written to stdout: {error.strerror}; what was written before "
+                "stays"
+            ) from error
+
+
+def drop_stdout() -> None:
+    """Let what Python still holds for stdout go nowhere, or it would fail again at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator
 
-from .text import sentence
+from .text import SHOWN, sentence
 
 
 class ThawnetError(Exception):
@@ -95,8 +95,9 @@ def suggest(received: str, known: Iterable[str]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of another library's error, or its kind if it says nothing."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    """Return the first line of another library's error, cut where it is long, or its kind."""
+    line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return line if len(line) <= 2 * SHOWN else f"{line[: 2 * SHOWN]}..."
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:

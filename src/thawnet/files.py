@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
-from .errors import DiskFullError, RunError
+from .errors import DiskFullError, RunError, chain
 
 SYNC_ONE_BY_ONE = 100  # files
 TEMPORARY = ".tmp"
@@ -29,10 +29,16 @@ _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.E
 
 @contextmanager
 def clear_disk_errors(path: Path) -> Iterator[None]:
-    """Turn an OSError under `path` into one sentence naming the path and the way out."""
+    """Turn an OSError under `path` into one sentence naming the path and the way out.
+
+    torch's writer, C++ that is called back, raises a RuntimeError while it handles one.
+    """
     try:
         yield
-    except OSError as error:
+    except (OSError, RuntimeError) as caught:
+        error = next((each for each in chain(caught) if isinstance(each, OSError)), None)
+        if error is None:
+            raise
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFullError(
                 f"{path}: the disk is full; free some space and start again"

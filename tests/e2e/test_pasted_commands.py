@@ -73,6 +73,7 @@ def called(options: TrainOptions) -> list[str]:
     """Return the words of a call of `train` on DATA."""
     weights, epochs = str(options.weights), map(str, options.epochs or ())
     asked = ["--weights", weights, "--epochs", *epochs, "--size", "32", "--recipe", "quick"]
+    asked += ["--backbone", str(options.backbone)]
     return ["train", DATA, *asked, "--precision", "float32", "--compile", "no"]
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from conftest import counted
 from thawnet import cli
@@ -23,7 +26,8 @@ from thawnet.data.store import ImageStore, open_store
 from thawnet.errors import RunError
 from thawnet.files import cache_entries, cache_folder, clear_disk_errors, write_json
 from thawnet.recipe import TrainOptions
-from thawnet.training import run
+from thawnet.training import checkpoint, run
+from thawnet.training.checkpoint import RunState
 
 Photos = Callable[..., Path]
 FULL = r"^\S+: the disk is full; free some space and start again$"
@@ -147,6 +151,28 @@ def test_unpacking_goes_on_when_a_full_disk_has_room_again(
     with another_cache(tmp_path / "roomy"):
         assert found == content(unpack(path))
     assert len(found) == 40
+
+
+@pytest.mark.parametrize("room", [0, 40_000, 200_000])
+def test_a_checkpoint_that_fills_a_disk_is_one_sentence_wherever_its_writer_is(
+    disk: Disk, room: int
+) -> None:
+    state = RunState({"data": "photos"}, {}, {}, {}, 1, "", "")
+    state.network = {"weight": torch.zeros(500_000 // 4)}
+    filler = disk.fill()
+    os.truncate(filler, filler.stat().st_size - room)
+    with pytest.raises(RunError, match=FULL):
+        checkpoint.save(state, disk.path)
+    assert not list(disk.path.glob("checkpoint/.*.tmp"))
+
+
+def test_results_that_stdout_does_not_take_end_in_one_sentence() -> None:
+    command = [sys.executable, "-m", "thawnet", "cache", "list"]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("thawnet: results can not be written to stdout: No space left")
+    assert done.stderr.count("\n") == 1
 
 
 def test_json_on_a_full_disk_stays_what_it_was(disk: Disk) -> None:

@@ -172,7 +172,7 @@ def test_count_of_rows_that_lies_is_told_or_does_not_matter(tmp_path: Path, coun
         (["a", "b\x1b[2J"], r"class 'b\?\[2J' has control or broken characters"),
         (["a", "\ud800"], r"class '\?' has control or broken characters"),
         (7, "no Hugging Face schema"),
-        ({"a": 1}, r"labels are not all between 0 and 0$"),
+        ({"a": 1}, r"train images have no label between 0 and 0;"),
     ],
 )
 def test_names_of_classes_that_are_none_are_told(tmp_path: Path, names: object, told: str) -> None:

@@ -209,6 +209,6 @@ def test_training_says_that_it_waits_for_the_store(
     holder = threading.Thread(target=hold)
     holder.start()
     held.wait()
-    open_images("train", items, source.classes, 40, TrainOptions(workers=1))
+    open_images("train", items, 40, TrainOptions(workers=1))
     holder.join()
     assert capsys.readouterr().err == f"another process is building {path}; waiting for it\n"

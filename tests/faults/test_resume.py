@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import shutil
@@ -17,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import tensors_of
+from conftest import tensors_of, under
 from thawnet.building import PART, building
 from thawnet.data.augment import Augment
 from thawnet.data.sources import open_source
@@ -132,7 +131,7 @@ def test_bits_do_not_depend_on_what_is_cached_already(
 ) -> None:
     alone = tensors_of(run.train(options))
     monkeypatch.setenv("THAWNET_CACHE", str(tmp_path / "other"))
-    run.train(dataclasses.replace(options, recipe="seed"))
+    run.train(under(options, "seed"))
     assert equal(alone, tensors_of(run.train(options)))  # beside what another recipe left
     entries = sorted((cache_folder() / "features").iterdir())
     for entry in entries[::2]:

@@ -59,7 +59,7 @@ def write_run(
                 "images": len(labels),
             }
         },
-        "seconds": {"data": 1.5, "head": 2.0, "fine-tune": 30.0, "this process": 40.0},
+        "seconds": {"data": 1.5, "head": 2.0, "fine-tune": 30.0, "in all": 40.0},
         "machine": {"threads": 2},
         "versions": {"torch": "2.15.0"},
         "weights": {"sha256": "00ff"},

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from conftest import under
 from thawnet.data.sources import open_source
 from thawnet.data.splits import arrange
 from thawnet.errors import WeightsError
@@ -170,7 +171,7 @@ def forecast_for(options: TrainOptions) -> Forecast:
 def test_every_preset_is_measured_and_nothing_is_left_behind(
     options: TrainOptions, name: str
 ) -> None:
-    found = forecast_for(dataclasses.replace(options, recipe=name))
+    found = forecast_for(under(options, name))
     assert found.recipe == name
     assert all(value >= 0 for value in found.seconds.values())
     assert found.seconds["start"] > 1

@@ -92,7 +92,7 @@ def test_report_card_and_log_say_what_happened(
     ahead = 100 * (second["val_accuracy"] - first["val_accuracy"])
     validation = f"{100 * second['val_accuracy']:.2f} %"
     assert re.search(
-        rf"the head alone on validation, where this run has {validation} "
+        rf"the head alone on validation while it trained, where this run had {validation} "
         rf"{100 * first['val_accuracy']:.2f} % {re.escape(f'{ahead:+.2f}'.replace('-', MINUS))}",
         told,
     )
@@ -119,6 +119,11 @@ def test_report_card_and_log_say_what_happened(
     assert f"{len(found.images)} in all" in told
     hits = re.search(r"Right, and given ([\d.]+) % (?:to ([\d.]+) %)?", told)
     assert hits is None or float(hits[hits.lastindex or 1]) <= 90
+
+    # The whole time, of both goes.
+    whole = sum(seconds for stage, seconds in result["seconds"].items() if stage != "in all")
+    assert result["seconds"]["in all"] >= whole
+    assert "start and rest" in told
 
     # Who was called, when it ran in two goes as well.
     assert result["command"] == "thawnet train photos --out run"

@@ -111,7 +111,7 @@ def model_card(
     title = f"{backbone} for {data}"
     known = meaning.unfamiliar
     return _CARD.format(
-        front=_front_matter(title, licence, data, part, backbone, result),
+        front=_front_matter(title, licence, data, part, backbone, len(meaning.classes), result),
         title=_text(title),
         backbone=_text(backbone),
         size=preprocess.size,
@@ -175,13 +175,21 @@ def int8_card(
 
 
 def _front_matter(
-    title: str, licence: str, data: str, part: str, backbone: str, result: Mapping[str, Any]
+    title: str,
+    licence: str,
+    data: str,
+    part: str,
+    backbone: str,
+    classes: int,
+    result: Mapping[str, Any],
 ) -> str:
     scores = result["metrics"][part]
     metrics = [
         {"type": "accuracy", "name": f"{part} accuracy", "value": scores["accuracy"]},
-        {"type": "accuracy", "name": f"{part} top-5 accuracy", "value": scores["top_5"]},
     ]
+    if classes > 5:
+        name = f"{part} top-5 accuracy"
+        metrics.append({"type": "accuracy", "name": name, "value": scores["top_5"]})
     results = [
         {
             "task": {"type": "image-classification"},

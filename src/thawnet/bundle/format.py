@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BundleError
+from ..errors import BundleError, first_line
 from ..files import new_folder, sha256_file, write_json, write_text
 from ..text import shown
 from .meaning import Meaning, parse_meaning, require_text
@@ -201,7 +201,8 @@ def read_description(path: Path) -> Description:
     except KeyError as error:
         raise BundleError(f"'{file}': the field {error} is missing; the file is damaged") from None
     except (AttributeError, TypeError, ValueError, OverflowError) as error:
-        raise BundleError(f"'{file}' is not understood ({error}); the file is damaged") from error
+        told = first_line(error)
+        raise BundleError(f"'{file}' is not understood ({told}); the file is damaged") from error
 
 
 def read_onnx(description: Description) -> bytes:

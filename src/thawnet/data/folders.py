@@ -54,7 +54,7 @@ def from_class_folders(path: Path, watch: Watch = unwatched) -> Source:
             loose = f"; {_images(listing.unlabelled)} in it directly" if listing.unlabelled else ""
             raise DataError(
                 f"'{root}' holds no image in a class folder{loose}; file them by class, as in "
-                f"{root.name}/{classes[0]}/1.jpg, or remove the folder"
+                f"{root.name}/{classes[0]}/1.jpg, or move it elsewhere"
             )
 
     def open_part(part: str) -> Items:

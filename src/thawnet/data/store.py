@@ -162,9 +162,13 @@ def require_every_class(store: ImageStore, items: Items, classes: Sequence[str])
         label_of = dict(zip(items.names, items.labels.tolist(), strict=True))
         name, why = next(pair for pair in store.broken if label_of[pair[0]] == missing[0])
         count = int((items.labels == missing[0]).sum())
+        which = (
+            "the only training image" if count == 1 else f"none of the {count:,} training images"
+        )
+        can = "can not" if count == 1 else "can"
         raise DataError(
-            f"none of the {count:,} training images of class '{classes[missing[0]]}' can be read; "
-            f"the first that failed: '{name}' ({why}); replace them, or remove the class"
+            f"{which} of class '{classes[missing[0]]}' {can} be read; the first that failed: "
+            f"'{name}' ({why}); replace what is broken, or remove the class"
         )
 
 

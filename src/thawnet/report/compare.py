@@ -212,7 +212,7 @@ def _with_interval(run: FinishedRun, images: int) -> str:
 
 def _wall(run: FinishedRun) -> float:
     """Sum the stages; the last process alone would leave out what a resumed run did before."""
-    return sum(value for name, value in run.seconds.items() if name != "this process")
+    return sum(value for name, value in run.seconds.items() if name != "in all")
 
 
 def _training(run: FinishedRun) -> float:

@@ -22,6 +22,7 @@ from ..text import command_line
 
 VERSION = 5
 FILE = Path("checkpoint") / "state.pt"
+WHOLE = "in all"  # among the seconds of stages: of the whole run, in all its processes
 LOCK = Path("checkpoint") / "lock"
 IN_MEMORY = "(in memory)"  # stands for DATA in a run that was handed its images
 
@@ -88,12 +89,15 @@ def timed(state: RunState, stage: str) -> Iterator[None]:
 class Keeper:
     """Saves the state of a run every few seconds, and when a stop is asked for.
 
-    folder: of the run; None for a rank that does not write.
+    folder: of the run; None for a rank that does not write. started: when this process began with
+    it, by time.perf_counter; now by default.
     """
 
-    def __init__(self, state: RunState, folder: Path | None) -> None:
+    def __init__(self, state: RunState, folder: Path | None, started: float | None = None) -> None:
         self.state = state
         self.folder = folder
+        self._started = time.perf_counter() if started is None else started
+        self._before = state.seconds.get(WHOLE, 0.0)
         self.asked = 0  # the signal
         self._pace = Pace()
         self._at_once = False
@@ -103,8 +107,13 @@ class Keeper:
         """Whether the state should be brought up to date and saved now."""
         return self.folder is not None and (self.asked != 0 or self._pace.due())
 
+    def clock(self) -> None:
+        """Bring the seconds of the whole run, in all its processes, up to date."""
+        self.state.seconds[WHOLE] = self._before + time.perf_counter() - self._started
+
     def save(self) -> None:
         """Save the state, and stop if a stop was asked for."""
+        self.clock()
         if self.folder is not None:
             save(self.state, self.folder)
         self._pace.kept()

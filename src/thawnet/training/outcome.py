@@ -150,8 +150,11 @@ def write_start(folder: Path, state: RunState, train: ImageStore, val: ImageStor
 def write_broken(folder: Path, stores: Iterable[ImageStore]) -> None:
     """Write broken.json, what could not be read in any of the stores, if there is anything."""
     broken = sorted({entry for store in stores for entry in store.broken})
+    path = folder / "broken.json"
     if broken:
-        write_json(folder / "broken.json", [{"image": name, "reason": why} for name, why in broken])
+        write_json(path, [{"image": name, "reason": why} for name, why in broken])
+    else:
+        path.unlink(missing_ok=True)  # they were mended
 
 
 def write_log(folder: Path, history: list[dict[str, Any]]) -> None:
@@ -198,13 +201,10 @@ def write_network(run: Run, parts: Parts) -> Saved:
     return saved
 
 
-def write_end(
-    run: Run, saved: Saved, parts: Parts, to_beat: dict[str, Any], wall: float
-) -> Outcome:
+def write_end(run: Run, saved: Saved, parts: Parts, to_beat: dict[str, Any]) -> Outcome:
     """Write all that a finished run leaves, result.json last, which marks it so, and sum it up.
 
-    saved: see `write_network`. to_beat: see baseline.baselines. wall: seconds of this process until
-    now.
+    saved: see `write_network`. to_beat: see baseline.baselines.
     """
     folder, state, classes, meaning = run.folder, run.state, run.source.classes, saved.meaning
     headline = "test" if "test" in parts else "validation"
@@ -223,7 +223,6 @@ def write_end(
     from ..report.plots import plot_history
 
     plot_history(folder / "history.png", state.history, title, state.recipe["validate_on"])
-    state.seconds["this process"] = wall
     result = _result(run, saved, parts, to_beat)
     result["opened_from"] = _opened_from(run.options)
     result["standing"] = standing(metrics.accuracy, to_beat[REGRESSION])

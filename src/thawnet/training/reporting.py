@@ -44,12 +44,12 @@ from ..report.metrics import interval, slices
 from ..report.page import render
 from ..report.per_class import class_scores, confusions
 from .baseline import REGRESSION
+from .checkpoint import WHOLE
 from .feeds import Batch
 from .label_errors import margins
 from .outcome import fitted_on
 
 REPORT = "report.html"
-PROCESS = "this process"  # in result.json: of the process that ended the run, whatever it did
 # The author's figure for the reference job, which whoever trains on CIFAR-100 may compare with.
 REFERENCE = {"cifar100": 0.7135}
 CLOSE = 0.9  # probability; a hit that was given more was no close call
@@ -171,9 +171,9 @@ def gather(material: Material) -> Report:
 
 
 def _stages(seconds: dict[str, float]) -> list[tuple[str, float]]:
-    """Return the stages of a run, with what is left of a process that did all of it."""
-    stages = [(name, spent) for name, spent in seconds.items() if name != PROCESS]
-    rest = seconds.get(PROCESS, 0.0) - sum(spent for _, spent in stages)
+    """Return the stages of a run, and what is left of the whole."""
+    stages = [(name, spent) for name, spent in seconds.items() if name != WHOLE]
+    rest = seconds[WHOLE] - sum(spent for _, spent in stages)
     return [*stages, ("start and rest", rest)] if rest > 0 else stages
 
 
@@ -319,8 +319,8 @@ def _suspects(material: Material, missing: list[str]) -> Suspects | None:
 def _audited(material: Material, missing: list[str]) -> DataAudit | None:
     if material.part != "test":
         missing.append(
-            "What the data holds is not shown: the test part stays closed (--no-test); "
-            "`thawnet inspect` looks at all of it."
+            "What the data holds is not shown: this run read no test part. `thawnet inspect` looks "
+            "at all of it."
         )
         return None
     source = material.source.opened_once()
@@ -354,10 +354,10 @@ def _rivals(material: Material) -> list[Rival]:
 def _head_alone(material: Material) -> Rival:
     """Return the network as phase 1 left it, beside the final one on the images that validated."""
     head, final = (phase["kept"]["val_accuracy"] for phase in material.result["phases"])
-    name, part = "end of phase 1: the head alone", material.recipe.validate_on
-    if part == material.part:
-        return Rival(name, head)
-    return Rival(name, head, note=f"on {part}, where this run has {percent(final, 2)}", own=final)
+    note = f"on {material.recipe.validate_on} while it trained, where this run had"
+    return Rival(
+        "end of phase 1: the head alone", head, note=f"{note} {percent(final, 2)}", own=final
+    )
 
 
 def _epochs(phase: dict[str, Any]) -> str:

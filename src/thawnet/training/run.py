@@ -57,13 +57,13 @@ def train(options: TrainOptions, source: Source | None = None) -> outcome.Outcom
     with ExitStack() as held:
         with losses_told(world):
             run = setup(options, world, held, source)
-        keeper = Keeper(run.state, run.folder if world.leads else None)
+        keeper = Keeper(run.state, run.folder if world.leads else None, started)
         try:
             with losses_told(world, run.folder), checkpoint.resumable(run.state, run.folder):
                 keeper.save()
                 for number in range(run.state.phase, 2):
                     PhaseJob(run, number).do(keeper)
-                done = finish(run, keeper, started)
+                done = finish(run, keeper)
         except torch.OutOfMemoryError as error:
             raise RunError(
                 f"the GPU's memory is full ({first_line(error)}); close what else uses it and "
@@ -81,7 +81,7 @@ def train(options: TrainOptions, source: Source | None = None) -> outcome.Outcom
 # --- finish --------------------------------------------------------------------------------------
 
 
-def finish(run: Run, keeper: Keeper, started: float) -> outcome.Outcome:
+def finish(run: Run, keeper: Keeper) -> outcome.Outcome:
     """Write the network, then read the test part once, and write what is left.
 
     All in the arithmetic that ships, float32. What fails behind the last epoch costs no training:
@@ -113,7 +113,8 @@ def finish(run: Run, keeper: Keeper, started: float) -> outcome.Outcome:
         return_freed_memory()
 
         def write() -> outcome.Outcome:
-            done = outcome.write_end(run, saved, parts, to_beat, time.perf_counter() - started)
+            keeper.clock()
+            done = outcome.write_end(run, saved, parts, to_beat)
             if not (run.options.no_report or run.options.data == IN_MEMORY):
                 _report(run, done, parts, train)
             return done
