@@ -113,7 +113,7 @@ def _table(audit: Audit) -> Iterator[str]:
     names = [part.name for part in audit.parts]
     if "val" not in names:
         yield "val: none; thawnet train splits it off train (a tenth, at most 2,500 images)"
-    if "test" not in names:
+    if "test" not in names and not audit.unusable:
         yield f"test: none; thawnet train splits it off train ({audit.split_off:,} images)"
 
 

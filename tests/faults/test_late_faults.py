@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -71,6 +72,8 @@ def test_a_test_folder_that_can_not_be_measured_on_is_told_before_anything_is_tr
         assert "--no-test trains without a test part" in said
         assert "epoch" not in said
     assert not Path("runs").exists()
+    assert cli.main(["inspect", str(folder)]) == 0
+    assert re.search(rf"\n 1\. .*{told}", capsys.readouterr().out.replace("\n    ", " "))
     check_parts(open_source(str(folder)), tested=False)
 
 

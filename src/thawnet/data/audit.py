@@ -93,7 +93,8 @@ class Audit:
     size: pixels a side of the network's input that sizes were compared with. split_off: images
     that thawnet would split off train as a test part, where the data has none. groups: every
     duplicate, worst first. straddling: groups with images on both sides of that split.
-    findings: what to do, most important first. notes: what the source said on opening.
+    findings: what to do, most important first. notes: what the source said on opening. unusable:
+    why a part can not be measured on, where one can not.
     """
 
     name: str
@@ -104,6 +105,7 @@ class Audit:
     straddling: int
     groups: tuple[Group, ...]
     notes: tuple[str, ...]
+    unusable: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
@@ -131,7 +133,17 @@ def audit(source: Source, size: int, bars: Bars = _no_bar) -> Audit:
     Of each image about 1 kB is kept, however large it is; CIFAR-100's 60,000 take half a minute on
     two cores and 150 MB beside the source's own.
     """
-    opened = {part: source.open_part(part) for part in PARTS if part in source.parts}
+    opened: dict[str, Items] = {}
+    unusable: list[str] = []
+    for name in PARTS:
+        if name in source.parts:
+            try:
+                source.check_part(name)
+                opened[name] = source.open_part(name)
+            except DataError as error:
+                if name == "train":
+                    raise
+                unusable.append(str(error))
     seen = _Seen.of(sum(len(items) for items in opened.values()))
     parts: list[Part] = []
     pictures: list[Picture] = []
@@ -158,6 +170,7 @@ def audit(source: Source, size: int, bars: Bars = _no_bar) -> Audit:
         ),
         groups=tuple(groups),
         notes=source.notes,
+        unusable=tuple(unusable),
     )
     return replace(found, findings=tuple(judge(found)))
 

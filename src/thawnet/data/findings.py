@@ -31,6 +31,12 @@ class Finding:
 def judge(audit: Audit) -> Iterator[Finding]:
     """Yield what is worth a person's time, most important first."""
     train = audit.parts[0]
+    for why in audit.unusable:
+        yield Finding(
+            "unusable-part",
+            f"{why[0].upper()}{why[1:]}.",
+            "Training refuses it until then; --no-test trains without a test part.",
+        )
     for part in reversed(audit.parts[1:]):
         yield from _leaks(audit, part)
     yield from _conflicts(audit)
@@ -165,7 +171,7 @@ def _copies(audit: Audit) -> Iterator[Finding]:
 
 def _coarse(audit: Audit) -> Iterator[Finding]:
     held = [(part.name, sum(part.counts.values())) for part in audit.parts[1:]]
-    if "test" not in dict(held):
+    if "test" not in dict(held) and not audit.unusable:
         held.append(("test", audit.split_off))
     for name, count in held:
         # The normal interval of an accuracy of 80 %: near enough to say how coarse it is.
@@ -179,8 +185,7 @@ def _coarse(audit: Audit) -> Iterator[Finding]:
             yield Finding(
                 f"{name}-small",
                 f"The {name} part has {_count(count, 'image')}: {uncertain}.",
-                "Hold more images back, or repeat training with other --seed values and quote "
-                "the mean.",
+                "Hold more images back; until then quote the interval beside the accuracy.",
             )
 
 
