@@ -86,7 +86,7 @@ def test_two_processes_count_the_same_hits_and_go_on_for_one_another(
     torch.save(content | {"logits": {}}, state)
     shutil.rmtree("again/bundle")
     out = done(launched(2, "--resume", "again"))
-    assert len(out.splitlines()) == 3  # the first process alone prints
+    assert len(out.splitlines()) == 4  # the first process alone prints
     assert Path("again/predictions.csv").read_bytes() == Path("one/predictions.csv").read_bytes()
     one, again = (json.loads(Path(name, "result.json").read_text()) for name in ("one", "again"))
     assert again["metrics"] == one["metrics"]

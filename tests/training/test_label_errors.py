@@ -99,7 +99,7 @@ def test_of_the_500_most_suspect_in_cifar100_60_percent_were_flipped(tmp_path: P
     machine = decide("cpu", "auto", "no")
     network = build_network(recipe, source, weights, machine)
     split = len(network.stages) - 1
-    images = open_images("train", train, source.classes, spec.side, asked)
+    images = open_images("train", train, spec.side, asked)
     origin = Origin(network, weights.digest, images, spec, recipe.augment, machine, (split,))
     feed, cached = make_feed(origin, [split], 1, 0, None, ALONE)
     assert cached
