@@ -211,7 +211,7 @@ def _with_interval(run: FinishedRun, images: int) -> str:
 
 
 def _wall(run: FinishedRun) -> float:
-    """Sum the stages; the last process alone would leave out what a resumed run did before."""
+    """Return the seconds of all stages, of every process that a resumed run took."""
     return sum(value for name, value in run.seconds.items() if name != "in all")
 
 

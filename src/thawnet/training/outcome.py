@@ -207,11 +207,11 @@ def write_end(run: Run, saved: Saved, parts: Parts, to_beat: dict[str, Any]) -> 
     saved: see `write_network`. to_beat: see baseline.baselines.
     """
     folder, state, classes, meaning = run.folder, run.state, run.source.classes, saved.meaning
-    headline = "test" if "test" in parts else "validation"
-    metrics, logits, images = parts[headline]
+    part = headline(parts)
+    metrics, logits, images = parts[part]
     write_predictions(
         folder / PREDICTIONS,
-        headline,
+        part,
         images.names,
         images.labels,
         logits,
@@ -226,8 +226,8 @@ def write_end(run: Run, saved: Saved, parts: Parts, to_beat: dict[str, Any]) -> 
     result = _result(run, saved, parts, to_beat)
     result["opened_from"] = _opened_from(run.options)
     result["standing"] = standing(metrics.accuracy, to_beat[REGRESSION])
-    line = quote(headline, metrics.accuracy, metrics.images)
-    lines = [*_comparison(result, headline, len(classes)), line]
+    line = quote(part, metrics.accuracy, metrics.images)
+    lines = [*_comparison(result, part, len(classes)), line]
     describe_bundle(
         folder / RUN_BUNDLE,
         _facts(run, saved, result),
@@ -333,6 +333,11 @@ def command() -> str:
     program = Path(sys.argv[0]).name
     begin = {"__main__.py": ["thawnet"], "main.py": ["python", "main.py"]}.get(program, [program])
     return command_line(*begin, *sys.argv[1:])
+
+
+def headline(parts: Parts) -> str:
+    """Return the part whose accuracy a run is quoted with: the test part, where it was read."""
+    return "test" if "test" in parts else "validation"
 
 
 def _opened_from(options: TrainOptions) -> dict[str, str | None]:

@@ -91,8 +91,7 @@ def finish(run: Run, keeper: Keeper) -> outcome.Outcome:
     # What training took is free now; kept, it would add to what the last stages take.
     return_freed_memory()
     held_out = "validation" if run.recipe.validate_on == "validation" else "test"
-    images = run.val
-    parts = {held_out: _measure(run, keeper, held_out, images)}
+    parts = {held_out: _measure(run, keeper, held_out, run.val)}
     keeper.save()
     saved = world.lead(lambda: outcome.write_network(run, parts))
     with _network_stays(run):
@@ -107,7 +106,7 @@ def finish(run: Run, keeper: Keeper) -> outcome.Outcome:
                 run.recipe, run.source, run.weights, run.spec, run.machine, world
             )
             train = feed_of(run.train)
-            _, logits, _ = parts["test"] if "test" in parts else parts["validation"]
+            _, logits, images = parts[outcome.headline(parts)]
             own = logits.argmax(1) == images.labels
             to_beat = measure_baselines(run, feed_of, train, images, own)
         return_freed_memory()
@@ -166,7 +165,7 @@ def _report(
     train: Feed,
 ) -> None:
     """Write the report of a run that is finished, whatever becomes of it."""
-    part = "test" if "test" in parts else "validation"
+    part = outcome.headline(parts)
     _, logits, measured = parts[part]
     material = Material(
         folder=run.folder,
