@@ -46,7 +46,7 @@ def page_network(
     unchanged = PageNetwork(onnx, "weights in float32, as the bundle's")
     small = halved(onnx, HALVED_FROM)
     if small == onnx:
-        return PageNetwork(onnx, "as the bundle's")
+        return PageNetwork(onnx, "the bundle's own network")
     squares = validation()
     if squares is None:
         return unchanged
