@@ -8,6 +8,8 @@ BENCH := .venv-bench
 BENCH_READY := $(BENCH)/.ready
 AUDIT := .venv-audit
 SHARED ?= ../shared
+# A worker per core, each a process of 0.5 GB; who is done takes the last tests of another.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 .PHONY: demo test test-all lint format quick soak fuzz audit bench bench-gpu install-check clean
 
@@ -15,10 +17,10 @@ demo: $(READY)
 	$(BIN)/thawnet train digits
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: $(READY)
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 lint: $(READY)
 	$(BIN)/ruff check .

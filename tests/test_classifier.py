@@ -27,7 +27,8 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import check_estimator
 
 import thawnet
-from conftest import draw, run_without
+from support.commands import run_without
+from support.photos import draw
 from thawnet import classifier as module
 from thawnet import recipe
 from thawnet.classifier import Classifier

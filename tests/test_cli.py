@@ -7,20 +7,16 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from support.commands import called
 from thawnet import cli
 from thawnet.building import building
 from thawnet.recipe import TrainOptions
-
-
-def called(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    status = cli.main(arguments)
-    out, err = capsys.readouterr()
-    return status, out, err
 
 
 def test_last_line_on_stdout_is_the_accuracy(
@@ -223,10 +219,12 @@ def test_stop_waits_for_the_end_of_an_import(tmp_path: Path) -> None:
         "job = lambda: (importlib.import_module('slow'), time.sleep(60))\n"
         "sys.exit(c.guarded(job))"
     )
+    began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (143, "imported\n", "thawnet: stopped\n")
+    assert time.monotonic() - began < 50  # what the job waited for did not come
 
 
 def test_stop_that_was_taken_for_a_failed_import_is_a_stop(

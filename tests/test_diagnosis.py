@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from thawnet import cli, diagnosis
+from support.commands import called
+from support.runs import TINY
+from thawnet import diagnosis
 from thawnet.data import hub
 from thawnet.data.download import FetchError
 from thawnet.recipe import TrainOptions
@@ -24,18 +26,13 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "require_answer", refuse)
 
 
-def called(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    status = cli.main(["doctor", *arguments])
-    out, err = capsys.readouterr()
-    return status, out, err
-
-
 def small(folder: Path, weights: Path) -> tuple[str, ...]:
-    return (str(folder), "--weights", str(weights), "--size", "32", "--epochs", "1", "1")
+    network = ("--backbone", TINY, "--weights", str(weights), "--size", "32")
+    return (str(folder), *network, "--epochs", "1", "1")
 
 
 def test_without_data_the_machine_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
-    status, out, _ = called(capsys)
+    status, out, _ = called(capsys, "doctor")
     assert status == 0
     for name in ("python", "packages", "device", "precision", "compiler", "cores", "memory"):
         assert f" {name}" in out
@@ -55,7 +52,7 @@ def test_a_base_install_is_told_what_to_install(
 
     monkeypatch.setattr(importlib.util, "find_spec", without)
     for arguments in ((), ("photos",)):
-        status, out, err = called(capsys, *arguments)
+        status, out, err = called(capsys, "doctor", *arguments)
         assert status == 0
         assert "not installed: torch, timm" in out
         assert "Traceback" not in err
@@ -64,23 +61,25 @@ def test_a_base_install_is_told_what_to_install(
 
 
 def test_a_run_is_foretold_in_the_last_line(
-    photos: Callable[..., Path], random_weights: Path, capsys: pytest.CaptureFixture[str]
+    photos: Callable[..., Path], tiny_weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = photos({"a": 24, "b": 24})
-    status, out, err = called(capsys, *small(folder, random_weights), "--recipe", "quick")
+    status, out, err = called(capsys, "doctor", *small(folder, tiny_weights), "--recipe", "quick")
     assert status == 0, err
-    call = f"thawnet train {folder} --recipe quick --size 32 --weights {random_weights}"
-    assert out.splitlines()[-1].startswith(f"ready: `{call} --epochs 1 1` takes about ")
+    call = f"thawnet train {folder} --recipe quick --backbone {TINY} --size 32"
+    assert out.splitlines()[-1].startswith(
+        f"ready: `{call} --weights {tiny_weights} --epochs 1 1` takes"
+    )
     assert "photos: 2 classes, part train" in out
     assert not Path("runs").exists()
 
 
 def test_json_holds_what_is_printed(
-    photos: Callable[..., Path], random_weights: Path, capsys: pytest.CaptureFixture[str]
+    photos: Callable[..., Path], tiny_weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = photos({"a": 24, "b": 24})
     status, out, _ = called(
-        capsys, *small(folder, random_weights), "--recipe", "quick", "--no-test", "--json"
+        capsys, "doctor", *small(folder, tiny_weights), "--recipe", "quick", "--no-test", "--json"
     )
     assert status == 0
     found = json.loads(out)
@@ -94,10 +93,12 @@ def test_json_holds_what_is_printed(
 
 
 def test_a_recipe_that_can_not_run_does_not_hide_the_others(
-    photos: Callable[..., Path], random_weights: Path, capsys: pytest.CaptureFixture[str]
+    photos: Callable[..., Path], tiny_weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = photos({"a": 24, "b": 24})
-    status, out, _ = called(capsys, *small(folder, random_weights), "--no-test", "--device", "cpu")
+    status, out, _ = called(
+        capsys, "doctor", *small(folder, tiny_weights), "--no-test", "--device", "cpu"
+    )
     assert status == 0
     assert "seed: recipe 'seed' validates on the test part" in out
     assert "\nquick " in out
@@ -117,7 +118,7 @@ def test_a_recipe_that_can_not_run_does_not_hide_the_others(
 def test_wrong_call_is_one_sentence(
     arguments: tuple[str, ...], status: int, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    got, out, err = called(capsys, *arguments)
+    got, out, err = called(capsys, "doctor", *arguments)
     assert (got, out) == (status, "")
     assert told in err.splitlines()[-1]
     assert err.count("\n") == 1
@@ -128,21 +129,21 @@ def test_a_busy_machine_is_said_to_be_so(
 ) -> None:
     todo = "stop what else computes"
     monkeypatch.setattr(diagnosis.Others, "busy", lambda self: 0.0)
-    assert todo not in called(capsys)[1]
+    assert todo not in called(capsys, "doctor")[1]
     monkeypatch.setattr(diagnosis.Others, "busy", lambda self: 1000.0)
-    assert todo in called(capsys)[1]
+    assert todo in called(capsys, "doctor")[1]
 
 
 def test_a_forecast_made_beside_other_work_says_so(
     photos: Callable[..., Path],
-    random_weights: Path,
+    tiny_weights: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = photos({"a": 24, "b": 24})
     for others, said in ((0.0, False), (1000.0, True)):
         monkeypatch.setattr(diagnosis.Others, "busy", lambda self, others=others: others)
-        _, out, _ = called(capsys, *small(folder, random_weights), "--recipe", "quick")
+        _, out, _ = called(capsys, "doctor", *small(folder, tiny_weights), "--recipe", "quick")
         assert out.splitlines()[-1].endswith(", while other programs compute as now") == said
 
 
@@ -156,13 +157,15 @@ def test_load_is_what_others_computed_over_the_time_watched(
 
 def test_too_little_memory_is_said_in_the_last_line(
     photos: Callable[..., Path],
-    random_weights: Path,
+    tiny_weights: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(diagnosis, "available_memory", lambda: 1_000_000)
     folder = photos({"a": 24, "b": 24})
-    _, out, _ = called(capsys, *small(folder, random_weights), "--recipe", "quick", "--json")
+    _, out, _ = called(
+        capsys, "doctor", *small(folder, tiny_weights), "--recipe", "quick", "--json"
+    )
     found = json.loads(out)
     assert found["ready"] is False
     assert "of memory and 0.0 GB are available; choose a smaller --size" in found["summary"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import thawnet
-from thawnet import cli
+from support.commands import called
 
 
 @pytest.fixture
@@ -19,16 +19,10 @@ def data(photos: Callable[..., Path]) -> Path:
     return photos({"a": 9, "b": 6}, "data/test", start=10).parent
 
 
-def called(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    status = cli.main(["evaluate", *map(str, arguments)])
-    out, err = capfd.readouterr()
-    return status, out, err
-
-
 def test_table_ends_with_the_accuracy_as_it_is_quoted(
     data: Path, bundle: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    status, out, err = called(capfd, bundle, data, "--workers", 1)
+    status, out, err = called(capfd, "evaluate", bundle, data, "--workers", 1)
     assert status == 0, err
     first, second, third = err.splitlines()
     assert first == f"model {bundle}: mobilenetv2_100, 3 classes, 48 px"
@@ -43,11 +37,13 @@ def test_table_ends_with_the_accuracy_as_it_is_quoted(
 def test_json_is_one_object_of_all_that_was_found(
     data: Path, bundle: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    status, out, _ = called(capfd, bundle, data.name, "--data-dir", data.parent, "--json")
+    status, out, _ = called(
+        capfd, "evaluate", bundle, data.name, "--data-dir", data.parent, "--json"
+    )
     assert status == 0
     wanted = thawnet.evaluate(bundle, str(data)).as_dict()
     assert json.loads(out) == json.loads(json.dumps(wanted))
-    train, _, _ = called(capfd, bundle, data, "--part", "train")
+    train, _, _ = called(capfd, "evaluate", bundle, data, "--part", "train")
     assert train == 0
 
 
@@ -56,7 +52,7 @@ def test_unreadable_image_is_listed_and_the_status_is_1(
     data: Path, bundle: Path, capfd: pytest.CaptureFixture[str], how: list[str]
 ) -> None:
     (data / "test" / "b" / "odd\udcff.png").write_bytes(b"broken")
-    status, out, err = called(capfd, bundle, data, *how)
+    status, out, err = called(capfd, "evaluate", bundle, data, *how)
     assert status == 1
     assert err.splitlines()[-1] == (
         "thawnet: 1 of 16 images could not be read; the results list them, the figures leave them "
@@ -91,6 +87,6 @@ def test_mistake_is_one_line_and_a_status(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     places = {"BUNDLE": str(bundle), "DATA": str(data)}
-    got, out, err = called(capfd, *(places.get(word, word) for word in arguments))
+    got, out, err = called(capfd, "evaluate", *(places.get(word, word) for word in arguments))
     assert (got, out) == (status, "")
     assert err.splitlines()[-1].startswith(f"thawnet: {told.replace('DATA', str(data))}")

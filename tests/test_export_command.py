@@ -13,18 +13,13 @@ from typing import Any
 import pytest
 
 import thawnet
-from conftest import TINY
+from support.commands import called
+from support.runs import TINY
 from thawnet import cli
 from thawnet.bundle import openvino_ir
 from thawnet.errors import BundleError
 from thawnet.recipe import TrainOptions
 from thawnet.training import program, quantising, reopening, run
-
-
-def called(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    status = cli.main(["export", *map(str, arguments)])
-    out, err = capfd.readouterr()
-    return status, out, err
 
 
 @pytest.fixture
@@ -34,7 +29,7 @@ def copied(bundle: Path, tmp_path: Path) -> Path:
 
 
 def test_onnx_is_the_bundles_model(bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    status, out, err = called(capfd, bundle, "--to", "onnx")
+    status, out, err = called(capfd, "export", bundle, "--to", "onnx")
     assert status == 0, err
     written = Path("mobilenetv2_100.onnx").read_bytes()
     assert written == (bundle / "model.onnx").read_bytes()
@@ -47,13 +42,13 @@ def test_onnx_is_the_bundles_model(bundle: Path, capfd: pytest.CaptureFixture[st
 
 
 def test_run_folder_and_chosen_name(bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    status, out, _ = called(capfd, bundle.parent, "--to", "onnx", "--out", "deep/a.onnx")
+    status, out, _ = called(capfd, "export", bundle.parent, "--to", "onnx", "--out", "deep/a.onnx")
     assert (status, out[:12]) == (0, "deep/a.onnx:")
     assert Path("deep/a.onnx").read_bytes() == (bundle / "model.onnx").read_bytes()
 
 
 def test_pt2_is_written_with_its_figure(bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    status, out, err = called(capfd, bundle, "--to", "pt2")
+    status, out, err = called(capfd, "export", bundle, "--to", "pt2")
     assert status == 0, err
     told = r"mobilenetv2_100.pt2: \d+\.\d MB, logits as model.onnx gives them \(.* \d\.\de-\d\d\)\n"
     assert re.fullmatch(told, out)
@@ -65,7 +60,7 @@ def test_openvino_writes_two_files(
 ) -> None:
     monkeypatch.setattr("thawnet.packages.missing", lambda packages: [])
     monkeypatch.setattr(openvino_ir, "to_openvino", lambda onnx, model: (b"<xml>", b"1234", 2e-5))
-    status, out, err = called(capfd, bundle, "--to", "openvino", "--out", "net.xml")
+    status, out, err = called(capfd, "export", bundle, "--to", "openvino", "--out", "net.xml")
     assert status == 0, err
     assert out == (
         "net.xml: 0.0 MB with net.bin, logits as model.onnx gives them (largest difference "
@@ -73,7 +68,7 @@ def test_openvino_writes_two_files(
     )
     assert (Path("net.xml").read_bytes(), Path("net.bin").read_bytes()) == (b"<xml>", b"1234")
     Path("net.xml").unlink()
-    status, _, err = called(capfd, bundle, "--to", "openvino", "--out", "net.xml")
+    status, _, err = called(capfd, "export", bundle, "--to", "openvino", "--out", "net.xml")
     assert (status, err) == (
         2,
         "thawnet: 'net.bin' is there already; remove it, or choose another with --out\n",
@@ -86,7 +81,7 @@ def test_int8_bundle_predicts(
     # This network has learnt next to nothing: its nearest classes are as good as equal.
     monkeypatch.setattr(quantising, "loss", lambda *_: "")
     folder = run.train(options).folder
-    status, out, err = called(capfd, folder, "--to", "onnx-int8")
+    status, out, err = called(capfd, "export", folder, "--to", "onnx-int8")
     assert status == 0, err
     name = f"{folder.name}-int8"
     assert re.fullmatch(
@@ -120,7 +115,7 @@ def test_int8_bundle_predicts(
     assert "model-index" not in card  # whose figures would be float32's
     assert set(after["export"]["images_per_second"]) == {"float32", "int8"}
     # A page of the same run is tried on its validation images, which it finds too.
-    status, out, err = called(capfd, folder, "--to", "page")
+    status, out, err = called(capfd, "export", folder, "--to", "page")
     assert status == 0, err
     told = (
         r"weights in float16, which changes probabilities by up to (\S+) on (\d+) validation images"
@@ -142,7 +137,7 @@ def test_int8_bundle_predicts(
         assert shares == pytest.approx(wanted, abs=0.1)
     assert cli.main(["predict", str(images[0]), "--model", name]) == 0
     for form in ("pt2", "onnx-int8"):
-        status, _, err = called(capfd, name, "--to", form, "--out", f"again.{form}")
+        status, _, err = called(capfd, "export", name, "--to", form, "--out", f"again.{form}")
         assert status == 1
         assert f"'{name}' holds no model.safetensors: its network is quantised" in err
 
@@ -155,7 +150,7 @@ def test_network_that_the_gate_refuses_leaves_nothing(
 
     monkeypatch.setattr(reopening, "reopen_held_out", lambda *_: (None, None))
     monkeypatch.setattr(quantising, "quantise", lost)
-    status, out, err = called(capfd, bundle, "--to", "onnx-int8")
+    status, out, err = called(capfd, "export", bundle, "--to", "onnx-int8")
     assert (status, out) == (1, "")
     assert err.endswith("thawnet: too much is lost, and nothing is written\n")
     assert not list(Path().iterdir())
@@ -188,7 +183,7 @@ def test_mistake_is_one_line_and_a_status(
 ) -> None:
     Path("there").mkdir()
     Path("there.onnx").touch()
-    got, out, err = called(capfd, bundle, *arguments)
+    got, out, err = called(capfd, "export", bundle, *arguments)
     assert (got, out) == (status, "")
     assert told in err.splitlines()[-1]
     assert sorted(path.name for path in Path().iterdir()) == ["there", "there.onnx"]
@@ -214,7 +209,7 @@ def test_missing_package_is_named_with_its_pip_line(
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == package else find(name)
     )
-    status, out, err = called(capfd, bundle, "--to", form)
+    status, out, err = called(capfd, "export", bundle, "--to", form)
     assert (status, out) == (2, "")
     assert err == (
         f"thawnet: --to {form} needs packages that are not installed ({package}): {line}\n"
@@ -230,7 +225,7 @@ def test_spoilt_bundle_is_not_exported(
     monkeypatch.setattr(program, "to_pt2", refuse)
     with (copied / "model.onnx").open("ab") as file:
         file.write(b"0")
-    status, out, err = called(capfd, copied, "--to", form)
+    status, out, err = called(capfd, "export", copied, "--to", form)
     assert (status, out) == (1, "")
     assert "is not the file that model.json describes" in err
     assert not list(Path().iterdir())
@@ -239,7 +234,7 @@ def test_spoilt_bundle_is_not_exported(
 def test_weights_are_checked_too(copied: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with (copied / "model.safetensors").open("ab") as file:
         file.write(b"0")
-    status, _, err = called(capfd, copied, "--to", "pt2")
+    status, _, err = called(capfd, "export", copied, "--to", "pt2")
     assert status == 1
     assert "model.safetensors' is not the file that model.json describes" in err
     assert not list(Path().iterdir())

@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 import thawnet
-from conftest import COLOURS, run_without
+from support.bundles import COLOURS
+from support.commands import run_without
 from thawnet.bundle.format import TRAINED_ON, short_hashes
 from thawnet.data.items import sha256_rows
 from thawnet.errors import BundleError, DataError, ThawnetError, UsageError

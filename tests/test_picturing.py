@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from conftest import draw
+from support.photos import draw
 from thawnet.bundle.predict import Explanation
 from thawnet.data.audit import audit
 from thawnet.data.sources import open_source

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 import thawnet
-from conftest import draw
-from thawnet import cli, prediction
+from support.commands import called
+from support.photos import draw
+from thawnet import prediction
 from thawnet.bundle.predict import Prediction
 from thawnet.errors import UsageError
 from thawnet.prediction import Shard, find_shard
@@ -38,16 +39,10 @@ def folder(photos: Callable[..., Path]) -> Path:
     return path
 
 
-def called(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    status = cli.main(["predict", *map(str, arguments)])
-    out, err = capfd.readouterr()
-    return status, out, err
-
-
 def test_broken_image_is_reported_in_its_place_and_the_rest_is_done(
     folder: Path, bundle: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    status, out, err = called(capfd, folder, "--model", bundle, "--json", "--top-k", "2")
+    status, out, err = called(capfd, "predict", folder, "--model", bundle, "--json", "--top-k", "2")
     assert status == 1
     rows = [json.loads(line) for line in out.splitlines()]
     assert [row["image"] for row in rows] == sorted(map(str, folder.rglob("*.png")))
@@ -71,7 +66,7 @@ def test_table_has_a_line_per_image(
 ) -> None:
     odd = folder / "b" / "new\nline \x1b[31m.png"
     draw(0, 0).save(odd)
-    status, out, _ = called(capfd, folder / "b", folder / "none.png", "--model", bundle)
+    status, out, _ = called(capfd, "predict", folder / "b", folder / "none.png", "--model", bundle)
     assert status == 1
     lines = out.splitlines()
     assert len(lines) == 14
@@ -86,7 +81,9 @@ def test_csv_has_a_row_per_class_named(
 ) -> None:
     odd = folder / "a" / 'comma, "quote".png'
     draw(0, 0).save(odd)
-    status, out, _ = called(capfd, odd, "bad\udcff.png", "--model", bundle, "--csv", "--top-k", 2)
+    status, out, _ = called(
+        capfd, "predict", odd, "bad\udcff.png", "--model", bundle, "--csv", "--top-k", 2
+    )
     assert status == 1
     rows = list(csv.DictReader(io.StringIO(out)))
     assert [(row["image"], row["rank"]) for row in rows] == [
@@ -147,11 +144,11 @@ def test_results_go_to_stdout_also_while_a_bar_is_shown(folder: Path, bundle: Pa
 def test_shares_are_the_whole_and_none_twice(
     folder: Path, bundle: Path, capfd: pytest.CaptureFixture[str], count: int
 ) -> None:
-    _, whole, _ = called(capfd, folder, "--model", bundle, "--json")
+    _, whole, _ = called(capfd, "predict", folder, "--model", bundle, "--json")
     shares: list[str] = []
     for number in range(1, count + 1):
         status, out, err = called(
-            capfd, folder, "--model", bundle, "--json", "--shard", f"{number}/{count}"
+            capfd, "predict", folder, "--model", bundle, "--json", "--shard", f"{number}/{count}"
         )
         mine = out.splitlines()
         assert abs(len(mine) - 24 / count) < 1
@@ -183,7 +180,7 @@ def test_launchers_share_out_by_their_variables_and_the_flag_wins(names: tuple[s
 def test_wrong_share_is_a_wrong_call_in_one_line(
     flag: str, bundle: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    status, out, err = called(capfd, "x.png", "--model", bundle, f"--shard={flag}")
+    status, out, err = called(capfd, "predict", "x.png", "--model", bundle, f"--shard={flag}")
     assert (status, out) == (2, "")
     assert err.startswith(f"thawnet: --shard '{flag}': expected I/N")
     assert len(err.splitlines()) == 1
@@ -196,14 +193,14 @@ def test_out_appears_complete_with_the_share_in_its_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     call: list[object] = [folder, "--model", bundle, "--csv", "--out", "made/all.csv"]
-    status, out, err = called(capfd, *call)
+    status, out, err = called(capfd, "predict", *call)
     assert (status, out) == (1, "")
     assert "\nresults made/all.csv\n" in err
     whole = Path("made/all.csv").read_text().splitlines()
     monkeypatch.setenv("WORLD_SIZE", "10")
     for rank in range(10):
         monkeypatch.setenv("RANK", str(rank))
-        called(capfd, *call)
+        called(capfd, "predict", *call)
     parts = sorted(Path("made").glob("all-*"))
     assert [part.name for part in parts] == [f"all-{n:02d}-of-10.csv" for n in range(1, 11)]
     read = [part.read_text().splitlines() for part in parts]
@@ -224,7 +221,9 @@ def test_stopped_job_keeps_what_it_did_beside_the_file(
         return kept(name, found)
 
     monkeypatch.setattr(prediction, "_json", stop)
-    status, _, err = called(capfd, folder, "--model", bundle, "--json", "--out", "made/all.jsonl")
+    status, _, err = called(
+        capfd, "predict", folder, "--model", bundle, "--json", "--out", "made/all.jsonl"
+    )
     assert status == 130
     part = Path("made/all.jsonl.part")
     assert err.endswith(f"results until here {part}; its last line may be cut\nthawnet: stopped\n")
@@ -240,7 +239,9 @@ def test_results_are_written_where_no_mode_can_be_set(
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(os, "chmod", refuse)
-    status, _, err = called(capfd, folder / "b", "--model", bundle, "--json", "--out", "all.jsonl")
+    status, _, err = called(
+        capfd, "predict", folder / "b", "--model", bundle, "--json", "--out", "all.jsonl"
+    )
     assert status == 0
     assert err.endswith("results all.jsonl\n")
     assert len(Path("all.jsonl").read_text().splitlines()) == 12
@@ -250,7 +251,7 @@ def test_results_are_written_where_no_mode_can_be_set(
 def test_a_folder_is_no_file_for_results(
     folder: Path, bundle: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    status, out, err = called(capfd, folder, "--model", bundle, "--out", folder)
+    status, out, err = called(capfd, "predict", folder, "--model", bundle, "--out", folder)
     assert (status, out) == (2, "")
     assert f"--out '{folder}': this is a folder; name a file" in err.splitlines()[-1]
 
@@ -276,7 +277,7 @@ def test_an_address_is_fetched_where_that_is_allowed(
     photo = folder / "a" / "000.png"
     here = serve(photo.parent)
     given = (f"{here}/000.png", f"{here}/none.png", photo)
-    status, out, _ = called(capfd, *given, "--model", bundle, "--allow-url", "--json")
+    status, out, _ = called(capfd, "predict", *given, "--model", bundle, "--allow-url", "--json")
     fetched, missing, own = map(json.loads, out.splitlines())
     assert status == 1
     assert fetched["predictions"] == own["predictions"]
@@ -308,7 +309,7 @@ def test_mistake_is_one_line_and_a_status(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     given = [str(bundle) if word == "BUNDLE" else word for word in arguments]
-    got, out, err = called(capfd, *given)
+    got, out, err = called(capfd, "predict", *given)
     assert (got, out) == (status, "")
     assert err.splitlines()[-1].startswith(f"thawnet: {told}")
 
@@ -318,6 +319,6 @@ def test_launched_processes_do_not_read_one_stdin(
 ) -> None:
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    status, out, err = called(capfd, "-", "--model", bundle)
+    status, out, err = called(capfd, "predict", "-", "--model", bundle)
     assert (status, out) == (2, "")
     assert err.startswith("thawnet: - with RANK, WORLD_SIZE: every process must see the same list")

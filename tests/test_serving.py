@@ -18,8 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from conftest import CIFAR, run_without
-from service_client import FORM, PNG, Reply, Service, form, picture
+from support.commands import run_without
+from support.service import FORM, PNG, Reply, Service, form, picture
+from support.shared import CIFAR
 from thawnet import packages
 from thawnet.cli import main
 from thawnet.errors import UsageError

@@ -129,7 +129,7 @@ def guarded(job: Callable[[], object]) -> int:
         stop = signal.Signals(number)
         if is_importing(frame):
             # C++ that is being imported may take an exception for the end of the world.
-            later = threading.Timer(0.05, signal.raise_signal, (number,))
+            later = threading.Timer(0.05, signal_to, (threading.get_ident(), number))
             later.daemon = True
             later.start()
             return
@@ -159,6 +159,14 @@ def guarded(job: Callable[[], object]) -> int:
         exec("")  # noqa: S102
         return 128 + stop
     return 0
+
+
+def signal_to(thread: int, number: int) -> None:
+    """Send a signal to a thread, and so end what it waits for; Windows has signals for none."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(thread, number)
+    else:
+        signal.raise_signal(number)
 
 
 def is_importing(frame: FrameType | None) -> bool:

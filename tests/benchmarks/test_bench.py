@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmark_rows import cpu_rows, record, trial
 from PIL import Image
 from safetensors.numpy import save_file
 
@@ -18,7 +17,8 @@ import gpu
 import records
 import report
 import rows
-from conftest import CIFAR, IMAGENET, SHARED
+from support.benchmark_rows import cpu_rows, record, trial
+from support.shared import CIFAR, IMAGENET, SHARED
 from thawnet.model.keras_layers import keras_layers
 from trials import ROOT
 from workbench import REHEARSAL, WHOLE, Pieces, write_keras_weights

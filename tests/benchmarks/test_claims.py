@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from benchmark_rows import cpu_rows, epochs, record, trial
 
 import claims
 from claims import Claim, Goal, Missing, line
+from support.benchmark_rows import cpu_rows, epochs, record, trial
 
 
 def claim(lines: list[Claim], start: str) -> Claim:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from benchmark_rows import epochs, timed, trial
 
 import figures
+from support.benchmark_rows import epochs, timed, trial
 
 
 def test_an_accuracy_is_reached_when_an_epoch_first_passes_it() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import thawnet
-from conftest import CIFAR
+from support.shared import CIFAR
 from thawnet import embedded
 from thawnet.bundle.export import from_pixels
 from thawnet.bundle.format import read_description

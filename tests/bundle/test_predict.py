@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 import thawnet
-from conftest import draw, run_without
+from support.commands import run_without
+from support.photos import draw
 from thawnet.bundle import predict
 from thawnet.data.sources import open_source
 from thawnet.data.store import open_store

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from conftest import counted
+from support.patches import counted
 from thawnet.building import clear_cache
 from thawnet.data import archives
 from thawnet.data.sources import open_source

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
 import thawnet
-from conftest import CIFAR, FLOWERS, draw
+from support.photos import draw
+from support.shared import CIFAR, FLOWERS
 from thawnet.data.audit import Audit, inspect
 from thawnet.data.duplicates import connect, find_near, find_plain, thumbnail
 

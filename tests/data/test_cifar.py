@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import CIFAR
+from support.shared import CIFAR
 from thawnet.data import cifar, members
 from thawnet.data.items import Items
 from thawnet.data.pickles import PickleRefusedError, read_pickle

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hub_server import HubHandler, set_endpoint, shard
+from support.hub import HubHandler, set_endpoint, shard
 from thawnet.building import clear_cache
 from thawnet.data import cifar, download
 from thawnet.data.download import FetchError, Remote, fetch

@@ -15,7 +15,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from conftest import counted, draw
+from support.patches import counted
+from support.photos import draw
 from thawnet.data import shards
 from thawnet.data.items import Items, sha256_rows
 from thawnet.data.sources import open_source

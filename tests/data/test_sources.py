@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import CIFAR, draw
+from support.photos import draw
+from support.shared import CIFAR
 from thawnet.data.sources import open_source
 from thawnet.data.splits import arrange
 from thawnet.errors import DataError, ImageError

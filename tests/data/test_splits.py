@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conftest import draw
+from support.photos import draw
 from thawnet.data.items import sha256_rows, tied
 from thawnet.data.sources import open_source
 from thawnet.data.splits import arrange, split_off

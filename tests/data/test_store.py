@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import counted, draw
+from support.patches import counted
+from support.photos import draw
 from thawnet.building import Building
 from thawnet.data import store as stores
 from thawnet.data.sources import open_source

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import CIFAR
+from support.shared import CIFAR
 from thawnet.data.digits import digits
 from thawnet.data.sources import open_source
 from thawnet.data.superclasses import CIFAR100, TABLE, with_superclasses

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import draw
+from support.photos import draw
 from thawnet.data.items import Source
 from thawnet.data.sources import open_source
 from thawnet.data.splits import arrange

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exported_pages import asked_about, compared, odd_photos, ready
+from support.exported_pages import asked_about, compared, odd_photos, ready
+from support.watched_pages import Watched
 from thawnet.bundle.predict import Model
 from thawnet.serve.facts import EXAMPLES
-from watched_pages import Watched
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -6,17 +6,18 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import CIFAR, FLOWERS, encoded
-from exported_pages import asked_about, compared, odd_photos, ready
+from support.exported_pages import asked_about, compared, odd_photos, ready
+from support.photos import encoded
+from support.shared import CIFAR, FLOWERS
+from support.watched_pages import Watched
 from thawnet.bundle.predict import Model
 from thawnet.serve.facts import EXAMPLES
-from watched_pages import Watched
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -30,26 +31,37 @@ FORMS = ["folder", "file"]
 Open = Callable[..., "Page"]
 
 
-@pytest.fixture
-def open_page(chromium: Browser, exported_page: Path, serve: Callable[..., str]) -> Iterator[Open]:
-    """Return a function that opens a form of the page; nothing else may have been asked for."""
+@pytest.fixture(scope="module")
+def watched() -> Iterator[Watched]:
     watched = Watched()
-    addresses = {
-        "folder": f"{serve(exported_page / 'page')}/",
-        "file": (exported_page / "page.html").as_uri(),
-        "folder on disk": (exported_page / "page" / "index.html").as_uri(),
-    }
+    yield watched
+    watched.close()
 
-    def open_(form: str = "file", **options: Any) -> Page:
-        page = watched.page(chromium, 30_000, **options)
-        if form == "file":
-            page.context.set_offline(True)
-        page.goto(addresses[form])
+
+@pytest.fixture
+def open_page(
+    chromium: Browser, addresses: dict[str, str], exported_page: Path, watched: Watched
+) -> Iterator[Open]:
+    """Return a function that opens a form of the page; nothing else may have been asked for.
+
+    It is the one that other tests used, unless it is to be their `own`.
+    """
+    watched.forget()
+
+    def open_(form: str = "file", own: bool = False) -> Page:
+        if form == "folder on disk":
+            address = (exported_page / "page" / "index.html").as_uri()
+        else:
+            address = addresses[form]
+        options = {"timeout": 30_000, "offline": form == "file"}
+        if not own:
+            return watched.kept(chromium, address, **options)
+        page = watched.page(chromium, **options)
+        page.goto(address)
         return page
 
     open_.expected = "ERR_INTERNET_DISCONNECTED|when fetching the script"
     yield open_
-    watched.close()
     assert [each for each in watched.wrong if not re.search(open_.expected, each)] == []
     own = (addresses["folder"], exported_page.as_uri(), "blob:", "data:")
     assert [url for url in watched.asked if not url.startswith(own)] == []
@@ -118,7 +130,7 @@ def test_person_drops_an_image_and_reads_the_answer(
 
 
 def test_second_visit_needs_no_network(open_page: Open) -> None:
-    page = open_page("folder")
+    page = open_page("folder", own=True)
     page.evaluate(
         """() => Promise.race([
             navigator.serviceWorker.ready.then(() => {}),
@@ -133,7 +145,7 @@ def test_second_visit_needs_no_network(open_page: Open) -> None:
 
 def test_folder_opened_from_a_disk_says_what_to_do(open_page: Open) -> None:
     open_page.expected = "file:///|ERR_FAILED"
-    page = open_page("folder on disk")
+    page = open_page("folder on disk", own=True)
     page.set_input_files("#files", [ROCKET])
     expect(page.locator("#notice-text")).to_contain_text("put this folder on a web host, or export")
 
@@ -163,7 +175,7 @@ def test_names_of_files_are_text(open_page: Open) -> None:
 
 
 def test_camera_is_followed_live(open_page: Open) -> None:
-    page = open_page("folder")
+    page = open_page("folder", own=True)
     page.evaluate(
         """() => {
             const canvas = document.createElement("canvas");
@@ -199,7 +211,6 @@ def test_policy_stops_what_is_not_the_pages_own(open_page: Open) -> None:
             }"""
         )
         assert run == [0, "connect-src", "script-src-elem"]
-        page.close()
 
 
 @pytest.mark.slow

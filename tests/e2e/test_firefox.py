@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from firefox import Firefox
+from support.firefox import Firefox
+from support.watched_pages import GLOBALS
 from thawnet.bundle.predict import Model
 from thawnet.serve.facts import EXAMPLES
-from watched_pages import GLOBALS
 
 PHOTOS = [EXAMPLES / f"{name}.jpg" for name in ("coffee", "coins", "rocket")]
 CARDS = """return new Promise((done) => {
@@ -38,9 +37,9 @@ def cards(firefox: Firefox, count: int) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("form", ["folder", "file", "service"])
 def test_photos_are_answered_as_the_library_does(
-    firefox: Firefox, address_of: Callable[[str], str], embedded_model: Model, form: str
+    firefox: Firefox, addresses: dict[str, str], embedded_model: Model, form: str
 ) -> None:
-    firefox.open(address_of(form))
+    firefox.open(addresses[form])
     firefox.choose_files("#files", *PHOTOS)
     for card, wanted in zip(cards(firefox, 3), embedded_model.predict(PHOTOS), strict=True):
         assert card["state"] == "done"
@@ -54,12 +53,12 @@ def test_photos_are_answered_as_the_library_does(
 
 @pytest.mark.parametrize("form", ["folder", "file", "service"])
 def test_scripts_add_one_name_to_the_window(
-    firefox: Firefox, address_of: Callable[[str], str], form: str
+    firefox: Firefox, addresses: dict[str, str], form: str
 ) -> None:
     names = f"return Object.keys({GLOBALS.replace('window', 'window.wrappedJSObject ?? window')})"
     firefox.open(EXAMPLES.joinpath("coffee.jpg").as_uri())
     browsers = set(firefox.run(names))  # a picture has no scripts
-    firefox.open(address_of(form))
+    firefox.open(addresses[form])
     firefox.choose_files("#files", PHOTOS[0])
     cards(firefox, 1)
     assert set(firefox.run(names)) - browsers == {"thawnet"}

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from support.patches import stop_after
 from thawnet import cli, diagnosis, packages, serving, text
 from thawnet.errors import RankLostError, RunError, ThawnetError
 from thawnet.recipe import TrainOptions
@@ -69,7 +70,7 @@ def commands(told: str) -> list[str]:
     return re.findall(r"(?<!`)thawnet [a-z]+ .*$|(?<=`)thawnet [a-z]+ [^`]*(?=`)", told, re.M)
 
 
-def called(options: TrainOptions) -> list[str]:
+def train_words(options: TrainOptions) -> list[str]:
     """Return the words of a call of `train` on DATA."""
     weights, epochs = str(options.weights), map(str, options.epochs or ())
     asked = ["--weights", weights, "--epochs", *epochs, "--size", "32", "--recipe", "quick"]
@@ -79,18 +80,9 @@ def called(options: TrainOptions) -> list[str]:
 
 def begun(options: TrainOptions, monkeypatch: pytest.MonkeyPatch) -> None:
     """Begin a run on DATA and stop it at its third save."""
-    kept = checkpoint.save
-    saved: list[Path] = []
-
-    def save(state: checkpoint.RunState, folder: Path) -> None:
-        kept(state, folder)
-        saved.append(folder)
-        if len(saved) == 3:
-            raise KeyboardInterrupt
-
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "save", save)
-        assert cli.main(called(options)) == 130
+        stop_after(patch, 3)
+        assert cli.main(train_words(options)) == 130
 
 
 def test_a_run_is_resumed_reported_and_used_by_the_commands_it_prints(
@@ -138,7 +130,7 @@ def test_errors_name_the_run_so_that_it_can_be_resumed(
     fragments.append(str(lost.value).rpartition(" with ")[2])
     with monkeypatch.context() as patch:
         patch.setattr(phase, "evaluate", functools.partial(_fail, torch.OutOfMemoryError("2 GiB")))
-        assert cli.main([*called(options), "--out", "zwei Läufe"]) == 1
+        assert cli.main([*train_words(options), "--out", "zwei Läufe"]) == 1
     full = re.search(r"go on with (--resume .*), or begin again", capfd.readouterr().err)
     assert full
     fragments.append(full[1])
@@ -151,7 +143,7 @@ def test_a_call_is_recorded_and_repeated_as_it_was_typed(
 ) -> None:
     weights = Path("`gewichte` | $HOME.safetensors")
     shutil.copy(str(options.weights), weights)
-    asked = [*called(replace(options, weights=str(weights))), "--no-report"]
+    asked = [*train_words(replace(options, weights=str(weights))), "--no-report"]
     monkeypatch.setattr(sys, "argv", ["/somewhere/thawnet", *asked])
     assert cli.main(asked) == 0
     folder = Path("runs", f"{DATA}-quick-1")

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
-from conftest import TURNED, encoded
-from exported_pages import asked_about
+from support.exported_pages import asked_about
+from support.photos import TURNED, encoded
+from support.watched_pages import GLOBALS, PHONE, Watched
 from thawnet.bundle.predict import Model
 from thawnet.serve.facts import EXAMPLES
-from watched_pages import GLOBALS, PHONE, Watched
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -27,18 +27,29 @@ FORMS = ["folder", "file", "service"]
 Open = Callable[..., "Page"]
 
 
-@pytest.fixture
-def open_page(chromium: Browser, address_of: Callable[[str], str]) -> Iterator[Open]:
-    """Return a function that opens a form of the page on a phone; no script may fail."""
+@pytest.fixture(scope="module")
+def watched() -> Iterator[Watched]:
     watched = Watched()
+    yield watched
+    watched.close()
+
+
+@pytest.fixture
+def open_page(chromium: Browser, addresses: dict[str, str], watched: Watched) -> Iterator[Open]:
+    """Return a function that opens a form of the page on a phone; no script may fail.
+
+    It is the one that other tests used, unless options for it are given.
+    """
+    watched.forget()
 
     def open_(form: str, **options: Any) -> Page:
+        if not options:
+            return watched.kept(chromium, addresses[form], timeout=30_000, **PHONE)
         page = watched.page(chromium, 30_000, **PHONE | options)
-        page.goto(address_of(form))
+        page.goto(addresses[form])
         return page
 
     yield open_
-    watched.close()
     # The browser itself notes each answer that is not 2xx.
     assert [line for line in watched.wrong if not line.startswith("Failed to load resource")] == []
 
@@ -63,11 +74,11 @@ def test_photo_is_answered_and_the_answer_is_in_sight(
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("options", [PHONE, {}], ids=["phone", "desktop"])
 def test_scripts_add_one_name_to_the_window(
-    chromium: Browser, address_of: Callable[[str], str], form: str, options: dict[str, Any]
+    chromium: Browser, addresses: dict[str, str], form: str, options: dict[str, Any]
 ) -> None:
     with chromium.new_context(**options) as context:
         page = context.new_page()
-        page.goto(address_of(form))
+        page.goto(addresses[form])
         page.set_input_files("#files", [COFFEE])
         expect(page.locator(".card:not([data-state=waiting])")).to_have_count(1)
         own = page.evaluate(GLOBALS)
@@ -105,7 +116,7 @@ def test_photo_is_taken_with_the_phones_own_camera(open_page: Open, form: str) -
 
 
 def test_refused_camera_leaves_the_phones_own(open_page: Open) -> None:
-    page = open_page("file")
+    page = open_page("folder", has_touch=True)
     page.evaluate(
         """() => Object.defineProperty(navigator, "mediaDevices", { value: {
             getUserMedia: () => Promise.reject(new DOMException("", "NotAllowedError")),
@@ -123,7 +134,8 @@ def test_refused_camera_leaves_the_phones_own(open_page: Open) -> None:
 
 @pytest.mark.parametrize("width", [360, 412])
 def test_all_fits_and_fingers_hit_it(open_page: Open, width: int) -> None:
-    page = open_page("file", viewport={"width": width, "height": 740})
+    page = open_page("file")
+    page.set_viewport_size({"width": width, "height": 740})
     expect(page.locator("#examples img")).to_have_count(5)
     page.set_input_files("#files", [COFFEE])
     expect(page.locator(".card[data-state=done]")).to_have_count(1)
@@ -141,7 +153,7 @@ def test_all_fits_and_fingers_hit_it(open_page: Open, width: int) -> None:
 def test_nothing_is_asked_that_needs_a_mouse(open_page: Open) -> None:
     invitation = open_page("file").locator(".invitation")
     assert invitation.inner_text().split("\n") == ["Classify images", "one or many"]
-    desktop = open_page("file", is_mobile=False, has_touch=False).locator(".invitation")
+    desktop = open_page("folder", is_mobile=False, has_touch=False).locator(".invitation")
     assert desktop.inner_text().startswith("Drop images here")
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from support.watched_pages import GLOBALS, PHONE, Watched
+from support.whole_report import audit, whole_report
 from thawnet.report.page import render, render_audit
-from watched_pages import GLOBALS, PHONE, Watched
-from whole_report import audit, whole_report
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 
 import thawnet
+from support.watched_pages import Watched
 from thawnet.bundle.predict import load
-from watched_pages import Watched
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
@@ -59,10 +59,17 @@ def address() -> Iterator[str]:
         yield address
 
 
-@pytest.fixture
-def open_page(chromium: Browser, address: str) -> Iterator[Open]:
-    """Return a function that opens the page; in the end, nothing may have left its origin."""
+@pytest.fixture(scope="module")
+def watched() -> Iterator[Watched]:
     watched = Watched()
+    yield watched
+    watched.close()
+
+
+@pytest.fixture
+def open_page(chromium: Browser, address: str, watched: Watched) -> Iterator[Open]:
+    """Return a function that opens the page; in the end, nothing may have left its origin."""
+    watched.forget()
 
     def open_(at: str = address, browser: Browser = chromium, **options: Any) -> Page:
         page = watched.page(browser, **options)
@@ -70,7 +77,6 @@ def open_page(chromium: Browser, address: str) -> Iterator[Open]:
         return page
 
     yield open_
-    watched.close()
     # The browser itself notes each answer that is not 2xx, and each request that fails.
     assert [line for line in watched.wrong if not line.startswith("Failed to load resource")] == []
     outside = [

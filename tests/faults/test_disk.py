@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import counted
+from support.patches import counted
 from thawnet import cli
 from thawnet.data import archives, store
 from thawnet.data.arrays import from_arrays

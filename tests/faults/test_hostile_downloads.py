@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from hub_server import SHA, HubHandler, set_endpoint, shard
+from support.hub import SHA, HubHandler, set_endpoint, shard
 from thawnet.data import download
 from thawnet.data.download import FetchError
 from thawnet.data.hub import fetch_shards

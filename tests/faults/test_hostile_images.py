@@ -16,7 +16,7 @@ import pytest
 from PIL import Image, ImageCms
 
 import thawnet
-from conftest import TURNED, draw, encoded
+from support.photos import TURNED, draw, encoded
 from thawnet.data.sources import open_source
 from thawnet.data.store import open_store
 from thawnet.errors import ImageError

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from conftest import counted
+from support.patches import counted
 from thawnet.building import locked
 from thawnet.data import archives, store
 from thawnet.data.items import unwatched

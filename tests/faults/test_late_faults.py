@@ -15,7 +15,8 @@ import pyarrow.parquet
 import pytest
 
 import thawnet
-from conftest import draw, encoded, tensors_of
+from support.photos import draw, encoded
+from support.runs import tensors_of
 from thawnet import cli
 from thawnet.data.sources import open_source
 from thawnet.data.splits import arrange, check_parts

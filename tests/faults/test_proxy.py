@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from service_client import FORM, PNG, Service, form, picture
+from support.service import FORM, PNG, Service, form, picture
 from thawnet.serve.intake import Limits
 
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from service_client import FORM, PNG, Service, form, picture
+from support.service import FORM, PNG, Service, form, picture
 from thawnet.serve import connection
 from thawnet.serve.batching import Batcher
 from thawnet.serve.intake import Limits

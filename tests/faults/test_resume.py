@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import tensors_of, under
+from support.runs import tensors_of, under
 from thawnet.building import PART, building
 from thawnet.data.augment import Augment
 from thawnet.data.sources import open_source

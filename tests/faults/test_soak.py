@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import FLOWERS, SHARED
+from support.shared import FLOWERS, SHARED
 
 pytestmark = pytest.mark.slow
 SOAK = Path(__file__).resolve().parents[2] / "benchmarks" / "soak.py"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import TURNED, encoded
+from support.photos import TURNED, encoded
 from thawnet.errors import ImageError
 from thawnet.image import decode as module
 from thawnet.image.decode import decode

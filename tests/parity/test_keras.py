@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import thawnet
-from conftest import CIFAR, IMAGENET
+from support.shared import CIFAR, IMAGENET
 from thawnet.data.augment import Augment
 from thawnet.data.items import Items
 from thawnet.data.sources import open_source

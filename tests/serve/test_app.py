@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service_client import FORM, PNG, Service, form, picture
+from support.service import FORM, PNG, Service, form, picture
 from thawnet.bundle.predict import Model, load
 from thawnet.serve.intake import Limits
 from thawnet.serve.workers import Worker

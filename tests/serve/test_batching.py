@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from service_client import picture
+from support.awaiting import awaited
+from support.service import picture
 from thawnet.bundle.predict import Model, load
 from thawnet.errors import ImageError
 from thawnet.serve.batching import Batcher
@@ -27,7 +28,7 @@ def test_images_of_several_callers_are_computed_at_once(model: Model) -> None:
             calls = [batcher.predict([picture(each)], 1, False) for each in ("red", "blue", "red")]
             return await asyncio.gather(*calls)
 
-    found = asyncio.run(ask())
+    found = awaited(ask())
     assert [each.classes[0] for (each,) in found] == ["red", "blue", "red"]
     assert batches == [3]
 
@@ -43,7 +44,7 @@ def test_full_queue_is_busy_and_takes_again_later(model: Model) -> None:
             await first
             assert await batcher.predict([picture("red")], 1, False)
 
-    asyncio.run(ask())
+    awaited(ask())
 
 
 def test_request_of_many_images_is_done_in_pieces_and_put_together(model: Model) -> None:
@@ -52,7 +53,7 @@ def test_request_of_many_images_is_done_in_pieces_and_put_together(model: Model)
         async with batcher.running():
             return await batcher.predict([picture("green"), b"broken"] * 20, 1, False)
 
-    found = asyncio.run(ask())
+    found = awaited(ask())
     assert [isinstance(each, ImageError) for each in found] == [False, True] * 20
 
 
@@ -71,7 +72,7 @@ def test_failure_reaches_whoever_asked_and_the_next_is_served(
                     await batcher.predict([picture("red")] * model.batch, 1, False)
             assert await batcher.predict([picture("red")], 1, False)
 
-    asyncio.run(ask())
+    awaited(ask())
     assert caplog.messages == ["a batch failed: ZeroDivisionError()"]
 
 
@@ -101,7 +102,7 @@ def test_image_that_ends_its_process_twice_fails_its_own_request_alone(
             deadly = batcher.predict([picture("red"), b"deadly"], 1, False)
             return await asyncio.gather(*calls, deadly, return_exceptions=True)
 
-    red, blue, deadly = asyncio.run(ask())
+    red, blue, deadly = awaited(ask())
     assert [each.classes[0] for each in red + blue] == ["red"] * 3 + ["blue"] * 3
     assert isinstance(deadly, Refused)
     assert (deadly.status, "ended twice" in deadly.sentence) == (500, True)
@@ -120,5 +121,5 @@ def test_caller_who_left_is_not_computed_for(model: Model) -> None:
             gone.cancel()
             await stays
 
-    asyncio.run(ask())
+    awaited(ask())
     assert batches == [1]

@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from service_client import picture
+from support.awaiting import awaited
+from support.service import picture
 from thawnet.bundle.predict import Model
 from thawnet.errors import ImageError
 from thawnet.serve.workers import Worker, WorkerLostError
@@ -37,7 +38,7 @@ def run(model: Model, job: Callable[[Worker], Awaitable[None]]) -> None:
         async with worker.running():
             await job(worker)
 
-    asyncio.run(whole())
+    awaited(whole())
     assert not multiprocessing.active_children()
 
 

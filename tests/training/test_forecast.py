@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from conftest import under
+from support.runs import under
 from thawnet.data.sources import open_source
 from thawnet.data.splits import arrange
 from thawnet.errors import WeightsError

@@ -10,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from conftest import CIFAR, IMAGENET
+from support.shared import CIFAR, IMAGENET
 from thawnet.training.label_errors import margins
 
 CLASSES = 10

@@ -15,7 +15,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from conftest import tensors_of, under
+from support.patches import after_each_save, stop_after
+from support.runs import epochs_of, tensors_of, under
 from thawnet.data.items import Items, Source, Watch
 from thawnet.data.sources import open_source
 from thawnet.data.store import ImageStore, open_store
@@ -37,10 +38,6 @@ Job = Callable[..., Outcome]
 def begin(options: TrainOptions) -> setup.Run:
     with ExitStack() as held:
         return setup.setup(options, ALONE, held)
-
-
-def epochs_of(outcome: Outcome) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (outcome.folder / "log.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.parametrize("recipe", PRESETS)
@@ -128,15 +125,12 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return dataclasses.replace(source, open_part=open_part)
 
-    kept = checkpoint.save
-
-    def save(state: checkpoint.RunState, folder: Path) -> None:
+    def saved(state: checkpoint.RunState) -> None:
         if state.phase and f"phase {state.phase}" not in events:
             events.append(f"phase {state.phase}")
-        kept(state, folder)
 
     monkeypatch.setattr(setup, "open_source", opened)
-    monkeypatch.setattr(checkpoint, "save", save)
+    after_each_save(monkeypatch, saved)
     return events
 
 
@@ -282,20 +276,6 @@ def test_another_seed_reuses_every_cache_and_gives_another_network(options: Trai
     )
 
 
-def stop_after(monkeypatch: pytest.MonkeyPatch, saves: int, error: BaseException) -> None:
-    """Raise an error right after the state was saved for the n-th time."""
-    kept = checkpoint.save
-    saved: list[int] = []
-
-    def save(state: checkpoint.RunState, folder: Path) -> None:
-        kept(state, folder)
-        saved.append(1)
-        if len(saved) == saves:
-            raise error
-
-    monkeypatch.setattr(checkpoint, "save", save)
-
-
 @pytest.fixture
 def always_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Save the state after every step, every evaluated batch and every epoch."""
@@ -331,16 +311,13 @@ def test_validation_within_an_epoch_changes_nothing_but_the_log(
 def test_a_batch_that_does_not_fit_a_gpu_is_halved_with_its_rate_and_kept_so(
     options: TrainOptions, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kept = checkpoint.save
-
-    def stop(state: checkpoint.RunState, folder: Path) -> None:
-        kept(state, folder)
+    def stop(state: checkpoint.RunState) -> None:
         if (state.phase, state.step) == (1, 1):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(Tail, "fits", lambda _tail, read: len(read()) <= 8)
-        patch.setattr(checkpoint, "save", stop)
+        after_each_save(patch, stop)
         with pytest.raises(InterruptedRunError) as stopped:
             run.train(options)
     said = capsys.readouterr().err
@@ -380,13 +357,7 @@ def test_run_stopped_at_any_save_ends_with_the_bits_of_an_uninterrupted_one(
     options = dataclasses.replace(under(options, name), epochs=(1, 2))
     saves: list[tuple[int, int, int]] = []
     with monkeypatch.context() as patch:
-        kept = checkpoint.save
-
-        def save(state: checkpoint.RunState, folder: Path) -> None:
-            kept(state, folder)
-            saves.append((state.phase, state.epoch, state.step))
-
-        patch.setattr(checkpoint, "save", save)
+        after_each_save(patch, lambda state: saves.append((state.phase, state.epoch, state.step)))
         outcome = run.train(options)
     whole, epochs = tensors_of(outcome), [row["epoch"] for row in epochs_of(outcome)]
     assert epochs == ([0.5, 1, 1.5, 2, 2.5, 3] if recipe == "often" else [1, 2, 3])
@@ -394,7 +365,7 @@ def test_run_stopped_at_any_save_ends_with_the_bits_of_an_uninterrupted_one(
     assert len(set(saves)) >= 10  # in the middle of epochs, too
     for number in (4, len(saves) - 8, len(saves) - 1):
         with monkeypatch.context() as patch:
-            stop_after(patch, number, KeyboardInterrupt())
+            stop_after(patch, number)
             with pytest.raises(InterruptedRunError):
                 run.train(options)
         resumed = run.train(TrainOptions(resume=""))
@@ -406,7 +377,7 @@ def test_run_stopped_at_any_save_ends_with_the_bits_of_an_uninterrupted_one(
 def test_stop_says_what_is_kept_and_how_to_go_on(
     options: TrainOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stop_after(monkeypatch, 3, KeyboardInterrupt())  # two are of the start, the third of phase 1
+    stop_after(monkeypatch, 3)  # two are of the start, the third of phase 1
     with pytest.raises(InterruptedRunError) as caught:
         run.train(options)
     assert caught.value.exit_code == 130
@@ -476,16 +447,14 @@ def test_phase_stops_early_and_keeps_its_best_epoch(
 ) -> None:
     call = patient(options, tmp_path, 2)
     saved: dict[int, dict[str, torch.Tensor]] = {}
-    kept = checkpoint.save
 
-    def save(state: checkpoint.RunState, folder: Path) -> None:
+    def remember(state: checkpoint.RunState) -> None:
         if state.best is not None:
             saved[len(state.history)] = state.best["network"]
-        kept(state, folder)
 
     monkeypatch.setenv("THAWNET_KEEP_SECONDS", "0")
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "save", save)
+        after_each_save(patch, remember)
         graded(patch, [0.1, 0.2, 0.5, 0.4, 0.3, 0.9])
         outcome = run.train(call)
     assert len(epochs_of(outcome)) == 5  # two worse ones after the best, the third epoch
@@ -519,14 +488,12 @@ def test_resume_remembers_the_best_epoch(
         whole = run.train(call)
     with monkeypatch.context() as patch:
         graded(patch, grades)
-        kept = checkpoint.save
 
-        def save(state: checkpoint.RunState, folder: Path) -> None:
-            kept(state, folder)
+        def stop(state: checkpoint.RunState) -> None:
             if len(state.history) == 4 and state.step == 0:
                 raise KeyboardInterrupt
 
-        patch.setattr(checkpoint, "save", save)
+        after_each_save(patch, stop)
         with pytest.raises(InterruptedRunError):
             run.train(call)
     graded(monkeypatch, grades[4:])
@@ -538,17 +505,15 @@ def test_resume_remembers_the_best_epoch(
 def test_stop_that_torch_turned_into_its_own_error_is_still_a_stop(
     options: TrainOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = checkpoint.save
-
-    def save(state: checkpoint.RunState, folder: Path) -> None:
+    def stop(state: checkpoint.RunState) -> None:
         if not state.history:
-            return kept(state, folder)
+            return
         try:
             raise KeyboardInterrupt
         except KeyboardInterrupt:
             raise RuntimeError("unexpected pos 4243904 vs 4243800")  # noqa: B904 - as torch does
 
-    monkeypatch.setattr(checkpoint, "save", save)
+    after_each_save(monkeypatch, stop)
     with pytest.raises(InterruptedRunError, match=r"^stopped; "):
         run.train(options)
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from conftest import draw
+from support.photos import draw
 from thawnet import Classifier, console
 from thawnet.model.chain import trace
 from thawnet.training import turns

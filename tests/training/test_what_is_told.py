@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 import tomli_w
 
+from support.patches import after_each_save
+from support.runs import epochs_of
 from thawnet.errors import InterruptedRunError
 from thawnet.recipe import TrainOptions
 from thawnet.report.metrics import calibrated, standing
 from thawnet.report.predictions import read_predictions
-from thawnet.training import checkpoint, reporting, run
+from thawnet.training import reporting, run
 from thawnet.training.checkpoint import RunState
 
 MINUS = "\u2212"  # as the report writes it
@@ -54,15 +56,13 @@ def test_report_card_and_log_say_what_happened(
     monkeypatch.setattr(sys, "argv", ["thawnet", "train", "photos", "--out", "run"])
     call = stopping_early
     if stopped:
-        kept = checkpoint.save
 
-        def save(state: RunState, folder: Path) -> None:
-            kept(state, folder)
+        def stop(state: RunState) -> None:
             if state.phase == 1:
                 raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(checkpoint, "save", save)
+            after_each_save(patch, stop)
             with pytest.raises(InterruptedRunError):
                 run.train(call)
         monkeypatch.setattr(sys, "argv", ["thawnet", "train", "--resume", "run"])
@@ -72,7 +72,7 @@ def test_report_card_and_log_say_what_happened(
     told = text_of((outcome.folder / "report.html").read_text(encoding="utf-8"))
     card = (outcome.folder / "bundle" / "README.md").read_text(encoding="utf-8")
     result = json.loads((outcome.folder / "result.json").read_text())
-    rows = [json.loads(line) for line in (outcome.folder / "log.jsonl").read_text().splitlines()]
+    rows = epochs_of(outcome)
 
     # How long each phase ran, of how long it might have, and what it kept.
     head, finetune = ([row for row in rows if row["phase"] == number] for number in (0, 1))

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import http.client
 import json
-from dataclasses import dataclass
-from typing import Any
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
+import pytest
 from PIL import Image
 
-from conftest import encoded
+from support.photos import encoded
+
+if TYPE_CHECKING:
+    from thawnet.bundle.predict import Model
 
 COLOUR = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
 BOUNDARY = "edge"
@@ -67,3 +75,22 @@ class Service:
             return Reply(answer.status, named, answer.read())
         finally:
             connection.close()
+
+
+@contextmanager
+def served(network: Model, **changes: Any) -> Iterator[Service]:
+    """Run a service with some settings changed, on a free port."""
+    pytest.importorskip("fastapi", reason="the packages of thawnet[serve] are not installed")
+    from thawnet.serve.app import Settings, make_app
+    from thawnet.serve.connection import listen, make_server
+
+    listening = listen("127.0.0.1", 0)
+    server = make_server(make_app(network, replace(Settings("colours"), **changes)))
+    thread = threading.Thread(target=server.run, args=([listening],))
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield Service(listening.getsockname()[1])
+    server.should_exit = True
+    thread.join(60)
+    assert not thread.is_alive()

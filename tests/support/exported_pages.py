@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from conftest import encoded
+from support.photos import encoded
 from thawnet.bundle.predict import Model
 from thawnet.image.decode import decode
 from thawnet.image.preprocess import squared

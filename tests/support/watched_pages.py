@@ -26,6 +26,14 @@ GLOBALS = """Object.fromEntries(
 )"""
 
 
+# Leaves a page as it was opened, but for its network, which is there already.
+EMPTY = """() => {
+    document.getElementById("clear").click();
+    for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
+    window.scrollTo(0, 0);
+}"""
+
+
 class Watched:
     """Opens pages, each in a context of its own.
 
@@ -40,6 +48,7 @@ class Watched:
         self.wrong: list[str] = []
         self.opened: list[BrowserContext] = []
         self._counts = counts
+        self._kept: dict[str, Page] = {}
 
     def page(self, browser: Browser, timeout: int = 20_000, **options: Any) -> Page:
         """Return an empty page that waits `timeout` ms at most; options: of its context."""
@@ -51,6 +60,28 @@ class Watched:
         page.on("pageerror", lambda error: self.wrong.append(str(error)))
         page.on("console", self._heard)
         return page
+
+    def kept(self, browser: Browser, address: str, **options: Any) -> Page:
+        """Return the page at an address, open since an earlier call, with nothing on it.
+
+        It takes a second or two until a page has its network: this is for tests that only use it.
+        """
+        if address not in self._kept:
+            self._kept[address] = self.page(browser, **options)
+            self._kept[address].goto(address)
+        else:
+            self._kept[address].evaluate(EMPTY)
+        return self._kept[address]
+
+    def forget(self) -> None:
+        """Begin again for another test: the pages that are not kept are closed."""
+        kept = [page.context for page in self._kept.values()]
+        for context in self.opened:
+            if context not in kept:
+                context.close()
+        self.opened = kept
+        self.asked.clear()
+        self.wrong.clear()
 
     def close(self) -> None:
         """Close all contexts."""

@@ -1,0 +1,1 @@
+"""What several tests use: a module per kind. Fixtures stand in conftest.py."""

@@ -1,0 +1,51 @@
+"""What a test puts in the place of a function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from thawnet.training.checkpoint import RunState
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> list[int]:
+    """Let a function of a module count its calls."""
+    calls: list[int] = []
+    plain = getattr(module, name)
+
+    def count(*arguments: Any) -> Any:
+        calls.append(1)
+        return plain(*arguments)
+
+    monkeypatch.setattr(module, name, count)
+    return calls
+
+
+def after_each_save(monkeypatch: pytest.MonkeyPatch, do: Callable[[RunState], None]) -> None:
+    """Call `do` each time that a run's state was saved; what it raises stops the run there."""
+    from thawnet.training import checkpoint
+
+    plain = checkpoint.save
+
+    def save(state: RunState, folder: Any) -> None:
+        plain(state, folder)
+        do(state)
+
+    monkeypatch.setattr(checkpoint, "save", save)
+
+
+def stop_after(
+    monkeypatch: pytest.MonkeyPatch, saves: int, error: type[BaseException] = KeyboardInterrupt
+) -> None:
+    """Raise an error right after a run's state was saved for the n-th time."""
+    saved: list[int] = []
+
+    def stop(_state: RunState) -> None:
+        saved.append(1)
+        if len(saved) == saves:
+            raise error
+
+    after_each_save(monkeypatch, stop)

@@ -1,0 +1,51 @@
+"""Small runs: the network they train, and what they leave."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from thawnet.recipe import TrainOptions
+
+if TYPE_CHECKING:
+    from thawnet.training.outcome import Outcome
+
+TINY = "test_efficientnet"  # timm's own for tests: 100,000 parameters, a MobileNet's parts
+
+
+def write_random_weights(path: Path, backbone: str) -> Path:
+    """Write a network with random weights, in timm's names, and return its path."""
+    import torch
+    from safetensors.torch import save_file
+
+    from thawnet.model.backbone import Network
+
+    torch.manual_seed(1)
+    network = Network(backbone, 3, 32, "same")
+    tensors = {
+        name: value.contiguous()
+        for name, value in network.net.state_dict().items()
+        if not name.startswith("classifier.") and not name.endswith("num_batches_tracked")
+    }
+    metadata = {"pad_type": "same", "bn_eps": "1e-05", "mean": "0.5,0.5,0.5", "std": "0.5,0.5,0.5"}
+    save_file(tensors, path, metadata=metadata)
+    return path
+
+
+def under(options: TrainOptions, recipe: str) -> TrainOptions:
+    """Return a call under another recipe; `seed` names a layer of MobileNetV2, which TINY lacks."""
+    return replace(options, recipe=recipe, train_from="upper" if recipe == "seed" else None)
+
+
+def tensors_of(outcome: Outcome) -> dict[str, Any]:
+    """Return the finished network's tensors by name."""
+    from safetensors.torch import load_file
+
+    return load_file(outcome.folder / "bundle" / "model.safetensors")
+
+
+def epochs_of(outcome: Outcome) -> list[dict[str, Any]]:
+    """Return the lines of a run's log."""
+    return [json.loads(line) for line in (outcome.folder / "log.jsonl").read_text().splitlines()]

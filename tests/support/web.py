@@ -1,0 +1,39 @@
+"""A host of files on this machine."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+class QuietFiles(http.server.SimpleHTTPRequestHandler):
+    """Serves files without a line for each; more: headers to send with them."""
+
+    def __init__(self, *arguments: Any, more: Mapping[str, str], **options: Any) -> None:
+        self.more = more  # before it answers, which it does while it is made
+        super().__init__(*arguments, **options)
+
+    def end_headers(self) -> None:
+        """Send some more."""
+        for name, value in self.more.items():
+            self.send_header(name, value)
+        super().end_headers()
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Nobody reads them."""
+
+
+@contextmanager
+def hosted(folder: Path, headers: Mapping[str, str] | None = None) -> Iterator[str]:
+    """Serve a folder over http, each file with these headers, and give its address."""
+    handler = functools.partial(QuietFiles, directory=str(folder), more=headers or {})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
