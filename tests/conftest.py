@@ -7,6 +7,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,8 @@ import hypothesis
 import pytest
 
 from support.bundles import write_colours, write_random_bundle
-from support.photos import draw
-from support.runs import TINY, write_random_weights
+from support.photos import write_photos
+from support.runs import TINY, tiny_options, write_random_weights
 from support.service import Service, served
 from support.web import hosted
 from thawnet.recipe import TrainOptions
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from support.firefox import Firefox
     from thawnet.bundle.predict import Model
+    from thawnet.training.outcome import Outcome
 
 # Tests share the cores among themselves, and networks as small as theirs compute no faster on two:
 # threads that waited for each other took half of all time. torch reads this as it is imported.
@@ -58,15 +60,10 @@ def own_signals() -> Iterator[None]:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Callable[..., Path]:
-    """Return a function that writes a folder of class folders."""
+    """Return a function that writes a folder of class folders, see support.photos."""
 
     def write(counts: dict[str, int], root: str = "photos", start: int = 0) -> Path:
-        folder = tmp_path / root
-        for label, (name, count) in enumerate(counts.items()):
-            (folder / name).mkdir(parents=True)
-            for number in range(start, start + count):
-                draw(label, number).save(folder / name / f"{number:03d}.png")
-        return folder
+        return write_photos(tmp_path / root, counts, start)
 
     return write
 
@@ -87,8 +84,14 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the bundle of a MobileNetV2 of 48 px with random weights, for classes a, b and c."""
-    return write_random_bundle(tmp_path_factory.mktemp("bundles") / "bundle")
+    """Return the bundle of TINY at 48 px with random weights, for classes a, b and c."""
+    return write_random_bundle(tmp_path_factory.mktemp("bundles") / "bundle", TINY)
+
+
+@pytest.fixture(scope="session")
+def mobilenet_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return such a bundle of a MobileNetV2, for what depends on its layers or on its weight."""
+    return write_random_bundle(tmp_path_factory.mktemp("bundles") / "bundle", "mobilenetv2_100")
 
 
 @pytest.fixture(scope="session")
@@ -100,18 +103,19 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def options(photos: Callable[..., Path], tiny_weights: Path) -> TrainOptions:
     """Return a call that takes about a second: TINY, 72 photos, 32 px, one epoch a phase."""
-    folder = photos({"a": 24, "b": 24, "c": 24})
-    return TrainOptions(
-        data=str(folder),
-        recipe="quick",
-        backbone=TINY,
-        weights=str(tiny_weights),
-        size=32,
-        epochs=(1, 1),
-        precision="float32",
-        compile="no",
-        no_report=True,
-    )
+    return tiny_options(photos({"a": 24, "b": 24, "c": 24}), tiny_weights)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> Outcome:
+    """Return what came out of a run as `options` asks for it. Many read it: it must stay so."""
+    from thawnet.training import run
+
+    folder = tmp_path_factory.mktemp("finished")
+    data = write_photos(folder / "photos", {"a": 24, "b": 24, "c": 24})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("THAWNET_CACHE", str(folder / "cache"))
+        return run.train(replace(tiny_options(data, tiny_weights), out=folder / "run"))
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ from sklearn.utils.estimator_checks import check_estimator
 import thawnet
 from support.commands import run_without
 from support.photos import draw
+from support.runs import TINY
 from thawnet import classifier as module
 from thawnet import recipe
 from thawnet.classifier import Classifier
@@ -36,9 +37,10 @@ from thawnet.errors import RunError, ThawnetError, UsageError
 from thawnet.recipe import TrainOptions
 from thawnet.training import run, setup
 
+# For tests of what it learns.
 QUICK = {
     "weights": "bundled",
-    "size": 64,
+    "size": 32,
     "precision": "float32",
     "epochs": (10, 1),
     "lr": (0.2, 1e-4),  # few images: the head learns enough in 20 steps
@@ -55,6 +57,12 @@ def striped(count: int, start: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.s
 
 X, y = striped(20)
 X_TEST, Y_TEST = striped(8, start=100)
+
+
+@pytest.fixture
+def tiny(tiny_weights: Path) -> dict[str, Any]:
+    """Return the arguments of a network that learns nothing in a second, for all other tests."""
+    return {**QUICK, "backbone": TINY, "weights": tiny_weights, "epochs": (1, 1)}
 
 
 @pytest.fixture(scope="module")
@@ -84,9 +92,11 @@ def test_columns_are_classes_in_order_and_sum_to_1(fitted: Classifier) -> None:
     assert probabilities[0, columns].tolist() == list(first.probabilities)
 
 
-def test_probabilities_are_those_that_the_run_folder_holds_and_calibrated() -> None:
+def test_probabilities_are_those_that_the_run_folder_holds_and_calibrated(
+    tiny: dict[str, Any],
+) -> None:
     labels = np.repeat([30, 4, 12], 20)  # as text they would stand in another order
-    fitted = Classifier(**QUICK, out="run", random_state=3).fit(X, labels)
+    fitted = Classifier(**tiny, out="run", random_state=3).fit(X, labels)
     assert fitted.classes_.tolist() == [4, 12, 30]
     assert fitted.predict(X).dtype == labels.dtype
     with Path("run/predictions.csv").open() as file:
@@ -105,11 +115,14 @@ def test_probabilities_are_those_that_the_run_folder_holds_and_calibrated() -> N
 
 
 def test_every_image_trains_or_validates_and_nothing_is_left_behind(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(module.tempfile, "tempdir", str(tmp_path / "temporary"))
-    Classifier(**QUICK).fit(X, y)
+    Classifier(**tiny).fit(X, y)
     out, err = capsys.readouterr()
     assert out == ""
     assert "arrays: 3 classes, 45 training and 15 validation images" in err
@@ -118,8 +131,9 @@ def test_every_image_trains_or_validates_and_nothing_is_left_behind(
 
 
 def test_a_quiet_fit_says_nothing_and_the_seed_decides_the_network(
-    fitted: Classifier, capsys: pytest.CaptureFixture[str]
+    tiny: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    fitted = Classifier(**tiny, verbose=False).fit(X, y)
     before = fitted.predict_proba(X_TEST)
     same = clone(fitted).fit(X, y).predict_proba(X_TEST)
     other = clone(fitted).set_params(random_state=np.random.RandomState(7)).fit(X, y)
@@ -129,7 +143,7 @@ def test_a_quiet_fit_says_nothing_and_the_seed_decides_the_network(
 
 
 def test_images_are_mirrored_unless_that_means_something_else(
-    monkeypatch: pytest.MonkeyPatch,
+    tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flips: list[bool] = []
 
@@ -140,7 +154,7 @@ def test_images_are_mirrored_unless_that_means_something_else(
     monkeypatch.setattr(run, "PhaseJob", stop)
     for safe in (True, False):
         with pytest.raises(UsageError, match="enough"):
-            Classifier(**QUICK, mirror_safe=safe).fit(X, y)
+            Classifier(**tiny, mirror_safe=safe).fit(X, y)
     assert flips == [True, False]
 
 
@@ -159,14 +173,16 @@ def test_clone_has_the_very_arguments(fitted: Classifier) -> None:
         clone(fitted).predict(X)
 
 
-def test_cross_val_score_fits_a_pipeline_that_makes_grey_rgb_on_each_fold() -> None:
+def test_cross_val_score_fits_a_pipeline_that_makes_grey_rgb_on_each_fold(
+    tiny: dict[str, Any],
+) -> None:
     steps = make_pipeline(
         FunctionTransformer(lambda grey: np.repeat(grey[..., None], 3, axis=-1)),
-        Classifier(**QUICK, verbose=False),
+        Classifier(**tiny, verbose=False),
     )
     scores = cross_val_score(steps, X[..., 0], y, cv=2, error_score="raise")
     assert scores.shape == (2,)
-    assert (scores > 0.5).all()
+    assert ((scores >= 0) & (scores <= 1)).all()
 
 
 def test_grid_search_varies_pairs_and_keeps_the_best() -> None:
@@ -281,14 +297,14 @@ def test_wrong_argument_is_told_by_fit(arguments: dict[str, Any], told: str) -> 
 
 
 def test_a_stop_ends_a_search_and_is_no_run_to_go_on_with(
-    monkeypatch: pytest.MonkeyPatch,
+    tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(*_: object) -> None:
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(run, "finish", stop)
     with pytest.raises(KeyboardInterrupt):
-        cross_val_score(Classifier(**QUICK, out="runs/stopped"), X, y, cv=2)
+        cross_val_score(Classifier(**tiny, out="runs/stopped"), X, y, cv=2)
     assert [path.name for path in Path("runs").iterdir()] == ["stopped"]
     with pytest.raises(RunError, match=r"--resume 'runs/stopped': its images were in memory"):
         run.train(TrainOptions(resume=""))
@@ -327,6 +343,7 @@ def test_arguments_are_described_as_the_flags_are() -> None:
             assert f" {name}: {' '.join(str(helps[name]).split())} " in told
 
 
+@pytest.mark.slow  # it learns 1,347 digits
 def test_example_in_the_docstring_is_true() -> None:
     (example,) = doctest.DocTestFinder(recurse=False).find(
         Classifier, "Classifier", globs={"thawnet": thawnet}

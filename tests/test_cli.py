@@ -14,19 +14,28 @@ from pathlib import Path
 import pytest
 
 from support.commands import called
+from support.runs import tiny_call
 from thawnet import cli
 from thawnet.building import building
 from thawnet.recipe import TrainOptions
 
 
 def test_last_line_on_stdout_is_the_accuracy(
-    photos: Callable[..., Path], random_weights: Path, capsys: pytest.CaptureFixture[str]
+    photos: Callable[..., Path], tiny_weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = photos({"a": 24, "b": 24})
     status, out, err = called(
         capsys,
-        *("train", str(folder), "--weights", str(random_weights), "--size", "32"),
-        *("--epochs", "1", "1", "--compile", "no", "--recipe", "quick", "--out", "run"),
+        *(
+            "train",
+            *tiny_call(folder, tiny_weights),
+            "--recipe",
+            "quick",
+            "--compile",
+            "no",
+            "--out",
+            "run",
+        ),
     )
     assert status == 0, err
     assert out.startswith("to beat: logistic regression on the frozen features ")
@@ -36,7 +45,7 @@ def test_last_line_on_stdout_is_the_accuracy(
 
 
 def test_two_runs_are_compared_and_one_on_other_images_is_refused(
-    photos: Callable[..., Path], random_weights: Path, capsys: pytest.CaptureFixture[str]
+    photos: Callable[..., Path], tiny_weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = photos({"a": 24, "b": 24})
     photos({"a": 24, "b": 24}, "others", start=100)
@@ -44,9 +53,16 @@ def test_two_runs_are_compared_and_one_on_other_images_is_refused(
     for seed, (name, data) in enumerate((("one", folder), ("two", folder), ("three", others))):
         status, _, err = called(
             capsys,
-            *("train", str(data), "--weights", str(random_weights), "--size", "32"),
-            *("--epochs", "1", "1", "--compile", "no", "--recipe", "quick", "--out", name),
-            *("--seed", str(seed)),
+            *(
+                "train",
+                *tiny_call(data, tiny_weights),
+                "--recipe",
+                "quick",
+                "--compile",
+                "no",
+                "--no-report",
+            ),
+            *("--out", name, "--seed", str(seed)),
         )
         assert status == 0, err
     status, out, err = called(capsys, "compare", "one", "three")

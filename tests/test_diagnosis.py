@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from support.commands import called
-from support.runs import TINY
+from support.runs import TINY, tiny_call
 from thawnet import diagnosis
 from thawnet.data import hub
 from thawnet.data.download import FetchError
@@ -24,11 +24,6 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
         raise FetchError("no network in tests")
 
     monkeypatch.setattr(hub, "require_answer", refuse)
-
-
-def small(folder: Path, weights: Path) -> tuple[str, ...]:
-    network = ("--backbone", TINY, "--weights", str(weights), "--size", "32")
-    return (str(folder), *network, "--epochs", "1", "1")
 
 
 def test_without_data_the_machine_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,7 +59,9 @@ def test_a_run_is_foretold_in_the_last_line(
     photos: Callable[..., Path], tiny_weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = photos({"a": 24, "b": 24})
-    status, out, err = called(capsys, "doctor", *small(folder, tiny_weights), "--recipe", "quick")
+    status, out, err = called(
+        capsys, "doctor", *tiny_call(folder, tiny_weights), "--recipe", "quick"
+    )
     assert status == 0, err
     call = f"thawnet train {folder} --recipe quick --backbone {TINY} --size 32"
     assert out.splitlines()[-1].startswith(
@@ -79,7 +76,13 @@ def test_json_holds_what_is_printed(
 ) -> None:
     folder = photos({"a": 24, "b": 24})
     status, out, _ = called(
-        capsys, "doctor", *small(folder, tiny_weights), "--recipe", "quick", "--no-test", "--json"
+        capsys,
+        "doctor",
+        *tiny_call(folder, tiny_weights),
+        "--recipe",
+        "quick",
+        "--no-test",
+        "--json",
     )
     assert status == 0
     found = json.loads(out)
@@ -97,7 +100,7 @@ def test_a_recipe_that_can_not_run_does_not_hide_the_others(
 ) -> None:
     folder = photos({"a": 24, "b": 24})
     status, out, _ = called(
-        capsys, "doctor", *small(folder, tiny_weights), "--no-test", "--device", "cpu"
+        capsys, "doctor", *tiny_call(folder, tiny_weights), "--no-test", "--device", "cpu"
     )
     assert status == 0
     assert "seed: recipe 'seed' validates on the test part" in out
@@ -143,7 +146,7 @@ def test_a_forecast_made_beside_other_work_says_so(
     folder = photos({"a": 24, "b": 24})
     for others, said in ((0.0, False), (1000.0, True)):
         monkeypatch.setattr(diagnosis.Others, "busy", lambda self, others=others: others)
-        _, out, _ = called(capsys, "doctor", *small(folder, tiny_weights), "--recipe", "quick")
+        _, out, _ = called(capsys, "doctor", *tiny_call(folder, tiny_weights), "--recipe", "quick")
         assert out.splitlines()[-1].endswith(", while other programs compute as now") == said
 
 
@@ -164,7 +167,7 @@ def test_too_little_memory_is_said_in_the_last_line(
     monkeypatch.setattr(diagnosis, "available_memory", lambda: 1_000_000)
     folder = photos({"a": 24, "b": 24})
     _, out, _ = called(
-        capsys, "doctor", *small(folder, tiny_weights), "--recipe", "quick", "--json"
+        capsys, "doctor", *tiny_call(folder, tiny_weights), "--recipe", "quick", "--json"
     )
     found = json.loads(out)
     assert found["ready"] is False

@@ -10,6 +10,7 @@ import pytest
 
 import thawnet
 from support.commands import called
+from support.runs import TINY
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def test_table_ends_with_the_accuracy_as_it_is_quoted(
     status, out, err = called(capfd, "evaluate", bundle, data, "--workers", 1)
     assert status == 0, err
     first, second, third = err.splitlines()
-    assert first == f"model {bundle}: mobilenetv2_100, 3 classes, 48 px"
+    assert first == f"model {bundle}: {TINY}, 3 classes, 48 px"
     assert second == "evaluating on the test part of data: 15 images"
     assert third.startswith("15 images in ")
     lines = out.splitlines()

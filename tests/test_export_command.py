@@ -18,8 +18,8 @@ from support.runs import TINY
 from thawnet import cli
 from thawnet.bundle import openvino_ir
 from thawnet.errors import BundleError
-from thawnet.recipe import TrainOptions
-from thawnet.training import program, quantising, reopening, run
+from thawnet.training import program, quantising, reopening
+from thawnet.training.outcome import Outcome
 
 
 @pytest.fixture
@@ -31,13 +31,10 @@ def copied(bundle: Path, tmp_path: Path) -> Path:
 def test_onnx_is_the_bundles_model(bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
     status, out, err = called(capfd, "export", bundle, "--to", "onnx")
     assert status == 0, err
-    written = Path("mobilenetv2_100.onnx").read_bytes()
+    written = Path(f"{TINY}.onnx").read_bytes()
     assert written == (bundle / "model.onnx").read_bytes()
     digest = hashlib.sha256(written).hexdigest()
-    assert (
-        out
-        == f"mobilenetv2_100.onnx: {len(written) / 1e6:.1f} MB, SHA-256 {digest} as in the bundle\n"
-    )
+    assert out == f"{TINY}.onnx: {len(written) / 1e6:.1f} MB, SHA-256 {digest} as in the bundle\n"
     assert err.endswith(f"classes, preprocessing and temperature: {bundle / 'model.json'}\n")
 
 
@@ -50,9 +47,9 @@ def test_run_folder_and_chosen_name(bundle: Path, capfd: pytest.CaptureFixture[s
 def test_pt2_is_written_with_its_figure(bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
     status, out, err = called(capfd, "export", bundle, "--to", "pt2")
     assert status == 0, err
-    told = r"mobilenetv2_100.pt2: \d+\.\d MB, logits as model.onnx gives them \(.* \d\.\de-\d\d\)\n"
+    told = rf"{TINY}.pt2: \d+\.\d MB, logits as model.onnx gives them \(.* \d\.\de-\d\d\)\n"
     assert re.fullmatch(told, out)
-    assert Path("mobilenetv2_100.pt2").stat().st_size > 8e6
+    assert Path(f"{TINY}.pt2").stat().st_size > 0.4e6
 
 
 def test_openvino_writes_two_files(
@@ -76,11 +73,11 @@ def test_openvino_writes_two_files(
 
 
 def test_int8_bundle_predicts(
-    options: TrainOptions, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    finished: Outcome, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # This network has learnt next to nothing: its nearest classes are as good as equal.
     monkeypatch.setattr(quantising, "loss", lambda *_: "")
-    folder = run.train(options).folder
+    folder = finished.folder
     status, out, err = called(capfd, "export", folder, "--to", "onnx-int8")
     assert status == 0, err
     name = f"{folder.name}-int8"
@@ -128,7 +125,7 @@ def test_int8_bundle_predicts(
     assert after["quantised_from"]["metrics"] == before["metrics"]
     assert after["quantised_from"]["sha256"] == before["sha256"]
 
-    images = sorted(Path(options.data).rglob("*.png"))[::9]
+    images = sorted(folder.parent.rglob("photos/*/*.png"))[::9]
     found = thawnet.load(name).predict(images, 3)
     exact = thawnet.load(folder).predict(images, 3)
     for one, other in zip(found, exact, strict=True):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from test_export_command import called
+from support.commands import called
 from thawnet.browser import network
 from thawnet.browser.page import RUNTIME, Page, folder_files, single_file
 from thawnet.bundle.format import read_description, read_onnx
@@ -40,7 +40,7 @@ def listed(worker: str, name: str) -> set[str]:
 
 
 def test_folder_holds_everything_it_names(bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    status, out, err = called(capfd, bundle, "--to", "page")
+    status, out, err = called(capfd, "export", bundle, "--to", "page")
     assert status == 0, err
     folder = Path(f"{bundle.name}-page")
     told = rf"{folder}: \d+\.\d MB, of which the model \d\.\d MB before it is packed; (.*)\n"
@@ -69,7 +69,7 @@ def test_folder_holds_everything_it_names(bundle: Path, capfd: pytest.CaptureFix
 
 
 def test_one_file_asks_for_nothing(bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    status, _, err = called(capfd, bundle, "--to", "page", "--single-file")
+    status, _, err = called(capfd, "export", bundle, "--to", "page", "--single-file")
     assert status == 0, err
     html = Path(f"{bundle.name}.html").read_text(encoding="utf-8")
     named = [each for each in re.findall(r'(?:src|href)="([^"]+)"', html) if each[0] != "#"]
@@ -86,7 +86,9 @@ def test_one_file_asks_for_nothing(bundle: Path, capfd: pytest.CaptureFixture[st
 
 def test_same_bundle_gives_the_same_bytes(bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
     for name in ("a.html", "b.html"):
-        assert called(capfd, bundle, "--to", "page", "--single-file", "--out", name)[0] == 0
+        assert (
+            called(capfd, "export", bundle, "--to", "page", "--single-file", "--out", name)[0] == 0
+        )
     assert Path("a.html").read_bytes() == Path("b.html").read_bytes()
 
 
@@ -116,8 +118,9 @@ def test_what_only_a_graphics_card_needs_is_where_it_can_be_used() -> None:
 
 
 def test_weights_are_rounded_only_where_no_validation_image_notices(
-    bundle: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    mobilenet_bundle: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    bundle = mobilenet_bundle
     description, model = read_description(bundle), load(bundle)
     onnx = read_onnx(description)
     squares = np.random.default_rng(0).integers(0, 256, (70, 40, 40, 3), np.uint8)
@@ -160,7 +163,7 @@ def test_mistake_is_one_line(
     bundle: Path, capfd: pytest.CaptureFixture[str], arguments: tuple[str, ...], told: str
 ) -> None:
     Path("there").mkdir()
-    status, out, err = called(capfd, bundle, *arguments)
+    status, out, err = called(capfd, "export", bundle, *arguments)
     assert (status, out) == (2, "")
     assert told in err.splitlines()[-1]
     assert [path.name for path in Path().iterdir()] == ["there"]

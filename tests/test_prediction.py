@@ -18,6 +18,7 @@ import pytest
 import thawnet
 from support.commands import called
 from support.photos import draw
+from support.runs import TINY
 from thawnet import prediction
 from thawnet.bundle.predict import Prediction
 from thawnet.errors import UsageError
@@ -57,7 +58,7 @@ def test_broken_image_is_reported_in_its_place_and_the_rest_is_done(
         assert [pair["class"] for pair in row["predictions"]] == list(each.classes)
         shares = [pair["probability"] for pair in row["predictions"]]
         assert shares == pytest.approx(each.probabilities, abs=1e-5)
-    assert err.startswith(f"model {bundle}: mobilenetv2_100, 3 classes, 48 px\n")
+    assert err.startswith(f"model {bundle}: {TINY}, 3 classes, 48 px\n")
     assert err.splitlines()[-1].startswith("thawnet: 1 of 24 images could not be read")
 
 

@@ -7,16 +7,16 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from support.runs import TINY
 from thawnet.recipe import TrainOptions
 from thawnet.training import run
 
 
 def test_card_tells_the_figures_of_the_run_and_shows_names_as_text(
-    photos: Callable[..., Path], random_weights: Path
+    photos: Callable[..., Path], options: TrainOptions
 ) -> None:
-    folder = photos({"<script>": 24, "b | *c*": 24})
-    options = TrainOptions(data=str(folder), weights=str(random_weights), size=32, compile="no")
-    found = run.train(dataclasses.replace(options, epochs=(1, 1), recipe="quick"))
+    folder = photos({"<script>": 24, "b | *c*": 24}, "named")
+    found = run.train(dataclasses.replace(options, data=str(folder)))
     card = (found.folder / "bundle" / "README.md").read_text(encoding="utf-8")
     _, front, body = card.split("---\n", 2)
     fields = {
@@ -34,4 +34,4 @@ def test_card_tells_the_figures_of_the_run_and_shows_names_as_text(
     assert "Classes (2): \\<script\\>, b \\| \\*c\\*." in body
     assert "<script>" not in card.replace("\\<script\\>", "")
     assert "thawnet predict IMAGES" in body
-    assert "# mobilenetv2_100 for photos" in body
+    assert f"# {TINY} for named" in body

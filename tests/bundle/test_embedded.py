@@ -38,6 +38,7 @@ def test_it_is_what_is_opened_where_no_model_is_named() -> None:
     assert model.unfamiliar is not None
 
 
+@pytest.mark.slow  # three networks on a thousand images
 @pytest.mark.skipif(not CIFAR.is_dir(), reason=f"needs {CIFAR}")
 def test_torch_onnx_and_predict_agree_on_real_images_and_with_what_it_says() -> None:
     model = thawnet.load()

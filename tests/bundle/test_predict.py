@@ -15,6 +15,7 @@ from PIL import Image
 import thawnet
 from support.commands import run_without
 from support.photos import draw
+from support.runs import TINY
 from thawnet.bundle import predict
 from thawnet.data.sources import open_source
 from thawnet.data.store import open_store
@@ -56,17 +57,19 @@ def test_an_image_gets_the_pixels_that_evaluation_sees(
 
 @pytest.mark.parametrize("size", [32, 64])
 def test_model_gives_the_classes_and_probabilities_that_training_measured(
-    tmp_path: Path, random_weights: Path, size: int
+    tmp_path: Path, tiny_weights: Path, size: int
 ) -> None:
     folder = odd_photos(tmp_path / "odd", 24)
     options = TrainOptions(
         data=str(folder),
         recipe="quick",
-        weights=str(random_weights),
+        backbone=TINY,
+        weights=str(tiny_weights),
         size=size,
         epochs=(1, 1),
         compile="no",
         no_test=True,
+        no_report=True,
     )
     outcome = run.train(options)
     with (outcome.folder / "predictions.csv").open() as file:

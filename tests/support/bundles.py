@@ -14,8 +14,8 @@ COLOURS = {
 }
 
 
-def write_random_bundle(path: Path) -> Path:
-    """Write the bundle of a MobileNetV2 of 48 px with random weights, for classes a, b and c."""
+def write_random_bundle(path: Path, backbone: str) -> Path:
+    """Write the bundle of a network of 48 px with random weights, for classes a, b and c."""
     import torch
 
     from thawnet.bundle.export import to_onnx
@@ -27,7 +27,7 @@ def write_random_bundle(path: Path) -> Path:
     from thawnet.training.exporting import class_weights, outputs
 
     torch.manual_seed(1)
-    network = Network("mobilenetv2_100", 3, 48, "same")
+    network = Network(backbone, 3, 48, "same")
     torch.nn.init.normal_(network.head.weight)  # so that images differ in class
     spec = Preprocess(48, 40, (0.5, 0.5, 0.5), (0.5, 0.25, 0.5))
     meaning = Meaning(("a", "b", "c"), spec, 2.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,15 @@ def draw(label: int, number: int, size: tuple[int, int] = (40, 40)) -> Image.Ima
     colour = np.array([1.0, 0.5 - 0.5 * (label % 2), label / 4])
     pixels = 128 + 70 * wave * colour + rng.normal(0, 12, (height, width, 3))
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def write_photos(folder: Path, counts: dict[str, int], start: int = 0) -> Path:
+    """Write a folder of class folders, numbers from `start` on, and return its path."""
+    for label, (name, count) in enumerate(counts.items()):
+        (folder / name).mkdir(parents=True)
+        for number in range(start, start + count):
+            draw(label, number).save(folder / name / f"{number:03d}.png")
+    return folder
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:

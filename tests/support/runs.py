@@ -34,6 +34,27 @@ def write_random_weights(path: Path, backbone: str) -> Path:
     return path
 
 
+def tiny_options(data: Path, weights: Path) -> TrainOptions:
+    """Return a call that trains TINY, an epoch a phase."""
+    return TrainOptions(
+        data=str(data),
+        recipe="quick",
+        backbone=TINY,
+        weights=str(weights),
+        size=32,
+        epochs=(1, 1),
+        precision="float32",
+        compile="no",
+        no_report=True,
+    )
+
+
+def tiny_call(data: object, weights: Path) -> tuple[str, ...]:
+    """Return the words of a call of `train` or `doctor` on TINY that takes about a second."""
+    network = ("--backbone", TINY, "--weights", str(weights), "--size", "32")
+    return (str(data), *network, "--epochs", "1", "1")
+
+
 def under(options: TrainOptions, recipe: str) -> TrainOptions:
     """Return a call under another recipe; `seed` names a layer of MobileNetV2, which TINY lacks."""
     return replace(options, recipe=recipe, train_from="upper" if recipe == "seed" else None)

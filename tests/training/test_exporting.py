@@ -17,12 +17,12 @@ from thawnet.errors import BundleError
 from thawnet.recipe import TrainOptions
 from thawnet.training import exporting, run
 from thawnet.training.exporting import agreement
+from thawnet.training.outcome import Outcome
 
 
-def test_bundle_says_how_its_two_networks_agree(options: TrainOptions) -> None:
-    found = run.train(options)
-    told = json.loads((found.folder / "bundle" / "model.json").read_text())["export"]
-    assert told["images"] == found.result["metrics"]["validation"]["images"]
+def test_bundle_says_how_its_two_networks_agree(finished: Outcome) -> None:
+    told = json.loads((finished.folder / "bundle" / "model.json").read_text())["export"]
+    assert told["images"] == finished.result["metrics"]["validation"]["images"]
     assert told["same_top_1"] == told["decided_top_1"] == 1
     assert 0 <= told["largest_difference"] < 1e-4
 

@@ -14,6 +14,7 @@ import thawnet
 from thawnet.recipe import TrainOptions
 from thawnet.training import familiarity, run
 from thawnet.training.familiarity import Unfamiliarity, pooled, some_of_each
+from thawnet.training.outcome import Outcome
 
 
 def test_classes_are_drawn_alike(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,9 +56,8 @@ def test_bundle_of_a_run_tells_unfamiliar_images_at_the_stated_rate(
     assert 0.005 < np.mean(strange) < 0.15
 
 
-def test_with_a_handful_of_images_nothing_is_called_unfamiliar(options: TrainOptions) -> None:
-    found = run.train(options)
-    model = thawnet.load(found.folder)
+def test_with_a_handful_of_images_nothing_is_called_unfamiliar(finished: Outcome) -> None:
+    model = thawnet.load(finished.folder)
     assert model.unfamiliar is None
-    image = next(Path(options.data).rglob("*.png"))
+    image = next(finished.folder.parent.rglob("photos/a/*.png"))
     assert model.predict([image])[0].unfamiliar is None

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 import thawnet
+from support.runs import TINY
 from thawnet.bundle.format import read_description, read_trained_on, write_bundle
 from thawnet.errors import BundleError
 from thawnet.training import program
@@ -76,6 +77,6 @@ def test_weights_of_another_network_are_refused_in_a_sentence(bundle: Path, tmp_
         {},
         "A card\n",
     )
-    with pytest.raises(BundleError, match="does not fit mobilenetv2_100") as caught:
+    with pytest.raises(BundleError, match=f"does not fit {TINY}") as caught:
         rebuild(read_description(tmp_path / "other"))
     assert "\n" not in str(caught.value)

@@ -23,15 +23,16 @@ from thawnet.recipe import TrainOptions
 from thawnet.training import quantising, run
 from thawnet.training.exporting import outputs
 from thawnet.training.familiarity import middle_of, pooled
+from thawnet.training.outcome import Outcome
 from thawnet.training.program import rebuild
 from thawnet.training.quantising import Quantised, images_per_second, quantise
 from thawnet.training.reopening import reopen_held_out
 
 
-def quantised(options: TrainOptions) -> tuple[Path, Quantised]:
-    folder = run.train(options).folder
+def quantised(folder: Path, **more: Any) -> Quantised:
+    """Quantise the network of a run."""
     told = read_description(folder)
-    return folder, quantise(told, read_onnx(told), *reopen_held_out(told, options.data, None))
+    return quantise(told, read_onnx(told), *reopen_held_out(told, None, None), **more)
 
 
 def ends(onnx: bytes) -> list[tuple[str, str, int]]:
@@ -54,7 +55,8 @@ def test_int8_network_is_small_and_looks_the_same_from_outside(
 
     monkeypatch.setattr(quantising, "squares_of", spy)
     monkeypatch.setattr(quantising, "CALIBRATION_IMAGES", 30)
-    folder, found = quantised(options)
+    folder = run.train(options).folder
+    found = quantised(folder)
     told = read_description(folder)
     before = read_onnx(told)
     assert ends(found.onnx) == ends(before)
@@ -69,15 +71,14 @@ def test_int8_network_is_small_and_looks_the_same_from_outside(
 
 
 def test_a_worse_network_is_refused_unless_it_is_wanted_anyway(
-    options: TrainOptions, monkeypatch: pytest.MonkeyPatch
+    finished: Outcome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(quantising, "loss", lambda *_: "9 lost, 0 gained")
     with pytest.raises(
         BundleError, match=r"chance \(9 lost, 0 gained\), .*nothing is written; .*--anyway"
     ):
-        quantised(options)
-    told = read_description(Path("runs/photos-quick-1"))
-    found = quantise(told, read_onnx(told), *reopen_held_out(told, None, None), anyway=True)
+        quantised(finished.folder)
+    found = quantised(finished.folder, anyway=True)
     assert found.worse == "9 lost, 0 gained"
 
 
