@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -35,6 +36,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A busy machine is slow, not wrong.
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collection that training calls for all that the tests have imported."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -174,10 +181,11 @@ def addresses(exported_page: Path, embedded_model: Model) -> Iterator[dict[str, 
         }
 
 
-@pytest.fixture
-def service(serving: Callable[..., Service]) -> Service:
-    """Return a service as it is by default."""
-    return serving()
+@pytest.fixture(scope="module")
+def service(model: Model) -> Iterator[Service]:
+    """Yield a service as it is by default; the tests of a module share it."""
+    with served(model) as service:
+        yield service
 
 
 @pytest.fixture(scope="session")  # while it is open, tests call asyncio in a thread

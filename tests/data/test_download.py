@@ -93,7 +93,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     with Server() as made:
-        threading.Thread(target=made.serve_forever, daemon=True).start()
+        threading.Thread(target=made.serve_forever, args=(0.02,), daemon=True).start()
         monkeypatch.setenv("THAWNET_MIRROR", made.url)
         yield made
         made.shutdown()
@@ -211,7 +211,7 @@ def test_only_https_and_this_machine_are_asked(url: str, monkeypatch: pytest.Mon
 
 def test_a_redirect_to_plain_http_is_not_followed(server: Server) -> None:
     with Server() as other:
-        threading.Thread(target=other.serve_forever, daemon=True).start()
+        threading.Thread(target=other.serve_forever, args=(0.02,), daemon=True).start()
         server.manner, server.to = "redirect", f"{other.url}/a.bin"
         with pytest.raises(FetchError, match="redirects to plain http, which is not followed"):
             fetch(remote(), nothing)
@@ -348,7 +348,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[HubHan
 
     handler = type("Hub", (HubHandler,), {"files": {}, "asked": []})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as made:
-        threading.Thread(target=made.serve_forever, daemon=True).start()
+        threading.Thread(target=made.serve_forever, args=(0.02,), daemon=True).start()
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
         set_endpoint(monkeypatch, f"http://127.0.0.1:{made.server_port}")
         yield handler

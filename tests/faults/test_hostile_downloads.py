@@ -156,7 +156,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub) as made:
         made.daemon_threads = True
-        threading.Thread(target=made.serve_forever, daemon=True).start()
+        threading.Thread(target=made.serve_forever, args=(0.02,), daemon=True).start()
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
         set_endpoint(monkeypatch, f"http://127.0.0.1:{made.server_port}")
         yield Hub

@@ -365,10 +365,12 @@ def test_closing_connection_does_not_wait_for_ever(
 
 
 def test_failure_nobody_foresaw_is_the_last_answer_of_its_connection(
-    service: Service, monkeypatch: pytest.MonkeyPatch
+    serving: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(*_arguments: object) -> None:
         raise ZeroDivisionError
+
+    service = serving()
 
     monkeypatch.setattr(Batcher, "predict", fail)
     reply = service.ask("POST", "/predict", picture("red"), PNG)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 from support.photos import draw
+from support.runs import TINY
 from thawnet import Classifier, console
 from thawnet.model.chain import trace
 from thawnet.training import turns
@@ -44,22 +46,23 @@ def beside(job: Callable[[], object]) -> Iterator[None]:
         raise raised[0]
 
 
-def fit(seed: int, verbose: bool = False) -> Any:
-    asked: dict[str, Any] = {"weights": "bundled", "size": 32, "precision": "float32"}
+def fit(weights: Path, seed: int, verbose: bool = False) -> Any:
+    asked: dict[str, Any] = {"backbone": TINY, "weights": weights, "size": 32}
+    asked["precision"] = "float32"
     model = Classifier(**asked, epochs=(1, 1), random_state=seed, verbose=verbose)
     return model.fit(X, Y).predict_proba(X)
 
 
 def test_trainings_in_two_threads_give_what_each_gives_alone(
-    capfd: pytest.CaptureFixture[str],
+    tiny_weights: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    alone = [fit(seed) for seed in (1, 2)]
+    alone = [fit(tiny_weights, seed) for seed in (1, 2)]
     together: list[Any] = [None, None]
     begin = threading.Barrier(2)
 
     def one(place: int) -> None:
         begin.wait()
-        together[place] = fit(place + 1, verbose=place == 0)
+        together[place] = fit(tiny_weights, place + 1, verbose=place == 0)
 
     with beside(lambda: one(1)):
         one(0)
