@@ -11,6 +11,9 @@ SHARED ?= ../shared
 # A worker per core, each a process of 0.5 GB; who is done takes the last tests of another.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
+# What was compiled is kept, for every worker and every process that a test starts.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test test-all lint format quick soak fuzz audit bench bench-gpu install-check clean
 
 demo: $(READY)

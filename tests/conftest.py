@@ -44,6 +44,11 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_sessionfinish() -> None:
+    """Let what was spared go in the end, as libraries that count what they lent expect."""
+    gc.unfreeze()
+
+
 @pytest.fixture(autouse=True)
 def own_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each test has its own cache and working folder, so that none reads another's leftovers."""

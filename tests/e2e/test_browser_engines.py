@@ -138,7 +138,11 @@ def wait_for_card(page: Page) -> None:
 
 @pytest.mark.parametrize(
     ("path", "headers", "workers"),
-    [("page/", ISOLATED, 3), ("page/", None, 0), ("page.html", ISOLATED, 0)],
+    [
+        ("page/", ISOLATED, 3),
+        pytest.param("page/", None, 0, marks=pytest.mark.slow),
+        pytest.param("page.html", ISOLATED, 0, marks=pytest.mark.slow),
+    ],
     ids=["isolated", "ordinary", "one isolated file"],
 )
 def test_threads_where_the_host_allows_them(
@@ -159,6 +163,7 @@ def test_threads_where_the_host_allows_them(
     assert len(page.workers) == workers
 
 
+@pytest.mark.slow  # as all others with a graphics card
 def test_card_in_software_costs_nothing(open_page: Open, with_card: Browser) -> None:
     page = open_page(with_card)
     asked_about(page, COFFEE.name, COFFEE.read_bytes())

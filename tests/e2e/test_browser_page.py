@@ -15,7 +15,7 @@ from PIL import Image
 from support.exported_pages import asked_about, compared, odd_photos, ready
 from support.photos import encoded
 from support.shared import CIFAR, FLOWERS
-from support.watched_pages import Watched
+from support.watched_pages import Watched, names_added
 from thawnet.bundle.predict import Model
 from thawnet.serve.facts import EXAMPLES
 
@@ -127,6 +127,14 @@ def test_person_drops_an_image_and_reads_the_answer(
         page.click("#download")
     saved = json.loads(Path(download.value.path()).read_text())
     assert [each["image"] for each in saved] == ["coffee.jpg", "coins.jpg"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_scripts_add_one_name_to_the_window(open_page: Open, form: str) -> None:
+    page = open_page(form)
+    page.set_input_files("#files", [COFFEE])
+    expect(page.locator(".card:not([data-state=waiting])")).to_have_count(1)
+    assert names_added(page, COFFEE.as_uri()) == {"thawnet"}
 
 
 def test_second_visit_needs_no_network(open_page: Open) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from support.exported_pages import asked_about
 from support.photos import TURNED, encoded
-from support.watched_pages import GLOBALS, PHONE, Watched
+from support.watched_pages import PHONE, Watched, names_added
 from thawnet.bundle.predict import Model
 from thawnet.serve.facts import EXAMPLES
 
@@ -72,21 +72,11 @@ def test_photo_is_answered_and_the_answer_is_in_sight(
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("options", [PHONE, {}], ids=["phone", "desktop"])
-def test_scripts_add_one_name_to_the_window(
-    chromium: Browser, addresses: dict[str, str], form: str, options: dict[str, Any]
-) -> None:
-    with chromium.new_context(**options) as context:
-        page = context.new_page()
-        page.goto(addresses[form])
-        page.set_input_files("#files", [COFFEE])
-        expect(page.locator(".card:not([data-state=waiting])")).to_have_count(1)
-        own = page.evaluate(GLOBALS)
-        bare = context.new_page()  # a picture has no scripts
-        bare.goto(EXAMPLES.joinpath("coffee.jpg").as_uri())
-        browsers = bare.evaluate(GLOBALS)
-    assert set(own) - set(browsers) == {"thawnet"}
-    assert {name: own[name] for name in browsers} == browsers
+def test_scripts_add_one_name_to_the_window(open_page: Open, form: str) -> None:
+    page = open_page(form)
+    page.set_input_files("#files", [COFFEE])
+    expect(page.locator(".card:not([data-state=waiting])")).to_have_count(1)
+    assert names_added(page, COFFEE.as_uri()) == {"thawnet"}
 
 
 def test_turned_photo_is_answered_as_the_library_does(

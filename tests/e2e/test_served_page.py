@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 import thawnet
-from support.watched_pages import Watched
+from support.watched_pages import Watched, names_added
 from thawnet.bundle.predict import load
 
 if TYPE_CHECKING:
@@ -185,6 +185,13 @@ def test_several_images_are_a_gallery_and_a_broken_one_hurts_none(open_page: Ope
     page.click("#clear")
     expect(page.locator(".card")).to_have_count(0)
     expect(page.locator("#results")).to_be_hidden()
+
+
+def test_scripts_add_one_name_to_the_window(open_page: Open) -> None:
+    page = open_page()
+    drop(page, {"coffee.jpg": COFFEE.read_bytes()})
+    answered(page, 1)
+    assert names_added(page, COFFEE.as_uri()) == {"thawnet"}
 
 
 def test_pasted_image_is_answered(open_page: Open) -> None:

@@ -82,6 +82,7 @@ def test_explanation_comes_when_it_is_asked_for(
 
 def test_requests_at_once_get_their_own_answers(serving: Callable[..., Service]) -> None:
     service = serving()
+
     def one(number: int) -> bool:
         colour = ("red", "green", "blue")[number % 3]
         top_k = 1 + number % 4

@@ -26,6 +26,21 @@ GLOBALS = """Object.fromEntries(
 )"""
 
 
+def names_added(page: Page, bare: str) -> set[str]:
+    """Return the names that a page's scripts put on `window`.
+
+    bare: address of something without scripts. None of the browser's own names may have another
+    value than there.
+    """
+    own = page.evaluate(GLOBALS)
+    empty = page.context.new_page()
+    empty.goto(bare)
+    browsers = empty.evaluate(GLOBALS)
+    empty.close()
+    assert {name: own[name] for name in browsers} == browsers
+    return set(own) - set(browsers)
+
+
 # Leaves a page as it was opened, but for its network, which is there already.
 EMPTY = """() => {
     document.getElementById("clear").click();

@@ -167,7 +167,14 @@ def forecast_for(options: TrainOptions) -> Forecast:
     return forecast(options, source, arrange(source, 0), 40, opened=1.0)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+# The others are measured by the same code, a second each.
+OFTEN = ("quick", "full-gpu", "seed")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in PRESETS],
+)
 def test_every_preset_is_measured_and_nothing_is_left_behind(
     options: TrainOptions, name: str
 ) -> None:
