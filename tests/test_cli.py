@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
+import ast
+import inspect
+import itertools
 import json
 import re
 import subprocess
 import sys
 import time
+import typing
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from support.commands import called
 from support.runs import tiny_call
 from thawnet import cli
 from thawnet.building import building
+from thawnet.diagnosis import DoctorOptions
 from thawnet.recipe import TrainOptions
 
 
@@ -120,13 +124,35 @@ def test_unknown_flag_is_a_wrong_call(capsys: pytest.CaptureFixture[str]) -> Non
     assert caught.value.code == 2
 
 
-def test_every_option_has_help(capsys: pytest.CaptureFixture[str]) -> None:
+def told_of(options: type) -> dict[str, str]:
+    """Return the text behind each field of a class of options, by flag; positional ones, too."""
+    (tree,) = ast.parse(inspect.getsource(options)).body
+    assert isinstance(tree, ast.ClassDef)
+    told = {}
+    for field, text in itertools.zip_longest(tree.body, tree.body[1:]):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            found = isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
+            told[field.target.id] = str(text.value.value) if found else ""
+    return told
+
+
+@pytest.mark.parametrize("options", typing.get_args(cli._Options), ids=lambda each: each.__name__)
+def test_every_option_has_help(
+    options: type, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
     with pytest.raises(SystemExit):
-        cli.main(["train", "--help"])
-    shown = capsys.readouterr().out
-    for field in dataclasses.fields(TrainOptions):
-        if field.name != "data":
-            assert "--" + field.name.replace("_", "-") in shown
+        cli.main([options.__name__.removesuffix("Options").lower(), "--help"])
+    shown = " ".join(re.sub("[│|]", " ", capsys.readouterr().out).split())
+    told = told_of(options)
+    if options is DoctorOptions:  # what it adds to those of `train`
+        told |= told_of(TrainOptions)
+        del told["train"]
+    assert told
+    for name, text in told.items():
+        assert text.strip(), f"{name} is not described"
+        beginning = " ".join(text.split()[:4])
+        assert beginning in shown, name
 
 
 def test_resume_may_stand_alone() -> None:

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from support.figures import curves, figures_of, words
 from thawnet.errors import RunError, UsageError
+from thawnet.report import compare_plot
 from thawnet.report.compare import compare, p_value, table, verdict
 from thawnet.report.compare_plot import plot_comparison, shortened
 from thawnet.report.predictions import write_predictions
@@ -258,13 +260,31 @@ def test_folder_that_is_not_there_is_one_sentence(a: Path) -> None:
 
 
 @pytest.mark.parametrize("head_epochs", [0, 1, 2, 3])
-def test_picture_is_drawn_wherever_the_other_run_thaws(a: Path, head_epochs: int) -> None:
+def test_picture_is_drawn_wherever_the_other_run_thaws(
+    a: Path, head_epochs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = figures_of(monkeypatch, compare_plot)
     name = "runs/" + "a very long name, $with$ _signs_ and 名前 " * 5
     other = write_run(name, [], head_epochs=head_epochs)
-    plot_comparison(Path("compare.png"), compare(a, other))
+    found = compare(a, other)
+    plot_comparison(Path("compare.png"), found)
     with Image.open("compare.png") as picture:
-        assert picture.size == (1800, 960)
-        assert len(picture.convert("L").getcolors(1 << 20) or []) > 50
+        assert (picture.format, picture.size) == ("PNG", (1800, 960))
+    histories, accuracies, difference, discordant = figures[0].axes
+    for drawn, run in zip(curves(histories), (found.a, found.b), strict=False):
+        assert drawn == (
+            [at.epochs for at in run.history],
+            pytest.approx([100 * at.accuracy for at in run.history]),
+        )
+    told = {0: ["A thawed"], 3: ["thawed: fine-tuning"]}.get(head_epochs, ["A thawed", "B thawed"])
+    assert words(histories) == told
+    shares = [f"{100 * run.accuracy:.2f} %" for run in (found.a, found.b)]
+    assert words(accuracies) == shares
+    for (x, _), run in zip(curves(accuracies)[1::2], (found.a, found.b), strict=True):
+        assert x == [pytest.approx(100 * run.accuracy)]
+    assert curves(difference)[1][0] == [pytest.approx(100 * found.pairs.difference)]
+    bars = [bar.get_width() for bar in discordant.patches]
+    assert bars == [found.pairs.only_a, found.pairs.only_b]
 
 
 def test_long_names_keep_their_end() -> None:
