@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -84,22 +84,43 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def open_page(chromium: Browser, files: Path) -> Iterator[Open]:
-    """Return a function that opens a page; nothing may be asked for, refused or go wrong."""
+@pytest.fixture(scope="module")
+def watched() -> Iterator[Watched]:
     watched = Watched(lambda _message: True)  # a refusal is one
+    yield watched
+    watched.close()
 
-    def open_(name: str = "hundred", **options: Any) -> Page:
-        page = watched.page(chromium, **options)
+
+@pytest.fixture
+def open_page(chromium: Browser, files: Path, watched: Watched) -> Iterator[Open]:
+    """Return a function that opens a page; nothing may be asked for, refused or go wrong.
+
+    It opens in the tab that other tests used, unless options for another are given.
+    """
+    watched.forget()
+    opened: list[str] = []
+
+    def open_(
+        name: str = "hundred",
+        width: int = 1180,
+        scheme: Literal["light", "dark"] = "light",
+        **options: Any,
+    ) -> Page:
+        opened.append(name)
+        if options:
+            page = watched.page(chromium, **options)
+        else:
+            page = watched.tab(chromium)
+            page.set_viewport_size({"width": width, "height": 740})
+            page.emulate_media(media="screen", color_scheme=scheme)
         page.goto((files / f"{name}.html").as_uri())
         return page
 
     yield open_
-    watched.close()
     assert watched.wrong == []
     assert [url for url in watched.asked if not url.startswith(("file:", "data:"))] == []
     files_asked = [url for url in watched.asked if url.startswith("file:")]
-    assert len(files_asked) == len(watched.opened)
+    assert len(files_asked) == len(opened)
 
 
 def rows(page: Page) -> list[str]:
@@ -168,7 +189,7 @@ def test_script_adds_no_name_to_a_phones_window(open_page: Open, name: str) -> N
 @pytest.mark.parametrize("name", ["hundred", "few", "audit"])
 @pytest.mark.parametrize("width", [320, 360, 768, 1180])
 def test_no_width_is_scrolled_sideways(open_page: Open, name: str, width: int) -> None:
-    page = open_page(name, viewport={"width": width, "height": 740})
+    page = open_page(name, width=width)
     assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
@@ -177,14 +198,14 @@ def test_no_width_is_scrolled_sideways(open_page: Open, name: str, width: int) -
 def test_text_has_contrast_in_the_light_and_in_the_dark(
     open_page: Open, name: str, scheme: str
 ) -> None:
-    page = open_page(name, color_scheme=scheme)
+    page = open_page(name, scheme=scheme)
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert ground == ("rgb(15, 21, 27)" if scheme == "dark" else "rgb(245, 246, 248)")
     assert page.evaluate(TOO_FAINT) == []
 
 
 def test_paper_is_white_and_has_neither_buttons_nor_maps(open_page: Open) -> None:
-    page = open_page(color_scheme="dark")
+    page = open_page(scheme="dark")
     page.get_by_role("button", name="Show where it looked").first.click()
     page.emulate_media(media="print", color_scheme="dark")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"

@@ -88,6 +88,12 @@ class Watched:
             self._kept[address].evaluate(EMPTY)
         return self._kept[address]
 
+    def tab(self, browser: Browser) -> Page:
+        """Return a page that stays open and has been anywhere."""
+        if "" not in self._kept:
+            self._kept[""] = self.page(browser)
+        return self._kept[""]
+
     def forget(self) -> None:
         """Begin again for another test: the pages that are not kept are closed."""
         kept = [page.context for page in self._kept.values()]

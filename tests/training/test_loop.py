@@ -12,6 +12,7 @@ from torch import nn
 
 from thawnet.errors import DivergedError
 from thawnet.recipe import Phase
+from thawnet.training import loop
 from thawnet.training.loop import (
     Ema,
     Epoch,
@@ -19,6 +20,7 @@ from thawnet.training.loop import (
     batches,
     class_weights,
     evaluate,
+    loss_of,
     make_optimizer,
     rate,
     train_epoch,
@@ -35,6 +37,27 @@ def test_one_cycle_rises_then_falls_to_nothing() -> None:
     assert rates[:20] == sorted(rates[:20])
     assert rates[20:] == sorted(rates[20:], reverse=True)
     assert rates[-1] < 1e-3 * PHASE.lr
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.6])
+@pytest.mark.parametrize("weights", [None, [0.5, 2.0, 1.5]])
+def test_loss_is_the_mean_cross_entropy_with_its_smoothing_and_weights(
+    smoothing: float, weights: list[float] | None
+) -> None:
+    logits = np.array([[2.0, -1.0, 0.5], [0.1, 0.2, -3.0]])
+    labels = np.array([0, 2])
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    wanted = np.full((2, 3), smoothing / 3)
+    wanted[[0, 1], labels] += 1 - smoothing
+    expected = -(wanted * np.log(shares) * np.array(weights or [1.0] * 3)).sum(axis=1).mean()
+    phase = dataclasses.replace(PHASE, label_smoothing=smoothing)
+    found = loss_of(
+        torch.tensor(logits),
+        torch.tensor(labels),
+        None if weights is None else torch.tensor(weights, dtype=torch.float64),
+        phase,
+    )
+    assert float(found) == pytest.approx(expected)
 
 
 def test_shuffle_is_a_function_of_its_key_and_covers_every_image() -> None:
@@ -139,6 +162,23 @@ def test_training_learns_and_evaluation_counts_every_image() -> None:
     assert metrics.images == len(logits) == 50
     assert metrics.accuracy == pytest.approx((logits.argmax(1) == labels.numpy()).mean())
     assert metrics.accuracy > 0.95
+
+
+def test_mixed_images_are_trained_for_both_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[int]] = []
+
+    def slope(logits: torch.Tensor, labels: torch.Tensor, *_others: object) -> torch.Tensor:
+        asked.append(labels.tolist())
+        return labels[0] * logits.sum()
+
+    monkeypatch.setattr(loop, "loss_of", slope)
+    monkeypatch.setattr(loop, "mix", lambda x, _phase, _rng: (x, torch.tensor([1, 0]), 0.7))
+    phase = dataclasses.replace(PHASE, mixup=0.2)
+    net, _ = linear_job(torch.ones(2, 4), torch.tensor([2, 1]), phase, 1)
+    own, partners = asked
+    assert partners == own[::-1]
+    assert net.bias.grad is not None
+    assert net.bias.grad.tolist() == pytest.approx([2 * (0.7 * own[0] + 0.3 * partners[0])] * 3)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -188,9 +188,9 @@ def train_epoch(
         optimizer.zero_grad(set_to_none=True)
         with machine.autocast():
             logits = learner.compute(x).float()  # (n, classes)
-        loss = share * _loss(logits, y, epoch.class_weights, phase)
+        loss = share * loss_of(logits, y, epoch.class_weights, phase)
         if partners is not None and share < 1:
-            loss = loss + (1 - share) * _loss(logits, y[partners], epoch.class_weights, phase)
+            loss = loss + (1 - share) * loss_of(logits, y[partners], epoch.class_weights, phase)
         if world.size > 1:
             # Gradients are averaged over ranks, whose shares may differ by an image.
             loss = loss * (len(own) * world.size / len(positions))
@@ -213,9 +213,15 @@ def train_epoch(
     return Metrics(loss_sum / seen, hit_sum / seen, seen)
 
 
-def _loss(
+def loss_of(
     logits: torch.Tensor, labels: torch.Tensor, class_weights: torch.Tensor | None, phase: Phase
 ) -> torch.Tensor:
+    """Return the mean cross-entropy of a batch in nats, with the phase's label smoothing.
+
+    logits: (n, classes). labels: (n,). class_weights: (classes,), see `class_weights`. Smoothing by
+    s trains for 1 - s + s / classes of the label and s / classes of every other class (Szegedy et
+    al. 2016, Rethinking the Inception architecture).
+    """
     if class_weights is None:
         return F.cross_entropy(logits, labels, label_smoothing=phase.label_smoothing)
     # Divided by the images, not by the batch's own weights, as torch's mean would: a batch without
