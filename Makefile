@@ -22,8 +22,9 @@ demo: $(READY)
 test: $(READY)
 	$(PYTEST) -m "not slow"
 
+# One after another: many train whole networks, each on all cores.
 test-all: $(READY)
-	$(PYTEST) -m slow
+	OMP_NUM_THREADS=$$(nproc) $(BIN)/python -m pytest -m slow
 
 lint: $(READY)
 	$(BIN)/ruff check .

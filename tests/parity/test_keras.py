@@ -210,11 +210,13 @@ def test_same_batches_give_keras_fit_to_four_digits(
     apart = margins_where_they_differ(outcome, subset[1][0], logits)
     print(f"ours\n{ours}\nKeras\n{theirs}\nmargins where they differ in the end {apart}")
     assert off[:, [0, 2]].max() < 1e-3  # losses, in nats
-    assert off[:, 1].max() <= 1 / IMAGES + 1e-9  # accuracy in training, to an image
-    assert off[:-1, 3].max() <= 1 / HELD_OUT + 1e-9  # on images that were not learnt
+    assert (
+        off[:, 1].max() <= 1 / IMAGES + 1e-6
+    )  # accuracy in training, to an image; Keras gives float32
+    assert off[:-1, 3].max() <= 1 / HELD_OUT + 1e-6  # on images that were not learnt
     # In the end they may differ where two classes are as good as equal, and nowhere else: on
     # another processor than the one this was written on two images do, of 500.
-    assert off[-1, 3] <= len(apart) / HELD_OUT + 1e-9
+    assert off[-1, 3] <= len(apart) / HELD_OUT + 1e-6
     assert (apart < 0.01).all()
 
 
