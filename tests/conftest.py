@@ -19,6 +19,7 @@ from support.bundles import write_colours, write_random_bundle
 from support.photos import write_photos
 from support.runs import TINY, tiny_options, write_random_weights
 from support.service import Service, served
+from support.watched_pages import Watched
 from support.web import hosted
 from thawnet.recipe import TrainOptions
 
@@ -204,6 +205,14 @@ def chromium() -> Iterator[Browser]:
         browser = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def watched() -> Iterator[Watched]:
+    """Yield what opens the pages of a module's tests, and hears what goes wrong on them."""
+    watched = Watched()
+    yield watched
+    watched.close()
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import csv
 import doctest
 import inspect
-import itertools
 import pickle
 import re
 import signal
@@ -27,11 +25,10 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import check_estimator
 
 import thawnet
-from support.commands import run_without
+from support.commands import helps_of, run_without
 from support.photos import draw
 from support.runs import TINY
 from thawnet import classifier as module
-from thawnet import recipe
 from thawnet.classifier import Classifier
 from thawnet.errors import RunError, ThawnetError, UsageError
 from thawnet.recipe import TrainOptions
@@ -173,38 +170,23 @@ def test_clone_has_the_very_arguments(fitted: Classifier) -> None:
         clone(fitted).predict(X)
 
 
-def test_cross_val_score_fits_a_pipeline_that_makes_grey_rgb_on_each_fold(
-    tiny: dict[str, Any],
-) -> None:
+def test_cross_val_score_fits_a_pipeline_that_makes_grey_rgb_on_each_fold() -> None:
     steps = make_pipeline(
         FunctionTransformer(lambda grey: np.repeat(grey[..., None], 3, axis=-1)),
-        Classifier(**tiny, verbose=False),
+        Classifier(**{**QUICK, "size": 64}, verbose=False),
     )
     scores = cross_val_score(steps, X[..., 0], y, cv=2, error_score="raise")
     assert scores.shape == (2,)
-    assert ((scores >= 0) & (scores <= 1)).all()
+    assert (scores > 0.5).all()
 
 
-def test_grid_search_varies_pairs_and_keeps_the_best(tiny: dict[str, Any]) -> None:
-    rates = [(1e-9, 1e-9), (0.2, 1e-4)]
-    grid = {"lr": rates, "size": np.array([32])}
+def test_grid_search_varies_pairs_and_keeps_the_best() -> None:
+    grid = {"lr": [(1e-9, 1e-9), (0.2, 1e-4)], "size": np.array([32])}
     fold = [(np.flatnonzero(np.arange(60) % 3), np.arange(0, 60, 3))]
-
-    def sureness(fitted: Classifier, images: Any, _labels: Any) -> float:
-        """Return by how much classes differ: of two heads alike, the one that has moved wins."""
-        return float(np.ptp(fitted.predict_proba(images), axis=0).max())
-
-    search = GridSearchCV(
-        Classifier(**{**tiny, "epochs": (10, 1)}, verbose=False),
-        grid,
-        cv=fold,
-        scoring=sureness,
-        error_score="raise",
-    )
+    search = GridSearchCV(Classifier(**QUICK, verbose=False), grid, cv=fold, error_score="raise")
     search.fit(X, y)
-    assert search.best_params_["lr"] == rates[1]
-    assert search.best_estimator_.lr == rates[1]
-    assert search.predict(X_TEST).shape == Y_TEST.shape
+    assert search.best_params_["lr"] == (0.2, 1e-4)
+    assert search.best_estimator_.score(X_TEST, Y_TEST) >= 0.7
 
 
 @pytest.mark.slow
@@ -335,25 +317,12 @@ def test_without_scikit_learn_the_pip_line_is_told() -> None:
 
 
 def test_arguments_are_described_as_the_flags_are() -> None:
-    tree = ast.parse(inspect.getsource(recipe))
-    body = next(
-        node.body
-        for node in tree.body
-        if isinstance(node, ast.ClassDef) and node.name == "TrainOptions"
-    )
-    helps = {
-        field.target.id: text.value.value
-        for field, text in itertools.pairwise(body)
-        if isinstance(field, ast.AnnAssign)
-        and isinstance(field.target, ast.Name)
-        and isinstance(text, ast.Expr)
-        and isinstance(text.value, ast.Constant)
-    }
+    helps = helps_of(TrainOptions)
     told = " ".join((Classifier.__doc__ or "").split())
     for name in inspect.signature(Classifier).parameters:
         assert f" {name}: " in told
-        if name in helps and name not in ("recipe", "out"):
-            assert f" {name}: {' '.join(str(helps[name]).split())} " in told
+        if helps.get(name) and name not in ("recipe", "out"):
+            assert f" {name}: {' '.join(helps[name].split())} " in told
 
 
 @pytest.mark.slow  # it learns 1,347 digits

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import inspect
-import itertools
 import json
 import re
 import subprocess
@@ -16,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from support.commands import called
+from support.commands import called, helps_of
 from support.runs import tiny_call
 from thawnet import cli
 from thawnet.building import building
@@ -124,18 +121,6 @@ def test_unknown_flag_is_a_wrong_call(capsys: pytest.CaptureFixture[str]) -> Non
     assert caught.value.code == 2
 
 
-def told_of(options: type) -> dict[str, str]:
-    """Return the text behind each field of a class of options, by flag; positional ones, too."""
-    (tree,) = ast.parse(inspect.getsource(options)).body
-    assert isinstance(tree, ast.ClassDef)
-    told = {}
-    for field, text in itertools.zip_longest(tree.body, tree.body[1:]):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-            found = isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
-            told[field.target.id] = str(text.value.value) if found else ""
-    return told
-
-
 @pytest.mark.parametrize("options", typing.get_args(cli._Options), ids=lambda each: each.__name__)
 def test_every_option_has_help(
     options: type, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -144,12 +129,12 @@ def test_every_option_has_help(
     with pytest.raises(SystemExit):
         cli.main([options.__name__.removesuffix("Options").lower(), "--help"])
     shown = " ".join(re.sub("[│|]", " ", capsys.readouterr().out).split())
-    told = told_of(options)
+    helps = helps_of(options)
     if options is DoctorOptions:  # what it adds to those of `train`
-        told |= told_of(TrainOptions)
-        del told["train"]
-    assert told
-    for name, text in told.items():
+        helps |= helps_of(TrainOptions)
+        del helps["train"]
+    assert helps
+    for name, text in helps.items():
         assert text.strip(), f"{name} is not described"
         beginning = " ".join(text.split()[:4])
         assert beginning in shown, name

@@ -65,7 +65,7 @@ def test_a_run_is_foretold_in_the_last_line(
     assert status == 0, err
     call = f"thawnet train {folder} --recipe quick --backbone {TINY} --size 32"
     assert out.splitlines()[-1].startswith(
-        f"ready: `{call} --weights {tiny_weights} --epochs 1 1` takes"
+        f"ready: `{call} --weights {tiny_weights} --epochs 1 1` takes about "
     )
     assert "photos: 2 classes, part train" in out
     assert not Path("runs").exists()

@@ -160,7 +160,7 @@ def test_unreadable_images_are_listed_and_left_out(flags: Path, colours: Path) -
     assert whole.unreadable == ()
 
 
-def test_images_that_are_arrays_are_measured(random_weights: Path, options: TrainOptions) -> None:
+def test_images_that_are_arrays_are_measured(options: TrainOptions) -> None:
     own = dataclasses.replace(options, data="digits")
     outcome = run.train(own)
     found = thawnet.evaluate(outcome.folder, "digits")

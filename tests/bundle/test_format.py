@@ -16,42 +16,22 @@ import torch
 from safetensors import safe_open
 
 import thawnet
+from support.bundles import write_random_bundle
 from support.runs import TINY
 from thawnet.bundle import format as bundle_format
-from thawnet.bundle.export import to_onnx
-from thawnet.bundle.format import are_among, short_hashes, write_bundle
-from thawnet.bundle.meaning import Meaning
+from thawnet.bundle.format import are_among, short_hashes
 from thawnet.data.items import sha256_rows
 from thawnet.errors import BundleError
 from thawnet.files import sha256_file
 from thawnet.image.preprocess import Preprocess
-from thawnet.model.backbone import Network
-from thawnet.training.exporting import outputs
 
-WRITE = """
+WRITE = f"""
 import sys
 from pathlib import Path
-from test_format import write
+from support.bundles import write_random_bundle
 
-write(Path(sys.argv[1]))
+write_random_bundle(Path(sys.argv[1]), "{TINY}", epsilon=1e-3, licence="Köttur-1.0")
 """
-
-
-def write(path: Path) -> None:
-    """Write the bundle of a network drawn at random."""
-    torch.manual_seed(3)
-    network = Network(TINY, 3, 32, "same")
-    meaning = Meaning(tuple("abc"), Preprocess(32, 32, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)), 1.5)
-    write_bundle(
-        path,
-        network.net.state_dict(),
-        to_onnx(outputs(network), meaning),
-        {"backbone": TINY, "padding": "same", "epsilon": 1e-3, "class_weights": None},
-        meaning,
-        short_hashes(sha256_rows([b"one", b"two"])),
-        {"source": "here", "license": "Köttur-1.0"},
-        "Card",
-    )
 
 
 def test_images_are_known_by_the_beginning_of_their_hash() -> None:
@@ -69,9 +49,8 @@ def copied(bundle: Path, tmp_path: Path) -> Path:
 
 def test_equal_networks_give_equal_files_in_different_processes(tmp_path: Path) -> None:
     folders = [tmp_path / "one", tmp_path / "other"]
-    write(folders[0])
-    here = os.pathsep.join(map(str, [Path(__file__).parent, Path(__file__).parents[1]]))
-    there = {**os.environ, "PYTHONPATH": here, "PYTHONHASHSEED": "7"}
+    write_random_bundle(folders[0], TINY, epsilon=1e-3, licence="Köttur-1.0")
+    there = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONHASHSEED": "7"}
     subprocess.run([sys.executable, "-c", WRITE, str(folders[1])], check=True, env=there)
     names = sorted(file.name for file in folders[0].iterdir())
     assert names == [
@@ -170,10 +149,12 @@ def test_network_that_onnx_runtime_can_not_open_is_a_sentence(copied: Path) -> N
         thawnet.load(copied)
 
 
-def test_files_above_the_limits_are_not_read(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_above_the_limits_are_not_read(
+    mobilenet_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(bundle_format, "MAX_FILE", 1000)
-    with pytest.raises(BundleError, match=r"model.onnx' holds 0 MB; at most 0 MB are read"):
-        thawnet.load(copied)
+    with pytest.raises(BundleError, match=r"model.onnx' holds 9 MB; at most 0 MB are read"):
+        thawnet.load(mobilenet_bundle)
     monkeypatch.setattr(bundle_format, "MAX_DESCRIPTION", 10)
     with pytest.raises(BundleError, match=r"model.json' holds 0 MB; at most 0 MB are read"):
-        thawnet.load(copied)
+        thawnet.load(mobilenet_bundle)

@@ -9,7 +9,6 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 
 from support.hub import HubHandler, set_endpoint, shard
+from support.web import serving_forever
 from thawnet.building import clear_cache
 from thawnet.data import cifar, download
 from thawnet.data.download import FetchError, Remote, fetch
@@ -92,11 +92,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    with Server() as made:
-        threading.Thread(target=made.serve_forever, args=(0.02,), daemon=True).start()
+    made = Server()
+    with serving_forever(made):
         monkeypatch.setenv("THAWNET_MIRROR", made.url)
         yield made
-        made.shutdown()
 
 
 @pytest.fixture
@@ -210,13 +209,12 @@ def test_only_https_and_this_machine_are_asked(url: str, monkeypatch: pytest.Mon
 
 
 def test_a_redirect_to_plain_http_is_not_followed(server: Server) -> None:
-    with Server() as other:
-        threading.Thread(target=other.serve_forever, args=(0.02,), daemon=True).start()
+    other = Server()
+    with serving_forever(other):
         server.manner, server.to = "redirect", f"{other.url}/a.bin"
         with pytest.raises(FetchError, match="redirects to plain http, which is not followed"):
             fetch(remote(), nothing)
         assert other.asked == []
-        other.shutdown()
 
 
 def test_two_processes_at_once_download_once(server: Server) -> None:
@@ -347,12 +345,10 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[HubHan
     from huggingface_hub import constants
 
     handler = type("Hub", (HubHandler,), {"files": {}, "asked": []})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as made:
-        threading.Thread(target=made.serve_forever, args=(0.02,), daemon=True).start()
+    with serving_forever(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)) as address:
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-        set_endpoint(monkeypatch, f"http://127.0.0.1:{made.server_port}")
+        set_endpoint(monkeypatch, address)
         yield handler
-        made.shutdown()
 
 
 def test_a_data_set_comes_from_the_hub_first_and_then_from_its_cache(

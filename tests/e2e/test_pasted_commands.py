@@ -20,6 +20,7 @@ import pytest
 import torch
 
 from support.patches import stop_after
+from support.runs import tiny_call
 from thawnet import cli, diagnosis, packages, serving, text
 from thawnet.errors import RankLostError, RunError, ThawnetError
 from thawnet.recipe import TrainOptions
@@ -72,10 +73,8 @@ def commands(told: str) -> list[str]:
 
 def train_words(options: TrainOptions) -> list[str]:
     """Return the words of a call of `train` on DATA."""
-    weights, epochs = str(options.weights), map(str, options.epochs or ())
-    asked = ["--weights", weights, "--epochs", *epochs, "--size", "32", "--recipe", "quick"]
-    asked += ["--backbone", str(options.backbone)]
-    return ["train", DATA, *asked, "--precision", "float32", "--compile", "no"]
+    asked = tiny_call(DATA, Path(str(options.weights)))
+    return ["train", *asked, "--recipe", "quick", "--precision", "float32", "--compile", "no"]
 
 
 def begun(options: TrainOptions, monkeypatch: pytest.MonkeyPatch) -> None:

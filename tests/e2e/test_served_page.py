@@ -59,13 +59,6 @@ def address() -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(scope="module")
-def watched() -> Iterator[Watched]:
-    watched = Watched()
-    yield watched
-    watched.close()
-
-
 @pytest.fixture
 def open_page(chromium: Browser, address: str, watched: Watched) -> Iterator[Open]:
     """Return a function that opens the page; in the end, nothing may have left its origin."""
@@ -188,10 +181,7 @@ def test_several_images_are_a_gallery_and_a_broken_one_hurts_none(open_page: Ope
 
 
 def test_scripts_add_one_name_to_the_window(open_page: Open) -> None:
-    page = open_page()
-    drop(page, {"coffee.jpg": COFFEE.read_bytes()})
-    answered(page, 1)
-    assert names_added(page, COFFEE.as_uri()) == {"thawnet"}
+    assert names_added(open_page(), COFFEE) == {"thawnet"}
 
 
 def test_pasted_image_is_answered(open_page: Open) -> None:

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import pytest
 
 from support.hub import SHA, HubHandler, set_endpoint, shard
+from support.web import serving_forever
 from thawnet.data import download
 from thawnet.data.download import FetchError
 from thawnet.data.hub import fetch_shards
@@ -154,13 +155,10 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
                         return
                     time.sleep(0.05)
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub) as made:
-        made.daemon_threads = True
-        threading.Thread(target=made.serve_forever, args=(0.02,), daemon=True).start()
+    with serving_forever(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)) as address:
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-        set_endpoint(monkeypatch, f"http://127.0.0.1:{made.server_port}")
+        set_endpoint(monkeypatch, address)
         yield Hub
-        made.shutdown()
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.server
 import io
-import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from http.client import HTTPMessage
 
 import pytest
 
+from support.web import serving_forever
 from thawnet.data.paths import is_address
 from thawnet.errors import ImageError
 from thawnet.image import fetch
@@ -62,11 +62,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        running.daemon_threads = True
-        threading.Thread(target=running.serve_forever, args=(0.02,), daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}"
-        running.shutdown()
+    with serving_forever(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as address:
+        yield address
 
 
 @pytest.mark.parametrize("path", ["whole", "to-whole", "whole?of=größe 1"])

@@ -213,10 +213,10 @@ def test_same_batches_give_keras_fit_to_four_digits(
     assert (
         off[:, 1].max() <= 1 / IMAGES + 1e-6
     )  # accuracy in training, to an image; Keras gives float32
-    assert off[:-1, 3].max() <= 1 / HELD_OUT + 1e-6  # on images that were not learnt
+    assert off[:-1, 3].max() <= 1 / HELD_OUT + 1e-9  # on images that were not learnt
     # In the end they may differ where two classes are as good as equal, and nowhere else: on
     # another processor than the one this was written on two images do, of 500.
-    assert off[-1, 3] <= len(apart) / HELD_OUT + 1e-6
+    assert off[-1, 3] <= len(apart) / HELD_OUT + 1e-9
     assert (apart < 0.01).all()
 
 

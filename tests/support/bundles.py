@@ -14,7 +14,9 @@ COLOURS = {
 }
 
 
-def write_random_bundle(path: Path, backbone: str) -> Path:
+def write_random_bundle(
+    path: Path, backbone: str, epsilon: float | None = None, licence: str = "none"
+) -> Path:
     """Write the bundle of a network of 48 px with random weights, for classes a, b and c."""
     import torch
 
@@ -38,12 +40,12 @@ def write_random_bundle(path: Path, backbone: str) -> Path:
         {
             "backbone": network.backbone,
             "padding": "same",
-            "epsilon": None,
+            "epsilon": epsilon,
             "class_weights": class_weights(network, outputs(network)),
         },
         meaning,
         short_hashes(sha256_rows([b"seen"])),
-        {"source": "random", "license": "none"},
+        {"source": "random", "license": licence},
         "A card\n",
     )
     return path

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import itertools
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -29,6 +32,18 @@ def called(capture: pytest.CaptureFixture[str], *words: object) -> tuple[int, st
     status = cli.main([str(word) for word in words])
     out, err = capture.readouterr()
     return status, out, err
+
+
+def helps_of(options: type) -> dict[str, str]:
+    """Return the text behind each field of a class of options, by name; '' where there is none."""
+    (tree,) = ast.parse(inspect.getsource(options)).body
+    assert isinstance(tree, ast.ClassDef)
+    helps = {}
+    for field, text in itertools.zip_longest(tree.body, tree.body[1:]):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            there = isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
+            helps[field.target.id] = str(text.value.value) if there else ""
+    return helps
 
 
 def run_without(

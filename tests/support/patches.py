@@ -37,15 +37,17 @@ def after_each_save(monkeypatch: pytest.MonkeyPatch, do: Callable[[RunState], No
     monkeypatch.setattr(checkpoint, "save", save)
 
 
-def stop_after(
-    monkeypatch: pytest.MonkeyPatch, saves: int, error: type[BaseException] = KeyboardInterrupt
-) -> None:
-    """Raise an error right after a run's state was saved for the n-th time."""
-    saved: list[int] = []
+def stop_after(monkeypatch: pytest.MonkeyPatch, saves: int) -> list[tuple[int, int, int]]:
+    """Stop a run right after its state was saved for the n-th time.
 
-    def stop(_state: RunState) -> None:
-        saved.append(1)
+    Return a list that holds the phase, epoch and step of each save.
+    """
+    saved: list[tuple[int, int, int]] = []
+
+    def stop(state: RunState) -> None:
+        saved.append((state.phase, state.epoch, state.step))
         if len(saved) == saves:
-            raise error
+            raise KeyboardInterrupt
 
     after_each_save(monkeypatch, stop)
+    return saved

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -26,15 +27,16 @@ GLOBALS = """Object.fromEntries(
 )"""
 
 
-def names_added(page: Page, bare: str) -> set[str]:
-    """Return the names that a page's scripts put on `window`.
+def names_added(page: Page, photo: Path) -> set[str]:
+    """Return the names that a page's scripts put on `window` until a photo is answered.
 
-    bare: address of something without scripts. None of the browser's own names may have another
-    value than there.
+    None of the browser's own names may have another value than where it shows the photo alone.
     """
+    page.set_input_files("#files", [photo])
+    page.locator(".card:not([data-state=waiting])").wait_for()
     own = page.evaluate(GLOBALS)
     empty = page.context.new_page()
-    empty.goto(bare)
+    empty.goto(photo.as_uri())
     browsers = empty.evaluate(GLOBALS)
     empty.close()
     assert {name: own[name] for name in browsers} == browsers
@@ -63,7 +65,7 @@ class Watched:
         self.wrong: list[str] = []
         self.opened: list[BrowserContext] = []
         self._counts = counts
-        self._kept: dict[str, Page] = {}
+        self._tabs: dict[str, Page] = {}
 
     def page(self, browser: Browser, timeout: int = 20_000, **options: Any) -> Page:
         """Return an empty page that waits `timeout` ms at most; options: of its context."""
@@ -81,26 +83,26 @@ class Watched:
 
         It takes a second or two until a page has its network: this is for tests that only use it.
         """
-        if address not in self._kept:
-            self._kept[address] = self.page(browser, **options)
-            self._kept[address].goto(address)
+        page = self.tab(browser, address, **options)
+        if page.url == "about:blank":
+            page.goto(address)
         else:
-            self._kept[address].evaluate(EMPTY)
-        return self._kept[address]
+            page.evaluate(EMPTY)
+        return page
 
-    def tab(self, browser: Browser) -> Page:
-        """Return a page that stays open and has been anywhere."""
-        if "" not in self._kept:
-            self._kept[""] = self.page(browser)
-        return self._kept[""]
+    def tab(self, browser: Browser, name: str = "", **options: Any) -> Page:
+        """Return the page of a name, which stays as the test before left it; see `page`."""
+        if name not in self._tabs:
+            self._tabs[name] = self.page(browser, **options)
+        return self._tabs[name]
 
     def forget(self) -> None:
-        """Begin again for another test: the pages that are not kept are closed."""
-        kept = [page.context for page in self._kept.values()]
+        """Begin again for another test: all pages but the kept ones are closed."""
+        stay = [page.context for page in self._tabs.values()]
         for context in self.opened:
-            if context not in kept:
+            if context not in stay:
                 context.close()
-        self.opened = kept
+        self.opened = stay
         self.asked.clear()
         self.wrong.clear()
 

@@ -1,4 +1,4 @@
-"""A host of files on this machine."""
+"""Hosts on this machine."""
 
 from __future__ import annotations
 
@@ -29,11 +29,21 @@ class QuietFiles(http.server.SimpleHTTPRequestHandler):
 
 
 @contextmanager
+def serving_forever(server: http.server.ThreadingHTTPServer) -> Iterator[str]:
+    """Let a server answer, and give its address; in the end it is closed."""
+    server.daemon_threads = True
+    # Half a second, the default, would be waited for in the end.
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@contextmanager
 def hosted(folder: Path, headers: Mapping[str, str] | None = None) -> Iterator[str]:
     """Serve a folder over http, each file with these headers, and give its address."""
     handler = functools.partial(QuietFiles, directory=str(folder), more=headers or {})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with serving_forever(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)) as address:
+        yield address
