@@ -21,6 +21,7 @@ from support.runs import TINY, tiny_options, write_random_weights
 from support.service import Service, served
 from support.watched_pages import Watched
 from support.web import hosted
+from thawnet.files import write_atomic
 from thawnet.recipe import TrainOptions
 
 if TYPE_CHECKING:
@@ -71,6 +72,19 @@ def own_signals() -> Iterator[None]:
         signal.signal(number, handler)
 
 
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the plot of a run's history out: drawing it takes as long as a small run's training.
+
+    It is drawn by report/test_plots.py, by the `finished` run and by every command in a process.
+    """
+
+    def write(path: Path, *_: object) -> None:
+        write_atomic(path, lambda file: file.write(b"no picture"))
+
+    monkeypatch.setattr("thawnet.report.plots.plot_history", write)
+
+
 @pytest.fixture
 def photos(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes a folder of class folders, see support.photos."""
@@ -85,7 +99,7 @@ def photos(tmp_path: Path) -> Callable[..., Path]:
 def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the weights of a MobileNetV2, drawn at random."""
     path = tmp_path_factory.mktemp("weights") / "random.safetensors"
-    return write_random_weights(path, "mobilenetv2_100")
+    return write_random_weights(path, "mobilenetv2_100", "same")
 
 
 @pytest.fixture(scope="session")

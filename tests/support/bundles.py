@@ -29,7 +29,8 @@ def write_random_bundle(
     from thawnet.training.exporting import class_weights, outputs
 
     torch.manual_seed(1)
-    network = Network(backbone, 3, 48, "same")
+    padding = "same" if backbone == "mobilenetv2_100" else ""
+    network = Network(backbone, 3, 48, padding)
     torch.nn.init.normal_(network.head.weight)  # so that images differ in class
     spec = Preprocess(48, 40, (0.5, 0.5, 0.5), (0.5, 0.25, 0.5))
     meaning = Meaning(("a", "b", "c"), spec, 2.0)
@@ -39,7 +40,7 @@ def write_random_bundle(
         to_onnx(outputs(network), meaning),
         {
             "backbone": network.backbone,
-            "padding": "same",
+            "padding": padding,
             "epsilon": epsilon,
             "class_weights": class_weights(network, outputs(network)),
         },

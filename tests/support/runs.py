@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 TINY = "test_efficientnet"  # timm's own for tests: 100,000 parameters, a MobileNet's parts
 
 
-def write_random_weights(path: Path, backbone: str) -> Path:
+def write_random_weights(path: Path, backbone: str, padding: str = "") -> Path:
     """Write a network with random weights, in timm's names, and return its path."""
     import torch
     from safetensors.torch import save_file
@@ -23,13 +23,13 @@ def write_random_weights(path: Path, backbone: str) -> Path:
     from thawnet.model.backbone import Network
 
     torch.manual_seed(1)
-    network = Network(backbone, 3, 32, "same")
+    network = Network(backbone, 3, 32, padding)
     tensors = {
         name: value.contiguous()
         for name, value in network.net.state_dict().items()
         if not name.startswith("classifier.") and not name.endswith("num_batches_tracked")
     }
-    metadata = {"pad_type": "same", "bn_eps": "1e-05", "mean": "0.5,0.5,0.5", "std": "0.5,0.5,0.5"}
+    metadata = {"pad_type": padding, "bn_eps": "1e-05", "mean": "0.5,0.5,0.5", "std": "0.5,0.5,0.5"}
     save_file(tensors, path, metadata=metadata)
     return path
 

@@ -241,14 +241,11 @@ class Network(nn.Module):
         training = [module for module in self.modules() if module.training]
         self.eval()
         x = torch.zeros(1, 3, self.size, self.size, device=self.head.weight.device)
-        found: list[tuple[int, ...]] = []
         with torch.inference_mode():
-            for place in range(len(self.stages)):
-                found.append(tuple(x.shape[1:]))
-                x = self.part(place, place + 1)(x)
+            results = self._chain.part(self.net, 0, None, every=True)(x)
         for module in training:
             module.training = True
-        return tuple(found)
+        return tuple(tuple(each.shape[1:]) for each in (x, *results[:-1]))
 
     def _sides(self) -> list[int]:
         """Return the positions a side that each stage's input has; 0 once it is pooled."""

@@ -40,8 +40,13 @@ class Chain:
     steps: tuple[fx.Node, ...]
     stages: tuple[Stage, ...]
 
-    def part(self, net: nn.Module, first: int, last: int | None) -> fx.GraphModule:
-        """Return stages first..last (exclusive) as a module that shares the weights of `net`."""
+    def part(
+        self, net: nn.Module, first: int, last: int | None, every: bool = False
+    ) -> fx.GraphModule:
+        """Return stages first..last (exclusive) as a module that shares the weights of `net`.
+
+        every: it gives the results of all its stages, a tuple, not only the last one's.
+        """
         stages = self.stages[first:last]
         graph = fx.Graph()
         entry = graph.placeholder("x")
@@ -54,10 +59,10 @@ class Chain:
 
         before = self.steps[stages[0].start - 1]
         done[before] = entry
-        result = entry
         for node in self.steps[stages[0].start : stages[-1].stop]:
-            result = done[node] = graph.node_copy(node, copied)
-        graph.output(result)
+            done[node] = graph.node_copy(node, copied)
+        results = [done[self.steps[stage.stop - 1]] for stage in stages]
+        graph.output(tuple(results) if every else results[-1])
         return fx.GraphModule(net, graph)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Chain:

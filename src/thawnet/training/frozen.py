@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import fx
 
 from ..bundle.export import PROBES, exported
 from ..errors import BundleError
@@ -86,30 +86,39 @@ def _function(
     dtype: torch.dtype,
     briefly: bool,
 ) -> Function:
-    part = frozen_copy(network.part(first, last), dtype, machine.torch_device)
+    part = network.part(first, last)
+    session = None
+    if machine.device == "cpu" and dtype == torch.float32 and not briefly:
+        session = _session(part, network.shapes[first])
+    compute = _in_torch(part, dtype, machine) if session is None else _in_onnx_runtime(session)
     if machine.device != "cpu":
-        return lambda x: part(_prepared(x, dtype))
-    exact = dtype == torch.float32
-    session = _session(part, network.shapes[first]) if exact and not briefly else None
-
-    def compute(x: torch.Tensor) -> torch.Tensor:
-        if session is None:
-            result: torch.Tensor = part(_prepared(x, dtype))
-            return result
-        return torch.from_numpy(session.run(None, {"x": x.float().contiguous().numpy()})[0])
-
+        return compute
     fine = TORCH_FEW if session is None else FEW
     few = max(1, round((MANY if first >= network.coarse else fine) * (96 / network.size) ** 2))
     return lambda x: _together([compute(x[at : at + few]) for at in range(0, len(x), few)])
 
 
-def _session(part: nn.Module, shape: tuple[int, ...]) -> Any | None:
+def _in_torch(part: fx.GraphModule, dtype: torch.dtype, machine: Machine) -> Function:
+    copy = frozen_copy(part, dtype, machine.torch_device)
+    return lambda x: copy(_prepared(x, dtype))
+
+
+def _in_onnx_runtime(session: Any) -> Function:
+    def compute(x: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(session.run(None, {"x": x.float().contiguous().numpy()})[0])
+
+    return compute
+
+
+def _session(part: fx.GraphModule, shape: tuple[int, ...]) -> Any | None:
     """Return the layers in ONNX Runtime, on one core; None if they have no ONNX form.
 
     The last few are kept: the next part of the data passes through the same layers.
     """
-    state = [value.numpy().tobytes() for value in part.state_dict().values()]
-    key = hashlib.sha256(b"".join([f"{part} {shape}".encode(), *state])).hexdigest()
+    read = hashlib.sha256(f"{part} {shape}".encode())
+    for value in part.state_dict().values():
+        read.update(value.numpy().tobytes())
+    key = read.hexdigest()
     if key not in _sessions:
         _sessions[key] = _started(part, shape)
         while len(_sessions) > SESSIONS:
@@ -117,12 +126,13 @@ def _session(part: nn.Module, shape: tuple[int, ...]) -> Any | None:
     return _sessions[key]
 
 
-def _started(part: nn.Module, shape: tuple[int, ...]) -> Any | None:
+def _started(part: fx.GraphModule, shape: tuple[int, ...]) -> Any | None:
     import onnxruntime
 
     probe = torch.randn(PROBES, *shape, generator=torch.Generator().manual_seed(0))
     try:
-        content = exported(part, probe, "x", ["y"])
+        copy = frozen_copy(part, torch.float32, torch.device("cpu"))
+        content = exported(copy, probe, "x", ["y"])
     except BundleError:  # as with some of timm's 1,300 models
         return None
     options = onnxruntime.SessionOptions()

@@ -165,6 +165,7 @@ def versions() -> dict[str, str | None]:
     return {name: version(name) for name in PACKAGES}
 
 
+@functools.cache
 def version(package: str) -> str | None:
     """Return the version of an installed package."""
     try:
