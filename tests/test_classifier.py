@@ -34,7 +34,7 @@ from thawnet.errors import RunError, ThawnetError, UsageError
 from thawnet.recipe import TrainOptions
 from thawnet.training import run, setup
 
-# For tests of what it learns.
+# With the weights that come with the package.
 QUICK = {
     "weights": "bundled",
     "size": 32,
@@ -58,11 +58,11 @@ X_TEST, Y_TEST = striped(8, start=100)
 
 @pytest.fixture
 def tiny(tiny_weights: Path) -> dict[str, Any]:
-    """Return the arguments of a network that learns nothing in a second, for all other tests."""
+    """Return the arguments of a network that takes a second, for all other tests."""
     return {**QUICK, "backbone": TINY, "weights": tiny_weights, "epochs": (1, 1)}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Classifier]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("THAWNET_CACHE", str(tmp_path_factory.mktemp("cache")))
@@ -170,20 +170,27 @@ def test_clone_has_the_very_arguments(fitted: Classifier) -> None:
         clone(fitted).predict(X)
 
 
-def test_cross_val_score_fits_a_pipeline_that_makes_grey_rgb_on_each_fold() -> None:
+def test_cross_val_score_fits_a_pipeline_that_makes_grey_rgb_on_each_fold(
+    tiny: dict[str, Any],
+) -> None:
     steps = make_pipeline(
         FunctionTransformer(lambda grey: np.repeat(grey[..., None], 3, axis=-1)),
-        Classifier(**{**QUICK, "size": 64}, verbose=False),
+        Classifier(**{**tiny, "size": 64, "epochs": (10, 1)}, verbose=False),
     )
     scores = cross_val_score(steps, X[..., 0], y, cv=2, error_score="raise")
     assert scores.shape == (2,)
     assert (scores > 0.5).all()
 
 
-def test_grid_search_varies_pairs_and_keeps_the_best() -> None:
+def test_grid_search_varies_pairs_and_keeps_the_best(tiny: dict[str, Any]) -> None:
     grid = {"lr": [(1e-9, 1e-9), (0.2, 1e-4)], "size": np.array([32])}
     fold = [(np.flatnonzero(np.arange(60) % 3), np.arange(0, 60, 3))]
-    search = GridSearchCV(Classifier(**QUICK, verbose=False), grid, cv=fold, error_score="raise")
+    search = GridSearchCV(
+        Classifier(**{**tiny, "epochs": (10, 1)}, verbose=False),
+        grid,
+        cv=fold,
+        error_score="raise",
+    )
     search.fit(X, y)
     assert search.best_params_["lr"] == (0.2, 1e-4)
     assert search.best_estimator_.score(X_TEST, Y_TEST) >= 0.7

@@ -16,14 +16,23 @@ TINY = "test_efficientnet"  # timm's own for tests: 100,000 parameters, a Mobile
 
 
 def write_random_weights(path: Path, backbone: str, padding: str = "") -> Path:
-    """Write a network with random weights, in timm's names, and return its path."""
+    """Write a network with random weights, in timm's names, and return its path.
+
+    Its batch-norms know what noise comes to, so that images differ in its features: a head learns.
+    """
     import torch
     from safetensors.torch import save_file
+    from torch.nn import BatchNorm2d
 
     from thawnet.model.backbone import Network
 
     torch.manual_seed(1)
     network = Network(backbone, 3, 32, padding)
+    for module in network.modules():
+        if isinstance(module, BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        network.train()(torch.rand(64, 3, 32, 32) * 2 - 1)
     tensors = {
         name: value.contiguous()
         for name, value in network.net.state_dict().items()
