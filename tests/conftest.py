@@ -19,7 +19,7 @@ from support.bundles import write_colours, write_random_bundle
 from support.photos import write_photos
 from support.runs import TINY, tiny_options, write_random_weights
 from support.service import Service, served
-from support.watched_pages import Watched
+from support.watched_pages import CHROMIUM, Watched
 from support.web import hosted
 from thawnet.files import write_atomic
 from thawnet.recipe import TrainOptions
@@ -216,7 +216,7 @@ def chromium() -> Iterator[Browser]:
     if program is None:
         pytest.skip("there is no chromium on PATH")
     with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        browser = started.chromium.launch(executable_path=program, args=CHROMIUM)
         yield browser
         browser.close()
 

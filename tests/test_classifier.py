@@ -10,29 +10,25 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sklearn.base import clone
-from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import GridSearchCV, cross_val_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
-from sklearn.utils.estimator_checks import check_estimator
 
 import thawnet
 from support.commands import helps_of, run_without
 from support.photos import draw
 from support.runs import TINY
-from thawnet import classifier as module
-from thawnet.classifier import Classifier
 from thawnet.errors import RunError, ThawnetError, UsageError
 from thawnet.recipe import TrainOptions
 from thawnet.training import run, setup
+
+if TYPE_CHECKING:
+    from thawnet import Classifier
 
 # With the weights that come with the package.
 QUICK = {
@@ -66,7 +62,7 @@ def tiny(tiny_weights: Path) -> dict[str, Any]:
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Classifier]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("THAWNET_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield Classifier(**QUICK, verbose=False).fit(X, y)
+        yield thawnet.Classifier(**QUICK, verbose=False).fit(X, y)
 
 
 # --- what it predicts ----------------------------------------------------------------------------
@@ -93,7 +89,7 @@ def test_probabilities_are_those_that_the_run_folder_holds_and_calibrated(
     tiny: dict[str, Any],
 ) -> None:
     labels = np.repeat([30, 4, 12], 20)  # as text they would stand in another order
-    fitted = Classifier(**tiny, out="run", random_state=3).fit(X, labels)
+    fitted = thawnet.Classifier(**tiny, out="run", random_state=3).fit(X, labels)
     assert fitted.classes_.tolist() == [4, 12, 30]
     assert fitted.predict(X).dtype == labels.dtype
     with Path("run/predictions.csv").open() as file:
@@ -118,8 +114,8 @@ def test_every_image_trains_or_validates_and_nothing_is_left_behind(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "temporary").mkdir()
-    monkeypatch.setattr(module.tempfile, "tempdir", str(tmp_path / "temporary"))
-    Classifier(**tiny).fit(X, y)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    thawnet.Classifier(**tiny).fit(X, y)
     out, err = capsys.readouterr()
     assert out == ""
     assert "arrays: 3 classes, 45 training and 15 validation images" in err
@@ -130,7 +126,9 @@ def test_every_image_trains_or_validates_and_nothing_is_left_behind(
 def test_a_quiet_fit_says_nothing_and_the_seed_decides_the_network(
     tiny: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fitted = Classifier(**tiny, verbose=False).fit(X, y)
+    from sklearn.base import clone
+
+    fitted = thawnet.Classifier(**tiny, verbose=False).fit(X, y)
     before = fitted.predict_proba(X_TEST)
     same = clone(fitted).fit(X, y).predict_proba(X_TEST)
     other = clone(fitted).set_params(random_state=np.random.RandomState(7)).fit(X, y)
@@ -151,7 +149,7 @@ def test_images_are_mirrored_unless_that_means_something_else(
     monkeypatch.setattr(run, "PhaseJob", stop)
     for safe in (True, False):
         with pytest.raises(UsageError, match="enough"):
-            Classifier(**tiny, mirror_safe=safe).fit(X, y)
+            thawnet.Classifier(**tiny, mirror_safe=safe).fit(X, y)
     assert flips == [True, False]
 
 
@@ -159,8 +157,11 @@ def test_images_are_mirrored_unless_that_means_something_else(
 
 
 def test_clone_has_the_very_arguments(fitted: Classifier) -> None:
+    from sklearn.base import clone
+    from sklearn.exceptions import NotFittedError
+
     given = {"epochs": [3, 4], "lr": (np.float64(1e-3), 1e-4), "size": np.int64(64)}
-    made = Classifier(**given)  # type: ignore[arg-type]
+    made = thawnet.Classifier(**given)  # type: ignore[arg-type]
     assert all(made.get_params()[name] is value for name, value in given.items())
     copy = clone(made)
     assert copy is not made
@@ -173,9 +174,13 @@ def test_clone_has_the_very_arguments(fitted: Classifier) -> None:
 def test_cross_val_score_fits_a_pipeline_that_makes_grey_rgb_on_each_fold(
     tiny: dict[str, Any],
 ) -> None:
+    from sklearn.model_selection import cross_val_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import FunctionTransformer
+
     steps = make_pipeline(
         FunctionTransformer(lambda grey: np.repeat(grey[..., None], 3, axis=-1)),
-        Classifier(**{**tiny, "size": 64, "epochs": (10, 1)}, verbose=False),
+        thawnet.Classifier(**{**tiny, "size": 64, "epochs": (10, 1)}, verbose=False),
     )
     scores = cross_val_score(steps, X[..., 0], y, cv=2, error_score="raise")
     assert scores.shape == (2,)
@@ -183,10 +188,12 @@ def test_cross_val_score_fits_a_pipeline_that_makes_grey_rgb_on_each_fold(
 
 
 def test_grid_search_varies_pairs_and_keeps_the_best(tiny: dict[str, Any]) -> None:
+    from sklearn.model_selection import GridSearchCV
+
     grid = {"lr": [(1e-9, 1e-9), (0.2, 1e-4)], "size": np.array([32])}
     fold = [(np.flatnonzero(np.arange(60) % 3), np.arange(0, 60, 3))]
     search = GridSearchCV(
-        Classifier(**{**tiny, "epochs": (10, 1)}, verbose=False),
+        thawnet.Classifier(**{**tiny, "epochs": (10, 1)}, verbose=False),
         grid,
         cv=fold,
         error_score="raise",
@@ -198,14 +205,18 @@ def test_grid_search_varies_pairs_and_keeps_the_best(tiny: dict[str, Any]) -> No
 
 @pytest.mark.slow
 def test_search_may_run_in_several_processes() -> None:
+    from sklearn.model_selection import GridSearchCV
+
     grid = {"epochs": [(1, 1), (10, 1)]}
-    search = GridSearchCV(Classifier(**QUICK), grid, cv=2, n_jobs=2, error_score="raise")
+    search = GridSearchCV(thawnet.Classifier(**QUICK), grid, cv=2, n_jobs=2, error_score="raise")
     assert search.fit(X, y).best_params_ == {"epochs": (10, 1)}
 
 
 def test_checks_for_tables_are_left_out() -> None:
+    from sklearn.utils.estimator_checks import check_estimator
+
     with pytest.warns(match="Can't test estimator Classifier"):
-        check_estimator(Classifier())
+        check_estimator(thawnet.Classifier())
 
 
 def test_pickled_it_predicts_the_same_where_torch_is_not_installed(
@@ -262,13 +273,15 @@ def test_what_can_not_be_trained_on_is_one_sentence(
     images: Any, labels: Any, kind: type[Exception], told: str
 ) -> None:
     with pytest.raises(kind, match=told) as caught:
-        Classifier().fit(images, labels)
+        thawnet.Classifier().fit(images, labels)
     assert "\n" not in str(caught.value).split("Unknown label type")[0]
 
 
 def test_images_to_predict_are_checked_as_well(fitted: Classifier) -> None:
+    from sklearn.exceptions import NotFittedError
+
     with pytest.raises(NotFittedError):
-        Classifier().predict_proba(X)
+        thawnet.Classifier().predict_proba(X)
     with pytest.raises(TypeError, match="received float64"):
         fitted.predict(X / 255)
     with pytest.raises(ValueError, match="received uint8 of shape"):
@@ -295,18 +308,20 @@ def test_images_to_predict_are_checked_as_well(fitted: Classifier) -> None:
 )
 def test_wrong_argument_is_told_by_fit(arguments: dict[str, Any], told: str) -> None:
     with pytest.raises(ThawnetError, match=told):
-        Classifier(**{**QUICK, **arguments}).fit(X, y)
+        thawnet.Classifier(**{**QUICK, **arguments}).fit(X, y)
 
 
 def test_a_stop_ends_a_search_and_is_no_run_to_go_on_with(
     tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from sklearn.model_selection import cross_val_score
+
     def stop(*_: object) -> None:
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(run, "finish", stop)
     with pytest.raises(KeyboardInterrupt):
-        cross_val_score(Classifier(**tiny, out="runs/stopped"), X, y, cv=2)
+        cross_val_score(thawnet.Classifier(**tiny, out="runs/stopped"), X, y, cv=2)
     assert [path.name for path in Path("runs").iterdir()] == ["stopped"]
     with pytest.raises(RunError, match=r"--resume 'runs/stopped': its images were in memory"):
         run.train(TrainOptions(resume=""))
@@ -325,8 +340,8 @@ def test_without_scikit_learn_the_pip_line_is_told() -> None:
 
 def test_arguments_are_described_as_the_flags_are() -> None:
     helps = helps_of(TrainOptions)
-    told = " ".join((Classifier.__doc__ or "").split())
-    for name in inspect.signature(Classifier).parameters:
+    told = " ".join((thawnet.Classifier.__doc__ or "").split())
+    for name in inspect.signature(thawnet.Classifier).parameters:
         assert f" {name}: " in told
         if helps.get(name) and name not in ("recipe", "out"):
             assert f" {name}: {' '.join(helps[name].split())} " in told
@@ -335,6 +350,6 @@ def test_arguments_are_described_as_the_flags_are() -> None:
 @pytest.mark.slow  # it learns 1,347 digits
 def test_example_in_the_docstring_is_true() -> None:
     (example,) = doctest.DocTestFinder(recurse=False).find(
-        Classifier, "Classifier", globs={"thawnet": thawnet}
+        thawnet.Classifier, "Classifier", globs={"thawnet": thawnet}
     )
     assert doctest.DocTestRunner().run(example).failed == 0

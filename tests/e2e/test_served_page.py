@@ -18,8 +18,9 @@ import pytest
 from PIL import Image
 
 import thawnet
-from support.watched_pages import Watched, names_added
-from thawnet.bundle.predict import load
+from support.service import served
+from support.watched_pages import CHROMIUM, Watched, names_added
+from thawnet.bundle.predict import Model, load
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
@@ -34,9 +35,9 @@ Open = Callable[..., "Page"]
 
 
 @contextmanager
-def serving(*flags: str) -> Iterator[str]:
+def serving() -> Iterator[str]:
     """Run the command on a free port and give its address."""
-    command = [sys.executable, "-m", "thawnet", "serve", "--port", "0", *flags]
+    command = [sys.executable, "-m", "thawnet", "serve", "--port", "0"]
     job = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         assert job.stderr is not None
@@ -53,7 +54,7 @@ def serving(*flags: str) -> Iterator[str]:
         job.communicate(timeout=60)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def address() -> Iterator[str]:
     with serving() as address:
         yield address
@@ -413,9 +414,10 @@ def test_network_that_tells_less_gets_a_page_that_promises_less(open_page: Open)
     expect(page.locator("#reading strong")).to_have_text(["Probability"])
 
 
-def test_token_is_asked_for_once(open_page: Open) -> None:
-    with serving("--token", "open sesame") as address:
-        page = open_page(address)
+def test_token_is_asked_for_once(open_page: Open, embedded_model: Model) -> None:
+    examples = {path.name: path for path in EXAMPLES.iterdir()}
+    with served(embedded_model, token="open sesame", examples=examples) as service:
+        page = open_page(f"http://127.0.0.1:{service.port}/")
         drop(page, {"rocket.jpg": ROCKET.read_bytes()})
         expect(page.locator("#token")).to_be_focused()
         page.keyboard.type("wrong")
@@ -459,7 +461,7 @@ def test_answers_are_copied_as_json(open_page: Open) -> None:
 
 
 def test_photo_is_taken_with_the_camera(chromium: Browser, open_page: Open) -> None:
-    flags = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    flags = [*CHROMIUM, "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
     with chromium.browser_type.launch(
         executable_path=shutil.which("chromium"), args=flags
     ) as browser:

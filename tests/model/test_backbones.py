@@ -7,7 +7,6 @@ import copy
 import numpy as np
 import onnxruntime
 import pytest
-import timm
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -242,6 +241,8 @@ def test_padding_that_a_backbone_does_not_know_is_one_sentence() -> None:
 @pytest.mark.slow
 def test_a_model_of_most_timm_families_can_be_used() -> None:
     """One model of each of timm's files, in stages as in one; a few can not, and say so."""
+    import timm
+
     families: dict[str, list[str]] = {}
     for name in timm.list_models():
         families.setdefault(timm.model_entrypoint(name).__module__, []).append(name)

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, top_k_accuracy_score
 
 from thawnet.report.calibration import calibration_error
 from thawnet.report.evaluation import Evaluation, Subject, Unreadable, sum_up
@@ -41,6 +40,8 @@ def evaluated(classes: int = 12, of: int = 12, **changes: Any) -> Evaluation:
 
 @pytest.mark.parametrize(("classes", "of"), [(12, 12), (12, 7), (100, 100), (6, 2), (5, 5)])
 def test_figures_are_those_of_scikit_learn(classes: int, of: int) -> None:
+    from sklearn.metrics import accuracy_score, balanced_accuracy_score, top_k_accuracy_score
+
     logits, labels = drawn(classes, of)
     found = evaluated(classes, of)
     predicted = logits.argmax(axis=1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from thawnet.report.per_class import Confusion, class_scores, confusions, macro_average
 
@@ -23,6 +22,8 @@ def drawn(classes: int, images: int, seed: int) -> Drawn:
 @pytest.mark.parametrize(("classes", "images"), [(2, 5), (7, 40), (7, 3), (100, 3000)])
 @pytest.mark.parametrize("seed", range(3))
 def test_scores_are_those_of_scikit_learn(classes: int, images: int, seed: int) -> None:
+    from sklearn.metrics import precision_recall_fscore_support
+
     labels, predicted = drawn(classes, images, seed)
     names = [f"class {number}" for number in range(classes)]
     there = np.unique(labels)
@@ -40,6 +41,8 @@ def test_scores_are_those_of_scikit_learn(classes: int, images: int, seed: int) 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_confusions_are_the_matrix_beside_its_diagonal(seed: int) -> None:
+    from sklearn.metrics import confusion_matrix
+
     labels, predicted = drawn(9, 200, seed)
     names = [f"class {number}" for number in range(9)]
     matrix = confusion_matrix(labels, predicted, labels=np.arange(9))

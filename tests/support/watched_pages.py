@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
 
+# Flags. It draws without a graphics card, which the processor would have to play: that took five
+# sixths of what a page cost.
+CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-software-rasterizer"]
+
 # A phone that Chromium emulates: touch, no mouse, and the names that mobile browsers have on
 # `window`, such as the read-only `orientation`.
 PHONE = {

@@ -13,9 +13,10 @@ import pytest
 import torch
 from torch import nn
 
+import thawnet
 from support.photos import draw
 from support.runs import TINY
-from thawnet import Classifier, console
+from thawnet import console
 from thawnet.model.chain import trace
 from thawnet.training import turns
 from thawnet.training.turns import own_turn
@@ -49,7 +50,7 @@ def beside(job: Callable[[], object]) -> Iterator[None]:
 def fit(weights: Path, seed: int, verbose: bool = False) -> Any:
     asked: dict[str, Any] = {"backbone": TINY, "weights": weights, "size": 32}
     asked["precision"] = "float32"
-    model = Classifier(**asked, epochs=(1, 1), random_state=seed, verbose=verbose)
+    model = thawnet.Classifier(**asked, epochs=(1, 1), random_state=seed, verbose=verbose)
     return model.fit(X, Y).predict_proba(X)
 
 

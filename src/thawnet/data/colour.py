@@ -12,31 +12,35 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torchvision.transforms.v2 import functional
 
 from .device import sent
-
-tv: Any = functional  # its names are not exported as a type checker asks
 
 Operation = Callable[[torch.Tensor, float], torch.Tensor]
 
 
-def _enhance(function: Callable[[torch.Tensor, float], torch.Tensor], sign: int) -> Operation:
-    return lambda pixels, magnitude: function(pixels, 1 + sign * 0.9 * magnitude / 30)
+def _tv(name: str) -> Any:
+    # Imported here: it takes a second, and most recipes recolour nothing.
+    from torchvision.transforms.v2 import functional
+
+    return getattr(functional, name)
+
+
+def _enhance(name: str, sign: int) -> Operation:
+    return lambda pixels, magnitude: _tv(name)(pixels, 1 + sign * 0.9 * magnitude / 30)
 
 
 # Each maps uint8 pixels and a magnitude, 0 to 30, to uint8 pixels; the ranges are those of
 # torchvision's RandAugment. Number 0 leaves the image as it is.
 OPERATIONS: tuple[Operation, ...] = (
     lambda pixels, magnitude: pixels,
-    lambda pixels, magnitude: tv.autocontrast(pixels),
-    lambda pixels, magnitude: tv.equalize(pixels),
-    lambda pixels, magnitude: tv.posterize(pixels, 8 - round(magnitude * 4 / 30)),
-    lambda pixels, magnitude: tv.solarize(pixels, 255 - 255 * magnitude / 30),
-    *(_enhance(tv.adjust_brightness, sign) for sign in (1, -1)),
-    *(_enhance(tv.adjust_contrast, sign) for sign in (1, -1)),
-    *(_enhance(tv.adjust_saturation, sign) for sign in (1, -1)),
-    *(_enhance(tv.adjust_sharpness, sign) for sign in (1, -1)),
+    lambda pixels, magnitude: _tv("autocontrast")(pixels),
+    lambda pixels, magnitude: _tv("equalize")(pixels),
+    lambda pixels, magnitude: _tv("posterize")(pixels, 8 - round(magnitude * 4 / 30)),
+    lambda pixels, magnitude: _tv("solarize")(pixels, 255 - 255 * magnitude / 30),
+    *(_enhance("adjust_brightness", sign) for sign in (1, -1)),
+    *(_enhance("adjust_contrast", sign) for sign in (1, -1)),
+    *(_enhance("adjust_saturation", sign) for sign in (1, -1)),
+    *(_enhance("adjust_sharpness", sign) for sign in (1, -1)),
 )
 
 

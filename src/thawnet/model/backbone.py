@@ -9,9 +9,7 @@ from collections import Counter
 from functools import cached_property
 from typing import Any
 
-import timm
 import torch
-from timm.layers.conv2d_same import Conv2dSame
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -260,11 +258,15 @@ class Network(nn.Module):
 
 def has_fixed_size(backbone: str) -> bool:
     """Whether a model is built for one input size, as vision transformers are."""
+    import timm  # here and below: it takes a second, for which what builds no network need not wait
+
     config = timm.get_pretrained_cfg(backbone)
     return bool(config is not None and config.fixed_input_size)
 
 
 def _build(backbone: str, classes: int, size: int, padding: str) -> nn.Module:
+    import timm
+
     # Of timm's own: it would fetch what is called hf-hub:..., and a name may come from a bundle.
     if not timm.is_model(backbone):
         raise UsageError(
@@ -367,6 +369,8 @@ class _Decimated(nn.Module):
 
     def strided(self) -> nn.Conv2d:
         """Return the convolution that this stands for, sharing its weight: faster forwards."""
+        from timm.layers.conv2d_same import Conv2dSame
+
         kind, padding = (Conv2dSame, 0) if self.same else (nn.Conv2d, 1)
         channels = len(self.weight)
         conv: nn.Conv2d = kind(

@@ -13,7 +13,6 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-from timm.models import get_notrace_functions, get_notrace_modules
 from torch import fx, nn
 
 HEAD = "head"
@@ -72,6 +71,8 @@ class Chain:
 
 class _Tracer(fx.Tracer):
     def __init__(self) -> None:
+        from timm.models import get_notrace_functions, get_notrace_modules
+
         functions: list[Any] = get_notrace_functions()  # type: ignore[no-untyped-call]
         modules: list[type] = get_notrace_modules()  # type: ignore[no-untyped-call]
         super().__init__(autowrap_functions=tuple(functions))

@@ -7,13 +7,13 @@ layer's group; below it the datasets. An attribute of more than 64 kB is cut int
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import timm
 import torch
 
 from ..data.download import Remote
@@ -139,8 +139,11 @@ def _read(file: h5py.File, path: Path) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _table() -> list[_Expected]:
+@functools.cache
+def _table() -> tuple[_Expected, ...]:
     """Return the layers with weights and what Keras holds for each, from timm's own network."""
+    import timm
+
     with torch.device("meta"):
         shapes = {
             key: tuple(value.shape)
@@ -160,7 +163,7 @@ def _table() -> list[_Expected]:
         else:
             arrays = {"kernel": (rest[1], rest[2], rest[0], out)}
         table.append(_Expected(keras, name, arrays))
-    return table
+    return tuple(table)
 
 
 def _role(array: str) -> str:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from .metrics import interval
 
@@ -62,6 +61,8 @@ def mcnemar(pairs: Pairs) -> float:
     classification learning algorithms". It speaks of these two networks on these images; another
     seed of the same recipe is another network.
     """
+    from scipy.stats import binomtest
+
     discordant = pairs.only_a + pairs.only_b
     return float(binomtest(pairs.only_b, discordant, 0.5).pvalue) if discordant else 1.0
 
