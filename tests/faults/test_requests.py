@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from support.service import FORM, PNG, Service, form, picture
+from support.service import FORM, PNG, Service, form, picture, served
+from thawnet.bundle.predict import Model
 from thawnet.serve import connection
 from thawnet.serve.batching import Batcher
 from thawnet.serve.intake import Limits
@@ -54,6 +55,13 @@ def chunks(total: int) -> Iterator[bytes]:
     piece = bytes(64 * KILO)
     for _ in range(total // len(piece)):
         yield piece
+
+
+@pytest.fixture(scope="module")
+def guarded(model: Model) -> Iterator[Service]:
+    """Yield a service that asks for a token and takes small bodies; the tests of a module share."""
+    with served(model, token="sesame", limits=Limits(body=100 * KILO)) as service:
+        yield service
 
 
 HEAD = b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\n"
@@ -260,9 +268,8 @@ REFUSALS = [
     ("status", "head"), REFUSALS, ids=[str(status) for status, _head in REFUSALS]
 )
 def test_refusal_reaches_a_client_that_sends_everything_before_it_reads(
-    serving: Callable[..., Service], status: int, head: bytes, chunked: bool
+    guarded: Service, status: int, head: bytes, chunked: bool
 ) -> None:
-    service = serving(token="sesame", limits=Limits(body=100 * KILO))
     for size in (200 * KILO, 5000 * KILO):  # the first is read before the answer, but for a 413
         head_of_all, body = head + b"Connection: close\r\n", bytes(size)
         if chunked:
@@ -270,7 +277,7 @@ def test_refusal_reaches_a_client_that_sends_everything_before_it_reads(
             said += body + b"\r\n0\r\n\r\n"
         else:
             said = head_of_all + b"Content-Length: %d\r\n\r\n" % size + body
-        answer = converse(service, said)
+        answer = converse(guarded, said)
         assert answer.startswith(b"HTTP/1.1 %d " % status)
         assert answer.endswith(b'"}')
 
@@ -289,10 +296,9 @@ def test_what_is_no_http_is_told_so_and_logs_nothing(
 WHOLE = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
 
 
-def test_small_refused_body_leaves_the_connection_usable(serving: Callable[..., Service]) -> None:
-    service = serving(token="sesame")
+def test_small_refused_body_leaves_the_connection_usable(guarded: Service) -> None:
     said = converse(
-        service, HEAD + b"Content-Length: 10\r\n\r\n", b"01234", b"56789", WHOLE, pause=0.05
+        guarded, HEAD + b"Content-Length: 10\r\n\r\n", b"01234", b"56789", WHOLE, pause=0.05
     )
     assert said.count(b"HTTP/1.1 ") == 2
     assert said.startswith(b"HTTP/1.1 401 ")
@@ -306,34 +312,31 @@ def test_connection_is_kept_longer_than_a_proxy_waits_between_requests(service: 
 
 
 def test_answer_before_a_large_body_is_the_last_one_and_says_so(
-    serving: Callable[..., Service],
+    guarded: Service,
 ) -> None:
-    service = serving(token="sesame")
     head = HEAD + b"Content-Length: 5000000\r\n\r\n"
     for pieces in ([head], [head + bytes(5000000) + WHOLE]):
-        said = converse(service, *pieces)
+        said = converse(guarded, *pieces)
         assert said.count(b"HTTP/1.1 ") == said.count(b"HTTP/1.1 401 ") == 1
         assert b"connection: close\r\n" in said
 
 
 def test_client_that_asks_before_it_sends_is_refused_at_once(
-    serving: Callable[..., Service],
+    guarded: Service,
 ) -> None:
-    service = serving(token="sesame")
     begun = time.monotonic()
-    said = converse(service, HEAD + b"Expect: 100-continue\r\nContent-Length: 1000\r\n\r\n")
+    said = converse(guarded, HEAD + b"Expect: 100-continue\r\nContent-Length: 1000\r\n\r\n")
     assert said.startswith(b"HTTP/1.1 401 ")
     assert b"connection: close\r\n" in said
     assert time.monotonic() - begun < connection.DRAIN_SECONDS
 
 
 def test_body_that_does_not_come_is_not_waited_for(
-    serving: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
+    guarded: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "DRAIN_SECONDS", 0.2)
-    service = serving(token="sesame")
     begun = time.monotonic()
-    said = converse(service, HEAD + b"Content-Length: 1000\r\n\r\n01234")
+    said = converse(guarded, HEAD + b"Content-Length: 1000\r\n\r\n01234")
     assert said.startswith(b"HTTP/1.1 401 ")
     assert b"connection: close\r\n" in said
     assert time.monotonic() - begun < 2
@@ -346,13 +349,12 @@ def test_client_that_has_finished_sending_is_answered(service: Service) -> None:
 
 
 def test_closing_connection_does_not_wait_for_ever(
-    serving: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
+    guarded: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "SILENCE", 0.3)
     monkeypatch.setattr(connection, "LINGER", 0.6)
-    service = serving(token="sesame")
     for pause in (0.8, 0.1):  # one that says nothing more, and one that never stops
-        with socket.create_connection(("127.0.0.1", service.port), timeout=20) as line:
+        with socket.create_connection(("127.0.0.1", guarded.port), timeout=20) as line:
             line.sendall(HEAD + b"Content-Length: 100000000\r\n\r\n")
             while line.recv(65536):
                 pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,13 @@ def write_photos(folder: Path, counts: dict[str, int], start: int = 0) -> Path:
     for label, (name, count) in enumerate(counts.items()):
         (folder / name).mkdir(parents=True)
         for number in range(start, start + count):
-            draw(label, number).save(folder / name / f"{number:03d}.png")
+            (folder / name / f"{number:03d}.png").write_bytes(_drawn(label, number))
     return folder
+
+
+@functools.cache
+def _drawn(label: int, number: int) -> bytes:
+    return encoded(draw(label, number))
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
