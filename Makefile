@@ -22,9 +22,8 @@ demo: $(READY)
 test: $(READY)
 	$(PYTEST) -m "not slow"
 
-# One after another: many train whole networks, each on all cores.
 test-all: $(READY)
-	OMP_NUM_THREADS=$$(nproc) $(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -69,7 +68,7 @@ install-check: $(READY)
 	build/venv/bin/python main.py --help > build/help.txt
 	$(BIN)/python -m build --wheel --outdir build/dist > build/wheel.txt
 	build/venv/bin/python -m pip install --quiet --no-deps --force-reinstall build/dist/*.whl
-	there=$$(mktemp -d) && wheel=$$(pwd)/build/venv/bin && cd $$there && $$wheel/thawnet train digits
+	there=$$(mktemp -d) && wheel=$$(pwd)/build/venv/bin && cd $$there && $$wheel/thawnet train digits --epochs 1 1
 	rm -rf build/venv
 
 # The stamp is written last, so that an interrupted set-up is done again.

@@ -27,6 +27,17 @@ def test_an_operation_changes_its_image_alone(number: int) -> None:
     assert got.max() <= 255
 
 
+def test_magnitudes_are_torchvisions() -> None:
+    """RandAugment's table there: 30 leaves four bits, and changes the others by nine tenths."""
+    grey = torch.full((1, 3, 4, 4), 100.0)
+    brighter, darker = (recolour(grey, np.array([[number]]), 30)[0, 0, 0, 0] for number in (5, 6))
+    assert (int(brighter), int(darker)) == (190, 10)
+    assert int(recolour(grey, np.array([[5]]), 10)[0, 0, 0, 0]) == 130
+    assert recolour(photos(1), np.array([[3]]), 30).unique().remainder(16).eq(0).all()
+    assert recolour(photos(1), np.array([[3]]), 15).unique().remainder(4).eq(0).all()
+    assert int(recolour(grey, np.array([[4]]), 20)[0, 0, 0, 0]) == 155  # solarised from 85 on
+
+
 def test_batch_does_not_decide_what_an_image_becomes() -> None:
     pixels = photos(len(OPERATIONS))
     operations = np.arange(len(OPERATIONS))[:, None].repeat(2, axis=1)
@@ -51,3 +62,15 @@ def test_crops_lie_inside_the_image_and_erased_share_is_as_asked() -> None:
     assert (np.abs(views.shift_x) + views.width <= 1 + 1e-6).all()
     assert (np.abs(views.shift_y) + views.height <= 1 + 1e-6).all()
     assert (views.erased.any(axis=1)).mean() == pytest.approx(0.4, abs=0.03)
+    aspect = (views.width / views.height)[area < 0.5]  # larger ones are cut off
+    assert aspect.min() == pytest.approx(3 / 4, abs=0.01)
+    assert aspect.max() == pytest.approx(4 / 3, abs=0.01)
+
+
+def test_erased_rectangles_have_the_areas_and_aspects_of_the_paper() -> None:
+    left, top, right, bottom = random_views(20_000, Augment(erase=1), seed=1, epoch=2).erased.T
+    area, aspect = (right - left) * (bottom - top), (right - left) / (bottom - top)
+    assert area.min() == pytest.approx(0.02, abs=1e-3)
+    assert area.max() == pytest.approx(0.33, abs=1e-3)
+    assert aspect.min() == pytest.approx(0.3, abs=0.01)
+    assert aspect.max() == pytest.approx(3.3, abs=0.05)

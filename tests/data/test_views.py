@@ -74,6 +74,20 @@ def test_affine_path_gives_the_numbers_of_the_plain_one(noise: ImageStore) -> No
         assert torch.allclose(shown(noise, plain), shown(noise, nearly), atol=2e-3)
 
 
+def test_moved_views_show_the_middle_of_larger_images_as_plain_ones_do() -> None:
+    spec = dataclasses.replace(SPEC, size=32, side=40)
+    # Waves that no resampling loses, as other pixels are hit.
+    place = np.arange(40)
+    wave = 128 + 60 * np.sin(place[:, None] / 6) + 60 * np.cos(place[None] / 5)
+    images = store_of(np.repeat(wave[None, :, :, None], 3, axis=3).astype(np.uint8))
+    plain = plain_views(1, Augment())
+    nearly = dataclasses.replace(plain, shift_x=np.full(1, 1e-6, np.float32))
+    one, other = (
+        render(images, np.arange(1), views, spec, Augment(), CPU) for views in (plain, nearly)
+    )
+    assert torch.allclose(one, other, atol=0.02)
+
+
 def test_mirrored_view_is_the_mirror(noise: ImageStore) -> None:
     plain, mirrored = (
         shown(noise, plain_views(6, Augment())),

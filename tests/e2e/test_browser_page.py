@@ -227,17 +227,17 @@ def test_hundred_photos_of_odd_sizes(open_page: Open, embedded_model: Model, for
 
 @pytest.mark.slow
 @pytest.mark.real
-def test_thousand_test_images_of_cifar100(open_page: Open, embedded_model: Model) -> None:
+def test_three_hundred_test_images_of_cifar100(open_page: Open, embedded_model: Model) -> None:
     import pyarrow.parquet
 
     files = sorted(CIFAR.rglob("test*.parquet"))
     if not files:
         pytest.skip("there is no ../shared/data/cifar100")
-    column = pyarrow.parquet.read_table(files[0])[0][:1000].to_pylist()
+    column = pyarrow.parquet.read_table(files[0])[0][:300].to_pylist()
     page = open_page()
     ready(page)
     photos = {f"{number}.png": each["bytes"] for number, each in enumerate(column)}
     same, off = compared(page, embedded_model, photos)
     print(f"the same class for {same} of {len(photos)}, at most {off:.2f} grey levels off")
-    assert same >= 990
+    assert same >= 297
     assert off < 0.01

@@ -35,8 +35,9 @@ def test_digits_reach_98_percent_with_no_download() -> None:
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_stopped_process_says_how_to_go_on_and_does(number: signal.Signals, status: int) -> None:
-    command = [sys.executable, "-m", "thawnet", "train", "digits", "--compile", "no"]
-    job = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "thawnet", "train"]
+    short = ["digits", "--size", "32", "--epochs", "3", "8", "--compile", "no"]
+    job = subprocess.Popen([*command, *short], stderr=subprocess.PIPE, text=True)
     log = Path("runs/digits-quick-1/log.jsonl")
     end = time.monotonic() + 240
     while not (log.exists() and log.read_text().count("\n") >= 3) and time.monotonic() < end:
@@ -49,7 +50,7 @@ def test_stopped_process_says_how_to_go_on_and_does(number: signal.Signals, stat
         r"epochs( and \d+ steps)? are kept: thawnet train --resume runs/digits-quick-1$",
         errors.strip(),
     )
-    done = subprocess.run([*command[:4], "--resume"], capture_output=True, text=True, check=False)
+    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith("test accuracy: ")
 

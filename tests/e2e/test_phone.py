@@ -96,7 +96,7 @@ def test_photo_is_taken_with_the_phones_own_camera(open_page: Open, form: str) -
 
 
 def test_refused_camera_leaves_the_phones_own(open_page: Open) -> None:
-    page = open_page("file", has_touch=True)
+    page = open_page("service", has_touch=True)
     page.evaluate(
         """() => Object.defineProperty(navigator, "mediaDevices", { value: {
             getUserMedia: () => Promise.reject(new DOMException("", "NotAllowedError")),
@@ -131,9 +131,9 @@ def test_all_fits_and_fingers_hit_it(open_page: Open, width: int) -> None:
 
 
 def test_nothing_is_asked_that_needs_a_mouse(open_page: Open) -> None:
-    invitation = open_page("file").locator(".invitation")
+    invitation = open_page("service").locator(".invitation")
     assert invitation.inner_text().split("\n") == ["Classify images", "one or many"]
-    desktop = open_page("file", is_mobile=False, has_touch=False).locator(".invitation")
+    desktop = open_page("service", is_mobile=False, has_touch=False).locator(".invitation")
     assert desktop.inner_text().startswith("Drop images here")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 
 import numpy as np
 import onnxruntime
@@ -28,6 +29,7 @@ BACKBONES = {
     "vit_small_patch16_224": ("blocks.6", "patch_embed"),
 }
 SIZE = 64
+SMALLEST = "test_|atto|femto|pico|nano|xxs|tiny|mini|_xs|_s|small"  # in timm's names
 CPU = torch.device("cpu")
 
 
@@ -128,7 +130,8 @@ def test_two_steps_on_cached_activations_equal_those_on_images(
 
 @pytest.mark.slow
 def test_two_steps_from_every_split_equal_those_on_images(network: Network) -> None:
-    for stage in network.stages:
+    # Every fourth of the large ones, of which a step takes a second.
+    for stage in network.stages[:: 4 if network.backbone in BACKBONES else 1]:
         if any(layer == stage or layer.startswith(f"{stage}.") for layer in network.layers):
             assert_same_training(network, stage)
 
@@ -248,7 +251,7 @@ def test_a_model_of_most_timm_families_can_be_used() -> None:
         families.setdefault(timm.model_entrypoint(name).__module__, []).append(name)
     usable, refused = [], []
     for names in families.values():
-        name = min(names, key=len)
+        name = min(names, key=lambda name: (not re.search(SMALLEST, name), len(name)))
         config = timm.get_pretrained_cfg(name)
         try:
             Network(name, 5, config.input_size[-1] if config else 224).check()

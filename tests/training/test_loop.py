@@ -19,6 +19,7 @@ from thawnet.training.loop import (
     Learner,
     batches,
     class_weights,
+    epsilon,
     evaluate,
     loss_of,
     make_optimizer,
@@ -37,6 +38,15 @@ def test_one_cycle_rises_then_falls_to_nothing() -> None:
     assert rates[:20] == sorted(rates[:20])
     assert rates[20:] == sorted(rates[20:], reverse=True)
     assert rates[-1] < 1e-3 * PHASE.lr
+    assert rates[0] == pytest.approx(PHASE.lr / 20)  # no step is wasted
+    assert rates[60] == pytest.approx(PHASE.lr / 2)
+
+
+def test_keras_adds_its_epsilon_before_the_bias_correction() -> None:
+    keras = dataclasses.replace(PHASE, optimizer="keras-adam", epsilon=1e-7)
+    assert epsilon(keras, 0) == pytest.approx(1e-7 / math.sqrt(0.001))
+    assert epsilon(keras, 10_000) == pytest.approx(1e-7, rel=1e-4)
+    assert epsilon(PHASE, 0) == PHASE.epsilon
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.6])
@@ -164,6 +174,39 @@ def test_training_learns_and_evaluation_counts_every_image() -> None:
     assert metrics.accuracy > 0.95
 
 
+def test_metrics_are_of_each_batch_before_its_own_step() -> None:
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(20, 4, generator=generator)
+    labels = torch.randint(0, 3, (20,), generator=generator)
+    still = dataclasses.replace(PHASE, lr=1e-12, label_smoothing=0.5, optimizer="keras-adam")
+    torch.manual_seed(0)
+    net = nn.Linear(4, 3)
+    optimizer = make_optimizer(dict(net.named_parameters()), still, {"weight": 0, "bias": 0})
+    epoch = Epoch(
+        batch=lambda positions: inputs[torch.from_numpy(positions)],
+        labels=labels,
+        class_weights=torch.tensor([3.0, 1.0, 0.1]),
+        order=[np.arange(12), np.arange(12, 20)],
+        first_step=4,
+        steps=9,
+        seed=0,
+    )
+    learner = Learner(net, list(net.parameters()), optimizer, None, still, MACHINE)
+    found = train_epoch(learner, epoch, lambda done: None)
+    logits = net(inputs).detach().double().numpy()
+    shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    assert found.images == 20
+    assert found.loss == pytest.approx(-np.log(shares[np.arange(20), labels]).mean(), rel=1e-5)
+    assert found.accuracy == (logits.argmax(axis=1) == labels.numpy()).mean()
+    held_out, _ = evaluate(
+        lambda positions: net(inputs[positions]), labels.numpy(), 7, lambda done: None
+    )
+    assert held_out.loss == pytest.approx(found.loss, rel=1e-5)
+    # The last step was number 5 of 9, from 0.
+    assert optimizer.param_groups[0]["lr"] == rate(still, 5, 9)
+    assert optimizer.param_groups[0]["eps"] == epsilon(still, 5)
+
+
 def test_mixed_images_are_trained_for_both_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[int]] = []
 
@@ -187,6 +230,28 @@ def test_nan_or_infinity_stops_the_run_with_a_sentence(value: float) -> None:
     inputs[13] = value
     with pytest.raises(DivergedError, match=r"NaN or infinite by step .* smaller learning rate"):
         linear_job(inputs, torch.zeros(20, dtype=torch.long), PHASE, 1)
+
+
+def test_a_gradient_that_is_infinite_stops_the_run_though_the_loss_is_not() -> None:
+    inputs = torch.zeros(8, 4)
+    net = nn.Sequential(nn.Linear(4, 3))
+    optimizer = make_optimizer(dict(net.named_parameters()), PHASE, {"0.weight": 0, "0.bias": 0})
+
+    def compute(x: torch.Tensor) -> torch.Tensor:
+        return net(x) + net[0].weight.sub(net[0].weight.detach()).sqrt().sum()  # its slope at 0
+
+    epoch = Epoch(
+        batch=lambda positions: inputs[torch.from_numpy(positions)],
+        labels=torch.zeros(8, dtype=torch.int64),
+        class_weights=None,
+        order=[np.arange(8)],
+        first_step=0,
+        steps=1,
+        seed=0,
+    )
+    learner = Learner(compute, list(net.parameters()), optimizer, None, PHASE, MACHINE)
+    with pytest.raises(DivergedError, match="NaN or infinite by step 1"):
+        train_epoch(learner, epoch, lambda done: None)
 
 
 def test_balanced_loss_finds_the_rare_class() -> None:
