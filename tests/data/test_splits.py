@@ -97,3 +97,19 @@ def test_groups_of_a_table_hold_through_test_and_validation(photos: Photos) -> N
     members = [set(np.asarray(side).tolist()) for side in sides]
     assert all(members)
     assert len(members[0] | members[1] | members[2]) == sum(map(len, members)) == 30
+
+
+def test_sets_that_do_not_fit_into_a_class_share_stay_in_training() -> None:
+    labels = np.zeros(60, np.int64)  # a share of six
+    for seed in range(20):
+        _, part = split_off(labels, np.arange(60) // 4, seed)
+        assert len(part) == 4
+
+
+def test_test_part_is_drawn_by_itself(photos: Photos) -> None:
+    source = open_source(str(photos({"a": 60, "b": 60})))
+    everything, lists = source.open_part("train"), arrange(source, 0)
+    assert lists.test is not None
+    tested = {name for name in everything.names if name in set(lists.test().names)}
+    _, part = split_off(everything.labels, everything.ties, 0)
+    assert tested != {everything.names[row] for row in part}

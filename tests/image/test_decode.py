@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from PIL import Image
 from support.photos import TURNED, encoded
 from thawnet.errors import ImageError
 from thawnet.image import decode as module
-from thawnet.image.decode import decode
+from thawnet.image.decode import MAX_FILE_BYTES, decode, read_file
 from thawnet.image.decode import size as size_of
 from thawnet.image.preprocess import centre_crop, reduce, store_side
 
@@ -196,3 +197,11 @@ def test_store_side_leaves_room_for_the_crop_and_never_enlarges() -> None:
     assert store_side(96, 500) == 110
     assert store_side(224, 500) == 256
     assert store_side(96, 32) == 32
+
+
+def test_files_over_the_limit_are_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "huge.jpg"
+    with path.open("wb") as file:
+        file.truncate(MAX_FILE_BYTES + 1)  # a hole, which takes no room
+    with pytest.raises(ImageError, match=r"the file holds 537 MB; at most 537 MB are read"):
+        read_file(path)

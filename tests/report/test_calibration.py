@@ -45,3 +45,9 @@ def test_calibration_error_by_hand() -> None:
     logits = np.array([*unsure, [50, 0]], dtype=np.float32)
     labels = np.array([0, 0, 1, 1, 0])
     assert calibration_error(logits, labels) == pytest.approx(4 / 5 * 0.25)
+
+
+def test_fifteen_bins_of_one_width() -> None:
+    # Two images at 0.72 and 0.78: bins 11 and 12 of fifteen, and one and the same of ten.
+    logits = np.log(np.array([[0.72, 0.28], [0.78, 0.22]], np.float32))
+    assert calibration_error(logits, np.array([1, 0])) == pytest.approx((0.72 + 0.22) / 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from thawnet.report.metrics import balanced_accuracy, interval, quote, top_k
+from thawnet.report.metrics import balanced_accuracy, interval, quote, standing, top_k
 
 
 def test_quote_is_the_contract_line() -> None:
@@ -36,3 +36,10 @@ def test_top_k_and_balanced_accuracy_by_hand() -> None:
     assert top_k(logits, labels, 2) == 0.75
     assert top_k(logits, labels, 5) == 1.0
     assert balanced_accuracy(logits, labels) == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(("p", "chance"), [(0.049, False), (0.05, True), (0.3, True)])
+def test_a_difference_is_called_chance_from_one_in_twenty_on(p: float, chance: bool) -> None:
+    told = standing(0.8, {"accuracy": 0.7, "mcnemar_p": p})
+    assert told.startswith("this network is 10.00 points better than logistic regression")
+    assert ("may be chance" in told) == chance

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,15 @@ from torch import nn
 
 import thawnet
 from thawnet.bundle.export import to_onnx
+from thawnet.bundle.format import read_description, read_onnx
+from thawnet.data.augment import Augment
 from thawnet.errors import BundleError
 from thawnet.recipe import TrainOptions
 from thawnet.training import exporting, run
-from thawnet.training.exporting import agreement
+from thawnet.training.exporting import Agreement, agreement, gate
 from thawnet.training.outcome import Outcome
+from thawnet.training.program import rebuild
+from thawnet.training.reopening import reopen_held_out
 
 
 def test_bundle_says_how_its_two_networks_agree(finished: Outcome) -> None:
@@ -72,3 +77,25 @@ def test_agreement_counts_ties_apart() -> None:
     assert (found.images, found.same_top_1, found.decided_top_1) == (4, 0.5, 0.75)
     most = (np.exp(4) - 1) / (np.exp(4) + 2)
     assert found.largest_difference == pytest.approx(most)
+
+
+@pytest.mark.parametrize(("same", "passes"), [(0.9989, False), (0.999, True)])
+def test_a_network_that_names_another_class_for_one_in_a_thousand_is_refused(
+    finished: Outcome, monkeypatch: pytest.MonkeyPatch, same: float, passes: bool
+) -> None:
+    told = Agreement(images=1000, same_top_1=0.9, decided_top_1=same, largest_difference=0.1)
+    monkeypatch.setattr(exporting, "agreement", lambda *_: told)
+    held_out = reopen_held_out(read_description(finished.folder), None, None)[1]
+    network = rebuild(read_description(finished.folder))
+    images = SimpleNamespace(
+        images=held_out,
+        spec=thawnet.load(finished.folder).preprocess,
+        augment=Augment(),
+        pictures=lambda rows, _views: torch.zeros(len(rows), 3, network.size, network.size),
+    )
+    content = read_onnx(read_description(finished.folder))
+    if passes:
+        assert gate(network, images, content, 1.0) == told  # type: ignore[arg-type]
+    else:
+        with pytest.raises(BundleError, match=r"another class for 0.11 % of 1,000 validation"):
+            gate(network, images, content, 1.0)  # type: ignore[arg-type]

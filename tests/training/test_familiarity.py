@@ -61,3 +61,14 @@ def test_with_a_handful_of_images_nothing_is_called_unfamiliar(finished: Outcome
     assert model.unfamiliar is None
     image = next(finished.folder.parent.rglob("photos/a/*.png"))
     assert model.predict([image])[0].unfamiliar is None
+
+
+def test_distance_is_mahalanobis_of_a_slightly_shrunk_covariance() -> None:
+    torch.manual_seed(0)
+    middle = torch.randn(500, 4) * torch.tensor([0.1, 1.0, 2.0, 5.0]) + 3
+    centred = middle.double() - middle.double().mean(0)
+    covariance = centred.T @ centred / 500
+    shrunk = 0.95 * covariance + 0.05 * covariance.diagonal().mean() * torch.eye(4)
+    whitening = Unfamiliarity(middle).whitening.double()
+    wanted = torch.linalg.inv(shrunk)
+    assert torch.allclose(whitening @ whitening.T, wanted, rtol=1e-3)

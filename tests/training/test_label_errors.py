@@ -110,3 +110,25 @@ def test_of_the_500_most_suspect_in_20_000_of_cifar100_60_percent_were_flipped(
     found, _ = margins(feed.epoch(0), given, images.ties, 100)
     assert time.perf_counter() - begun < 10
     assert wrong[np.argsort(-found)[:500]].mean() >= 0.6
+
+
+def test_margins_are_the_odds_of_ridge_regression_that_did_not_see_the_image() -> None:
+    features, labels = clouds(60)
+    found, other = margins(
+        lambda rows: features[torch.from_numpy(rows)], labels, np.arange(60), CLASSES
+    )
+    x = np.concatenate([features.numpy(), np.ones((60, 1), np.float32)], 1).astype(np.float64)
+    fold = np.random.default_rng(0).permutation(60) % 5
+    odds = np.empty(60)
+    for row in range(60):
+        seen = x[fold != fold[row]]
+        penalty = np.eye(33) * 0.3 * (seen[:, :32] ** 2).sum(axis=0).mean()
+        penalty[-1, -1] = 1e-6 * len(seen)
+        targets = np.eye(CLASSES)[labels[fold != fold[row]]]
+        scores = 10 * x[row] @ np.linalg.solve(seen.T @ seen + penalty, seen.T @ targets)
+        given, others = scores[labels[row]], np.delete(scores, labels[row])
+        odds[row] = np.log(np.exp(others).sum()) - given
+        assert np.delete(np.arange(CLASSES), labels[row])[others.argmax()] == other[row]
+        if given >= others.max():
+            odds[row] = min(odds[row], 0)
+    assert found == pytest.approx(odds / odds.std(ddof=1), rel=1e-3, abs=1e-3)
