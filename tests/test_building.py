@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from thawnet.building import ABANDONED, Building, building, clear_cache, lock_file, remove
+from thawnet.building import ABANDONED, Building, Pace, building, clear_cache, lock_file, remove
 from thawnet.errors import DataError, RunError
 from thawnet.files import cache_entries, cache_folder
 
@@ -203,3 +203,16 @@ def test_work_is_kept_as_often_as_asked(entry: Path, monkeypatch: pytest.MonkeyP
             assert began(work).pace.due() is due
             began(work).keep(1)
             assert began(work).pace.due() is due
+
+
+def test_work_is_kept_every_twenty_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.delenv("THAWNET_KEEP_SECONDS", raising=False)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    pace = Pace()
+    found = []
+    for now[0] in (119.9, 120.0, 139.9):
+        found.append(pace.due())
+        if found[-1]:
+            pace.kept()
+    assert found == [False, True, False]

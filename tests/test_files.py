@@ -157,3 +157,23 @@ def test_what_killed_writers_left_is_swept_and_nothing_else(tmp_path: Path) -> N
         (folder / name).touch()
     sweep(folder)
     assert {path.name for path in folder.iterdir()} == kept
+
+
+def test_content_is_on_the_disk_before_its_name_and_the_name_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[str, bool]] = []
+
+    def note(handle: int) -> None:
+        kind = "folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file"
+        synced.append((kind, (tmp_path / "a").exists()))
+
+    monkeypatch.setattr(os, "fsync", note)
+    write_atomic(tmp_path / "a", lambda file: file.write(b"content"))
+    assert synced == [("file", False), ("folder", True)]
+
+
+def test_json_that_others_can_not_read_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "folder" / "a.json", {"accuracy": float("nan")})
+    assert not (tmp_path / "folder").exists()
