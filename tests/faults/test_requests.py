@@ -15,6 +15,7 @@ import pytest
 from support.service import FORM, PNG, Service, form, picture, served
 from thawnet.bundle.predict import Model
 from thawnet.serve import connection
+from thawnet.serve.app import Settings, make_app
 from thawnet.serve.batching import Batcher
 from thawnet.serve.intake import Limits
 
@@ -390,3 +391,10 @@ def test_reset_by_the_client_harms_nobody_else(
     time.sleep(0.1)
     assert service.ask("GET", "/healthz").status == 200
     assert [each for each in caplog.records if each.levelno >= logging.ERROR] == []
+
+
+def test_times_and_numbers_go_with_those_of_others(model: Model) -> None:
+    config = connection.make_server(make_app(model, Settings("colours"))).config
+    assert config.timeout_keep_alive > 60  # seconds that nginx and other proxies keep theirs
+    assert Limits().seconds < connection.SECONDS <= 60  # the body's limit answers first
+    assert connection.MOST < 1024  # open files that a process may have

@@ -150,6 +150,8 @@ def test_only_thawed_batch_norms_use_batch_statistics(network: Network) -> None:
     assert "blocks.4.1.bn2" in moving
     assert "blocks.4.1.bn1" not in moving
     assert "bn1" not in moving
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert {norm.momentum for norm in norms} == {0.001}
     network.training_mode("frozen", 0.001)
     assert not any(module.training for module in network.net.modules())
 

@@ -11,6 +11,9 @@ T = TypeVar("T")
 
 
 def awaited(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine in a thread: a browser that is held open has taken the tests' own."""
+    """Run a coroutine in a thread: a browser that is held open has taken the tests' own.
+
+    Raises TimeoutError when that takes a minute.
+    """
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, coroutine).result()
+        return thread.submit(asyncio.run, asyncio.wait_for(coroutine, 60)).result()

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
+import numpy as np
 import torch
 
+from support.runs import TINY
 from thawnet.model.backbone import Network
 from thawnet.recipe import Phase
+from thawnet.training.loop import Epoch, train_epoch
 from thawnet.training.machine import Machine
 from thawnet.training.tail import Tail
 
@@ -55,3 +59,28 @@ def test_a_step_that_does_not_fit_a_gpu_leaves_no_trace() -> None:
 def test_a_cpu_is_not_tried() -> None:
     _, tail, _ = some_tail("cpu")
     assert tail.fits(lambda: torch.empty(0))
+
+
+def test_the_average_is_what_counts_where_one_is_kept() -> None:
+    torch.manual_seed(0)
+    network = Network(TINY, 3, 32)
+    plain = Phase(train_from="head", epochs=1, lr=0.1)
+    machine = Machine("cpu", "float32", 1, "no")
+    assert Tail(network, plain, machine).kept is network
+    tail = Tail(network, replace(plain, ema=0.9), machine)
+    assert tail.kept is tail.averaged is not network
+    before = network.head.bias.detach().clone()
+    x = torch.randn(8, network.head.in_features)
+    epoch = Epoch(
+        batch=lambda positions: x[torch.from_numpy(positions)],
+        labels=torch.zeros(8, dtype=torch.int64),
+        class_weights=None,
+        order=[np.arange(8)] * 5,
+        first_step=0,
+        steps=5,
+        seed=0,
+    )
+    train_epoch(tail.learner, epoch, lambda done: None)
+    moved = (network.head.bias - before).abs()
+    assert ((tail.kept.head.bias - before).abs() < moved).all()  # it lags behind
+    assert (tail.kept.head.bias != before).all()
