@@ -22,7 +22,7 @@ from thawnet.data.sources import open_source
 from thawnet.data.store import ImageStore, open_store
 from thawnet.errors import DataError, InterruptedRunError, RunError, UsageError, WeightsError
 from thawnet.files import cache_entries
-from thawnet.recipe import PRESETS, TrainOptions, load_recipe, to_table
+from thawnet.recipe import PRESETS, Phase, TrainOptions, load_recipe, to_table
 from thawnet.report.predictions import read_predictions
 from thawnet.training import checkpoint, loop, phase, run, setup
 from thawnet.training import outcome as outcome_module
@@ -588,3 +588,19 @@ def test_unknown_layer_leaves_no_run_folder(options: TrainOptions) -> None:
     with pytest.raises(UsageError, match=r"--train-from 'blocks.9'"):
         run.train(dataclasses.replace(options, train_from="blocks.9"))
     assert not Path("runs").exists()
+
+
+def test_every_epoch_is_shuffled_anew_by_the_seed(
+    options: TrainOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys: list[tuple[int, ...]] = []
+    plain = phase.batches
+
+    def batches(count: int, plan: Phase, key: list[int], ranks: int) -> list[np.ndarray]:
+        keys.append(tuple(key))
+        return plain(count, plan, key, ranks)
+
+    monkeypatch.setattr(phase, "batches", batches)
+    outcome = run.train(dataclasses.replace(options, epochs=(2, 2), seed=5))
+    assert len(keys) == len(set(keys)) == epochs_of(outcome)[-1]["epoch"]
+    assert {key[0] for key in keys} == {5}
