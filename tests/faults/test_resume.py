@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -281,6 +282,29 @@ def test_stop_is_kept_between_two_steps_and_a_second_one_acts_at_once(
 
     with pytest.raises(KeyboardInterrupt):
         impatient()
+
+    def between_epochs() -> None:
+        keeper = Keeper(checkpoint.load(begun), begun)
+        with keeper.stopping_between_steps(), keeper.stopping_at_once():
+            os.kill(os.getpid(), number)
+            raise AssertionError("waited for the end of what keeps its own")
+
+    with pytest.raises(KeyboardInterrupt):
+        between_epochs()
+
+
+def test_seconds_of_earlier_processes_count(begun: Path) -> None:
+    state = checkpoint.load(begun)
+    state.seconds["in all"] = 100.0
+    Keeper(state, begun, time.perf_counter() - 5).clock()
+    assert state.seconds["in all"] == pytest.approx(105, abs=1)
+
+
+def test_checkpoint_of_another_version_is_refused(begun: Path) -> None:
+    path = begun / "checkpoint" / "state.pt"
+    torch.save({**torch.load(path, weights_only=True), "version": 1}, path)
+    with pytest.raises(RunError, match=r"is of version 1; this thawnet reads version \d"):
+        run.train(TrainOptions(resume=str(begun)))
 
 
 def test_leftovers_of_a_killed_writer_are_removed_when_a_run_goes_on(begun: Path) -> None:

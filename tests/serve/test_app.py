@@ -149,7 +149,10 @@ def test_too_many_pixels_are_refused_with_their_memory(service: Service) -> None
 def test_answers_carry_the_security_headers(service: Service) -> None:
     for path in ("/", "/model", "/nothing", "/static/page.css"):
         headers = service.ask("GET", path).headers
-        assert "default-src 'none'" in headers["content-security-policy"]
+        policy = headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "script-src 'self';" in policy
+        assert "frame-ancestors 'none'" in policy
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["referrer-policy"] == "no-referrer"
         assert "server" not in headers

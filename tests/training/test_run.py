@@ -604,3 +604,21 @@ def test_every_epoch_is_shuffled_anew_by_the_seed(
     outcome = run.train(dataclasses.replace(options, epochs=(2, 2), seed=5))
     assert len(keys) == len(set(keys)) == epochs_of(outcome)[-1]["epoch"]
     assert {key[0] for key in keys} == {5}
+
+
+def test_learning_rate_goes_on_from_epoch_to_epoch(
+    options: TrainOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int]] = []
+    plain = loop.rate
+
+    def rate(plan: Phase, step: int, steps: int) -> float:
+        asked.append((step, steps))
+        return plain(plan, step, steps)
+
+    monkeypatch.setattr(loop, "rate", rate)
+    run.train(dataclasses.replace(options, epochs=(2, 2)))
+    first = asked[0][1]
+    second = asked[-1][1]
+    assert min(first, second) > 2
+    assert asked == [(step, steps) for steps in (first, second) for step in range(steps)]
