@@ -118,7 +118,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def mobilenet_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return such a bundle of a MobileNetV2, for what depends on its layers or on its weight."""
-    return write_random_bundle(tmp_path_factory.mktemp("bundles") / "bundle", "mobilenetv2_100")
+    path = tmp_path_factory.mktemp("bundles") / "bundle"
+    return write_random_bundle(path, "mobilenetv2_100", "same")
 
 
 @pytest.fixture(scope="session")

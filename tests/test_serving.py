@@ -12,14 +12,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from support.commands import run_without
-from support.service import FORM, PNG, Reply, Service, form, picture
+from support.service import FORM, PNG, Reply, Service, command, form, picture
 from support.shared import CIFAR
 from thawnet import packages
 from thawnet.cli import main
@@ -27,23 +26,6 @@ from thawnet.errors import UsageError
 from thawnet.serving import ServeOptions, serve
 
 pytest.importorskip("fastapi", reason="the packages of thawnet[serve] are not installed")
-
-
-@contextlib.contextmanager
-def command(*arguments: object) -> Iterator[tuple[Service, subprocess.Popen[str]]]:
-    """Run the real command on a free port; yield it when it says where it serves."""
-    words = [sys.executable, "-m", "thawnet", "serve", "--port", "0", *map(str, arguments)]
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as job:
-        assert job.stderr is not None
-        try:
-            told = ""
-            while not (address := re.search(r"serving at http://127\.0\.0\.1:(\d+)", told)):
-                line = job.stderr.readline()
-                assert line, told
-                told += line
-            yield Service(int(address[1])), job
-        finally:
-            job.kill()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

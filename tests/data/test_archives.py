@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from support.patches import counted
+from support.patches import calls_of
 from thawnet.building import clear_cache
 from thawnet.data import archives
 from thawnet.data.sources import open_source
@@ -297,7 +297,7 @@ def test_interrupted_unpacking_goes_on_and_writes_again_what_is_not_whole(
         if not there.exists() and there != noted[0]:
             there.parent.mkdir(exist_ok=True)
             there.write_bytes(b"ha")
-    written = counted(monkeypatch, archives, "_write")
+    written = calls_of(monkeypatch, archives, "_write")
     items = open_source(str(path)).open_part("train")
     assert items.fingerprint == open_source(str(folder)).open_part("train").fingerprint
     assert len(written) == 2 + 7

@@ -15,7 +15,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from support.patches import counted
+from support.patches import calls_of
 from support.photos import draw
 from thawnet.data import shards
 from thawnet.data.items import Items, sha256_rows
@@ -107,7 +107,7 @@ def test_reading_in_order_goes_through_each_shard_once(
     for number in range(3):
         path = write([cell(bytes([row])) for row in range(20)], [0] * 20, number, row_group_size=8)
     items = opened(path)
-    opens = counted(monkeypatch, shards, "_opened")
+    opens = calls_of(monkeypatch, shards, "_opened")
     assert [items.read(row) for row in range(60)] == [bytes([row]) for row in range(20)] * 3
     assert len(opens) == 3
 

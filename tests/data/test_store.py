@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from support.patches import counted
+from support.patches import calls_of
 from support.photos import draw
 from thawnet.building import Building
 from thawnet.data import store as stores
@@ -190,7 +190,7 @@ def test_interrupted_store_loses_nothing_and_ends_with_the_same_bytes(
     items = source.open_part("train")
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     build(whole, items, 40, lambda done: None, 2)
-    decoded = counted(monkeypatch, stores, "decode")
+    decoded = calls_of(monkeypatch, stores, "decode")
     seen: list[int] = []
     for blocks in (2, 3):
         with pytest.raises(KeyboardInterrupt):

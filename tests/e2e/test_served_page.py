@@ -7,20 +7,17 @@ import io
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from PIL import Image
 
-import thawnet
-from support.service import served
+from support.service import command, served
 from support.watched_pages import CHROMIUM, Watched, names_added
 from thawnet.bundle.predict import Model, load
+from thawnet.serve.facts import EXAMPLES
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
@@ -29,35 +26,14 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 expect = sync_api.expect
 expect.set_options(timeout=20_000)  # a busy machine is slow, not wrong
 
-EXAMPLES = Path(thawnet.__file__).parent / "serve" / "static" / "examples"
 COFFEE, COINS, ROCKET = (EXAMPLES / f"{name}.jpg" for name in ("coffee", "coins", "rocket"))
 Open = Callable[..., "Page"]
 
 
-@contextmanager
-def serving() -> Iterator[str]:
-    """Run the command on a free port and give its address."""
-    command = [sys.executable, "-m", "thawnet", "serve", "--port", "0"]
-    job = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    try:
-        assert job.stderr is not None
-        said = []
-        for line in job.stderr:
-            said.append(line)
-            if match := re.search(r"http://\S+", line):
-                yield match[0]
-                break
-        else:
-            pytest.fail("".join(said))
-    finally:
-        job.terminate()
-        job.communicate(timeout=60)
-
-
 @pytest.fixture(scope="session")
 def address() -> Iterator[str]:
-    with serving() as address:
-        yield address
+    with command() as (service, _):
+        yield f"http://127.0.0.1:{service.port}/"
 
 
 @pytest.fixture
@@ -437,7 +413,7 @@ def test_page_of_another_machine_says_where_images_go(chromium: Browser, address
         page = context.new_page()
 
         def elsewhere(route: Route) -> None:
-            here = route.request.url.replace("http://photos.example", address)
+            here = route.request.url.replace("http://photos.example/", address)
             route.fulfill(response=context.request.get(here))
 
         page.route("http://photos.example/**", elsewhere)

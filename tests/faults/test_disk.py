@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from support.patches import counted
+from support.patches import calls_of
 from thawnet import cli
 from thawnet.data import archives, store
 from thawnet.data.arrays import from_arrays
@@ -121,7 +121,7 @@ def test_store_goes_on_when_a_full_disk_has_room_again(
     done = json.loads((only_part("stores") / ".note-0.json").read_text())["images"]
     assert done > 50
     disk.change("size=4m")
-    decoded = counted(monkeypatch, store, "decode")
+    decoded = calls_of(monkeypatch, store, "decode")
     found = store_of(folder)
     assert len(decoded) == 180 - done
     with another_cache(tmp_path / "roomy"):
@@ -145,7 +145,7 @@ def test_unpacking_goes_on_when_a_full_disk_has_room_again(
     done = json.loads((only_part("archives") / ".note-0.json").read_text())[0]
     assert done >= 9
     (disk.path / "filler").unlink()
-    written = counted(monkeypatch, archives, "_write")
+    written = calls_of(monkeypatch, archives, "_write")
     found = content(unpack(path))
     assert len(written) == 40 - done
     with another_cache(tmp_path / "roomy"):

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from support.patches import counted
+from support.patches import calls_of
 from thawnet.building import locked
 from thawnet.data import archives, store
 from thawnet.data.items import unwatched
@@ -153,7 +153,7 @@ def test_archive_of_a_killed_process_is_unpacked_on(
     first = kill_after_a_note(SLOW_UNPACKING, "archives", path)
     second = kill_after_a_note(SLOW_UNPACKING, "archives", path)
     assert 0 < first < second < FILES
-    written = counted(monkeypatch, archives, "_write")
+    written = calls_of(monkeypatch, archives, "_write")
     archives.unpack(path, unwatched, lambda text: None)
     assert len(written) == FILES - second
     plain = tmp_path / "photos"

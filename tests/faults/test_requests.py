@@ -312,9 +312,7 @@ def test_connection_is_kept_longer_than_a_proxy_waits_between_requests(service: 
     assert said.count(b"HTTP/1.1 200 ") == 2
 
 
-def test_answer_before_a_large_body_is_the_last_one_and_says_so(
-    guarded: Service,
-) -> None:
+def test_answer_before_a_large_body_is_the_last_one_and_says_so(guarded: Service) -> None:
     head = HEAD + b"Content-Length: 5000000\r\n\r\n"
     for pieces in ([head], [head + bytes(5000000) + WHOLE]):
         said = converse(guarded, *pieces)
@@ -322,9 +320,7 @@ def test_answer_before_a_large_body_is_the_last_one_and_says_so(
         assert b"connection: close\r\n" in said
 
 
-def test_client_that_asks_before_it_sends_is_refused_at_once(
-    guarded: Service,
-) -> None:
+def test_client_that_asks_before_it_sends_is_refused_at_once(guarded: Service) -> None:
     begun = time.monotonic()
     said = converse(guarded, HEAD + b"Expect: 100-continue\r\nContent-Length: 1000\r\n\r\n")
     assert said.startswith(b"HTTP/1.1 401 ")

@@ -11,6 +11,7 @@ from PIL import Image
 from support.figures import curves, figures_of, words
 from thawnet.report import plots
 from thawnet.report.plots import plot_history
+from thawnet.training.outcome import Outcome
 
 
 def row(epoch: float, phase: int, accuracy: float, kept: bool = False) -> dict[str, Any]:
@@ -62,3 +63,8 @@ def test_a_run_of_one_phase_has_nothing_to_mark(
     plot_history(tmp_path / "history.png", HISTORY[:2], "digits", "validation")
     assert len(curves(figures[0].axes[1])) == 2
     assert words(figures[0].axes[1]) == []
+
+
+def test_a_run_leaves_its_plot(finished: Outcome) -> None:
+    with Image.open(finished.folder / "history.png") as picture:
+        assert picture.size == (1800, 810)

@@ -15,7 +15,11 @@ COLOURS = {
 
 
 def write_random_bundle(
-    path: Path, backbone: str, epsilon: float | None = None, licence: str = "none"
+    path: Path,
+    backbone: str,
+    padding: str = "",
+    epsilon: float | None = None,
+    licence: str = "none",
 ) -> Path:
     """Write the bundle of a network of 48 px with random weights, for classes a, b and c."""
     import torch
@@ -29,7 +33,6 @@ def write_random_bundle(
     from thawnet.training.exporting import class_weights, outputs
 
     torch.manual_seed(1)
-    padding = "same" if backbone == "mobilenetv2_100" else ""
     network = Network(backbone, 3, 48, padding)
     torch.nn.init.normal_(network.head.weight)  # so that images differ in class
     spec = Preprocess(48, 40, (0.5, 0.5, 0.5), (0.5, 0.25, 0.5))

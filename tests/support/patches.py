@@ -11,16 +11,16 @@ if TYPE_CHECKING:
     from thawnet.training.checkpoint import RunState
 
 
-def counted(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> list[int]:
-    """Let a function of a module count its calls."""
-    calls: list[int] = []
+def calls_of(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> list[tuple[Any, ...]]:
+    """Return a list that holds the arguments of each call of a module's function from now on."""
+    calls: list[tuple[Any, ...]] = []
     plain = getattr(module, name)
 
-    def count(*arguments: Any) -> Any:
-        calls.append(1)
+    def noted(*arguments: Any) -> Any:
+        calls.append(arguments)
         return plain(*arguments)
 
-    monkeypatch.setattr(module, name, count)
+    monkeypatch.setattr(module, name, noted)
     return calls
 
 

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 from thawnet.recipe import TrainOptions
 
 if TYPE_CHECKING:
+    import torch
+
+    from thawnet.training.loop import Epoch
     from thawnet.training.outcome import Outcome
 
 TINY = "test_efficientnet"  # timm's own for tests: 100,000 parameters, a MobileNet's parts
@@ -18,7 +21,7 @@ TINY = "test_efficientnet"  # timm's own for tests: 100,000 parameters, a Mobile
 def write_random_weights(path: Path, backbone: str, padding: str = "") -> Path:
     """Write a network with random weights, in timm's names, and return its path.
 
-    Its batch-norms know what noise comes to, so that images differ in its features: a head learns.
+    Its batch-norms hold the statistics of noise, so that its features tell images apart.
     """
     import torch
     from safetensors.torch import save_file
@@ -79,3 +82,22 @@ def tensors_of(outcome: Outcome) -> dict[str, Any]:
 def epochs_of(outcome: Outcome) -> list[dict[str, Any]]:
     """Return the lines of a run's log."""
     return [json.loads(line) for line in (outcome.folder / "log.jsonl").read_text().splitlines()]
+
+
+def epoch_of(inputs: torch.Tensor, labels: torch.Tensor, **changes: Any) -> Epoch:
+    """Return an epoch over such inputs and labels, (n, ...) and (n,): one batch, unless changed."""
+    import numpy as np
+    import torch
+
+    from thawnet.training.loop import Epoch
+
+    plan: dict[str, Any] = {
+        "batch": lambda positions: inputs[torch.from_numpy(positions)],
+        "labels": labels,
+        "class_weights": None,
+        "order": [np.arange(len(labels))],
+        "first_step": 0,
+        "steps": 1,
+        "seed": 0,
+    }
+    return Epoch(**{**plan, **changes})

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -94,3 +97,20 @@ def served(network: Model, **changes: Any) -> Iterator[Service]:
     server.should_exit = True
     thread.join(60)
     assert not thread.is_alive()
+
+
+@contextmanager
+def command(*arguments: object) -> Iterator[tuple[Service, subprocess.Popen[str]]]:
+    """Run the real command on a free port; yield it when it says where it serves."""
+    words = [sys.executable, "-m", "thawnet", "serve", "--port", "0", *map(str, arguments)]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as job:
+        assert job.stderr is not None
+        try:
+            told = ""
+            while not (address := re.search(r"serving at http://127\.0\.0\.1:(\d+)", told)):
+                line = job.stderr.readline()
+                assert line, told
+                told += line
+            yield Service(int(address[1])), job
+        finally:
+            job.kill()

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import nn
 
+from support.runs import epoch_of
 from thawnet.errors import DivergedError
 from thawnet.recipe import Phase
 from thawnet.training import loop
 from thawnet.training.loop import (
     Ema,
-    Epoch,
     Learner,
     batches,
     class_weights,
@@ -99,15 +99,7 @@ def test_each_stage_further_from_the_logits_learns_slower() -> None:
     optimizer = make_optimizer(parameters, phase, depths)
     before = [value.detach().clone() for value in parameters.values()]
     inputs = torch.randn(8, 4)
-    epoch = Epoch(
-        batch=lambda positions: inputs[torch.from_numpy(positions)],
-        labels=torch.zeros(8, dtype=torch.int64),
-        class_weights=None,
-        order=[np.arange(8)],
-        first_step=0,
-        steps=1,
-        seed=0,
-    )
+    epoch = epoch_of(inputs, torch.zeros(8, dtype=torch.int64))
     learner = Learner(net, list(parameters.values()), optimizer, None, phase, MACHINE)
     train_epoch(learner, epoch, lambda done: None)
     first, last = (
@@ -147,14 +139,13 @@ def linear_job(
         order = batches(
             len(labels), dataclasses.replace(phase, batch_size=8, drop_last=False), [0, epoch]
         )
-        plan = Epoch(
-            batch=lambda positions: inputs[torch.from_numpy(positions)],
-            labels=labels,
+        plan = epoch_of(
+            inputs,
+            labels,
             class_weights=weights,
             order=order,
             first_step=epoch * len(order),
             steps=epochs * len(order),
-            seed=0,
         )
         learner = Learner(net, list(parameters.values()), optimizer, None, phase, MACHINE)
         losses.append(train_epoch(learner, plan, lambda done: None).loss)
@@ -182,14 +173,13 @@ def test_metrics_are_of_each_batch_before_its_own_step() -> None:
     torch.manual_seed(0)
     net = nn.Linear(4, 3)
     optimizer = make_optimizer(dict(net.named_parameters()), still, {"weight": 0, "bias": 0})
-    epoch = Epoch(
-        batch=lambda positions: inputs[torch.from_numpy(positions)],
-        labels=labels,
+    epoch = epoch_of(
+        inputs,
+        labels,
         class_weights=torch.tensor([3.0, 1.0, 0.1]),
         order=[np.arange(12), np.arange(12, 20)],
         first_step=4,
         steps=9,
-        seed=0,
     )
     learner = Learner(net, list(net.parameters()), optimizer, None, still, MACHINE)
     found = train_epoch(learner, epoch, lambda done: None)
@@ -240,15 +230,7 @@ def test_a_gradient_that_is_infinite_stops_the_run_though_the_loss_is_not() -> N
     def compute(x: torch.Tensor) -> torch.Tensor:
         return net(x) + net[0].weight.sub(net[0].weight.detach()).sqrt().sum()  # its slope at 0
 
-    epoch = Epoch(
-        batch=lambda positions: inputs[torch.from_numpy(positions)],
-        labels=torch.zeros(8, dtype=torch.int64),
-        class_weights=None,
-        order=[np.arange(8)],
-        first_step=0,
-        steps=1,
-        seed=0,
-    )
+    epoch = epoch_of(inputs, torch.zeros(8, dtype=torch.int64))
     learner = Learner(compute, list(net.parameters()), optimizer, None, PHASE, MACHINE)
     with pytest.raises(DivergedError, match="NaN or infinite by step 1"):
         train_epoch(learner, epoch, lambda done: None)

@@ -16,14 +16,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from support.patches import after_each_save, stop_after
+from support.patches import after_each_save, calls_of, stop_after
 from support.runs import epochs_of, tensors_of, under
 from thawnet.data.items import Items, Source, Watch
 from thawnet.data.sources import open_source
 from thawnet.data.store import ImageStore, open_store
 from thawnet.errors import DataError, InterruptedRunError, RunError, UsageError, WeightsError
 from thawnet.files import cache_entries
-from thawnet.recipe import PRESETS, Phase, TrainOptions, load_recipe, to_table
+from thawnet.recipe import PRESETS, TrainOptions, load_recipe, to_table
 from thawnet.report.predictions import read_predictions
 from thawnet.training import checkpoint, loop, phase, run, setup
 from thawnet.training import outcome as outcome_module
@@ -594,15 +594,9 @@ def test_unknown_layer_leaves_no_run_folder(options: TrainOptions) -> None:
 def test_every_epoch_is_shuffled_anew_by_the_seed(
     options: TrainOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keys: list[tuple[int, ...]] = []
-    plain = phase.batches
-
-    def batches(count: int, plan: Phase, key: list[int], ranks: int) -> list[np.ndarray]:
-        keys.append(tuple(key))
-        return plain(count, plan, key, ranks)
-
-    monkeypatch.setattr(phase, "batches", batches)
+    calls = calls_of(monkeypatch, phase, "batches")
     outcome = run.train(dataclasses.replace(options, epochs=(2, 2), seed=5))
+    keys = [tuple(key) for _count, _plan, key, _ranks in calls]
     assert len(keys) == len(set(keys)) == epochs_of(outcome)[-1]["epoch"]
     assert {key[0] for key in keys} == {5}
 
@@ -610,16 +604,10 @@ def test_every_epoch_is_shuffled_anew_by_the_seed(
 def test_learning_rate_goes_on_from_epoch_to_epoch(
     options: TrainOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[int, int]] = []
-    plain = loop.rate
-
-    def rate(plan: Phase, step: int, steps: int) -> float:
-        asked.append((step, steps))
-        return plain(plan, step, steps)
-
-    monkeypatch.setattr(loop, "rate", rate)
+    calls = calls_of(monkeypatch, loop, "rate")
     run.train(dataclasses.replace(options, epochs=(2, 2)))
-    each = [key for key, _ in itertools.groupby(asked)]  # asked for each group of parameters
-    steps = [each[0][1], each[-1][1]]
-    assert min(steps) > 2
-    assert each == [(step, count) for count in steps for step in range(count)]
+    # A step asks once for each group of parameters.
+    steps = [step for step, _ in itertools.groupby((step, of) for _plan, step, of in calls)]
+    in_phase = [steps[0][1], steps[-1][1]]
+    assert min(in_phase) > 2
+    assert steps == [(step, of) for of in in_phase for step in range(of)]

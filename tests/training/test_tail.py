@@ -9,10 +9,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from support.runs import TINY
+from support.runs import TINY, epoch_of
 from thawnet.model.backbone import Network
 from thawnet.recipe import Phase
-from thawnet.training.loop import Epoch, train_epoch
+from thawnet.training.loop import train_epoch
 from thawnet.training.machine import Machine
 from thawnet.training.tail import Tail
 
@@ -71,15 +71,8 @@ def test_the_average_is_what_counts_where_one_is_kept() -> None:
     assert tail.kept is tail.averaged is not network
     before = network.head.bias.detach().clone()
     x = torch.randn(8, network.head.in_features)
-    epoch = Epoch(
-        batch=lambda positions: x[torch.from_numpy(positions)],
-        labels=torch.zeros(8, dtype=torch.int64),
-        class_weights=None,
-        order=[np.arange(8)] * 5,
-        first_step=0,
-        steps=5,
-        seed=0,
-    )
+    labels = torch.zeros(8, dtype=torch.int64)
+    epoch = epoch_of(x, labels, order=[np.arange(8)] * 5, steps=5)
     train_epoch(tail.learner, epoch, lambda done: None)
     moved = (network.head.bias - before).abs()
     assert ((tail.kept.head.bias - before).abs() < moved).all()  # it lags behind
