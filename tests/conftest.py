@@ -19,7 +19,7 @@ from support.bundles import write_colours, write_random_bundle
 from support.photos import write_photos
 from support.runs import TINY, tiny_options, write_random_weights
 from support.service import Service, served
-from support.watched_pages import CHROMIUM, Watched
+from support.watched_pages import CHROMIUM, SPARING, Watched, launched
 from support.web import hosted
 from thawnet.files import write_atomic
 from thawnet.recipe import TrainOptions
@@ -96,10 +96,10 @@ def photos(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the weights of a MobileNetV2, drawn at random."""
-    path = tmp_path_factory.mktemp("weights") / "random.safetensors"
-    return write_random_weights(path, "mobilenetv2_100", "same")
+def padded_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the weights of TINY, drawn at random, for padding as TensorFlow's."""
+    path = tmp_path_factory.mktemp("weights") / "padded.safetensors"
+    return write_random_weights(path, TINY, "same")
 
 
 @pytest.fixture(scope="session")
@@ -116,10 +116,9 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def mobilenet_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return such a bundle of a MobileNetV2, for what depends on its layers or on its weight."""
-    path = tmp_path_factory.mktemp("bundles") / "bundle"
-    return write_random_bundle(path, "mobilenetv2_100", "same")
+def padded_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return such a bundle that pads as TensorFlow does."""
+    return write_random_bundle(tmp_path_factory.mktemp("bundles") / "bundle", TINY, "same")
 
 
 @pytest.fixture(scope="session")
@@ -213,11 +212,10 @@ def service(model: Model) -> Iterator[Service]:
 def chromium() -> Iterator[Browser]:
     """Yield a browser; tests open contexts of their own in it."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    program = shutil.which("chromium")
-    if program is None:
-        pytest.skip("there is no chromium on PATH")
+    if CHROMIUM is None:
+        pytest.skip("there is no chromium-headless-shell or chromium on PATH")
     with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=program, args=CHROMIUM)
+        browser = launched(started.chromium, *SPARING)
         yield browser
         browser.close()
 

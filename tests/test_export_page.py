@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from support.bundles import write_random_bundle
 from support.commands import called
 from thawnet.browser import network
 from thawnet.browser.page import RUNTIME, Page, folder_files, single_file
@@ -118,9 +119,9 @@ def test_what_only_a_graphics_card_needs_is_where_it_can_be_used() -> None:
 
 
 def test_weights_are_rounded_only_where_no_validation_image_notices(
-    mobilenet_bundle: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bundle = mobilenet_bundle
+    bundle = write_random_bundle(tmp_path / "bundle", "mobilenetv2_100", "same")
     description, model = read_description(bundle), load(bundle)
     onnx = read_onnx(description)
     squares = np.random.default_rng(0).integers(0, 256, (70, 40, 40, 3), np.uint8)

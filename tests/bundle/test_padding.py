@@ -20,17 +20,17 @@ from thawnet.training.program import rebuild
 
 
 @pytest.fixture
-def worked_out(mobilenet_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> onnx.ModelProto:
+def worked_out(padded_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> onnx.ModelProto:
     """Return the model of the bundle as PyTorch writes it."""
-    told = read_description(mobilenet_bundle)
+    told = read_description(padded_bundle)
     monkeypatch.setattr(export, "fix_padding", lambda model, feeds: None)
     return onnx.load_model_from_string(to_onnx(outputs(rebuild(told)), told.meaning))
 
 
 def test_padding_becomes_constant_and_logits_stay(
-    mobilenet_bundle: Path, worked_out: onnx.ModelProto
+    padded_bundle: Path, worked_out: onnx.ModelProto
 ) -> None:
-    told = read_description(mobilenet_bundle)
+    told = read_description(padded_bundle)
     before = worked_out.SerializeToString()
     fix_padding(worked_out, {IMAGES: probe_squares(told.meaning.preprocess)[:1]})
     graph = worked_out.graph
@@ -47,24 +47,22 @@ def test_padding_becomes_constant_and_logits_stay(
         for content in (worked_out.SerializeToString(), before)
     )
     assert found == pytest.approx(wanted, rel=1e-3, abs=1e-3)
-    assert (found == thawnet.load(mobilenet_bundle).outputs(squares).logits).all()
+    assert (found == thawnet.load(padded_bundle).outputs(squares).logits).all()
 
 
-def test_onnx_runtime_merges_the_padding_of_a_bundle(
-    mobilenet_bundle: Path, tmp_path: Path
-) -> None:
+def test_onnx_runtime_merges_the_padding_of_a_bundle(padded_bundle: Path, tmp_path: Path) -> None:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(tmp_path / "merged.onnx")
-    content = read_onnx(read_description(mobilenet_bundle))
+    content = read_onnx(read_description(padded_bundle))
     onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
     kinds = [node.op_type for node in onnx.load_model(tmp_path / "merged.onnx").graph.node]
     assert "Pad" not in kinds
-    assert kinds.count("Conv") == 52
+    assert kinds.count("Conv") == 17
 
 
-def test_model_whose_padding_is_known_is_left_alone(mobilenet_bundle: Path) -> None:
-    content = read_onnx(read_description(mobilenet_bundle))
+def test_model_whose_padding_is_known_is_left_alone(padded_bundle: Path) -> None:
+    content = read_onnx(read_description(padded_bundle))
     model = onnx.load_model_from_string(content)
     fix_padding(model, {})
     assert model.SerializeToString(deterministic=True) == content

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.exported_pages import asked_about, compared, odd_photos, ready
-from support.watched_pages import Watched
+from support.watched_pages import Watched, launched
 from thawnet.bundle.predict import Model
 from thawnet.serve.facts import EXAMPLES
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytestmark = pytest.mark.slow  # graphics cards in software, and a process for each page
 
 COFFEE = EXAMPLES / "coffee.jpg"
 ISOLATED = {
@@ -74,9 +74,7 @@ FAKE = """
 @pytest.fixture(scope="module")
 def with_card(chromium: Browser) -> Iterator[Browser]:
     """Yield a browser that has WebGPU, if only in software."""
-    browser = chromium.browser_type.launch(
-        executable_path=shutil.which("chromium"), args=["--no-sandbox", "--enable-unsafe-webgpu"]
-    )
+    browser = launched(chromium.browser_type, "--enable-unsafe-webgpu")
     yield browser
     browser.close()
 
@@ -140,8 +138,8 @@ def wait_for_card(page: Page) -> None:
     ("path", "headers", "workers"),
     [
         ("page/", ISOLATED, 3),
-        pytest.param("page/", None, 0, marks=pytest.mark.slow),
-        pytest.param("page.html", ISOLATED, 0, marks=pytest.mark.slow),
+        ("page/", None, 0),
+        ("page.html", ISOLATED, 0),
     ],
     ids=["isolated", "ordinary", "one isolated file"],
 )
@@ -163,7 +161,6 @@ def test_threads_where_the_host_allows_them(
     assert len(page.workers) == workers
 
 
-@pytest.mark.slow  # as all others with a graphics card
 def test_card_in_software_costs_nothing(open_page: Open, with_card: Browser) -> None:
     page = open_page(with_card)
     asked_about(page, COFFEE.name, COFFEE.read_bytes())
@@ -171,7 +168,6 @@ def test_card_in_software_costs_nothing(open_page: Open, with_card: Browser) -> 
     assert [url for url in open_page.asked if re.search("runtime-gpu|ort-gpu", url)] == []
 
 
-@pytest.mark.slow
 def test_card_answers_as_the_library_does(open_with_card: Open, embedded_model: Model) -> None:
     page = open_with_card()
     wait_for_card(page)
@@ -188,7 +184,6 @@ def test_card_answers_as_the_library_does(open_with_card: Open, embedded_model: 
     assert turns(page)["processor"] == 0
 
 
-@pytest.mark.slow
 def test_lost_card_is_replaced_by_the_processor(
     open_with_card: Open, embedded_model: Model
 ) -> None:
@@ -200,7 +195,6 @@ def test_lost_card_is_replaced_by_the_processor(
     assert turns(page) == {"processor": 1, "card": 0}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("slower", "off"), [(0, 0), (60, 5)], ids=["slow card", "wrong card"])
 def test_card_that_is_slower_or_wrong_is_not_taken(
     open_with_card: Open, slower: float, off: float
@@ -213,7 +207,6 @@ def test_card_that_is_slower_or_wrong_is_not_taken(
     assert turns(page) == {"processor": 1, "card": 0}
 
 
-@pytest.mark.slow
 def test_second_visit_has_the_card_without_a_network(open_with_card: Open) -> None:
     page = open_with_card()
     wait_until(page, lambda: page.evaluate("Boolean(navigator.serviceWorker.controller)"))

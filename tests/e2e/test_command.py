@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from support.runs import tiny_call, write_random_weights
+
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,11 +36,13 @@ def test_digits_reach_98_percent_with_no_download() -> None:
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_stopped_process_says_how_to_go_on_and_does(number: signal.Signals, status: int) -> None:
+def test_stopped_process_says_how_to_go_on_and_does(
+    number: signal.Signals, status: int, photos: Callable[..., Path], tiny_weights: Path
+) -> None:
     command = [sys.executable, "-m", "thawnet", "train"]
-    short = ["digits", "--size", "32", "--epochs", "3", "8", "--compile", "no"]
+    short = tiny_call(photos({"a": 60, "b": 60}), tiny_weights, (3, 40))
     job = subprocess.Popen([*command, *short], stderr=subprocess.PIPE, text=True)
-    log = Path("runs/digits-quick-1/log.jsonl")
+    log = Path("runs/photos-quick-1/log.jsonl")
     end = time.monotonic() + 240
     while not (log.exists() and log.read_text().count("\n") >= 3) and time.monotonic() < end:
         time.sleep(0.1)
@@ -47,7 +51,7 @@ def test_stopped_process_says_how_to_go_on_and_does(number: signal.Signals, stat
     assert job.returncode == status, errors
     assert "Traceback" not in errors
     assert re.search(
-        r"epochs( and \d+ steps)? are kept: thawnet train --resume runs/digits-quick-1$",
+        r"epochs( and \d+ steps)? are kept: thawnet train --resume runs/photos-quick-1$",
         errors.strip(),
     )
     done = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
@@ -56,12 +60,13 @@ def test_stopped_process_says_how_to_go_on_and_does(number: signal.Signals, stat
 
 
 def test_main_trains_the_reference_and_leaves_its_plot(
-    photos: Callable[..., Path], random_weights: Path
+    photos: Callable[..., Path], tmp_path: Path
 ) -> None:
+    weights = write_random_weights(tmp_path / "weights.safetensors", "mobilenetv2_100", "same")
     done = subprocess.run(
         [
             *(sys.executable, str(ROOT / "main.py"), str(photos({"a": 20, "b": 20}))),
-            *("--weights", str(random_weights), "--epochs", "1", "1", "--size", "32"),
+            *("--weights", str(weights), "--epochs", "1", "1", "--size", "32"),
         ],
         capture_output=True,
         text=True,

@@ -11,6 +11,7 @@ from support.watched_pages import GLOBALS
 from thawnet.bundle.predict import Model
 from thawnet.serve.facts import EXAMPLES
 
+pytestmark = pytest.mark.slow  # another engine: what pages promise is tried in Chromium
 PHOTOS = [EXAMPLES / f"{name}.jpg" for name in ("coffee", "coins", "rocket")]
 CARDS = """return new Promise((done) => {
     const look = () => {

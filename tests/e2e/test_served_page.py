@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from support.service import command, served
-from support.watched_pages import CHROMIUM, Watched, names_added
+from support.watched_pages import SPARING, Watched, launched, names_added
 from thawnet.bundle.predict import Model, load
 from thawnet.serve.facts import EXAMPLES
 
@@ -437,10 +437,8 @@ def test_answers_are_copied_as_json(open_page: Open) -> None:
 
 
 def test_photo_is_taken_with_the_camera(chromium: Browser, open_page: Open) -> None:
-    flags = [*CHROMIUM, "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-    with chromium.browser_type.launch(
-        executable_path=shutil.which("chromium"), args=flags
-    ) as browser:
+    fake = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
+    with launched(chromium.browser_type, *SPARING, *fake) as browser:
         page = open_page(browser=browser)
         page.click("#photo")
         expect(page.locator("#shoot")).to_be_enabled()

@@ -183,14 +183,14 @@ def test_names_of_classes_that_are_none_are_told(tmp_path: Path, names: object, 
 
 def test_cells_that_unpack_a_thousandfold_are_read_one_at_a_time(tmp_path: Path) -> None:
     how = {"compression": "zstd", "use_dictionary": False, "write_batch_size": 1}
-    path = shard(tmp_path / "shards", cell=bytes(2**23), rows=40, **how)  # 335 MB
-    assert path.stat().st_size < 2**18
+    path = shard(tmp_path / "shards", cell=bytes(2**21), rows=40, **how)  # 84 MB
+    assert path.stat().st_size < 2**16
     items = open_source(str(path.parent)).open_part("train")
     most = 0
     for row in range(len(items)):
-        assert len(items.read(row)) == 2**23
+        assert len(items.read(row)) == 2**21
         most = max(most, pyarrow.total_allocated_bytes())
-    assert most < 2**27
+    assert most < 2**25
 
 
 # --- names ----------------------------------------------------------------------------------------

@@ -22,8 +22,6 @@ from thawnet.model.backbone import Network
 from thawnet.model.weights import fill, load_weights
 from thawnet.training.program import rebuild
 
-NAME = "mobilenetv2_100"
-
 
 def raw(header: object, data: bytes = bytes(64), length: int | None = None) -> bytes:
     """Return a safetensors file by hand."""
@@ -75,28 +73,28 @@ def test_safetensors_that_lie_take_no_memory(tmp_path: Path, content: bytes) -> 
     "kind", [torch.int8, torch.uint8, torch.bool, torch.int64, torch.complex64]
 )
 def test_weights_of_another_kind_are_named(
-    random_weights: Path, tmp_path: Path, kind: torch.dtype
+    padded_weights: Path, tmp_path: Path, kind: torch.dtype
 ) -> None:
-    tensors = load_file(random_weights)
+    tensors = load_file(padded_weights)
     tensors["conv_stem.weight"] = tensors["conv_stem.weight"].to(kind)
     path = tmp_path / "x.safetensors"
     save_file(tensors, path, metadata={"pad_type": "same"})
     with pytest.raises(
         WeightsError, match=r"'conv_stem.weight' is of torch.\w+, expected floating"
     ):
-        fill(Network(NAME, 3, 96, "same"), load_weights(str(path), NAME), "x")
+        fill(Network(TINY, 3, 96, "same"), load_weights(str(path), TINY), "x")
 
 
 @pytest.mark.parametrize(
     "kind", [torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn]
 )
 def test_weights_in_another_precision_are_read(
-    random_weights: Path, tmp_path: Path, kind: torch.dtype
+    padded_weights: Path, tmp_path: Path, kind: torch.dtype
 ) -> None:
-    tensors = {name: value.to(kind) for name, value in load_file(random_weights).items()}
+    tensors = {name: value.to(kind) for name, value in load_file(padded_weights).items()}
     path = tmp_path / "x.safetensors"
     save_file(tensors, path, metadata={"pad_type": "same"})
-    fill(Network(NAME, 3, 96, "same"), load_weights(str(path), NAME), "x")
+    fill(Network(TINY, 3, 96, "same"), load_weights(str(path), TINY), "x")
 
 
 @pytest.mark.parametrize(
@@ -110,16 +108,16 @@ def test_weights_in_another_precision_are_read(
         ({"bn_eps": "inf"}, "its metadata is not understood"),
         ({"input_size": "-5"}, "its metadata is not understood"),
         ({"input_size": "9" * 5000}, "its metadata is not understood"),
-        ({"architecture": "evil\x1b[2J"}, r"are of evil\?\[2J, not of mobilenetv2_100"),
+        ({"architecture": "evil\x1b[2J"}, r"are of evil\?\[2J, not of test_efficientnet"),
     ],
 )
 def test_metadata_that_would_do_harm_are_refused(
-    random_weights: Path, tmp_path: Path, metadata: dict[str, str], told: str
+    padded_weights: Path, tmp_path: Path, metadata: dict[str, str], told: str
 ) -> None:
     path = tmp_path / "x.safetensors"
-    save_file(load_file(random_weights), path, metadata=metadata)
+    save_file(load_file(padded_weights), path, metadata=metadata)
     with pytest.raises(WeightsError, match=told):
-        load_weights(str(path), NAME)
+        load_weights(str(path), TINY)
 
 
 def rebuilt(spoil: Callable[[Path], object], bundle: Path, copy: Path) -> ThawnetError:

@@ -19,12 +19,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from support.runs import tiny_call
 from thawnet.errors import RankLostError, UsageError
 from thawnet.recipe import Phase
 from thawnet.training.loop import batches
 from thawnet.training.ranks import ALONE, Ranks, World, join, losses_told
 
-PLAIN = ("--size", "32", "--compile", "no", "--precision", "float32")
+PLAIN = ("--compile", "no", "--precision", "float32")
 
 
 def launched(count: int, *words: str) -> subprocess.Popen[str]:
@@ -65,11 +66,11 @@ def alone(*words: str) -> str:
 
 
 @pytest.fixture
-def call(photos: Callable[..., Path], random_weights: Path) -> tuple[str, ...]:
+def call(photos: Callable[..., Path], tiny_weights: Path) -> tuple[str, ...]:
     """Return the words of a run with 603 test images: three batches, the last of 103."""
     photos({"a": 60, "b": 60, "c": 60}, "data/train")
     folder = photos({"a": 201, "b": 201, "c": 201}, "data/test", start=1000).parent
-    return (str(folder), "--weights", str(random_weights), *PLAIN, "--epochs", "1", "2")
+    return (*PLAIN, *tiny_call(folder, tiny_weights, (1, 2)))
 
 
 @pytest.mark.slow
@@ -130,7 +131,7 @@ def test_dead_process_ends_the_job_within_a_minute_and_is_told(
     call: tuple[str, ...], victim: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("THAWNET_KEEP_SECONDS", "0.2")
-    job = launched(2, *call[:-2], "1", "500", "--out", "run")
+    job = launched(2, *call[:-1], "500", "--out", "run")
     log = Path("run/log.jsonl")
     end = time.monotonic() + 120
     while not (log.exists() and log.read_text().count("\n") >= 3) and time.monotonic() < end:

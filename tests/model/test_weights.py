@@ -8,22 +8,21 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from support.runs import TINY
 from thawnet.errors import WeightsError
 from thawnet.model.backbone import Network
 from thawnet.model.weights import fill, load_weights
 
-NAME = "mobilenetv2_100"
-
 
 def filled(path: Path) -> Network:
-    network = Network(NAME, 5, 96, "same")
-    fill(network, load_weights(str(path), NAME), str(path))
+    network = Network(TINY, 5, 96, "same")
+    fill(network, load_weights(str(path), TINY), str(path))
     return network
 
 
-def test_file_fills_every_layer_but_the_head(random_weights: Path) -> None:
-    network = filled(random_weights)
-    tensors = load_file(random_weights)
+def test_file_fills_every_layer_but_the_head(padded_weights: Path) -> None:
+    network = filled(padded_weights)
+    tensors = load_file(padded_weights)
     for key, value in network.net.state_dict().items():
         if key in tensors:
             assert torch.equal(value, tensors[key])
@@ -31,8 +30,8 @@ def test_file_fills_every_layer_but_the_head(random_weights: Path) -> None:
             assert key.startswith("classifier.") or key.endswith("num_batches_tracked")
 
 
-def test_file_says_padding_epsilon_and_normalisation(random_weights: Path) -> None:
-    weights = load_weights(str(random_weights), NAME)
+def test_file_says_padding_epsilon_and_normalisation(padded_weights: Path) -> None:
+    weights = load_weights(str(padded_weights), TINY)
     assert (weights.padding, weights.epsilon) == ("same", 1e-5)
     assert (weights.mean, weights.std) == ((0.5,) * 3, (0.5,) * 3)
 
@@ -41,29 +40,28 @@ def test_weights_of_another_architecture_are_refused_with_the_first_misfit(tmp_p
     import timm
 
     path = tmp_path / "resnet.safetensors"
-    tensors = {
-        key: value.contiguous() for key, value in timm.create_model("resnet18").state_dict().items()
-    }
+    made = timm.create_model("test_resnet")
+    tensors = {key: value.contiguous() for key, value in made.state_dict().items()}
     save_file(tensors, path)
     with pytest.raises(WeightsError) as caught:
         filled(path)
-    assert "do not fit backbone 'mobilenetv2_100'" in str(caught.value)
+    assert "do not fit backbone 'test_efficientnet'" in str(caught.value)
     assert "\n" not in str(caught.value)
-    save_file(tensors, path, metadata={"architecture": "resnet18"})
-    with pytest.raises(WeightsError, match="are of resnet18, not of mobilenetv2_100; choose"):
+    save_file(tensors, path, metadata={"architecture": "test_resnet"})
+    with pytest.raises(WeightsError, match="are of test_resnet, not of test_efficientnet; choose"):
         filled(path)
 
 
-def test_one_tensor_of_another_shape_is_named(random_weights: Path, tmp_path: Path) -> None:
-    tensors = load_file(random_weights)
+def test_one_tensor_of_another_shape_is_named(padded_weights: Path, tmp_path: Path) -> None:
+    tensors = load_file(padded_weights)
     tensors["conv_stem.weight"] = torch.zeros(16, 3, 3, 3)
     save_file(tensors, tmp_path / "odd.safetensors")
-    with pytest.raises(WeightsError, match=r"conv_stem.weight is \(16, 3, 3, 3\), expected \(32"):
+    with pytest.raises(WeightsError, match=r"conv_stem.weight is \(16, 3, 3, 3\), expected \(24"):
         filled(tmp_path / "odd.safetensors")
 
 
-def test_nan_in_weights_is_refused(random_weights: Path, tmp_path: Path) -> None:
-    tensors = load_file(random_weights)
+def test_nan_in_weights_is_refused(padded_weights: Path, tmp_path: Path) -> None:
+    tensors = load_file(padded_weights)
     tensors["bn1.weight"][3] = torch.nan
     save_file(tensors, tmp_path / "nan.safetensors")
     with pytest.raises(WeightsError, match=r"tensor 'bn1.weight' holds NaN"):
@@ -75,23 +73,24 @@ def test_what_is_not_safetensors_is_refused(tmp_path: Path, content: bytes) -> N
     path = tmp_path / "w.safetensors"
     path.write_bytes(content)
     with pytest.raises(WeightsError, match="not a readable safetensors file"):
-        load_weights(str(path), NAME)
+        load_weights(str(path), TINY)
 
 
 def test_missing_file_lists_the_choices() -> None:
     with pytest.raises(
         WeightsError, match=r"no such file; give a .safetensors or .h5 file, 'imagenet', 'keras'"
     ):
-        load_weights("nowhere.safetensors", NAME)
+        load_weights("nowhere.safetensors", TINY)
 
 
 def test_bundled_network_is_finite() -> None:
-    weights = load_weights("bundled", NAME)
-    fill(Network(NAME, 10, 96, weights.padding, weights.epsilon), weights, "bundled")
+    weights = load_weights("bundled", "mobilenetv2_100")
+    network = Network("mobilenetv2_100", 10, 96, weights.padding, weights.epsilon)
+    fill(network, weights, "bundled")
     assert weights.licence == "Apache-2.0"
 
 
-@pytest.mark.parametrize("backbone", ["resnet18", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_vit"])
 def test_weights_fill_any_backbone_but_its_head(tmp_path: Path, backbone: str) -> None:
     import timm
 
@@ -101,7 +100,7 @@ def test_weights_fill_any_backbone_but_its_head(tmp_path: Path, backbone: str) -
     save_file(tensors, path, metadata={"input_size": "160"})
     weights = load_weights(str(path), backbone)
     assert weights.size == 160
-    network = Network(backbone, 4, 224)
+    network = Network(backbone, 4, 160)
     fill(network, weights, "w")
     for key, value in network.net.state_dict().items():
         if not key.startswith(f"{network.head_name}."):

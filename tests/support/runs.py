@@ -39,7 +39,7 @@ def write_random_weights(path: Path, backbone: str, padding: str = "") -> Path:
     tensors = {
         name: value.contiguous()
         for name, value in network.net.state_dict().items()
-        if not name.startswith("classifier.") and not name.endswith("num_batches_tracked")
+        if not name.startswith(f"{network.head_name}.") and not name.endswith("num_batches_tracked")
     }
     metadata = {"pad_type": padding, "bn_eps": "1e-05", "mean": "0.5,0.5,0.5", "std": "0.5,0.5,0.5"}
     save_file(tensors, path, metadata=metadata)
@@ -61,10 +61,10 @@ def tiny_options(data: Path, weights: Path) -> TrainOptions:
     )
 
 
-def tiny_call(data: object, weights: Path) -> tuple[str, ...]:
-    """Return the words of a call of `train` or `doctor` on TINY that takes about a second."""
+def tiny_call(data: object, weights: Path, epochs: tuple[int, int] = (1, 1)) -> tuple[str, ...]:
+    """Return the words of a call of `train` or `doctor` on TINY: a second, unless longer."""
     network = ("--backbone", TINY, "--weights", str(weights), "--size", "32")
-    return (str(data), *network, "--epochs", "1", "1")
+    return (str(data), *network, "--epochs", *map(str, epochs))
 
 
 def under(options: TrainOptions, recipe: str) -> TrainOptions:

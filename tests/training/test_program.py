@@ -35,6 +35,7 @@ numpy.save(sys.argv[3], program(squares).detach().numpy())
 """
 
 
+@pytest.mark.slow  # a process that imports torch.export
 def test_program_runs_with_pytorch_alone_on_any_number_of_images(
     bundle: Path, tmp_path: Path
 ) -> None:

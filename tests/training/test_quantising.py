@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 import thawnet
+from support.runs import write_random_weights
 from thawnet.bundle.export import to_onnx
 from thawnet.bundle.format import read_description, read_onnx
 from thawnet.bundle.meaning import Unfamiliar
@@ -42,10 +43,11 @@ def ends(onnx: bytes) -> list[tuple[str, str, int]]:
 
 
 def test_int8_network_is_small_and_looks_the_same_from_outside(
-    options: TrainOptions, random_weights: Path, monkeypatch: pytest.MonkeyPatch
+    options: TrainOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A network whose weights outweigh the scales that come with integers.
-    options = dataclasses.replace(options, backbone="mobilenetv2_100", weights=str(random_weights))
+    weights = write_random_weights(tmp_path / "weights.safetensors", "test_resnet")
+    options = dataclasses.replace(options, backbone="test_resnet", weights=str(weights))
     looked_at: list[tuple[set[str], int]] = []
     plain = quantising.squares_of
 

@@ -49,13 +49,6 @@ def test_every_other_preset_trains_both_phases(options: TrainOptions, recipe: st
     trained_both_phases(run.train(dataclasses.replace(options, recipe=recipe)), [0, 1])
 
 
-def test_seed_trains_the_mobilenet_that_it_is_written_for(
-    options: TrainOptions, random_weights: Path
-) -> None:
-    own = {"backbone": "mobilenetv2_100", "weights": str(random_weights), "recipe": "seed"}
-    trained_both_phases(run.train(dataclasses.replace(options, **own)), [0, 1])
-
-
 def trained_both_phases(outcome: Outcome, phases: list[int]) -> None:
     """Check a run whose validations are of these phases."""
     rows = epochs_of(outcome)
