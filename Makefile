@@ -8,7 +8,7 @@ BENCH := .venv-bench
 BENCH_READY := $(BENCH)/.ready
 AUDIT := .venv-audit
 SHARED ?= ../shared
-# A worker per core, each a process of 0.5 GB; who is done takes the last tests of another.
+# A worker more than cores, each a process of 0.5 GB; who is done takes the last tests of another.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 # What was compiled is kept, for every worker and every process that a test starts.

@@ -40,6 +40,11 @@ hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Return a worker more than cores: who waits for a disk or a process leaves its core."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_collection_finish() -> None:
     """Spare the garbage collection that training calls for all that the tests have imported."""
     gc.collect()

@@ -47,6 +47,7 @@ def copied(bundle: Path, tmp_path: Path) -> Path:
     return shutil.copytree(bundle, tmp_path / "copied")
 
 
+@pytest.mark.slow  # another process, that imports all of torch
 def test_equal_networks_give_equal_files_in_different_processes(tmp_path: Path) -> None:
     folders = [tmp_path / "one", tmp_path / "other"]
     write_random_bundle(folders[0], TINY, epsilon=1e-3, licence="Köttur-1.0")

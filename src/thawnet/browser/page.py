@@ -10,6 +10,7 @@ import lzma
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,7 @@ def _facts(page: Page, places: Mapping[str, str]) -> str:
     return f'<script type="application/json" id="facts">{content}</script>'
 
 
+@cache  # packing takes as long as all the rest of an export
 def _runtime(script: str) -> bytes:
     """Return what WebAssembly a script of ONNX Runtime runs, gzip."""
     packed = (RUNTIME / script).with_suffix(".wasm.xz").read_bytes()
