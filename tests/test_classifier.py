@@ -204,11 +204,11 @@ def test_grid_search_varies_pairs_and_keeps_the_best(tiny: dict[str, Any]) -> No
 
 
 @pytest.mark.slow
-def test_search_may_run_in_several_processes() -> None:
+def test_search_may_run_in_several_processes(tiny: dict[str, Any]) -> None:
     from sklearn.model_selection import GridSearchCV
 
     grid = {"epochs": [(1, 1), (10, 1)]}
-    search = GridSearchCV(thawnet.Classifier(**QUICK), grid, cv=2, n_jobs=2, error_score="raise")
+    search = GridSearchCV(thawnet.Classifier(**tiny), grid, cv=2, n_jobs=2, error_score="raise")
     assert search.fit(X, y).best_params_ == {"epochs": (10, 1)}
 
 

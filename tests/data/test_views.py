@@ -104,6 +104,16 @@ def test_quarter_turn_is_a_rotation_of_the_picture(noise: ImageStore) -> None:
     )
 
 
+@pytest.mark.parametrize("two_steps", [True, False])
+def test_mirrored_turn_is_the_turn_of_the_mirrored_picture(two_steps: bool) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
+    turned = dataclasses.replace(plain_views(6, Augment()), angle=np.full(6, 0.5, np.float32))
+    both = dataclasses.replace(turned, mirror=np.full(6, -1, np.float32))
+    one = shown(store_of(pixels), both, two_steps)
+    other = shown(store_of(pixels[:, :, ::-1].copy()), turned, two_steps)
+    assert torch.allclose(one, other, atol=1e-3)
+
+
 def test_random_views_stay_inside_their_limits() -> None:
     augment = Augment(flip=True, rotate=36.0, shift=0.1, zoom=0.2)
     views = random_views(20_000, augment, seed=1, epoch=2)

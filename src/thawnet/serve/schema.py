@@ -88,7 +88,7 @@ _SENTENCES = {
     401: "this service asks for its token: Authorization: Bearer TOKEN",
     403: "pages of other sites may not use this service",
     408: "1,024 bytes came in 30 seconds; the whole request must come in that time",
-    413: "the request is larger than 32 MiB, the most that is taken",
+    413: f"the request is larger than {Limits.body / 2**20:g} MiB, the most that is taken",
     415: "Content-Type is 'text/plain'; send an image as image/jpeg, image/png and so on, "
     f"or images as {FORM}",
     503: "1,024 images are waiting already; try again in a second",
