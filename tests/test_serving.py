@@ -30,7 +30,8 @@ pytest.importorskip("fastapi", reason="the packages of thawnet[serve] are not in
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stop_finishes_what_was_taken(bundle: Path, number: signal.Signals) -> None:
-    body = form(*[(f"{n}.png", picture("red", (900, 900))) for n in range(60)])
+    large = picture("red", (900, 900))
+    body = form(*[(f"{n}.png", large) for n in range(60)])
     replies: list[Reply] = []
     with command("--model", bundle, "--workers", 1) as (service, job):
         assert service.ask("GET", "/healthz").json == {"status": "ok"}
