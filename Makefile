@@ -35,7 +35,7 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 # The reference data in minutes: accuracy and peak memory, red below 75.0 % or above 3 GB.
-# QUICK_FLAGS="--epochs 6 2": further words for the run.
+# QUICK_FLAGS="--epochs 6 2": a shorter run.
 quick: $(READY)
 	$(BIN)/python .ci/quick.py $(SHARED) $(QUICK_FLAGS)
 

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 # threads that waited for each other took half of all time. torch reads this as it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Twenty thousand small files are written and synced: a tenth of the time, unless in memory.
+# The tests write and sync twenty thousand small files, which in memory saves a tenth of their time.
+# Python has chosen its temporary folder by now; processes that tests start ask TMPDIR.
 MEMORY = Path("/dev/shm")
 if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 4e9:
     tempfile.tempdir = os.environ["TMPDIR"] = str(MEMORY)
@@ -47,7 +48,7 @@ hypothesis.settings.load_profile("patient")
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Return a worker more than cores: who waits for a disk or a process leaves its core."""
+    """Return one worker more than cores, which computes while another waits for a process."""
     return (os.cpu_count() or 1) + 1
 
 
@@ -107,13 +108,6 @@ def photos(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
-def padded_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the weights of TINY, drawn at random, for padding as TensorFlow's."""
-    path = tmp_path_factory.mktemp("weights") / "padded.safetensors"
-    return write_random_weights(path, TINY, "same")
-
-
-@pytest.fixture(scope="session")
 def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the weights of TINY, drawn at random."""
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
@@ -124,12 +118,6 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the bundle of TINY at 48 px with random weights, for classes a, b and c."""
     return write_random_bundle(tmp_path_factory.mktemp("bundles") / "bundle", TINY)
-
-
-@pytest.fixture(scope="session")
-def padded_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return such a bundle that pads as TensorFlow does."""
-    return write_random_bundle(tmp_path_factory.mktemp("bundles") / "bundle", TINY, "same")
 
 
 @pytest.fixture(scope="session")

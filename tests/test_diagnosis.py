@@ -101,7 +101,7 @@ def test_a_recipe_that_can_not_run_does_not_hide_the_others(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(diagnosis, "PRESETS", ("seed", "quick", "full-gpu"))  # measured in turn
+    monkeypatch.setattr(diagnosis, "PRESETS", ("seed", "quick", "full", "full-gpu"))
     folder = photos({"a": 24, "b": 24})
     status, out, _ = called(
         capsys, "doctor", *tiny_call(folder, tiny_weights), "--no-test", "--device", "cpu"
@@ -109,6 +109,7 @@ def test_a_recipe_that_can_not_run_does_not_hide_the_others(
     assert status == 0
     assert "seed: recipe 'seed' validates on the test part" in out
     assert "\nquick " in out
+    assert "\nfull " in out
     assert "full-gpu" not in out
 
 

@@ -121,6 +121,7 @@ def test_what_only_a_graphics_card_needs_is_where_it_can_be_used() -> None:
 def test_weights_are_rounded_only_where_no_validation_image_notices(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Nearly all of a MobileNetV2 are weights.
     bundle = write_random_bundle(tmp_path / "bundle", "mobilenetv2_100", "same")
     description, model = read_description(bundle), load(bundle)
     onnx = read_onnx(description)

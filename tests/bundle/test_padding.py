@@ -10,6 +10,8 @@ import onnxruntime
 import pytest
 
 import thawnet
+from support.bundles import write_random_bundle
+from support.runs import TINY
 from thawnet.bundle import export
 from thawnet.bundle.export import IMAGES, probe_squares, to_onnx
 from thawnet.bundle.format import read_description, read_onnx
@@ -17,6 +19,12 @@ from thawnet.bundle.padding import fix_padding
 from thawnet.bundle.predict import Model
 from thawnet.training.exporting import outputs
 from thawnet.training.program import rebuild
+
+
+@pytest.fixture(scope="module")
+def padded_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the bundle of a network that pads as TensorFlow does."""
+    return write_random_bundle(tmp_path_factory.mktemp("bundles") / "bundle", TINY, "same")
 
 
 @pytest.fixture

@@ -73,9 +73,9 @@ def test_safetensors_that_lie_take_no_memory(tmp_path: Path, content: bytes) -> 
     "kind", [torch.int8, torch.uint8, torch.bool, torch.int64, torch.complex64]
 )
 def test_weights_of_another_kind_are_named(
-    padded_weights: Path, tmp_path: Path, kind: torch.dtype
+    tiny_weights: Path, tmp_path: Path, kind: torch.dtype
 ) -> None:
-    tensors = load_file(padded_weights)
+    tensors = load_file(tiny_weights)
     tensors["conv_stem.weight"] = tensors["conv_stem.weight"].to(kind)
     path = tmp_path / "x.safetensors"
     save_file(tensors, path, metadata={"pad_type": "same"})
@@ -89,9 +89,9 @@ def test_weights_of_another_kind_are_named(
     "kind", [torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn]
 )
 def test_weights_in_another_precision_are_read(
-    padded_weights: Path, tmp_path: Path, kind: torch.dtype
+    tiny_weights: Path, tmp_path: Path, kind: torch.dtype
 ) -> None:
-    tensors = {name: value.to(kind) for name, value in load_file(padded_weights).items()}
+    tensors = {name: value.to(kind) for name, value in load_file(tiny_weights).items()}
     path = tmp_path / "x.safetensors"
     save_file(tensors, path, metadata={"pad_type": "same"})
     fill(Network(TINY, 3, 96, "same"), load_weights(str(path), TINY), "x")
@@ -112,10 +112,10 @@ def test_weights_in_another_precision_are_read(
     ],
 )
 def test_metadata_that_would_do_harm_are_refused(
-    padded_weights: Path, tmp_path: Path, metadata: dict[str, str], told: str
+    tiny_weights: Path, tmp_path: Path, metadata: dict[str, str], told: str
 ) -> None:
     path = tmp_path / "x.safetensors"
-    save_file(load_file(padded_weights), path, metadata=metadata)
+    save_file(load_file(tiny_weights), path, metadata=metadata)
     with pytest.raises(WeightsError, match=told):
         load_weights(str(path), TINY)
 

@@ -243,7 +243,7 @@ def test_padding_that_a_backbone_does_not_know_is_one_sentence() -> None:
 
 @pytest.mark.slow
 def test_a_model_of_most_timm_families_can_be_used() -> None:
-    """A small model of a file of timm's, in stages as in one; a few can not, and say so."""
+    """One model of each of timm's files, in stages as in one; a few can not, and say so."""
     import timm
 
     families: dict[str, list[str]] = {}
@@ -254,8 +254,8 @@ def test_a_model_of_most_timm_families_can_be_used() -> None:
         name = min(names, key=lambda name: (not re.search(SMALLEST, name), len(name)))
         config = timm.get_pretrained_cfg(name)
         size = config.input_size[-1] if config else 224
-        if size > 512:  # five families, of up to 400 million weights: a minute for one
-            continue
+        if size > 512:  # which takes up to a minute; most of these take smaller images too
+            size = 256
         try:
             Network(name, 5, size).check()
             usable.append(name)

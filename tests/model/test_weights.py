@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from support.runs import TINY
+from support.runs import TINY, write_random_weights
 from thawnet.errors import WeightsError
 from thawnet.model.backbone import Network
 from thawnet.model.weights import fill, load_weights
@@ -20,9 +20,9 @@ def filled(path: Path) -> Network:
     return network
 
 
-def test_file_fills_every_layer_but_the_head(padded_weights: Path) -> None:
-    network = filled(padded_weights)
-    tensors = load_file(padded_weights)
+def test_file_fills_every_layer_but_the_head(tiny_weights: Path) -> None:
+    network = filled(tiny_weights)
+    tensors = load_file(tiny_weights)
     for key, value in network.net.state_dict().items():
         if key in tensors:
             assert torch.equal(value, tensors[key])
@@ -30,8 +30,9 @@ def test_file_fills_every_layer_but_the_head(padded_weights: Path) -> None:
             assert key.startswith("classifier.") or key.endswith("num_batches_tracked")
 
 
-def test_file_says_padding_epsilon_and_normalisation(padded_weights: Path) -> None:
-    weights = load_weights(str(padded_weights), TINY)
+def test_file_says_padding_epsilon_and_normalisation(tmp_path: Path) -> None:
+    path = write_random_weights(tmp_path / "w.safetensors", TINY, "same")
+    weights = load_weights(str(path), TINY)
     assert (weights.padding, weights.epsilon) == ("same", 1e-5)
     assert (weights.mean, weights.std) == ((0.5,) * 3, (0.5,) * 3)
 
@@ -52,16 +53,16 @@ def test_weights_of_another_architecture_are_refused_with_the_first_misfit(tmp_p
         filled(path)
 
 
-def test_one_tensor_of_another_shape_is_named(padded_weights: Path, tmp_path: Path) -> None:
-    tensors = load_file(padded_weights)
+def test_one_tensor_of_another_shape_is_named(tiny_weights: Path, tmp_path: Path) -> None:
+    tensors = load_file(tiny_weights)
     tensors["conv_stem.weight"] = torch.zeros(16, 3, 3, 3)
     save_file(tensors, tmp_path / "odd.safetensors")
     with pytest.raises(WeightsError, match=r"conv_stem.weight is \(16, 3, 3, 3\), expected \(24"):
         filled(tmp_path / "odd.safetensors")
 
 
-def test_nan_in_weights_is_refused(padded_weights: Path, tmp_path: Path) -> None:
-    tensors = load_file(padded_weights)
+def test_nan_in_weights_is_refused(tiny_weights: Path, tmp_path: Path) -> None:
+    tensors = load_file(tiny_weights)
     tensors["bn1.weight"][3] = torch.nan
     save_file(tensors, tmp_path / "nan.safetensors")
     with pytest.raises(WeightsError, match=r"tensor 'bn1.weight' holds NaN"):

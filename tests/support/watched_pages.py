@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, BrowserType, ConsoleMessage, Page
 
-# Without windows it is the same engine, and a page costs a quarter.
+# The headless shell is the same engine without windows: a page takes a quarter of the time.
 CHROMIUM = shutil.which("chromium-headless-shell") or shutil.which("chromium")
-# What it goes without: a graphics card, which the processor would have to play, and WebAssembly
-# compiled once more for speed, which takes longer than what the tests ask of it.
+# Without a graphics card, which the processor would have to play, and without compiling WebAssembly
+# a second time for speed, which takes longer than what the tests ask of it.
 SPARING = ("--disable-gpu", "--disable-software-rasterizer", "--js-flags=--liftoff-only")
 
 # A phone that Chromium emulates: touch, no mouse, and the names that mobile browsers have on
@@ -35,7 +35,7 @@ GLOBALS = """Object.fromEntries(
 
 
 def launched(kind: BrowserType, *flags: str) -> Browser:
-    """Start Chromium; whoever asks for it closes it."""
+    """Start Chromium with further flags. The caller closes it."""
     return kind.launch(executable_path=CHROMIUM, args=["--no-sandbox", *flags])
 
 
