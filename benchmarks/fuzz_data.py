@@ -12,7 +12,7 @@ import shutil
 import tarfile
 import zipfile
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import ClassVar
 
 import numpy as np
@@ -108,7 +108,7 @@ class Tar(Archive):
         content = super().make(rng)
         if rng.random() < 0.85:
             content = with_checksums(content)
-        pack = rng.choice((None, None, gzip.compress, lzma.compress))
+        pack = rng.choice((None, None, partial(gzip.compress, mtime=0), lzma.compress))
         if pack is None:
             return content
         packed = pack(content)
