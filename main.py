@@ -13,6 +13,7 @@ import sys
 import tyro
 
 from thawnet import cli
+from thawnet.commands.train import train
 from thawnet.recipe import TrainOptions
 
 PLOT = "advanced_training_history.png"
@@ -26,7 +27,7 @@ def job() -> None:
         args=cli.fill_resume(sys.argv[1:]),
         description=__doc__,
     )
-    outcome = cli.train(options)
+    outcome = train(options)
     shutil.copyfile(outcome.folder / "history.png", PLOT)
     print(f"plot: {PLOT}")
 

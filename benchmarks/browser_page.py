@@ -27,7 +27,7 @@ from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
 from thawnet import cli, embedded
-from thawnet.serve.facts import EXAMPLES
+from thawnet.webpage.facts import EXAMPLES
 
 OPENINGS = 5
 TURNS = 4

@@ -34,7 +34,7 @@ from typing import Any
 
 import tyro
 
-from thawnet.text import LONGEST, printable
+from thawnet.core.text import LONGEST, printable
 
 SECONDS = 1.0  # of processor time that an input may take
 ROOM = 4 * 2**30  # bytes: what is asked for beyond this is not had, so that the machine lives

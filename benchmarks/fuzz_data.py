@@ -19,13 +19,13 @@ import numpy as np
 
 from fuzz_mutate import mutated
 from fuzz_target import Target, encoded, picture
-from thawnet.data import archives
+from thawnet.core.errors import DataError
 from thawnet.data.items import unwatched
-from thawnet.data.members import read_members
-from thawnet.data.pickles import PickleRefusedError, read_pickle
-from thawnet.data.sources import open_source
-from thawnet.data.table import from_table
-from thawnet.errors import DataError
+from thawnet.data.sources import archives
+from thawnet.data.sources.members import read_members
+from thawnet.data.sources.open import open_source
+from thawnet.data.sources.pickles import PickleRefusedError, read_pickle
+from thawnet.data.sources.table import from_table
 
 
 class Archive(Target):
@@ -167,7 +167,7 @@ class Pickle(Target):
         return [pickle.dumps(each, protocol) for each in (batch, names) for protocol in (0, 2, 4)]
 
     def run(self, content: bytes) -> None:
-        """Read it as data/cifar.py does."""
+        """Read it as data/sources/cifar.py does."""
         try:
             read_pickle(content)
         except PickleRefusedError as error:

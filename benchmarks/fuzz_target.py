@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from fuzz_mutate import mutated
-from thawnet.errors import DataError
+from thawnet.core.errors import DataError
 
 
 class Target:

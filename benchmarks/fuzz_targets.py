@@ -23,8 +23,8 @@ from fuzz_requests import Request
 from fuzz_target import Target, encoded, picture
 from thawnet import embedded
 from thawnet.bundle.format import read_description, write_safetensors
-from thawnet.bundle.predict import load
-from thawnet.errors import BundleError, ImageError, RecipeError, WeightsError
+from thawnet.bundle.model import load
+from thawnet.core.errors import BundleError, ImageError, RecipeError, WeightsError
 from thawnet.image.decode import decode
 from thawnet.image.preprocess import reduce
 from thawnet.recipe import load_recipe, to_table

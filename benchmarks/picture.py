@@ -19,8 +19,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from claims import faster_to, of
 from figures import REFERENCE, keras_run, reached
 from records import machines
-from thawnet.files import write_atomic
-from thawnet.report.plots import HELD_OUT
+from thawnet.core.files import write_atomic
+from thawnet.training.history_plot import HELD_OUT
 
 INK = "#333333"
 PALE = "#8a8a8a"

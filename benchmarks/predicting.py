@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import thawnet
-from thawnet.bundle.predict import BATCH, Model
+from thawnet.bundle.model import BATCH, Model
+from thawnet.core.memory import available_cores
 from thawnet.image.decode import decode, read_file
 from thawnet.image.preprocess import squared
-from thawnet.memory import available_cores
 
 READY = 2048  # squares that are held for the network alone, and used again and again
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from thawnet.files import write_json
-from thawnet.memory import available_cores
+from thawnet.core.files import write_json
+from thawnet.core.memory import available_cores
 from thawnet.training.machine import describe, version
 from trials import ROOT
 

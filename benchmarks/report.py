@@ -16,7 +16,7 @@ from figures import REFERENCE, keras_run, reached, seed_run
 from picture import draw
 from records import KINDS, Record, Records, load, machines
 from rows import Row
-from thawnet.files import write_text
+from thawnet.core.files import write_text
 from trials import ROOT
 
 HEAD = """# Results

@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 
 import floor
 from thawnet.recipe import TrainOptions
-from thawnet.training.feeds import Batch
 from thawnet.training.loop import Epoch, batches, train_epoch
 from thawnet.training.phase import PhaseJob
 from thawnet.training.ranks import ALONE
 from thawnet.training.setup import setup
+from thawnet.training.trunk.feeds import Batch
 
 PHASE = 1
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from thawnet.data.sources import open_source
+from thawnet.data.sources.open import open_source
 from thawnet.data.store import open_store
 from thawnet.image.decode import decode
 from thawnet.image.preprocess import reduce

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 import thawnet
-from thawnet.bundle.predict import Model
+from thawnet.bundle.model import Model
 from thawnet.data.items import Items, Raw, Source
-from thawnet.data.sources import open_source
+from thawnet.data.sources.open import open_source
 
 EVERY = 5  # of which one class is left out
 

@@ -22,15 +22,15 @@ from support.runs import TINY, tiny_options, write_random_weights
 from support.service import Service, served
 from support.watched_pages import CHROMIUM, SPARING, Watched, launched
 from support.web import hosted
-from thawnet.files import write_atomic
+from thawnet.core.files import write_atomic
 from thawnet.recipe import TrainOptions
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
     from support.firefox import Firefox
-    from thawnet.bundle.predict import Model
-    from thawnet.training.outcome import Outcome
+    from thawnet.bundle.model import Model
+    from thawnet.training.run_folder import Outcome
 
 # Tests share the cores among themselves, and networks as small as theirs compute no faster on two:
 # threads that waited for each other took half of all time. torch reads this as it is imported.
@@ -94,7 +94,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     def write(path: Path, *_: object) -> None:
         write_atomic(path, lambda file: file.write(b"no picture"))
 
-    monkeypatch.setattr("thawnet.report.plots.plot_history", write)
+    monkeypatch.setattr("thawnet.training.history_plot.plot_history", write)
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def serve() -> Iterator[Callable[..., str]]:
 @pytest.fixture(scope="session")
 def model(colours: Path) -> Model:
     """Return the network that knows COLOURS."""
-    from thawnet.bundle.predict import load
+    from thawnet.bundle.model import load
 
     return load(colours, threads=1)
 
@@ -162,7 +162,7 @@ def model(colours: Path) -> Model:
 @pytest.fixture(scope="session")
 def embedded_model() -> Model:
     """Return the network that comes with the package."""
-    from thawnet.bundle.predict import load
+    from thawnet.bundle.model import load
 
     return load()
 

@@ -23,9 +23,10 @@ import thawnet
 from support.commands import helps_of, run_without
 from support.photos import draw
 from support.runs import TINY
-from thawnet.errors import RunError, ThawnetError, UsageError
+from thawnet.core.errors import RunError, ThawnetError, UsageError
 from thawnet.recipe import TrainOptions
-from thawnet.training import run, setup
+from thawnet.training import run
+from thawnet.training.context import Run
 
 if TYPE_CHECKING:
     from thawnet import Classifier
@@ -142,7 +143,7 @@ def test_images_are_mirrored_unless_that_means_something_else(
 ) -> None:
     flips: list[bool] = []
 
-    def stop(job: setup.Run, number: int) -> None:
+    def stop(job: Run, number: int) -> None:
         flips.append(job.origin(job.train).augment.flip)
         raise UsageError("enough")
 

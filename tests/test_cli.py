@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import time
-import typing
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,8 +15,8 @@ import pytest
 from support.commands import called, helps_of
 from support.runs import tiny_call
 from thawnet import cli
-from thawnet.building import building
-from thawnet.diagnosis import DoctorOptions
+from thawnet.commands.doctor import DoctorOptions
+from thawnet.core.cache import building
 from thawnet.recipe import TrainOptions
 
 
@@ -121,13 +120,14 @@ def test_unknown_flag_is_a_wrong_call(capsys: pytest.CaptureFixture[str]) -> Non
     assert caught.value.code == 2
 
 
-@pytest.mark.parametrize("options", typing.get_args(cli._Options), ids=lambda each: each.__name__)
+@pytest.mark.parametrize("command", cli.COMMANDS)
 def test_every_option_has_help(
-    options: type, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    options, _ = cli.COMMANDS[command]
     monkeypatch.setenv("COLUMNS", "160")
     with pytest.raises(SystemExit):
-        cli.main([options.__name__.removesuffix("Options").lower(), "--help"])
+        cli.main([command, "--help"])
     shown = " ".join(re.sub("[│|]", " ", capsys.readouterr().out).split())
     helps = helps_of(options)
     if options is DoctorOptions:  # what it adds to those of `train`

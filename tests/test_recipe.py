@@ -11,7 +11,7 @@ import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thawnet.errors import RecipeError
+from thawnet.core.errors import RecipeError
 from thawnet.recipe import PRESETS, TrainOptions, load_recipe, parse_recipe, resolve
 
 SMALLEST = """

@@ -23,14 +23,6 @@ from torch import nn
 
 from thawnet import embedded
 from thawnet.bundle.card import model_card
-from thawnet.bundle.export import (
-    HALVED_FROM,
-    IMAGES,
-    LOGITS,
-    UNFAMILIARITY,
-    from_pixels,
-    halved,
-)
 from thawnet.bundle.format import (
     Description,
     read_description,
@@ -38,13 +30,14 @@ from thawnet.bundle.format import (
     read_trained_on,
     write_bundle,
 )
-from thawnet.data.sources import open_source
+from thawnet.bundle.onnx import HALVED_FROM, IMAGES, LOGITS, UNFAMILIARITY, from_pixels, halved
+from thawnet.data.sources.open import open_source
 from thawnet.data.splits import arrange
+from thawnet.export.pt2 import rebuild
 from thawnet.image.decode import decode
 from thawnet.image.preprocess import squared
 from thawnet.model.backbone import Network
-from thawnet.training.exporting import GATE_AGREEMENT, GATE_BATCH, Agreement, agreement, outputs
-from thawnet.training.program import rebuild
+from thawnet.training.gate import GATE_AGREEMENT, GATE_BATCH, Agreement, agreement, outputs
 from thawnet.training.setup import divide
 
 NOTE = """

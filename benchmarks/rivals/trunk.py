@@ -31,9 +31,9 @@ from thawnet.data.augment import Augment
 from thawnet.data.views import Views
 from thawnet.model.backbone import Network
 from thawnet.model.weights import fill, load_weights
-from thawnet.training.features import Origin
-from thawnet.training.feeds import LiveFeed
 from thawnet.training.machine import choose_device, decide, keep_freed_memory
+from thawnet.training.trunk.cache import Origin
+from thawnet.training.trunk.feeds import LiveFeed
 
 NAME = "mobilenetv2_100"
 SIZE = 96

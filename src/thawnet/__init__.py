@@ -6,15 +6,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .bundle.predict import Model, Prediction, load
+    from .audit.audit import inspect
+    from .audit.contents import Audit
+    from .bundle.model import Model, Prediction, load
     from .classifier import Classifier
-    from .data.audit import Audit, inspect
-    from .errors import ThawnetError
-    from .measuring import evaluate
+    from .core.errors import ThawnetError
+    from .evaluation import evaluate
+    from .job import train
+    from .metrics.evaluation import Evaluation
     from .recipe import Phase, Recipe, TrainOptions, load_recipe
-    from .report.evaluation import Evaluation
-    from .training.outcome import Outcome
-    from .training.run import train
+    from .training.run_folder import Outcome
 
 __version__ = "0.1.0"
 
@@ -37,21 +38,21 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Audit": "data.audit",
+    "Audit": "audit.contents",
     "Classifier": "classifier",
-    "Evaluation": "report.evaluation",
-    "Model": "bundle.predict",
-    "Outcome": "training.outcome",
+    "Evaluation": "metrics.evaluation",
+    "Model": "bundle.model",
+    "Outcome": "training.run_folder",
     "Phase": "recipe",
-    "Prediction": "bundle.predict",
+    "Prediction": "bundle.model",
     "Recipe": "recipe",
-    "ThawnetError": "errors",
+    "ThawnetError": "core.errors",
     "TrainOptions": "recipe",
-    "evaluate": "measuring",
-    "inspect": "data.audit",
-    "load": "bundle.predict",
+    "evaluate": "evaluation",
+    "inspect": "audit.audit",
+    "load": "bundle.model",
     "load_recipe": "recipe",
-    "train": "training.run",
+    "train": "job",
 }
 
 

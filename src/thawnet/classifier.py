@@ -14,9 +14,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import console
-from .errors import InterruptedRunError
-from .packages import TRAIN_PACKAGES, require_installed
+from .core import console
+from .core.errors import InterruptedRunError
+from .core.packages import TRAIN_PACKAGES, require_installed
 from .recipe import TrainOptions
 
 try:
@@ -117,12 +117,12 @@ class Classifier(ClassifierMixin, BaseEstimator):
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
         """Train, and keep the network that predicts.
 
-        Raises ValueError or TypeError where X or y can not be trained on, ThawnetError (errors.py)
-        where an argument is wrong or training fails, KeyboardInterrupt when it is stopped.
+        Raises ValueError or TypeError where X or y cannot be trained on, ThawnetError where an
+        argument is wrong or training fails, KeyboardInterrupt when it is stopped.
         """
         require_installed("thawnet.Classifier", TRAIN_PACKAGES)
-        from .bundle.predict import load
-        from .data.arrays import from_arrays
+        from .bundle.model import load
+        from .data.sources.arrays import from_arrays
         from .training.run import train
 
         images = _images(X)

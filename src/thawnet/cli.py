@@ -1,83 +1,45 @@
-"""The command line: parse, call, print."""
+"""The command line: parse, call, and what a signal or a user's mistake becomes."""
 
 from __future__ import annotations
 
+import functools
+import operator
 import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Any, cast
 
 import tyro
 
-from . import console
-from .diagnosis import DoctorOptions, doctor
-from .errors import InterruptedRunError, ThawnetError, UsageError, is_stop
-from .evaluation import EvaluateOptions, print_evaluation
-from .exporting import ExportOptions, export
-from .inspection import InspectOptions, inspect
-from .packages import COMPARE_PACKAGES, TRAIN_PACKAGES, require_installed
-from .prediction import PredictOptions, predict
+from .commands.cache import CacheOptions, cache
+from .commands.compare import CompareOptions, compare
+from .commands.doctor import DoctorOptions, doctor
+from .commands.evaluate import EvaluateOptions, evaluate
+from .commands.export import ExportOptions, export
+from .commands.inspect import InspectOptions, inspect
+from .commands.predict import PredictOptions, predict
+from .commands.report import ReportOptions, report
+from .commands.serve import ServeOptions, serve
+from .commands.train import train
+from .core import console
+from .core.errors import InterruptedRunError, ThawnetError, is_stop
 from .recipe import TrainOptions
-from .reporting import ReportOptions, report
-from .serving import ServeOptions, serve
-from .text import command_line
 
-if TYPE_CHECKING:
-    from .training.outcome import Outcome
-
-
-@dataclass(frozen=True)
-class CacheOptions:
-    """Show or remove what is cached: decoded images, unpacked archives, frozen activations."""
-
-    action: Annotated[Literal["list", "clear"], tyro.conf.Positional]
-    """list: one line per entry and the total; clear: remove all but what is being built."""
-
-
-@dataclass(frozen=True)
-class CompareOptions:
-    """Compare two finished runs on the images that both were measured on.
-
-    The table and the verdict go to stdout; McNemar's exact test decides.
-    """
-
-    first: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """A run folder, called A."""
-    second: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Another one, called B."""
-    out: Annotated[Path, tyro.conf.arg(metavar="PNG")] = Path("compare.png")
-    """Where the picture goes; a file there is replaced."""
-
-
-Command = (
-    Annotated[TrainOptions, tyro.conf.subcommand("train")]
-    | Annotated[PredictOptions, tyro.conf.subcommand("predict")]
-    | Annotated[EvaluateOptions, tyro.conf.subcommand("evaluate")]
-    | Annotated[InspectOptions, tyro.conf.subcommand("inspect")]
-    | Annotated[DoctorOptions, tyro.conf.subcommand("doctor")]
-    | Annotated[CompareOptions, tyro.conf.subcommand("compare")]
-    | Annotated[ExportOptions, tyro.conf.subcommand("export")]
-    | Annotated[ReportOptions, tyro.conf.subcommand("report")]
-    | Annotated[ServeOptions, tyro.conf.subcommand("serve")]
-    | Annotated[CacheOptions, tyro.conf.subcommand("cache")]
-)
-
-_Options = (
-    TrainOptions
-    | PredictOptions
-    | EvaluateOptions
-    | InspectOptions
-    | DoctorOptions
-    | CompareOptions
-    | ExportOptions
-    | ReportOptions
-    | ServeOptions
-    | CacheOptions
-)
+# The words after `thawnet`, in the order of its help: the options of each, and what runs it.
+COMMANDS: dict[str, tuple[type, Callable[[Any], object]]] = {
+    "train": (TrainOptions, train),
+    "predict": (PredictOptions, predict),
+    "evaluate": (EvaluateOptions, evaluate),
+    "inspect": (InspectOptions, inspect),
+    "doctor": (DoctorOptions, doctor),
+    "compare": (CompareOptions, compare),
+    "export": (ExportOptions, export),
+    "report": (ReportOptions, report),
+    "serve": (ServeOptions, serve),
+    "cache": (CacheOptions, cache),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,32 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = fill_resume(sys.argv[1:] if arguments is None else arguments)
 
     def job() -> None:
-        command: _Options = tyro.cli(
-            Command,
+        each = [Annotated[kind, tyro.conf.subcommand(name)] for name, (kind, _) in COMMANDS.items()]
+        options = tyro.cli(
+            cast("Any", functools.reduce(operator.or_, each)),
             args=given,
             prog="thawnet",
             description="Train an image classifier from a pretrained network in two phases.",
         )
-        if isinstance(command, TrainOptions):
-            train(command)
-        elif isinstance(command, PredictOptions):
-            predict(command)
-        elif isinstance(command, EvaluateOptions):
-            print_evaluation(command)
-        elif isinstance(command, InspectOptions):
-            inspect(command)
-        elif isinstance(command, DoctorOptions):
-            doctor(command)
-        elif isinstance(command, CompareOptions):
-            compare(command)
-        elif isinstance(command, ExportOptions):
-            export(command)
-        elif isinstance(command, ReportOptions):
-            report(command)
-        elif isinstance(command, ServeOptions):
-            serve(command)
-        else:
-            cache(command)
+        dict(COMMANDS.values())[type(options)](options)
 
     return guarded(job)
 
@@ -176,55 +120,6 @@ def is_importing(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
-
-
-def train(options: TrainOptions) -> Outcome:
-    """Train, and print the accuracy as the last line on stdout."""
-    require_installed("training", TRAIN_PACKAGES)
-    from .training.reporting import REPORT
-    from .training.run import train as run
-
-    outcome = run(options)
-    console.say(f"plot {outcome.folder / 'history.png'}, network {outcome.folder / 'bundle'}")
-    if (outcome.folder / REPORT).exists():
-        console.say(f"report {outcome.folder / REPORT}: open it in a browser")
-    use = command_line("thawnet", "predict", "IMAGES", "--model", outcome.folder)
-    console.say(f"use it: {use}")
-    for line in outcome.lines:
-        console.result(line)
-    return outcome
-
-
-def compare(options: CompareOptions) -> None:
-    """Print two runs side by side, draw them, and say in the last line who is better."""
-    require_installed("comparing", COMPARE_PACKAGES)
-    from .report import compare as pair
-    from .report.compare_plot import plot_comparison
-
-    if options.out.suffix.lower() != ".png":
-        raise UsageError(f"--out '{options.out}': the picture is a PNG; name it so, as in a.png")
-    found = pair.compare(options.first, options.second)
-    plot_comparison(options.out, found)
-    console.say(f"picture {options.out}")
-    for line in (*pair.table(found), pair.verdict(found)):
-        console.result(line)
-
-
-def cache(options: CacheOptions) -> None:
-    """List or clear the cache."""
-    from .building import clear_cache
-    from .files import cache_entries, cache_folder
-
-    folder = cache_folder()
-    if options.action == "clear":
-        console.result(f"removed {clear_cache(console.say) / 1e6:,.1f} MB from {folder}")
-        return
-    entries = cache_entries()
-    for path, size in entries:
-        unfinished = " (unfinished)" if path.name.startswith(".") else ""
-        console.result(f"{size / 1e6:12,.1f} MB  {path.relative_to(folder)}{unfinished}")
-    total = sum(size for _, size in entries)
-    console.result(f"{total / 1e6:12,.1f} MB  in {len(entries)} entries under {folder}")
 
 
 def fill_resume(arguments: Sequence[str]) -> list[str]:

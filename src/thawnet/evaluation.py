@@ -1,65 +1,167 @@
-"""The command `evaluate`: a trained network measured on labelled images, as a table or JSON."""
+"""A trained network measured on labelled images, in ONNX Runtime."""
 
 from __future__ import annotations
 
-import json
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
 
-import tyro
+import numpy as np
+from numpy.typing import NDArray
 
-from . import console
-from .errors import DataError, UsageError
+from .bundle.format import are_among, read_description, read_trained_on
+from .bundle.model import Model, load
+from .core.errors import DataError, ImageError, UsageError, suggest
+from .core.packages import told_when_missing
+from .data.items import Items, Raw, Source, Watch, unwatched
+from .data.listing import read_or_reason
+from .data.sources.open import open_source
+from .metrics.evaluation import Evaluation, Subject, Unreadable, sum_up
+from .net.published import Tell
+
+PARTS = ("train", "val", "test")
+NAMED = 3  # unknown classes in a message
+
+
+def evaluate(
+    model: Model | str | Path,
+    data: str,
+    data_dir: Path | None = None,
+    part: str | None = None,
+    watch: Watch = unwatched,
+    tell: Tell = lambda text: None,
+) -> Evaluation:
+    """Measure a network on labelled images; torch need not be installed.
+
+    model: a run folder, a bundle, or what `load` opened, with its threads. data, data_dir: as for
+    `train`; its classes are matched to the model's by name. part: 'train', 'val' or 'test'; by
+    default test, or everything where the data has no test part. watch: shows what takes a while.
+    tell: receives lines for a person.
+    Raises BundleError as `load` does, UsageError for a part that is not there or a package that
+    the data needs and that is not installed, DataError when the data can not be opened, has a
+    class that the model does not know, or no image that can be read.
+    """
+    if not isinstance(model, Model):
+        model = load(model)
+    known = read_trained_on(read_description(model.path))
+    with told_when_missing(f"evaluating on '{data}'"):
+        source = open_source(data, data_dir, watch, tell)
+        places = _places(source, model.classes)
+        chosen = _chosen(source, part)
+        for note in source.notes:
+            tell(note)
+        parts = [source.open_part(name) for name in chosen]
+    count = sum(map(len, parts))
+    whole = part is None and "test" not in chosen
+    tell(
+        f"evaluating on all of {source.name}, which has no test part: {count:,} images"
+        if whole
+        else f"evaluating on the {chosen[0]} part of {source.name}: {count:,} images"
+    )
+    if not count:
+        raise DataError(f"the {chosen[0]} part of '{source.name}' holds no images")
+    started = time.perf_counter()
+    with watch("evaluating", count) as advance:
+        found = _run(model, parts, advance)
+    spent = time.perf_counter() - started
+    tell(f"{count:,} images in {spent:.1f} s, {count / spent:,.0f} images/s")
+    if not len(found.rows):
+        first = found.unreadable[0]
+        raise DataError(
+            f"none of the {count:,} images can be read; the first, '{first.image}': {first.reason}"
+        )
+    subject = Subject(
+        model=str(model.path),
+        backbone=model.backbone,
+        classes=model.classes,
+        temperature=model.temperature,
+        data=source.name,
+        part="all" if whole else chosen[0],
+        superclasses=source.superclasses,
+        unreadable=found.unreadable,
+    )
+    labels = np.concatenate([items.labels for items in parts])[found.rows]
+    hashes = np.concatenate([items.hashes for items in parts])[found.rows]
+    return sum_up(subject, found.logits, places[labels], are_among(hashes, known), found.unfamiliar)
+
+
+def _places(source: Source, known: Sequence[str]) -> NDArray[np.int64]:
+    """Return where each of the data's classes stands among the model's."""
+    place = {name: at for at, name in enumerate(known)}
+    unknown = [name for name in source.classes if name not in place]
+    if unknown:
+        shown = ", ".join(f"'{name}'" for name in unknown[:NAMED])
+        if len(unknown) > NAMED:
+            shown += f" and {len(unknown) - NAMED:,} more"
+        raise DataError(
+            f"the model does not know {len(unknown):,} of the {len(source.classes):,} classes of "
+            f"'{source.name}': {shown}; for '{unknown[0]}' {suggest(unknown[0], known)}"
+        )
+    return np.array([place[name] for name in source.classes], np.int64)
+
+
+def _chosen(source: Source, part: str | None) -> list[str]:
+    """Return the names of the parts to measure on."""
+    there = [name for name in PARTS if name in source.parts]
+    if part is None:
+        return ["test"] if "test" in there else there
+    if part not in there:
+        raise UsageError(
+            f"--part {part}: '{source.name}' has no such part; it has {' and '.join(there)}"
+        )
+    return [part]
 
 
 @dataclass(frozen=True)
-class EvaluateOptions:
-    """Measure a trained network on labelled images: overall, per class, confusions, calibration.
+class _Found:
+    """What came out for the images that could be read.
 
-    The table goes to stdout, the accuracy last. An image that can not be read is listed and left
-    out, and the exit status is 1.
+    rows: which of all images those are, (n,). logits: (n, classes). unfamiliar: (n,), None where
+    the model can not tell. unreadable: the others.
     """
 
-    model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
-    """The run folder of a finished run, or a bundle."""
-    data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
-    """What `thawnet train` takes: a name, or a path. Classes are matched by name and may be some
-    of the model's."""
-    data_dir: Path | None = None
-    """Where the data lies, when it is not to be downloaded."""
-    part: Literal["train", "val", "test"] | None = None
-    """Which part to measure on. Default: test, or, where the data has none, everything in it."""
-    json: bool = False
-    """Print everything as one JSON object."""
-    workers: int | None = None
-    """Threads that decode and compute. Default: one per core."""
+    rows: NDArray[np.int64]
+    logits: NDArray[np.float32]
+    unfamiliar: NDArray[np.bool_] | None
+    unreadable: tuple[Unreadable, ...]
 
 
-def print_evaluation(options: EvaluateOptions) -> None:
-    """Evaluate under progress bars and print the figures on stdout.
+def _run(model: Model, parts: Sequence[Items], advance: Callable[[int], None]) -> _Found:
+    """Run the network on every image of some parts, one part after the other."""
+    count = sum(map(len, parts))
+    rows = np.empty(count, np.int64)
+    logits = np.empty((count, len(model.classes)), np.float32)
+    unfamiliar = np.empty(count, bool)
+    unreadable: dict[int, Unreadable] = {}
+    waiting: deque[tuple[int, str]] = deque()  # row and name of what was handed to the model
 
-    Raises what `measuring.evaluate` does, and DataError in the end if an image could not be read.
-    """
-    if options.workers is not None and options.workers < 1:
-        raise UsageError(f"--workers {options.workers}: must be at least 1")
-    from .bundle.predict import load
-    from .measuring import evaluate
-    from .report.evaluation_table import table
+    def images() -> Iterator[Raw]:
+        every = ((items, at) for items in parts for at in range(len(items)))
+        for row, (items, at) in enumerate(every):
+            raw = read_or_reason(items, at)
+            if isinstance(raw, str):
+                unreadable[row] = Unreadable(items.names[at], raw)
+                advance(1)
+            else:
+                waiting.append((row, items.names[at]))
+                yield raw
 
-    model = load(options.model, options.workers)
-    console.say(model.summary)
-    found = evaluate(
-        model, options.data, options.data_dir, options.part, console.progress, console.say
+    done = 0
+    for found in model.stream_outputs(images()):
+        row, name = waiting.popleft()
+        advance(1)
+        if isinstance(found, ImageError):
+            unreadable[row] = Unreadable(name, str(found))
+            continue
+        rows[done], logits[done] = row, found.logits[0]
+        if model.unfamiliar is not None and found.unfamiliarity is not None:
+            unfamiliar[done] = found.unfamiliarity[0] > model.unfamiliar.above
+        done += 1
+    return _Found(
+        rows[:done],
+        logits[:done],
+        None if model.unfamiliar is None else unfamiliar[:done],
+        tuple(each for _, each in sorted(unreadable.items(), key=lambda pair: pair[0])),
     )
-    if options.json:
-        # ASCII, so that a name that is not UTF-8 can be written too.
-        console.result(json.dumps(found.as_dict(), indent=2))
-    else:
-        for line in table(found):
-            console.result(line)
-    if lost := len(found.unreadable):
-        raise DataError(
-            f"{lost:,} of {found.images + lost:,} images could not be read; "
-            "the results list them, the figures leave them out"
-        )

@@ -16,9 +16,9 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from .core.errors import RecipeError, suggest
+from .core.text import shown
 from .data.augment import Augment
-from .errors import RecipeError, suggest
-from .text import shown
 
 PRESETS = ("quick", "full", "full-gpu", "best", "speed", "seed")
 MAX_FILE = 100_000  # bytes; ours take two thousand
@@ -262,6 +262,28 @@ def resolve(recipe: Recipe, options: TrainOptions) -> Recipe:
 def to_table(value: Any) -> dict[str, Any]:
     """Return a recipe as the tables that `parse_recipe` reads back to an equal one."""
     return dataclasses.asdict(value)
+
+
+def to_toml(recipe: dict[str, Any]) -> str:
+    """Return a recipe's tables as TOML text."""
+    import tomli_w
+
+    return tomli_w.dumps(recipe)
+
+
+def options_from_dict(saved: dict[str, Any]) -> TrainOptions:
+    """Return the options that `options_to_dict` made values of."""
+    paths = {name: Path(saved[name]) for name in ("data_dir", "out") if saved[name] is not None}
+    pairs = {name: tuple(saved[name]) for name in ("epochs", "lr") if saved[name] is not None}
+    return TrainOptions(**{**saved, **paths, **pairs})
+
+
+def options_to_dict(options: TrainOptions) -> dict[str, Any]:
+    """Return options as values that a checkpoint may hold: paths become text."""
+    return {
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in dataclasses.asdict(options).items()
+    }
 
 
 def _require(holds: bool, name: str, received: object, allowed: str) -> None:

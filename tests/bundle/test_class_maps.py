@@ -12,8 +12,8 @@ from PIL import Image
 
 from thawnet.bundle.class_maps import class_map, read_class_weights
 from thawnet.bundle.format import read_description
-from thawnet.bundle.predict import load
-from thawnet.errors import BundleError
+from thawnet.bundle.model import load
+from thawnet.core.errors import BundleError
 from thawnet.image.preprocess import Preprocess, seen_box
 
 

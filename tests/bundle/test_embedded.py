@@ -11,13 +11,13 @@ import torch
 import thawnet
 from support.shared import CIFAR
 from thawnet import embedded
-from thawnet.bundle.export import from_pixels
 from thawnet.bundle.format import read_description
-from thawnet.data.sources import open_source
+from thawnet.bundle.onnx import from_pixels
+from thawnet.data.sources.open import open_source
+from thawnet.export.pt2 import rebuild
 from thawnet.image.decode import decode
 from thawnet.image.preprocess import squared
-from thawnet.training.exporting import agreement, outputs
-from thawnet.training.program import rebuild
+from thawnet.training.gate import agreement, outputs
 
 IMAGES = 1000
 

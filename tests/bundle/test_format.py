@@ -20,9 +20,9 @@ from support.bundles import write_random_bundle
 from support.runs import TINY
 from thawnet.bundle import format as bundle_format
 from thawnet.bundle.format import are_among, short_hashes
+from thawnet.core.errors import BundleError
+from thawnet.core.files import sha256_file
 from thawnet.data.items import sha256_rows
-from thawnet.errors import BundleError
-from thawnet.files import sha256_file
 from thawnet.image.preprocess import Preprocess
 
 WRITE = f"""

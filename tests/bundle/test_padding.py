@@ -12,13 +12,12 @@ import pytest
 import thawnet
 from support.bundles import write_random_bundle
 from support.runs import TINY
-from thawnet.bundle import export
-from thawnet.bundle.export import IMAGES, probe_squares, to_onnx
 from thawnet.bundle.format import read_description, read_onnx
+from thawnet.bundle.model import Model
+from thawnet.bundle.onnx import IMAGES, probe_squares, to_onnx
 from thawnet.bundle.padding import fix_padding
-from thawnet.bundle.predict import Model
-from thawnet.training.exporting import outputs
-from thawnet.training.program import rebuild
+from thawnet.export.pt2 import rebuild
+from thawnet.training.gate import outputs
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +30,7 @@ def padded_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def worked_out(padded_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> onnx.ModelProto:
     """Return the model of the bundle as PyTorch writes it."""
     told = read_description(padded_bundle)
-    monkeypatch.setattr(export, "fix_padding", lambda model, feeds: None)
+    monkeypatch.setattr("thawnet.bundle.onnx.fix_padding", lambda model, feeds: None)
     return onnx.load_model_from_string(to_onnx(outputs(rebuild(told)), told.meaning))
 
 

@@ -8,7 +8,7 @@ import torch
 
 from thawnet.data.augment import Augment
 from thawnet.data.device import sent, squares_on
-from thawnet.data.sources import open_source
+from thawnet.data.sources.open import open_source
 from thawnet.data.store import ImageStore, open_store
 from thawnet.data.views import random_views, render
 from thawnet.image.preprocess import Preprocess

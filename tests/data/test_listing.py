@@ -12,7 +12,7 @@ import pytest
 
 from thawnet.data.names import Names
 from thawnet.data.parallel import AHEAD, in_order
-from thawnet.data.sources import open_source
+from thawnet.data.sources.open import open_source
 
 
 def test_names_are_kept_as_they_are() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from thawnet.core.errors import DataError
 from thawnet.data.paths import image_names
-from thawnet.errors import DataError
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from support.photos import draw
 from thawnet.data.items import sha256_rows, tied
-from thawnet.data.sources import open_source
+from thawnet.data.sources.open import open_source
 from thawnet.data.splits import arrange, split_off
 from thawnet.data.store import open_store
 

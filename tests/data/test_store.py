@@ -16,9 +16,11 @@ from PIL import Image
 
 from support.patches import calls_of
 from support.photos import draw
-from thawnet.building import Building
+from thawnet.core.cache import Building
+from thawnet.core.errors import DataError, RunError
+from thawnet.core.files import cache_entries
 from thawnet.data import store as stores
-from thawnet.data.sources import open_source
+from thawnet.data.sources.open import open_source
 from thawnet.data.store import (
     ImageStore,
     build,
@@ -26,8 +28,6 @@ from thawnet.data.store import (
     require_every_class,
     typical_short_side,
 )
-from thawnet.errors import DataError, RunError
-from thawnet.files import cache_entries
 
 Photos = Callable[..., Path]
 

@@ -16,8 +16,8 @@ import pytest
 
 from support.exported_pages import asked_about, compared, odd_photos, ready
 from support.watched_pages import Watched, launched
-from thawnet.bundle.predict import Model
-from thawnet.serve.facts import EXAMPLES
+from thawnet.bundle.model import Model
+from thawnet.webpage.facts import EXAMPLES
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -16,8 +16,8 @@ from support.exported_pages import asked_about, compared, odd_photos, ready
 from support.photos import encoded
 from support.shared import CIFAR, FLOWERS
 from support.watched_pages import Watched, names_added
-from thawnet.bundle.predict import Model
-from thawnet.serve.facts import EXAMPLES
+from thawnet.bundle.model import Model
+from thawnet.webpage.facts import EXAMPLES
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -8,8 +8,8 @@ import pytest
 
 from support.firefox import Firefox
 from support.watched_pages import GLOBALS
-from thawnet.bundle.predict import Model
-from thawnet.serve.facts import EXAMPLES
+from thawnet.bundle.model import Model
+from thawnet.webpage.facts import EXAMPLES
 
 pytestmark = pytest.mark.slow  # another engine: what pages promise is tried in Chromium
 PHOTOS = [EXAMPLES / f"{name}.jpg" for name in ("coffee", "coins", "rocket")]

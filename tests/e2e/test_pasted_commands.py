@@ -21,11 +21,13 @@ import torch
 
 from support.patches import stop_after
 from support.runs import tiny_call
-from thawnet import cli, diagnosis, packages, serving, text
-from thawnet.errors import RankLostError, RunError, ThawnetError
+from thawnet import cli, job
+from thawnet.commands import doctor, serve
+from thawnet.core import packages, text
+from thawnet.core.errors import RankLostError, RunError, ThawnetError
 from thawnet.recipe import TrainOptions
-from thawnet.report.finished import read_finished
-from thawnet.training import checkpoint, outcome, phase, run
+from thawnet.report.run_reader import read_finished
+from thawnet.training import checkpoint, phase, run_folder
 from thawnet.training.ranks import Ranks, World, losses_told
 
 DATA = "meine Bücher fotos"
@@ -93,7 +95,7 @@ def test_a_run_is_resumed_reported_and_used_by_the_commands_it_prints(
     begun(options, monkeypatch)
     (resume,) = commands(capfd.readouterr().err)
     with monkeypatch.context() as patch:
-        patch.setattr(run, "write_report", functools.partial(_fail, OSError("no room")))
+        patch.setattr(job, "write_report", functools.partial(_fail, OSError("no room")))
         assert cli.main(paste(resume)) == 0
     report, use = commands(capfd.readouterr().err)
     assert cli.main(paste(report)) == 0
@@ -122,7 +124,7 @@ def test_errors_name_the_run_so_that_it_can_be_resumed(
 
     fragments: list[str] = []
     with pytest.raises(RunError) as taken:
-        outcome.require_free(folder)
+        run_folder.require_free(folder)
     fragments.append(str(taken.value).rpartition(": ")[2])
     with pytest.raises(RankLostError) as lost, losses_told(World(Ranks(0, 2)), folder):
         raise RuntimeError("[gloo] Connection closed by peer")
@@ -152,11 +154,11 @@ def test_a_call_is_recorded_and_repeated_as_it_was_typed(
     shown = re.search(r"^\| command \| (`+) ?(.*?) ?\1 \|$", card, re.MULTILINE)
     assert shown
     assert paste(shown[2].replace(r"\|", "|")) == asked  # as Markdown shows a cell of a table
-    assert paste(diagnosis.command(replace(options, data=DATA)))[:2] == ["train", DATA]
+    assert paste(doctor.command(replace(options, data=DATA)))[:2] == ["train", DATA]
 
 
 def test_packages_are_installed_by_the_line_that_names_them(paste: Paste) -> None:
-    for line in (packages.INSTALL, serving.INSTALL):
+    for line in (packages.INSTALL, serve.INSTALL):
         assert re.fullmatch(r"thawnet\[(train|serve)\]", paste(line)[1])
 
 

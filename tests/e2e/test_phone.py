@@ -11,8 +11,8 @@ from PIL import Image
 from support.exported_pages import asked_about
 from support.photos import TURNED, encoded
 from support.watched_pages import PHONE, Watched, names_added
-from thawnet.bundle.predict import Model
-from thawnet.serve.facts import EXAMPLES
+from thawnet.bundle.model import Model
+from thawnet.webpage.facts import EXAMPLES
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

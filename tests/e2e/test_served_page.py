@@ -16,8 +16,8 @@ from PIL import Image
 
 from support.service import command, served
 from support.watched_pages import SPARING, Watched, launched, names_added
-from thawnet.bundle.predict import Model, load
-from thawnet.serve.facts import EXAMPLES
+from thawnet.bundle.model import Model, load
+from thawnet.webpage.facts import EXAMPLES
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route

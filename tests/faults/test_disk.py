@@ -19,12 +19,13 @@ import torch
 
 from support.patches import calls_of
 from thawnet import cli
-from thawnet.data import archives, store
-from thawnet.data.arrays import from_arrays
-from thawnet.data.sources import open_source
+from thawnet.core.errors import RunError
+from thawnet.core.files import cache_entries, cache_folder, clear_disk_errors, write_json
+from thawnet.data import store
+from thawnet.data.sources import archives
+from thawnet.data.sources.arrays import from_arrays
+from thawnet.data.sources.open import open_source
 from thawnet.data.store import ImageStore, open_store
-from thawnet.errors import RunError
-from thawnet.files import cache_entries, cache_folder, clear_disk_errors, write_json
 from thawnet.recipe import TrainOptions
 from thawnet.training import checkpoint, run
 from thawnet.training.checkpoint import RunState

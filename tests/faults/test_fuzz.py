@@ -21,9 +21,9 @@ import fuzz
 from fuzz_mutate import mutated, toml
 from fuzz_target import Target
 from fuzz_targets import TARGETS
-from thawnet.errors import DataError
+from thawnet.core.errors import DataError
+from thawnet.core.text import printable
 from thawnet.recipe import load_recipe, parse_recipe, to_table
-from thawnet.text import printable
 
 SCRIPT = Path(fuzz.__file__)
 

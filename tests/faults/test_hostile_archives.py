@@ -1,7 +1,7 @@
 """Archives and shards made to hurt: endless lists, sizes that lie, cells that are too much.
 
 What leaves the folder, links, devices, bombs, cut and damaged archives are in
-tests/data/test_archives.py, pickles in test_cifar.py and test_pickles.py.
+tests/data/sources/test_archives.py, pickles in test_cifar.py and test_pickles.py.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from thawnet.data import archives
-from thawnet.data.members import read_members
-from thawnet.data.sources import open_source
-from thawnet.errors import DataError
-from thawnet.files import cache_entries
+from thawnet.core.errors import DataError
+from thawnet.core.files import cache_entries
+from thawnet.data.sources import archives
+from thawnet.data.sources.members import read_members
+from thawnet.data.sources.open import open_source
 
 
 def refused(path: Path, told: str, seconds: float = 1.0) -> None:

@@ -25,10 +25,10 @@ import thawnet
 from fuzz_bundle import FEATURES, LOGITS, network, weight, write_bundle
 from thawnet.bundle.format import read_description, read_trained_on
 from thawnet.cli import main
-from thawnet.errors import BundleError, UsageError
-from thawnet.files import sha256_file
+from thawnet.core.errors import BundleError, UsageError
+from thawnet.core.files import sha256_file
+from thawnet.core.text import printable
 from thawnet.model.backbone import Network
-from thawnet.text import printable
 
 IMAGE = Image.new("RGB", (9, 9), "red")
 
@@ -208,7 +208,7 @@ def test_class_names_are_text_in_every_form(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import fuzz_bundle
-    from thawnet.bundle.meaning import Meaning
+    from thawnet.bundle.spec import Meaning
 
     names = ("<script>alert(1)</script>", "=cmd|' /c calc'!A1, \"[red]\u202e")
     meaning = Meaning(names, fuzz_bundle.MEANING.preprocess, 1.0)

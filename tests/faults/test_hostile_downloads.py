@@ -1,6 +1,6 @@
 """Servers that cheat the hub's client, and addresses that never come to an end.
 
-Files by address, cut, wrong, redirected, dripping, or asked for twice: tests/data/test_download.py.
+Files by address, cut, wrong, redirected, dripping, or asked for twice: tests/net/test_published.py.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ import pytest
 
 from support.hub import SHA, HubHandler, set_endpoint, shard
 from support.web import serving_forever
-from thawnet.data import download
-from thawnet.data.download import FetchError
-from thawnet.data.hub import fetch_shards
-from thawnet.errors import ImageError
-from thawnet.image import fetch
-from thawnet.image.fetch import fetch_image
+from thawnet.core.errors import ImageError
+from thawnet.net import image, published
+from thawnet.net.hub import fetch_shards
+from thawnet.net.image import fetch_image
+from thawnet.net.published import FetchError
 
 NAME = "plain_text/train-00000-of-00001.parquet"
 
@@ -98,7 +97,7 @@ CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 def test_address_that_drips_anything_is_given_up(
     answering: Callable[[Answer], str], monkeypatch: pytest.MonkeyPatch, head: bytes, drop: bytes
 ) -> None:
-    monkeypatch.setattr(fetch, "MOST_SECONDS", 0.5)
+    monkeypatch.setattr(image, "MOST_SECONDS", 0.5)
     url = answering(dripping(head, drop))
     started = time.monotonic()
     with pytest.raises(ImageError, match=r"not there after 0 s|can not be fetched"):
@@ -166,7 +165,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
 def test_what_the_hub_sends_in_part_is_never_used_and_the_next_attempt_works(
     hub: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, manner: str
 ) -> None:
-    monkeypatch.setattr(download, "STALL_SECONDS", 0.5)
+    monkeypatch.setattr(published, "STALL_SECONDS", 0.5)
     monkeypatch.setattr(hub, "manner", manner)
     started = time.monotonic()
     with pytest.raises(FetchError) as caught:
@@ -186,7 +185,7 @@ def test_two_processes_that_ask_the_hub_at_once_both_have_the_whole(
     from huggingface_hub import constants
 
     code = (
-        "from thawnet.data.hub import fetch_shards\n"
+        "from thawnet.net.hub import fetch_shards\n"
         "print(next(fetch_shards('uoft-cs/cifar10').glob('*.parquet')))"
     )
     variables = {"HF_ENDPOINT": constants.ENDPOINT, "HF_HOME": str(tmp_path / "home")}

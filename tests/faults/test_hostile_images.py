@@ -17,12 +17,12 @@ from PIL import Image, ImageCms
 
 import thawnet
 from support.photos import TURNED, draw, encoded
-from thawnet.data.sources import open_source
+from thawnet.core.errors import ImageError
+from thawnet.data.sources.open import open_source
 from thawnet.data.store import open_store
-from thawnet.errors import ImageError
+from thawnet.evaluation import evaluate
 from thawnet.image.decode import FORMATS, decode, decode_stored
 from thawnet.image.preprocess import reduce, squared
-from thawnet.measuring import evaluate
 
 MODES = (
     "1",

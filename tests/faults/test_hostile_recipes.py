@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from thawnet.core.errors import RecipeError
+from thawnet.core.text import printable
 from thawnet.data.augment import Augment
-from thawnet.errors import RecipeError
 from thawnet.recipe import MAX_FILE, Phase, Recipe, load_recipe, parse_recipe
-from thawnet.text import printable
 
 HEAD = '[head]\ntrain_from = "head"\nepochs = 1\nlr = 0.001\n'
 TAIL = '[finetune]\ntrain_from = "all"\nepochs = 1\nlr = 0.001\n'

@@ -16,11 +16,11 @@ from safetensors.torch import load_file, save, save_file
 
 from support.runs import TINY
 from thawnet.bundle.format import read_description
-from thawnet.errors import BundleError, ThawnetError, WeightsError
-from thawnet.files import sha256_file
+from thawnet.core.errors import BundleError, ThawnetError, WeightsError
+from thawnet.core.files import sha256_file
+from thawnet.export.pt2 import rebuild
 from thawnet.model.backbone import Network
 from thawnet.model.weights import fill, load_weights
-from thawnet.training.program import rebuild
 
 
 def raw(header: object, data: bytes = bytes(64), length: int | None = None) -> bytes:

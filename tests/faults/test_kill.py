@@ -16,11 +16,12 @@ import pytest
 from PIL import Image
 
 from support.patches import calls_of
-from thawnet.building import locked
-from thawnet.data import archives, store
+from thawnet.core.cache import locked
+from thawnet.core.files import cache_folder
+from thawnet.data import store
 from thawnet.data.items import unwatched
-from thawnet.data.sources import open_source
-from thawnet.files import cache_folder
+from thawnet.data.sources import archives
+from thawnet.data.sources.open import open_source
 from thawnet.recipe import TrainOptions
 
 Photos = Callable[..., Path]
@@ -29,7 +30,7 @@ Photos = Callable[..., Path]
 SLOW_STORE = """
 import os, sys, time
 from thawnet.data import store
-from thawnet.data.sources import open_source
+from thawnet.data.sources.open import open_source
 
 def slowly(data, side, decode=store.decode):
     with open("done", "a") as marks:
@@ -47,7 +48,7 @@ store.open_store(source.open_part("train"), 40, lambda done: None, 1, tell)
 SLOW_UNPACKING = """
 import os, sys, time
 from thawnet import cli
-from thawnet.data import archives
+from thawnet.data.sources import archives
 
 class Slow:
     def __init__(self, content):

@@ -17,14 +17,13 @@ import pytest
 import thawnet
 from support.photos import draw, encoded
 from support.runs import tensors_of
-from thawnet import cli
-from thawnet.data.sources import open_source
+from thawnet import cli, job
+from thawnet.core.errors import DataError, RunError
+from thawnet.data.sources.open import open_source
 from thawnet.data.splits import arrange, check_parts
-from thawnet.errors import DataError, RunError
 from thawnet.recipe import TrainOptions, load_recipe
-from thawnet.training import outcome as outcome_module
-from thawnet.training import run, setup
-from thawnet.training.outcome import Outcome
+from thawnet.training import finish, run, setup
+from thawnet.training.run_folder import Outcome
 
 Photos = Callable[..., Path]
 SAFE = r"the trained network is safe in .*bundle.* --resume .*--no-test"
@@ -142,7 +141,7 @@ def resumed(folder: Path, **more: Any) -> Outcome:
 
 def test_a_test_class_that_can_not_be_read_is_left_out(parted: TrainOptions) -> None:
     spoil(parted, "b")
-    outcome = run.train(dataclasses.replace(parted, no_report=False))
+    outcome = job.train(dataclasses.replace(parted, no_report=False))
     assert outcome.line.endswith("6 images)")
     assert len(json.loads((outcome.folder / "broken.json").read_text())) == 6
     assert (outcome.folder / "report.html").is_file()
@@ -194,7 +193,7 @@ def test_logits_of_a_test_part_that_was_mended_meanwhile_are_not_used_again(
         raise RunError("the memory is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "measure_baselines", fail)
+        patch.setattr(finish, "measure_baselines", fail)
         with pytest.raises(RunError, match=f"memory is full; {SAFE}"):
             run.train(parted)
     for path, image in content.items():
@@ -210,7 +209,7 @@ def test_a_disk_that_fills_behind_the_last_epoch_costs_no_network(
         raise RunError("the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(outcome_module, name, full)
+        patch.setattr(finish, name, full)
         with pytest.raises(RunError, match=f"disk is full; {SAFE}"):
             run.train(parted)
     thawnet.load("run")

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file
 
 from support.runs import tiny_call
-from thawnet.errors import RankLostError, UsageError
+from thawnet.core.errors import RankLostError, UsageError
 from thawnet.recipe import Phase
 from thawnet.training.loop import batches
 from thawnet.training.ranks import ALONE, Ranks, World, join, losses_told

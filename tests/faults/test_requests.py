@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from support.service import FORM, PNG, Service, form, picture, served
-from thawnet.bundle.predict import Model
+from thawnet.bundle.model import Model
+from thawnet.commands.serve import ServeOptions
 from thawnet.serve import connection
 from thawnet.serve.app import Settings, make_app
 from thawnet.serve.batching import Batcher
 from thawnet.serve.intake import Limits
-from thawnet.serving import ServeOptions
 
 KILO = 1024
 SECURITY = Path(__file__).resolve().parents[2] / "SECURITY.md"

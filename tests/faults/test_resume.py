@@ -18,19 +18,20 @@ import pytest
 import torch
 
 from support.runs import tensors_of, under
-from thawnet.building import PART, building
+from thawnet.core.cache import PART, building
+from thawnet.core.errors import RunError
+from thawnet.core.files import cache_folder
 from thawnet.data.augment import Augment
-from thawnet.data.sources import open_source
+from thawnet.data.sources.open import open_source
 from thawnet.data.store import open_store
-from thawnet.errors import RunError
-from thawnet.files import cache_folder
 from thawnet.image.preprocess import Preprocess
 from thawnet.model.backbone import Network
 from thawnet.recipe import TrainOptions
-from thawnet.training import checkpoint, features, machine, run, setup
+from thawnet.training import checkpoint, machine, run, setup
 from thawnet.training.checkpoint import Keeper
 from thawnet.training.loop import evaluate
 from thawnet.training.ranks import ALONE
+from thawnet.training.trunk import cache
 
 
 def silent(done: int) -> None:
@@ -144,12 +145,12 @@ def test_bits_do_not_depend_on_what_is_cached_already(
 
 
 @pytest.fixture
-def origin(photos: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> features.Origin:
-    monkeypatch.setattr(features, "block_size", lambda _origin: 4)
+def origin(photos: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> cache.Origin:
+    monkeypatch.setattr(cache, "block_size", lambda _origin: 4)
     source = open_source(str(photos({"a": 13, "b": 13})))
     store = open_store(source.open_part("train"), 40, silent, 1)
     torch.manual_seed(0)
-    return features.Origin(
+    return cache.Origin(
         network=Network("mobilenetv2_100", 2, 32, "same"),
         weights="random",
         images=store,
@@ -160,10 +161,10 @@ def origin(photos: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> feat
 
 
 def test_features_go_on_from_the_last_block_that_was_kept(
-    origin: features.Origin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    origin: cache.Origin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     splits = [8, 18]
-    whole = features.cached_features(origin, 2, splits, silent)
+    whole = cache.cached_features(origin, 2, splits, silent)
     monkeypatch.setenv("THAWNET_CACHE", str(tmp_path / "second"))
     monkeypatch.setenv("THAWNET_KEEP_SECONDS", "0")
     begun: list[int] = []
@@ -177,11 +178,11 @@ def test_features_go_on_from_the_last_block_that_was_kept(
             raise Killed
 
     with pytest.raises(Killed):
-        features.cached_features(origin, 2, splits, dies)
+        cache.cached_features(origin, 2, splits, dies)
     parts = list((cache_folder() / "features").glob(f".*{PART}"))
     assert len(parts) == 2
     told: list[int] = []
-    again = features.cached_features(origin, 2, splits, told.append)
+    again = cache.cached_features(origin, 2, splits, told.append)
     assert sum(told[1:]) == 26 - 12  # three blocks of four were kept
     for one, other in zip(whole, again, strict=True):
         assert np.array_equal(one.values, other.values)
@@ -189,9 +190,9 @@ def test_features_go_on_from_the_last_block_that_was_kept(
 
 
 def test_features_that_another_process_is_building_are_waited_for_and_taken(
-    origin: features.Origin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    origin: cache.Origin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    whole = features.cached_features(origin, 0, [8], silent)
+    whole = cache.cached_features(origin, 0, [8], silent)
     path = origin.folder(0, 8)
     finished = shutil.move(path, tmp_path / "finished")
     holds, go_on = threading.Event(), threading.Event()
@@ -209,12 +210,12 @@ def test_features_that_another_process_is_building_are_waited_for_and_taken(
         told.append(text)
         go_on.set()
 
-    monkeypatch.setattr(features.console, "say", waits)
-    monkeypatch.setattr(features.Origin, "pictures", None)  # whoever computes fails
+    monkeypatch.setattr(cache.console, "say", waits)
+    monkeypatch.setattr(cache.Origin, "pictures", None)  # whoever computes fails
     thread = threading.Thread(target=other)
     thread.start()
     holds.wait()
-    found = features.cached_features(origin, 0, [8], silent)
+    found = cache.cached_features(origin, 0, [8], silent)
     thread.join()
     assert np.array_equal(found[0].values, whole[0].values)
     assert len(told) == 1

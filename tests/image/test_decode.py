@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from support.photos import TURNED, encoded
-from thawnet.errors import ImageError
+from thawnet.core.errors import ImageError
 from thawnet.image import decode as module
 from thawnet.image.decode import MAX_FILE_BYTES, decode, read_file
 from thawnet.image.decode import size as size_of

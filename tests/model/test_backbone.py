@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from thawnet.errors import UsageError
+from thawnet.core.errors import UsageError
 from thawnet.model.backbone import Network, frozen_copy, mend_strided_depthwise
 from thawnet.model.keras_layers import keras_layers
 

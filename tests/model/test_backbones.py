@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from thawnet.bundle.export import to_onnx
-from thawnet.bundle.meaning import Meaning
-from thawnet.errors import UsageError
+from thawnet.bundle.onnx import to_onnx
+from thawnet.bundle.spec import Meaning
+from thawnet.core.errors import UsageError
 from thawnet.image.preprocess import Preprocess
 from thawnet.model.backbone import Network, channels_last, frozen_copy, mend_strided_depthwise
-from thawnet.training.exporting import outputs
+from thawnet.training.gate import outputs
 
 # Where 'upper' and 'middle' start.
 BACKBONES = {

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from thawnet.data.download import MIRROR
-from thawnet.errors import WeightsError
+from thawnet.core.errors import WeightsError
 from thawnet.model import keras_h5
 from thawnet.model.backbone import Network
 from thawnet.model.keras_layers import keras_layers
 from thawnet.model.weights import fill, load_weights
+from thawnet.net.published import MIRROR
 
 NAME = "mobilenetv2_100"
 Layers = list[tuple[str, dict[str, np.ndarray]]]  # (layer, {array: values}), in Keras's order

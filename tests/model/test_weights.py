@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from support.runs import TINY, write_random_weights
-from thawnet.errors import WeightsError
+from thawnet.core.errors import WeightsError
 from thawnet.model.backbone import Network
 from thawnet.model.weights import fill, load_weights
 

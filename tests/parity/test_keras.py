@@ -16,14 +16,15 @@ import thawnet
 from support.shared import CIFAR, IMAGENET
 from thawnet.data.augment import Augment
 from thawnet.data.items import Items
-from thawnet.data.sources import open_source
+from thawnet.data.sources.open import open_source
 from thawnet.image.decode import decode
 from thawnet.model.backbone import Network
 from thawnet.model.keras_layers import keras_layers
 from thawnet.model.weights import fill, load_weights
 from thawnet.recipe import Phase, TrainOptions, load_recipe
 from thawnet.training import call, phase, run, setup
-from thawnet.training.outcome import Outcome
+from thawnet.training.context import Run
+from thawnet.training.run_folder import Outcome
 
 NAME = "mobilenetv2_100"
 IMAGES = 640
@@ -194,7 +195,7 @@ def test_same_batches_give_keras_fit_to_four_digits(
     heads: list[tuple[np.ndarray, np.ndarray]] = []
     kept = run.setup
 
-    def remembered(*given: Any) -> setup.Run:
+    def remembered(*given: Any) -> Run:
         job = kept(*given)
         head = job.network.head
         heads.append((head.weight.detach().numpy().T.copy(), head.bias.detach().numpy().copy()))

@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 from support.figures import curves, figures_of, words
-from thawnet.errors import RunError, UsageError
+from thawnet.core.errors import RunError, UsageError
+from thawnet.metrics.predictions import write_predictions
 from thawnet.report import compare_plot
 from thawnet.report.compare import compare, p_value, table, verdict
 from thawnet.report.compare_plot import plot_comparison, shortened
-from thawnet.report.predictions import write_predictions
 
 CLASSES = ("ant", "bee", "cat")
 LABELS = np.arange(120) % 3

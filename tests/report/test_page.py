@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from support.whole_report import audit, picture, whole_report
-from thawnet.report.content import Bin, ClassScore, Confusion, Epoch, Reliability, Report
+from thawnet.metrics.calibration import Bin
+from thawnet.report.content import ClassScore, Confusion, Epoch, Reliability, Report
 from thawnet.report.markup import duration, element, shortened
 from thawnet.report.matrix import MOST, largest, matrix
 from thawnet.report.page import SECTIONS, render, render_audit

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from support.service import FORM, PNG, Service, form, picture
-from thawnet.bundle.predict import Model, load
+from thawnet.bundle.model import Model, load
 from thawnet.serve.intake import Limits
 from thawnet.serve.workers import Worker
 

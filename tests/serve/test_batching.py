@@ -12,8 +12,8 @@ import pytest
 
 from support.awaiting import awaited
 from support.service import picture
-from thawnet.bundle.predict import Model, load
-from thawnet.errors import ImageError
+from thawnet.bundle.model import Model, load
+from thawnet.core.errors import ImageError
 from thawnet.serve.batching import Batcher
 from thawnet.serve.refusals import Busy, Failed, Refused
 from thawnet.serve.workers import Worker

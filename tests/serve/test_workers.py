@@ -19,8 +19,8 @@ import pytest
 
 from support.awaiting import awaited
 from support.service import picture
-from thawnet.bundle.predict import Model
-from thawnet.errors import ImageError
+from thawnet.bundle.model import Model
+from thawnet.core.errors import ImageError
 from thawnet.serve.workers import Worker, WorkerLostError
 
 
@@ -149,7 +149,7 @@ def test_ctrl_c_for_all_leaves_it_to_its_parent(model: Model) -> None:
 def test_it_ends_with_its_parent_however_that_ended(colours: Path) -> None:
     code = """
 import asyncio, multiprocessing, os, sys
-from thawnet.bundle.predict import load
+from thawnet.bundle.model import load
 from thawnet.serve.workers import Worker
 
 async def job():

@@ -24,13 +24,13 @@ def write_random_bundle(
     """Write the bundle of a network of 48 px with random weights, for classes a, b and c."""
     import torch
 
-    from thawnet.bundle.export import to_onnx
     from thawnet.bundle.format import short_hashes, write_bundle
-    from thawnet.bundle.meaning import Meaning
+    from thawnet.bundle.onnx import to_onnx
+    from thawnet.bundle.spec import Meaning
     from thawnet.data.items import sha256_rows
     from thawnet.image.preprocess import Preprocess
     from thawnet.model.backbone import Network
-    from thawnet.training.exporting import class_weights, outputs
+    from thawnet.training.gate import class_weights, outputs
 
     torch.manual_seed(1)
     network = Network(backbone, 3, 48, padding)
@@ -60,9 +60,9 @@ def write_colours(path: Path) -> Path:
     import torch
     from torch import nn
 
-    from thawnet.bundle.export import to_onnx
     from thawnet.bundle.format import short_hashes, write_bundle
-    from thawnet.bundle.meaning import Meaning, Unfamiliar
+    from thawnet.bundle.onnx import to_onnx
+    from thawnet.bundle.spec import Meaning, Unfamiliar
     from thawnet.data.items import sha256_rows
     from thawnet.image.preprocess import Preprocess
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from support.photos import encoded
-from thawnet.bundle.predict import Model
+from thawnet.bundle.model import Model
 from thawnet.image.decode import decode
 from thawnet.image.preprocess import squared
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from thawnet.training.loop import Epoch
-    from thawnet.training.outcome import Outcome
+    from thawnet.training.run_folder import Outcome
 
 TINY = "test_efficientnet"  # timm's own for tests: 100,000 parameters, a MobileNet's parts
 

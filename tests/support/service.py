@@ -20,7 +20,7 @@ from PIL import Image
 from support.photos import encoded
 
 if TYPE_CHECKING:
-    from thawnet.bundle.predict import Model
+    from thawnet.bundle.model import Model
 
 COLOUR = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
 BOUNDARY = "edge"

@@ -7,8 +7,8 @@ import io
 import numpy as np
 from PIL import Image
 
+from thawnet.metrics.calibration import Bin
 from thawnet.report.content import (
-    Bin,
     ClassScore,
     Confusion,
     Copies,

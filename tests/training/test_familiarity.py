@@ -14,7 +14,7 @@ import thawnet
 from thawnet.recipe import TrainOptions
 from thawnet.training import familiarity, run
 from thawnet.training.familiarity import Unfamiliarity, pooled, some_of_each
-from thawnet.training.outcome import Outcome
+from thawnet.training.run_folder import Outcome
 
 
 def test_classes_are_drawn_alike(monkeypatch: pytest.MonkeyPatch) -> None:

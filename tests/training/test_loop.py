@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from support.runs import epoch_of
-from thawnet.errors import DivergedError
+from thawnet.core.errors import DivergedError
 from thawnet.recipe import Phase
 from thawnet.training import loop
 from thawnet.training.loop import (

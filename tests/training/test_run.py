@@ -18,25 +18,26 @@ from numpy.typing import NDArray
 
 from support.patches import after_each_save, calls_of, stop_after
 from support.runs import epochs_of, tensors_of, under
+from thawnet.core.errors import DataError, InterruptedRunError, RunError, UsageError, WeightsError
+from thawnet.core.files import cache_entries
 from thawnet.data.items import Items, Source, Watch
-from thawnet.data.sources import open_source
+from thawnet.data.sources.open import open_source
 from thawnet.data.store import ImageStore, open_store
-from thawnet.errors import DataError, InterruptedRunError, RunError, UsageError, WeightsError
-from thawnet.files import cache_entries
-from thawnet.recipe import PRESETS, TrainOptions, load_recipe, to_table
-from thawnet.report.predictions import read_predictions
-from thawnet.training import checkpoint, loop, phase, run, setup
-from thawnet.training import outcome as outcome_module
+from thawnet.metrics.predictions import read_predictions
+from thawnet.recipe import PRESETS, TrainOptions, load_recipe, to_table, to_toml
+from thawnet.training import checkpoint, finish, loop, phase, run, setup
 from thawnet.training.checkpoint import Keeper
-from thawnet.training.outcome import Outcome, content_of, toml
+from thawnet.training.context import Run
+from thawnet.training.finish import content_of
 from thawnet.training.phase import PhaseJob
 from thawnet.training.ranks import ALONE
+from thawnet.training.run_folder import Outcome
 from thawnet.training.tail import Tail
 
 Job = Callable[..., Outcome]
 
 
-def begin(options: TrainOptions) -> setup.Run:
+def begin(options: TrainOptions) -> Run:
     with ExitStack() as held:
         return setup.setup(options, ALONE, held)
 
@@ -205,7 +206,7 @@ def test_temperature_is_fitted_on_validation_alone(
         fitted_on.append(len(labels))
         return 1.5
 
-    monkeypatch.setattr(outcome_module, "fit_temperature", fit)
+    monkeypatch.setattr(finish, "fit_temperature", fit)
     result = run.train(parted).result
     assert result["temperature"] == 1.5
     assert fitted_on == [result["metrics"]["validation"]["images"]]
@@ -289,7 +290,9 @@ def validated_within_epochs(folder: Path) -> str:
     recipe = load_recipe("quick")
     phases = [dataclasses.replace(each, validate_every=12) for each in recipe.phases]
     path = folder / "often.toml"
-    path.write_text(toml(to_table(dataclasses.replace(recipe, head=phases[0], finetune=phases[1]))))
+    path.write_text(
+        to_toml(to_table(dataclasses.replace(recipe, head=phases[0], finetune=phases[1])))
+    )
     return str(path)
 
 
@@ -441,7 +444,7 @@ def patient(
     )
     table = to_table(dataclasses.replace(recipe, head=head, finetune=finetune))
     path = tmp_path / "patient.toml"
-    path.write_text(toml(table))
+    path.write_text(to_toml(table))
     return dataclasses.replace(options, recipe=str(path), epochs=None)
 
 

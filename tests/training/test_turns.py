@@ -16,7 +16,7 @@ from torch import nn
 import thawnet
 from support.photos import draw
 from support.runs import TINY
-from thawnet import console
+from thawnet.core import console
 from thawnet.model.chain import trace
 from thawnet.training import turns
 from thawnet.training.turns import own_turn

@@ -8,6 +8,7 @@ import json
 import re
 import sys
 import tomllib
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ import tomli_w
 
 from support.patches import after_each_save
 from support.runs import epochs_of
-from thawnet.errors import InterruptedRunError
+from thawnet import job
+from thawnet.core.errors import InterruptedRunError
+from thawnet.metrics.accuracy import calibrated, standing
+from thawnet.metrics.predictions import read_predictions
 from thawnet.recipe import TrainOptions
-from thawnet.report.metrics import calibrated, standing
-from thawnet.report.predictions import read_predictions
-from thawnet.training import reporting, run
+from thawnet.report import gather
 from thawnet.training.checkpoint import RunState
 
 MINUS = "\u2212"  # as the report writes it
@@ -35,7 +37,7 @@ def text_of(page: str) -> str:
 @pytest.fixture
 def stopping_early(options: TrainOptions, tmp_path: Path) -> TrainOptions:
     """Return a call whose fine-tuning changes nothing, and so ends before its six epochs do."""
-    recipe = tomllib.loads((Path(run.__file__).parents[1] / "recipes" / "quick.toml").read_text())
+    recipe = tomllib.loads((resources.files("thawnet.recipes") / "quick.toml").read_text())
     recipe["head"] |= {"epochs": 2, "min_steps": 0}
     recipe["finetune"] |= {"epochs": 6, "min_steps": 0, "patience": 1, "lr": 1e-12, "ema": 0.0}
     recipe["finetune"] |= {"batch_norm": "frozen", "views": 1}
@@ -64,10 +66,10 @@ def test_report_card_and_log_say_what_happened(
         with monkeypatch.context() as patch:
             after_each_save(patch, stop)
             with pytest.raises(InterruptedRunError):
-                run.train(call)
+                job.train(call)
         monkeypatch.setattr(sys, "argv", ["thawnet", "train", "--resume", "run"])
         call = TrainOptions(resume="run")
-    outcome = run.train(call)
+    outcome = job.train(call)
     said = capsys.readouterr().err
     told = text_of((outcome.folder / "report.html").read_text(encoding="utf-8"))
     card = (outcome.folder / "bundle" / "README.md").read_text(encoding="utf-8")
@@ -98,7 +100,7 @@ def test_report_card_and_log_say_what_happened(
     )
 
     # The baseline: frozen features of random weights beat a network that hardly learnt.
-    scores, baseline = result["metrics"]["test"], result["baselines"][reporting.REGRESSION]
+    scores, baseline = result["metrics"]["test"], result["baselines"][gather.REGRESSION]
     assert baseline["accuracy"] > scores["accuracy"]
     points = f"{100 * (baseline['accuracy'] - scores['accuracy']):.2f} points"
     sentence = f"ogistic regression on the frozen features is better than this network, by {points}"
@@ -168,4 +170,4 @@ def test_a_temperature_that_made_calibration_worse_is_said_to_have() -> None:
 )
 def test_epochs_are_those_that_ran(ran: int, most: int, patience: int, told: str) -> None:
     phase: dict[str, Any] = {"epochs_run": ran, "epochs": most, "patience": patience}
-    assert reporting._epochs({**phase, "kept": {"epoch": 7}}) == told
+    assert gather._epochs({**phase, "kept": {"epoch": 7}}) == told

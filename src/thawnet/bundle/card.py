@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..text import printable
-from .meaning import Meaning
+from ..core.text import printable
+from .spec import Meaning
 
 # Licences by the names that the hub knows them by; others are told in words.
 LICENCES = ("apache-2.0", "mit", "bsd-3-clause")
@@ -154,7 +154,7 @@ def int8_card(
 ) -> str:
     """Return the text of README.md for a quantised network.
 
-    figures: as under `export` in model.json; see training/quantising.py.
+    figures: as under `export` in model.json; see export/int8.py.
     """
     title, forms = f"{backbone} for {data} in int8", ("float32", "int8")
     return _INT8_CARD.format(

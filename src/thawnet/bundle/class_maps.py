@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BundleError
+from ..core.errors import BundleError
 from .format import WEIGHTS, Description, read_weights
 
 _TYPES = {"F16": "<f2", "F32": "<f4"}  # safetensors' names

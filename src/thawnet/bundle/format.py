@@ -14,10 +14,10 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BundleError, first_line
-from ..files import new_folder, sha256_file, write_json, write_text
-from ..text import shown
-from .meaning import Meaning, parse_meaning, require_text
+from ..core.errors import BundleError, first_line
+from ..core.files import new_folder, sha256_file, write_json, write_text
+from ..core.text import shown
+from .spec import Meaning, parse_meaning, require_text
 
 if TYPE_CHECKING:
     import torch

@@ -6,9 +6,9 @@ from typing import Any
 
 import onnxruntime
 
-from ..errors import BundleError, first_line
-from .export import FEATURE_MAP, FEATURES, IMAGES, LOGITS, UNFAMILIARITY
+from ..core.errors import BundleError, first_line
 from .format import ONNX, Description
+from .onnx import FEATURE_MAP, FEATURES, IMAGES, LOGITS, UNFAMILIARITY
 
 
 def open_session(description: Description, content: bytes) -> onnxruntime.InferenceSession:

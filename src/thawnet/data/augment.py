@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..errors import RecipeError
-from ..text import shown
+from ..core.errors import RecipeError
+from ..core.text import shown
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from functools import cache, cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError
-from ..text import fault_of_name
+from ..core.errors import DataError
+from ..core.text import fault_of_name
 from .names import Names
 
 VALIDATION_NAMES = ("val", "valid", "validation")

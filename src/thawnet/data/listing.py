@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ImageError, RunError
+from ..core.errors import ImageError, RunError
 from ..image.decode import read_file
 from .items import Items, Raw, Watch
 from .names import Names

@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from ..errors import DataError
-from .folders import is_folder, is_image, visible
+from ..core.errors import DataError
 from .names import Names
+from .sources.folders import is_folder, is_image, visible
 
 STDIN = "-"
 

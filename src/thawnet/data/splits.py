@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError
-from ..files import fingerprint
+from ..core.errors import DataError
+from ..core.files import fingerprint
 from .items import Items, Source
 
 

@@ -16,12 +16,12 @@ import PIL
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..building import NOTE, Building, building
-from ..errors import DataError, ImageError
-from ..files import cache_folder, fingerprint, write_json
+from ..core.cache import NOTE, Building, building
+from ..core.errors import DataError, ImageError
+from ..core.files import cache_folder, fingerprint, write_json
 from ..image.decode import decode, size
 from ..image.preprocess import reduce
-from .download import Tell
+from ..net.published import Tell
 from .items import Items, Raw, spread_over, tied
 from .listing import read_or_reason
 from .parallel import blocks, in_order

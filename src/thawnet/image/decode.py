@@ -15,7 +15,7 @@ from pathlib import Path
 
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from ..errors import ImageError, first_line
+from ..core.errors import ImageError, first_line
 
 # 64 million pixels are 192 MB as RGB: twice what a phone takes, far below what hurts.
 MAX_PIXELS = 64_000_000

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..errors import ImageError
+from ..core.errors import ImageError
 from .decode import MAX_PIXELS
 
 MAX_SIDE = 4096  # pixels; no network sees more

@@ -14,7 +14,7 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ..errors import UsageError, first_line, suggest
+from ..core.errors import UsageError, first_line, suggest
 from . import keras_layers
 from .chain import HEAD, trace
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..data.download import Remote
-from ..errors import WeightsError, first_line
+from ..core.errors import WeightsError, first_line
+from ..net.published import Remote
 from . import keras_layers
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ keras/src/applications/mobilenet_v2.py: 154 layers without the top.
 
 from __future__ import annotations
 
-from ..errors import UsageError, suggest
+from ..core.errors import UsageError, suggest
 
 BACKBONE = "mobilenetv2_100"
 

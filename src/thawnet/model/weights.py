@@ -13,10 +13,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from .. import embedded
-from ..data.download import MIRROR, FetchError, Tell, fetch
-from ..data.hub import endpoint, from_hub
-from ..errors import WeightsError
+from ..core.errors import WeightsError
 from ..image.preprocess import MAX_SIDE
+from ..net.hub import endpoint, from_hub
+from ..net.published import MIRROR, FetchError, Tell, fetch
 from . import keras_h5, keras_layers
 from .backbone import Network
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from .content import Bin, Epoch
+from ..metrics.calibration import Bin
+from .content import Epoch
 from .markup import element, joined, percent
 
 WIDTH, HEIGHT = 440, 270

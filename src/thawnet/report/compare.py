@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import RunError, UsageError
-from ..text import printable
-from .columns import aligned
-from .finished import FinishedRun, read_finished
-from .metrics import interval
-from .paired import Pairs, count_pairs, difference_interval, mcnemar
+from ..core.columns import aligned
+from ..core.errors import RunError, UsageError
+from ..core.text import printable
+from ..metrics.accuracy import interval
+from ..metrics.paired import Pairs, count_pairs, difference_interval, mcnemar
+from .run_reader import FinishedRun, read_finished
 
 SIGNIFICANT = 0.05
 MOST_CLASSES = 5  # listed each way

@@ -15,13 +15,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-from ..files import write_atomic
-from ..text import printable
+from ..core.files import write_atomic
+from ..core.text import printable
+from ..metrics.accuracy import interval
+from ..metrics.paired import difference_interval
+from ..training.history_plot import spacing, thawed_at
 from .compare import Comparison, evidence, headline
-from .finished import FinishedRun
-from .metrics import interval
-from .paired import difference_interval
-from .plots import spacing, thawed_at
+from .run_reader import FinishedRun
 
 # Apart in hue for every kind of colour vision, in lightness on a grey print, and by shape.
 LOOKS: dict[str, dict[str, Any]] = {

@@ -1,4 +1,4 @@
-"""What a report of a run holds, ready to be drawn; who finds it out is training/reporting.py."""
+"""What a report of a run holds, ready to be drawn; who finds it out is report/gather.py."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ..metrics.calibration import Bin
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom as shares of a picture
 
@@ -118,15 +120,6 @@ class Example:
     found: str
     probability: float
     probability_of_true: float
-
-
-@dataclass(frozen=True)
-class Bin:
-    """Images of about the same confidence: its mean and their accuracy, in [0, 1], and number."""
-
-    confidence: float
-    accuracy: float
-    images: int
 
 
 @dataclass(frozen=True)

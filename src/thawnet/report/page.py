@@ -10,7 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from ..style import HOUSE, ICON
+from ..webpage import HOUSE, ICON
 from . import charts, matrix
 from .content import DataAudit, Picture, Report
 from .markup import duration, element, percent, shortened

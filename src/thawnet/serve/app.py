@@ -16,13 +16,13 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
-from ..bundle.predict import Explanation, Model
-from ..errors import ImageError
+from ..bundle.model import Explanation, Model
+from ..core.errors import ImageError
 from ..image.decode import MAX_PIXELS
-from ..style import HOUSE, ICON
+from ..webpage import HOUSE, ICON
+from ..webpage.facts import STATIC, page_facts
 from . import schema
 from .batching import Batcher
-from .facts import STATIC, page_facts
 from .guard import Guard, refusal
 from .intake import Intake, Limits, Upload, reader_of
 from .metrics import Counts

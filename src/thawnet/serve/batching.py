@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
-from ..bundle.predict import Model
+from ..bundle.model import Model
 from .refusals import Busy, Failed, Refused
 from .workers import AHEAD, Answer, Worker, WorkerLostError
 

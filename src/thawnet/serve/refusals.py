@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..text import sentence as one_sentence
+from ..core.text import sentence as one_sentence
 
 
 class Refused(Exception):  # noqa: N818 - it is an answer and nobody's error

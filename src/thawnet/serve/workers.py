@@ -14,8 +14,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, BinaryIO
 
-from ..bundle.predict import Model, Prediction
-from ..errors import ImageError
+from ..bundle.model import Model, Prediction
+from ..core.errors import ImageError
 
 Answer = Prediction | ImageError
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..report.metrics import interval
-from ..report.paired import count_pairs, mcnemar
+from ..metrics.accuracy import interval
+from ..metrics.paired import count_pairs, mcnemar
 
 REGRESSION = "logistic_regression_on_frozen_features"  # in result.json, among the baselines
 # More training images than these would take minutes with a hundred classes and change little.

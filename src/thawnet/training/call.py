@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import console, embedded
-from ..errors import RunError, UsageError
+from .. import embedded
+from ..core import console
+from ..core.errors import RunError, UsageError
+from ..core.text import command_line
 from ..model.backbone import Network
 from ..model.weights import BUNDLED, IMAGENET, KERAS, published_size
-from ..recipe import ON_GPU, Recipe, TrainOptions, load_recipe, parse_recipe, resolve
-from . import checkpoint, outcome
+from ..recipe import (
+    ON_GPU,
+    Recipe,
+    TrainOptions,
+    load_recipe,
+    options_from_dict,
+    options_to_dict,
+    parse_recipe,
+    resolve,
+    to_toml,
+)
+from . import checkpoint, run_folder
 from .checkpoint import IN_MEMORY, RunState
 from .machine import Machine, choose_device, decide, obstacles, versions
 
@@ -30,11 +43,11 @@ class Call:
 def resolve_call(options: TrainOptions, ranks: int) -> Call:
     """Return what the call asks for, or what the run that it resumes was asked for."""
     if options.resume is None:
-        outcome.require_free(options.out)
+        run_folder.require_free(options.out)
         return Call(options, *chosen(options))
     folder = resumed_folder(options)
     state = checkpoint.load(folder)
-    asked = outcome.options_from(state.options)
+    asked = options_from_dict(state.options)
     if asked.data == IN_MEMORY:
         raise RunError(
             f"--resume '{folder}': its images were in memory (thawnet.Classifier) and are gone; "
@@ -46,8 +59,8 @@ def resolve_call(options: TrainOptions, ranks: int) -> Call:
         allow_different=options.allow_different,
         no_test=asked.no_test or options.no_test,
     )
-    state.options = checkpoint.plain(asked)
-    recipe = parse_recipe(outcome.toml(state.recipe), str(folder))
+    state.options = options_to_dict(asked)
+    recipe = parse_recipe(to_toml(state.recipe), str(folder))
     machine = Machine(**state.machine)
     found = obstacles(machine, state.compiled)
     here = versions()
@@ -141,3 +154,10 @@ def check_call(recipe: Recipe, options: TrainOptions) -> None:
     network = Network(recipe.backbone, 2, recipe.size or published_size(recipe.backbone))
     for phase in recipe.phases:
         network.first_layer(phase.train_from)
+
+
+def command() -> str:
+    """Return the command line as a person would type it again."""
+    program = Path(sys.argv[0]).name
+    begin = {"__main__.py": ["thawnet"], "main.py": ["python", "main.py"]}.get(program, [program])
+    return command_line(*begin, *sys.argv[1:])

@@ -6,7 +6,7 @@ import pickle
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .. import console
-from ..building import Pace
-from ..errors import DiskFullError, InterruptedRunError, RunError, suggest
-from ..files import clear_disk_errors, stops_caught, write_atomic
-from ..text import command_line
+from ..core import console
+from ..core.cache import Pace
+from ..core.errors import DiskFullError, InterruptedRunError, RunError, suggest
+from ..core.files import clear_disk_errors, stops_caught, write_atomic
+from ..core.text import command_line
 
 VERSION = 5
 FILE = Path("checkpoint") / "state.pt"
@@ -252,11 +252,3 @@ def _begun(runs: Path) -> list[Path]:
     """Return the runs under a folder that have a checkpoint, the one saved last at the end."""
     files = sorted(runs.glob(f"*/{FILE.as_posix()}"), key=lambda file: file.stat().st_mtime)
     return [file.parent.parent for file in files]
-
-
-def plain(options: Any) -> dict[str, Any]:
-    """Return a dataclass as values that a checkpoint may hold: paths become text."""
-    return {
-        name: str(value) if isinstance(value, Path) else value
-        for name, value in asdict(options).items()
-    }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,14 +10,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
-from .. import console
-from ..bundle.meaning import Unfamiliar
+from ..bundle.spec import Unfamiliar
+from ..core import console
 from ..data.store import ImageStore
 from ..model.backbone import MIDDLE, Network
-from .feeds import LiveFeed
-
-if TYPE_CHECKING:
-    from .setup import Run
+from .context import Run
+from .trunk.feeds import LiveFeed
 
 FAR = 2.0
 SHRINKAGE = 0.05  # of the covariance towards a multiple of the identity

@@ -12,14 +12,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
+from ..core.errors import DivergedError
 from ..data.device import sent
 from ..data.store import Progress
-from ..errors import DivergedError
 from ..recipe import Phase
-from .feeds import Batch
 from .machine import Machine
 from .mixing import mix
 from .ranks import ALONE, World
+from .trunk.feeds import Batch
 
 CHECK_EVERY = 50  # steps between two looks at the device for NaN; each look waits for it
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from ..errors import UsageError
+from ..core.errors import UsageError
 
 PACKAGES = ("thawnet", "torch", "timm", "numpy", "pillow")
 

@@ -7,17 +7,17 @@ import time
 import numpy as np
 import torch
 
-from .. import console
+from ..core import console
+from ..core.errors import RunError, UsageError
 from ..data.store import ImageStore
-from ..errors import RunError, UsageError
-from . import outcome
+from . import run_folder
 from .checkpoint import Keeper, timed
-from .feeds import Batch, Feed, make_feed, splits_of
-from .frozen import frozen_function, spread
+from .context import Run
 from .loop import Epoch, Metrics, batches, class_weights, evaluate, train_epoch
 from .plan import NAMES, fit, rounds, scaled
-from .setup import Run
 from .tail import Tail
+from .trunk.feeds import Batch, Feed, make_feed, splits_of
+from .trunk.runtime import frozen_function, spread
 
 EVALUATION_BATCH = 250
 LEARNING = ("features", *NAMES)  # stages of a run; neither opening the data nor compiling
@@ -209,7 +209,7 @@ class PhaseJob:
                 + (f"; {patience} epochs without a better one" if stop else "")
             )
         if run.world.leads:
-            outcome.write_log(run.folder, state.history)
+            run_folder.write_log(run.folder, state.history)
         state.phase, state.epoch, state.best = self.number + 1, 0, None
 
     def _update(self) -> None:
@@ -254,7 +254,7 @@ class PhaseJob:
         }
         state.history.append(row)
         if run.world.leads:
-            outcome.write_log(run.folder, state.history)
+            run_folder.write_log(run.folder, state.history)
         epochs = self.phase.epochs
         shown = max(1, round((self.earlier + epochs) / LINES))
         if not last and shown > 1 and total % shown:

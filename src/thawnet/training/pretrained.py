@@ -9,10 +9,11 @@ from ..data.store import ImageStore
 from ..image.preprocess import Preprocess
 from ..model.weights import Weights
 from ..recipe import Recipe
-from .feeds import Batch, CachedFeed, Feed, make_feed
+from .context import origin_of
 from .machine import Machine
 from .ranks import World
-from .setup import build_network, origin_of
+from .setup import build_network
+from .trunk.feeds import Batch, CachedFeed, Feed, make_feed
 
 
 def pretrained_features(

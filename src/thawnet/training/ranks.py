@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from .. import console
-from ..errors import RankLostError, ThawnetError, UsageError, chain
-from ..files import cache_folder, clear_disk_errors
-from ..memory import available_cores
-from ..text import command_line
+from ..core import console
+from ..core.errors import RankLostError, ThawnetError, UsageError, chain
+from ..core.files import cache_folder, clear_disk_errors
+from ..core.memory import available_cores
+from ..core.text import command_line
 
 # A dead process closes its connections and is noticed at once. This bounds only how long ranks wait
 # for one that works alone, on logistic regression or on decoding.

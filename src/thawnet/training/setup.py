@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 
-from .. import console
+from ..core import console
+from ..core.errors import DataError
+from ..core.files import sweep
+from ..core.memory import available_cores
 from ..data.items import Items, Source
-from ..data.sources import open_source
+from ..data.sources.open import open_source
 from ..data.splits import TrainTest, arrange, check_parts, split_off
 from ..data.store import ImageStore, open_store, require_every_class, typical_short_side
-from ..errors import DataError
-from ..files import sweep
 from ..image.preprocess import Preprocess, store_side
-from ..memory import available_cores
 from ..model.backbone import Network, channels_last, has_fixed_size
 from ..model.weights import (
     Weights,
@@ -26,11 +25,11 @@ from ..model.weights import (
     load_weights,
     published_size,
 )
-from ..recipe import Recipe, TrainOptions
-from . import checkpoint, outcome
-from .call import Call, check_call, require_same, resolve_call
+from ..recipe import Recipe, TrainOptions, options_to_dict
+from . import checkpoint, run_folder
+from .call import Call, check_call, command, require_same, resolve_call
 from .checkpoint import RunState, timed
-from .features import Origin
+from .context import Run
 from .machine import Machine, keep_freed_memory, versions
 from .plan import fit
 from .ranks import World
@@ -39,57 +38,6 @@ from .tail import compiles
 VALIDATION_LIMIT = 2500
 
 Part = TypeVar("Part", Items, ImageStore)
-
-
-@dataclass
-class Run:
-    """Everything a phase needs. `state` is what changes and what a checkpoint holds."""
-
-    folder: Path
-    options: TrainOptions
-    recipe: Recipe
-    machine: Machine
-    world: World
-    source: Source
-    lists: TrainTest
-    spec: Preprocess
-    weights: Weights
-    network: Network
-    train: ImageStore
-    val: ImageStore
-    state: RunState
-
-    def origin(self, images: ImageStore) -> Origin:
-        """Return what decides the trunk's output for some images."""
-        return origin_of(
-            self.network, self.recipe, self.source, self.weights, self.spec, self.machine, images
-        )
-
-
-def origin_of(
-    network: Network,
-    recipe: Recipe,
-    source: Source,
-    weights: Weights,
-    spec: Preprocess,
-    machine: Machine,
-    images: ImageStore,
-) -> Origin:
-    """Return what decides the output of a network's frozen layers for some images of a source."""
-    augment = recipe.augment
-    if not source.mirror_safe:
-        augment = dataclasses.replace(augment, flip=False)
-    splits = [network.split(phase.train_from) for phase in recipe.phases]
-    return Origin(
-        network=network,
-        weights=weights.digest,
-        images=images,
-        spec=spec,
-        augment=augment,
-        machine=machine,
-        cuts=tuple(splits),
-        thaws=splits[-1],
-    )
 
 
 def setup(
@@ -126,14 +74,14 @@ def setup(
     )
     network = world.agree(lambda: build_network(recipe, source, weights, machine))
     state = call.state or RunState(
-        options=checkpoint.plain(options),
+        options=options_to_dict(options),
         recipe=dataclasses.asdict(recipe),
         machine=machine.as_dict(),
         versions=versions(),
         ranks=world.size,
         data=lists.fingerprint,
         weights=weights.digest,
-        command=outcome.command(),
+        command=command(),
         own_test=own_test,
     )
     state = world.everybody.share(state)
@@ -148,7 +96,7 @@ def setup(
         raise checkpoint.interrupted(state, folder) from error
     except DataError:
         if world.leads and call.folder is None:
-            outcome.remove_run_folder(folder, options.out)
+            run_folder.remove_run_folder(folder, options.out)
         raise
     if not state.compiled:
         asked = dataclasses.replace(machine, compile=options.compile)
@@ -161,7 +109,7 @@ def setup(
     if state.network is not None:
         network.net.load_state_dict(state.network)
     if world.leads:
-        outcome.write_start(folder, state, train, val)
+        run_folder.write_start(folder, state, train, val)
     console.say(f"run folder: {folder}")
     return Run(
         folder=folder,
@@ -182,7 +130,7 @@ def setup(
 
 def _claim(call: Call, data: str, recipe: str, state: RunState, held: ExitStack) -> Path:
     """Return the run folder, which no other process has now, with a state to resume from."""
-    folder = call.folder or outcome.new_run_folder(call.options.out, data, recipe)
+    folder = call.folder or run_folder.new_run_folder(call.options.out, data, recipe)
     held.enter_context(checkpoint.claimed(folder))
     sweep(folder)
     sweep(folder / checkpoint.FILE.parent)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import torch
 
-from .. import console
+from ..core import console
 
 _turn = threading.Lock()
 

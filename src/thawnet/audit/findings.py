@@ -1,0 +1,250 @@
+"""What an audit means: what was found in plain words, what to do about it, and in which order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from .contents import Audit, Finding, Part
+from .duplicates import LEAST_SIDE
+
+FEW = 20  # images of a class: under that, validation gets a quarter of them instead of a tenth
+NONE_HELD_BACK = 4  # images of a class: under that, none is held back
+UNEVEN = 3.0  # times as many images in the largest class as in the smallest
+COARSE = 5.0  # points: an accuracy that is uncertain by more is called so
+_SHOWN = 3
+
+
+def judge(audit: Audit) -> Iterator[Finding]:
+    """Yield what is worth a person's time, most important first."""
+    train = audit.parts[0]
+    for why in audit.unusable:
+        yield Finding(
+            "unusable-part",
+            f"{why[0].upper()}{why[1:]}.",
+            "Training refuses it until then; --no-test trains without a test part.",
+        )
+    for part in reversed(audit.parts[1:]):
+        yield from _leaks(audit, part)
+    yield from _conflicts(audit)
+    yield from _broken(audit)
+    for part in audit.parts[1:]:
+        yield from _missing(part)
+    yield from _few(train)
+    yield from _uneven(train)
+    yield from _copies(audit)
+    yield from _coarse(audit)
+    yield from _plain(audit)
+    yield from _animated(audit)
+    yield from _small(audit)
+    for note in audit.notes:
+        yield Finding("note", f"{note}.", "Nothing, if that is meant.")
+
+
+def _leaks(audit: Audit, part: Part) -> Iterator[Finding]:
+    leaked, exact, conflicting = set[str](), set[str](), set[str]()
+    sources = set[str]()
+    for group in audit.groups:
+        earlier = {picture.part for picture in group.pictures}
+        earlier &= {"train"} if part.name == "val" else {"train", "val"}
+        mine = [picture for picture in group.pictures if picture.part == part.name]
+        if not mine or not earlier:
+            continue
+        sources |= earlier
+        for picture in mine:
+            others = {other.label for other in group.pictures if other.part in earlier}
+            leaked.add(picture.name)
+            if group.exact:
+                exact.add(picture.name)
+            if others != {picture.label}:
+                conflicting.add(picture.name)
+    if not leaked:
+        return
+    share = f"{100 * len(leaked) / part.images:.1f}".removesuffix(".0")
+    where = " or ".join(sorted(sources))
+    yield Finding(
+        f"{part.name}-leak",
+        f"{_count(len(leaked), f'{part.name} image')} of {part.images:,} ({share} %) "
+        f"{_are(len(leaked))} in {where} too: {_kinds(len(exact), len(leaked))}; "
+        f"{len(conflicting):,} under another class.",
+        f"Take the copies out of {where}. If the split is published and must stay, say so "
+        f"beside the accuracy: they can move it by {share} points at most.",
+    )
+
+
+def _conflicts(audit: Audit) -> Iterator[Finding]:
+    groups = [group for group in audit.groups if group.scope == "classes"]
+    if groups:
+        exact = sum(group.exact for group in groups)
+        yield Finding(
+            "label-conflict",
+            f"{_count(len(groups), 'picture')} {_are(len(groups))} filed under more than one "
+            f"class: {_kinds(exact, len(groups))}.",
+            "Look at each, keep it under the right class and delete it from the others.",
+        )
+
+
+def _broken(audit: Audit) -> Iterator[Finding]:
+    broken = [f"{name} ({reason})" for part in audit.parts for name, reason in part.broken]
+    if broken:
+        yield Finding(
+            "broken",
+            f"{_count(len(broken), 'image')} can not be read: {_some(broken)}.",
+            "Replace or delete them; training leaves them out.",
+        )
+
+
+def _missing(part: Part) -> Iterator[Finding]:
+    empty = [name for name, count in part.counts.items() if count == 0]
+    if empty:
+        yield Finding(
+            f"{part.name}-misses-classes",
+            f"The {part.name} part has no image of {_some(empty)}.",
+            f"Move some there; until then nothing is known about {_these(len(empty), 'class')}.",
+        )
+
+
+def _few(train: Part) -> Iterator[Finding]:
+    few = sorted(
+        ((count, name) for name, count in train.counts.items() if count < FEW),
+    )
+    if few:
+        none = sum(count < NONE_HELD_BACK for count, _ in few)
+        extra = (
+            f" {none:,} of them under {NONE_HELD_BACK}, too few to hold any back for validation."
+            if none
+            else ""
+        )
+        yield Finding(
+            "few-images",
+            f"{_count(len(few), 'class')} {_have(len(few))} fewer than {FEW} images in the train "
+            f"part: {_some([f'{name} ({count})' for count, name in few])}.{extra}",
+            "Collect more of them, merge them with a class like them, or leave them out.",
+        )
+
+
+def _uneven(train: Part) -> Iterator[Finding]:
+    (least, small), (most, large) = (
+        pick((count, name) for name, count in train.counts.items()) for pick in (min, max)
+    )
+    if most >= UNEVEN * max(least, 1):
+        yield Finding(
+            "imbalance",
+            f"The largest class ({large}, {most:,}) has {most / max(least, 1):,.1f} times as many "
+            f"images as the smallest ({small}, {least:,}).",
+            "Train with --balance, and quote the balanced accuracy beside the accuracy.",
+        )
+
+
+def _copies(audit: Audit) -> Iterator[Finding]:
+    groups = [group for group in audit.groups if group.scope == "one class"]
+    if not groups:
+        return
+    exact = sum(group.exact for group in groups)
+    across = (
+        f" {_count(audit.straddling, 'picture')} would be both in train and in the test part that "
+        "thawnet splits off."
+        if audit.straddling
+        else ""
+    )
+    yield Finding(
+        "copies",
+        f"{_count(len(groups), 'picture')} {_are(len(groups))} in the same class more than once: "
+        f"{_kinds(exact, len(groups))}.{across}",
+        "Keep one of each. A split keeps exact copies on one side, near ones it does not know: "
+        "they flatter the accuracy.",
+    )
+
+
+def _coarse(audit: Audit) -> Iterator[Finding]:
+    held = [(part.name, sum(part.counts.values())) for part in audit.parts[1:]]
+    if "test" not in dict(held) and not audit.unusable:
+        held.append(("test", audit.split_off))
+    for name, count in held:
+        # The normal interval of an accuracy of 80 %: near enough to say how coarse it is.
+        points = 196 * math.sqrt(0.16 / count) if count else 100.0
+        if points > COARSE:
+            uncertain = (
+                f"an accuracy of 80 % measured on it is uncertain by {points:.0f} points"
+                if count > NONE_HELD_BACK
+                else "nothing can be measured on it"
+            )
+            yield Finding(
+                f"{name}-small",
+                f"The {name} part has {_count(count, 'image')}: {uncertain}.",
+                "Hold more images back; until then quote the interval beside the accuracy.",
+            )
+
+
+def _plain(audit: Audit) -> Iterator[Finding]:
+    names = [name for part in audit.parts for name in part.plain]
+    if names:
+        yield Finding(
+            "plain",
+            f"{_count(len(names), 'image')} {_are(len(names))} of one colour or a bare gradient: "
+            f"{_some(names)}.",
+            "Look at them, and delete those that show nothing.",
+        )
+
+
+def _animated(audit: Audit) -> Iterator[Finding]:
+    names = [name for part in audit.parts for name in part.animated]
+    if names:
+        yield Finding(
+            "animated",
+            f"{_count(len(names), 'image')} {_have(len(names))} further frames or pages: "
+            f"{_some(names)}.",
+            "Only the first is used; save the others as images of their own if they matter.",
+        )
+
+
+def _small(audit: Audit) -> Iterator[Finding]:
+    read = sum(sum(part.counts.values()) for part in audit.parts)
+    small = sum(part.smaller for part in audit.parts)
+    if small:
+        share = (
+            "All images are"
+            if small == read
+            else f"{_count(small, 'image')} of {read:,} {_are(small)}"
+        )
+        yield Finding(
+            "smaller-than-input",
+            f"{share} smaller than the input that --size says, {audit.size} x {audit.size} pixels.",
+            "They are enlarged; use larger originals where there are any.",
+        )
+    tiny = sum(part.tiny for part in audit.parts)
+    if tiny:
+        yield Finding(
+            "too-small-to-compare",
+            f"{_count(tiny, 'image')} {_are(tiny)} under {LEAST_SIDE} pixels a side: too small to "
+            "tell a near copy from a look-alike, so only exact copies were looked for.",
+            "Nothing, if the images are meant to be that small.",
+        )
+
+
+def _count(count: int, noun: str) -> str:
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count:,} {noun}{'es' if noun.endswith('s') else 's'}"
+
+
+def _kinds(exact: int, groups: int) -> str:
+    words = ((exact, "pixel for pixel"), (groups - exact, "nearly the same"))
+    return ", ".join(f"{count:,} {word}" for count, word in words if count)
+
+
+def _these(count: int, noun: str) -> str:
+    return f"this {noun}" if count == 1 else f"these {noun}es"
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _have(count: int) -> str:
+    return "has" if count == 1 else "have"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more:,} more" if more > 0 else "")

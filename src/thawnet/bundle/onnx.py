@@ -1,0 +1,200 @@
+"""The network as one ONNX file, from pixels to logits."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.errors import BundleError, first_line
+from ..image.preprocess import Preprocess
+from .padding import fix_padding
+from .spec import Meaning
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+OPSET = 17  # ONNX Runtime 1.12 and everything newer reads it
+IMAGES = "images"
+LOGITS = "logits"
+FEATURES = "features"
+FEATURE_MAP = "feature_map"
+UNFAMILIARITY = "unfamiliarity"
+MIDDLE = "middle"  # seen by the unfamiliarity alone, and no output
+HALVED_FROM = 256  # values; of what is smaller nothing would be gained
+PROBES = 3  # images that the file is tried on; not the number it is traced with
+
+
+def to_onnx(
+    parts: Mapping[str, nn.Module], meaning: Meaning, unfamiliarity: nn.Module | None = None
+) -> bytes:
+    """Return an ONNX model of a float32 network on the CPU; the same weights give the same bytes.
+
+    parts: the network in pieces, each named by what it gives, the last two FEATURES and LOGITS; the
+    first takes normalised images, (n, 3, size, size). unfamiliarity: takes what the part MIDDLE
+    gives, and logits.
+    The model's input is `images`, (n, crop, crop, 3) uint8, RGB, as preprocess.squared cuts them;
+    enlarging and normalising lie inside, so that no caller can get them wrong. Its outputs are
+    float32: `logits`, (n, classes), `features`, (n, d), of most networks `feature_map`,
+    (n, channels, h, w), and `unfamiliarity`, (n,), if it is given; n is free. Its metadata say
+    what all that means.
+    Raises BundleError as `exported` does.
+    """
+    import torch
+
+    whole = from_pixels(parts, meaning.preprocess, unfamiliarity)
+    names = [name for name in reversed(list(parts)) if name != MIDDLE]
+    names += [UNFAMILIARITY] if unfamiliarity else []
+    probe = torch.from_numpy(probe_squares(meaning.preprocess))
+    return exported(whole, probe, IMAGES, names, meaning.marks)
+
+
+def exported(
+    module: nn.Module,
+    probe: torch.Tensor,
+    source: str,
+    targets: Sequence[str],
+    properties: Mapping[str, str] | None = None,
+) -> bytes:
+    """Return an ONNX model of a float32 module on the CPU, tried on `probe`.
+
+    probe: PROBES inputs; their number is free in the model, their shape is not. source, targets:
+    what its input and its outputs are called; a module of several gives a tuple. properties: its
+    metadata.
+    Raises BundleError when ONNX has no word for something the module does, or says it wrongly.
+    """
+    import onnx
+    import torch
+
+    file = io.BytesIO()
+    try:
+        with torch.inference_mode(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # this exporter's age; what it bakes in is tried below
+            # The older exporter: the newer one needs onnxscript too, takes 3 to 5 s instead of
+            # 0.3, and writes the paths of this machine's files into the model.
+            torch.onnx.export(
+                module,
+                (probe[:2],),
+                file,  # type: ignore[arg-type] # the older one takes an open file too
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=[source],
+                output_names=list(targets),
+                dynamic_axes={name: {0: "n"} for name in (source, *targets)},
+            )
+            given = module(probe)
+        wanted = [each.numpy() for each in (given if isinstance(given, tuple) else (given,))]
+        model = onnx.load_model_from_string(file.getvalue())
+        fix_padding(model, {source: probe[:1].numpy()})
+        onnx.helper.set_model_props(model, dict(properties or {}))
+        content = bytes(model.SerializeToString(deterministic=True))
+        got = _tried(content, probe.numpy())
+    except Exception as error:  # any of timm's 1,300 models may raise anything
+        raise BundleError(
+            f"the network can not be exported to ONNX ({first_line(error)})"
+        ) from error
+    for one, other in zip(got, wanted, strict=True):
+        require_same(one, other, "ONNX")
+    return content
+
+
+def halved(content: bytes, smallest: int = HALVED_FROM) -> bytes:
+    """Return an ONNX model with its large weights in float16; it still computes in float32.
+
+    Tensors of fewer than `smallest` values stay as they are, and so do those that float16 can not
+    hold; a model without any others comes back as it is. Each is followed by a Cast, which ONNX
+    Runtime does once, when the model is opened.
+    """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    model = onnx.load_model_from_string(content)
+    casts = []
+    for weight in model.graph.initializer:
+        values = numpy_helper.to_array(weight)
+        if weight.data_type != TensorProto.FLOAT or values.size < smallest:
+            continue
+        with np.errstate(over="ignore"):
+            half = values.astype(np.float16)
+        if not np.isfinite(half).all():
+            continue
+        name = weight.name
+        weight.CopyFrom(numpy_helper.from_array(half, f"{name}.half"))
+        casts.append(helper.make_node("Cast", [weight.name], [name], to=TensorProto.FLOAT))
+    if not casts:
+        return content
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def probe_squares(spec: Preprocess) -> NDArray[np.uint8]:
+    """Return squares to try an exported network on, (PROBES, crop, crop, 3), always the same."""
+    shape = (PROBES, spec.crop, spec.crop, 3)
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def require_same(found: NDArray[Any], wanted: NDArray[Any], form: str) -> float:
+    """Return the largest difference between what two forms of a network compute.
+
+    Raises BundleError, naming the new `form`, when that is more than a thousandth.
+    """
+    scale = max(1.0, float(np.abs(wanted).max()))
+    if not np.allclose(found, wanted, rtol=1e-3, atol=1e-3 * scale):
+        raise BundleError(f"the network computes something else once exported to {form}")
+    return float(np.abs(found - wanted).max())
+
+
+def from_pixels(
+    parts: Mapping[str, nn.Module], spec: Preprocess, unfamiliarity: nn.Module | None = None
+) -> nn.Module:
+    """Return a network with the end of the preprocessing in front, as in views.py's plain view.
+
+    The module, for evaluation, takes squares as preprocess.squared cuts them and gives what each
+    part but MIDDLE gives, the last first, and then the unfamiliarity.
+    """
+    import torch
+    from torch import nn
+
+    class FromPixels(nn.Module):
+        mean: torch.Tensor
+        std: torch.Tensor
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.names = list(parts)
+            self.parts = nn.ModuleList(parts.values())
+            self.unfamiliarity = unfamiliarity
+            self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1))
+            self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1))
+
+        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            x = images.permute(0, 3, 1, 2).float()  # (n, 3, crop, crop), 0..255
+            if spec.crop != spec.size:
+                side = (spec.size, spec.size)
+                x = nn.functional.interpolate(x, size=side, mode="bilinear", align_corners=False)
+            x = (x / 255 - self.mean) / self.std
+            found: dict[str, torch.Tensor] = {}
+            for name, part in zip(self.names, self.parts, strict=True):
+                x = found[name] = part(x)
+            middle = found.pop(MIDDLE, None)
+            given = [found[name] for name in reversed(list(found))]
+            if self.unfamiliarity is not None:
+                given.append(self.unfamiliarity(middle, x))
+            return tuple(given)
+
+    return FromPixels().eval()
+
+
+def _tried(content: bytes, values: np.ndarray) -> list[np.ndarray]:
+    """Return what ONNX Runtime computes."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    return [np.asarray(each) for each in session.run(None, {session.get_inputs()[0].name: values})]

@@ -1,0 +1,120 @@
+"""What goes into a network and comes out of it, and which values model.json may give for that."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from ..core.files import fingerprint
+from ..core.text import fault_of_name, shown
+from ..image.preprocess import MAX_SIDE, Preprocess
+
+TEMPERATURES = (0.01, 100.0)  # beyond these probabilities say nothing
+
+
+@dataclass(frozen=True)
+class Unfamiliar:
+    """When an image is unlike the training data: its unfamiliarity is above `above`.
+
+    So was a share of `false_alarms`, 0 to 1, of the validation images.
+    """
+
+    above: float
+    false_alarms: float
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What goes into a network and what comes out of it.
+
+    classes: names in the order of the logits. preprocess: what happens to an image. temperature:
+    what logits are divided by before they become probabilities. unfamiliar: None where nothing was
+    held out to set it on.
+    """
+
+    classes: tuple[str, ...]
+    preprocess: Preprocess
+    temperature: float = 1.0
+    unfamiliar: Unfamiliar | None = None
+
+    @property
+    def marks(self) -> dict[str, str]:
+        """What model.onnx carries as metadata, so that it fits one model.json only."""
+        return {
+            "thawnet.classes": fingerprint(list(self.classes)),
+            "thawnet.preprocess": fingerprint(self.preprocess.as_dict()),
+            "thawnet.temperature": repr(self.temperature),
+            "thawnet.unfamiliar": repr(self.unfamiliar and self.unfamiliar.above),
+        }
+
+
+def parse_meaning(content: dict[str, Any]) -> Meaning:
+    """Take the fields of a meaning out of model.json's content.
+
+    Raises KeyError for one that is missing, and TypeError, ValueError, AttributeError or
+    OverflowError for a value that it can not have.
+    """
+    return Meaning(
+        classes=_classes(content.pop("classes")),
+        preprocess=_preprocess(content.pop("preprocess")),
+        temperature=_temperature(content.pop("temperature")),
+        unfamiliar=_unfamiliar(content.pop("unfamiliar")),
+    )
+
+
+def require_text(value: Any) -> str:
+    """Return a text as it is. Raises TypeError for anything else."""
+    if not isinstance(value, str):
+        raise TypeError(f"expected text, received {shown(value)}")
+    return value
+
+
+def _classes(value: Any) -> tuple[str, ...]:
+    names = tuple(require_text(name) for name in value) if isinstance(value, list) else ()
+    if len(names) < 2 or len(set(names)) != len(names):
+        raise ValueError(f"expected two or more different class names, received {len(names)}")
+    if fault := next(filter(None, map(fault_of_name, names)), None):
+        raise ValueError(fault)
+    return names
+
+
+def _preprocess(value: Any) -> Preprocess:
+    for side in (value["size"], value["side"]):
+        if type(side) is not int or not 1 <= side <= MAX_SIDE:
+            raise ValueError(
+                f"size and side must be 1 to {MAX_SIDE} pixels, received {shown(side)}"
+            )
+    found = Preprocess(value["size"], value["side"], _three(value["mean"]), _three(value["std"]))
+    if min(found.std) <= 0:
+        raise ValueError(f"std must be above 0, received {shown(value['std'])}")
+    if found.as_dict() != {**value, "mean": found.mean, "std": found.std}:
+        raise ValueError("preprocess asks for steps that this thawnet does not know")
+    return found
+
+
+def _temperature(value: Any) -> float:
+    least, most = TEMPERATURES
+    if type(value) is not float or not least <= value <= most:
+        raise ValueError(f"temperature must be {least:g} to {most:g}, received {shown(value)}")
+    return value
+
+
+def _unfamiliar(value: Any) -> Unfamiliar | None:
+    if value is None:
+        return None
+    above, false_alarms = value["above"], value["false_alarms"]
+    if type(above) is not float or not math.isfinite(above):
+        raise ValueError(f"unfamiliar.above must be a finite number, received {shown(above)}")
+    if type(false_alarms) is not float or not 0 < false_alarms < 1:
+        raise ValueError(
+            f"unfamiliar.false_alarms must be above 0 and below 1: {shown(false_alarms)}"
+        )
+    return Unfamiliar(above, false_alarms)
+
+
+def _three(value: Any) -> tuple[float, float, float]:
+    first, second, third = (float(number) for number in value)
+    if not all(map(math.isfinite, (first, second, third))):
+        raise ValueError(f"expected three finite numbers, received {shown(value)}")
+    return first, second, third

@@ -1,0 +1,35 @@
+"""The command `cache`: what is kept between runs, listed or removed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import tyro
+
+from ..core import console
+
+
+@dataclass(frozen=True)
+class CacheOptions:
+    """Show or remove what is cached: decoded images, unpacked archives, frozen activations."""
+
+    action: Annotated[Literal["list", "clear"], tyro.conf.Positional]
+    """list: one line per entry and the total; clear: remove all but what is being built."""
+
+
+def cache(options: CacheOptions) -> None:
+    """List or clear the cache."""
+    from ..core.cache import clear_cache
+    from ..core.files import cache_entries, cache_folder
+
+    folder = cache_folder()
+    if options.action == "clear":
+        console.result(f"removed {clear_cache(console.say) / 1e6:,.1f} MB from {folder}")
+        return
+    entries = cache_entries()
+    for path, size in entries:
+        unfinished = " (unfinished)" if path.name.startswith(".") else ""
+        console.result(f"{size / 1e6:12,.1f} MB  {path.relative_to(folder)}{unfinished}")
+    total = sum(size for _, size in entries)
+    console.result(f"{total / 1e6:12,.1f} MB  in {len(entries)} entries under {folder}")

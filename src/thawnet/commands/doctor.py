@@ -1,0 +1,402 @@
+"""The command `doctor`: what this machine offers, and what a run would take on it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from .. import embedded
+from ..core import console
+from ..core.errors import ThawnetError, UsageError
+from ..core.files import cache_entries, cache_folder
+from ..core.memory import available_memory, total_memory
+from ..core.packages import INSTALL, TRAIN_PACKAGES, missing
+from ..core.text import command_line
+from ..recipe import ON_GPU, PRESETS, TrainOptions
+
+if TYPE_CHECKING:
+    from ..forecast.forecast import Forecast
+
+LEAST = 2e9  # bytes of memory and of disk, under which even small jobs may fail
+INTERPRETER = 0.5  # seconds until the first line of a command runs
+HEADINGS = ("recipe", "minutes", "memory", "disk", "input", "trains from", "epochs")
+VARIABLES = (
+    *("THAWNET_CACHE", "THAWNET_CACHE_GB", "THAWNET_KEEP_SECONDS"),
+    *("THAWNET_MIRROR", "HF_ENDPOINT"),
+)
+
+
+@dataclass(frozen=True)
+class DoctorOptions:
+    """Check this machine; with DATA also predict minutes and memory of `thawnet train DATA`.
+
+    Takes every flag of `train`. Pieces of the run are timed on a few of its images; of the test
+    part only the number is read; nothing is kept.
+    """
+
+    train: Annotated[TrainOptions, tyro.conf.arg(name="")] = TrainOptions(data="")  # noqa: RUF009 - frozen
+    json: bool = False
+    """Print everything as one JSON object."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """A line of the checklist. todo: what to do, '' where all is well. fatal: nothing trains."""
+
+    name: str
+    found: str
+    todo: str = ""
+    fatal: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """A recipe with its forecast, or the reason why it can not run."""
+
+    recipe: str
+    forecast: Forecast | None
+    problem: str = ""
+
+
+def doctor(options: DoctorOptions) -> None:
+    """Print the checklist and, for DATA, the forecasts; the last line sums up.
+
+    Raises ThawnetError when DATA or a flag is wrong; what is missing here is a finding.
+    """
+    asked = options.train
+    if asked.resume is not None:
+        raise UsageError("--resume: doctor looks at new runs; leave it out")
+    others = Others()
+    rows: list[Row] = []
+    data = ""
+    if asked.data and not missing(TRAIN_PACKAGES):
+        data, rows = _forecasts(asked)
+    checks = list(checklist(asked, others))
+    ready, summary = _verdict(asked, checks, rows)
+    if options.json:
+        content = {
+            "ready": ready,
+            "summary": summary,
+            "checks": [asdict(check) for check in checks],
+            "data": data,
+            "forecasts": [_as_dict(row) for row in rows],
+        }
+        console.result(json.dumps(content, indent=2, ensure_ascii=False))
+        return
+    for line in (*_checks(checks), *_table(data, rows), summary):
+        console.result(line)
+
+
+# --- the checklist -------------------------------------------------------------------------------
+
+
+def checklist(asked: TrainOptions, others: Others) -> Iterator[Check]:
+    """Yield what was found about this machine, in a few seconds; takes no torch for granted.
+
+    others: watched since before anything was measured.
+    """
+    yield Check("python", f"{platform.python_version()}, {platform.system()} {platform.machine()}")
+    yield from _packages()
+    if not missing(["torch"]):
+        yield from _torch(asked)
+    busy = others.busy()
+    if busy is not None:
+        yield _load(busy)
+    yield _memory()
+    yield _disk("cache disk", cache_folder(), "point THAWNET_CACHE at a larger disk")
+    yield _disk("runs disk", asked.out or Path("runs"), "give a folder on a larger disk with --out")
+    entries = cache_entries()
+    size = sum(size for _, size in entries)
+    yield Check("cache", f"{len(entries)} entries, {_gigabytes(size)} (thawnet cache list)")
+    if not missing(["huggingface_hub", "requests"]):
+        yield _hub()
+    values = [f"{name}={os.environ[name]}" for name in VARIABLES if name in os.environ]
+    yield Check("variables", ", ".join(values) or f"none of {', '.join(VARIABLES)} is set")
+    yield _embedded()
+
+
+def _packages() -> Iterator[Check]:
+    lacking = missing(TRAIN_PACKAGES)
+    known = [f"{name} {_version(name)}" for name in ("torch", "timm") if name not in lacking]
+    if lacking:
+        found = ", ".join([*known, f"not installed: {', '.join(lacking)}"])
+        yield Check("packages", found, INSTALL, fatal=True)
+    else:
+        yield Check("packages", ", ".join([*known, "all that training needs"]))
+
+
+def _torch(asked: TrainOptions) -> Iterator[Check]:
+    import torch
+
+    from ..training.machine import COMPILE_SPEEDUP, choose_device, decide, describe
+
+    device = choose_device(asked.device)
+    machine = decide(device, asked.precision or "auto", asked.compile)
+    facts = describe()
+    others = [
+        name
+        for name, there in (
+            ("cuda", torch.cuda.is_available()),
+            ("mps", torch.backends.mps.is_available()),
+        )
+        if there and name != device
+    ]
+    named = facts["gpu"] if device == "cuda" else facts["processor"]
+    offered = f"; also there: {', '.join(others)} (--device)" if others else ""
+    yield Check("device", f"{device}: {named}{offered}")
+    slow = device == "cpu" and machine.dtype == "float32"
+    why = ": no fast bfloat16 here" if slow and asked.precision in (None, "auto") else ""
+    yield Check("precision", f"{machine.dtype}{why}")
+    if machine.compile == "no" and asked.compile == "auto":
+        todo = f"install g++ or clang: long runs are up to {COMPILE_SPEEDUP} times faster with it"
+        yield Check("compiler", "none found", todo if device == "cpu" else "")
+    else:
+        yield Check("compiler", f"torch.compile: {machine.compile}")
+    yield Check("cores", f"{os.cpu_count()}, {machine.threads} threads compute")
+
+
+class Others:
+    """How many cores other programs keep busy, from its making on."""
+
+    def __init__(self) -> None:
+        self._before = self._reading()
+
+    def busy(self) -> float | None:
+        """Return the mean number of cores since the start, None where nobody says."""
+        now = self._reading()
+        if self._before is None or now is None:
+            return None
+        seconds, computed = (end - start for start, end in zip(self._before, now, strict=True))
+        return max(0.0, computed / max(seconds, 0.1))
+
+    @staticmethod
+    def _reading() -> tuple[float, float] | None:
+        """Return the time, and the seconds that all cores computed for others (proc(5))."""
+        try:
+            line = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0]
+            user, nice, system = (int(value) for value in line.split()[1:4])
+            ticks = os.sysconf("SC_CLK_TCK")
+        except (OSError, ValueError, AttributeError):  # no Linux
+            return None
+        return time.perf_counter(), (user + nice + system) / ticks - time.process_time()
+
+
+def _load(busy: float) -> Check:
+    """Judge how much others compute: threads that wait for each other suffer out of proportion."""
+    cores = os.cpu_count() or 1
+    todo = "stop what else computes and ask again: minutes are right only for as long as it does"
+    found = f"other programs keep {busy:.1f} of {cores} cores busy"
+    return Check("load", found, todo if busy > cores / 8 else "")
+
+
+def _memory() -> Check:
+    total, free = total_memory(), available_memory()
+    if total is None:
+        return Check("memory", "this system does not say")
+    if free is None:
+        return Check("memory", _gigabytes(total))
+    todo = "close other programs" if free < LEAST else ""
+    return Check("memory", f"{_gigabytes(total)}, {_gigabytes(free)} available", todo)
+
+
+def _disk(name: str, folder: Path, todo: str) -> Check:
+    free = _free(folder)
+    return Check(name, f"{_gigabytes(free)} free at {folder}", todo if free < LEAST else "")
+
+
+def _free(folder: Path) -> int:
+    folder = folder.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def _hub() -> Check:
+    from ..net.hub import endpoint, require_answer
+    from ..net.published import FetchError, reason
+
+    try:
+        require_answer()
+    except (FetchError, OSError, TimeoutError) as error:
+        why = str(error) if isinstance(error, FetchError) else reason(error)
+    except Exception as error:  # the hub's client raises many kinds
+        why = reason(error)
+    else:
+        return Check("hub", f"{endpoint()} answers")
+    todo = (
+        "give --weights FILE and --data-dir, or a mirror with HF_ENDPOINT; "
+        "`thawnet train digits` needs neither"
+    )
+    return Check("hub", f"{endpoint()} can not be reached ({why})", todo)
+
+
+def _embedded() -> Check:
+    if (embedded.BUNDLE / "model.json").is_file():
+        return Check("embedded", f"{embedded.BACKBONE} for {embedded.BUNDLE.name}")
+    return Check("embedded", "the package's own network is missing", "install thawnet again")
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "of unknown version"
+
+
+# --- the forecasts -------------------------------------------------------------------------------
+
+
+def _forecasts(asked: TrainOptions) -> tuple[str, list[Row]]:
+    """Open DATA as `train` does, and predict each recipe; the one taken by default is first."""
+    began = time.perf_counter()
+    from ..data.sources.open import open_source
+    from ..data.splits import arrange, check_parts
+    from ..data.store import typical_short_side
+    from ..forecast.forecast import forecast
+    from ..training.call import check_call, chosen, preset
+    from ..training.machine import keep_freed_memory
+
+    keep_freed_memory()
+    recipe, machine = chosen(asked)
+    check_call(recipe, asked)
+    source = open_source(asked.data, asked.data_dir, console.progress, console.say)
+    check_parts(source, not asked.no_test)
+    lists = arrange(source, recipe.split_seed)
+    short_side = typical_short_side(lists.train)
+    opened = INTERPRETER + time.perf_counter() - began
+    names = [asked.recipe or recipe.name]
+    if not asked.recipe:
+        offered = [preset(name, machine.device) for name in PRESETS if name not in ON_GPU.values()]
+        names += [name for name in offered if name != recipe.name]
+    rows = []
+    for name in names:
+        console.say(f"measuring for recipe {name} ...")
+        own = replace(asked, recipe=name)
+        try:
+            row = Row(name, forecast(own, source, lists, short_side, opened))
+        except ThawnetError as error:
+            row = Row(name, None, str(error))
+        rows.append(row)
+    parts = ", ".join(sorted(source.parts))
+    about = (
+        f"{source.name}: {len(source.classes)} classes, part{'s' * (len(source.parts) > 1)} "
+        f"{parts}, {len(lists.train):,} images to learn from, short side {short_side} px"
+    )
+    return about, rows
+
+
+def _verdict(asked: TrainOptions, checks: Sequence[Check], rows: Sequence[Row]) -> tuple[bool, str]:
+    """Return whether the run can start, and the last line."""
+    fatal = next((check for check in checks if check.fatal), None)
+    if fatal is not None:
+        return False, f"not ready: {fatal.name}: {fatal.found}; {fatal.todo}"
+    if not rows:
+        return True, "ready: name your data, as in `thawnet doctor photos`, for minutes and memory"
+    found, call = rows[0].forecast, command(asked)
+    if found is None:
+        return False, f"not ready: {rows[0].problem}"
+    memory, free = available_memory(), _free(cache_folder())
+    if memory is not None and found.memory > memory:
+        return False, (
+            f"not ready: `{call}` needs {_gigabytes(found.memory)} of memory and "
+            f"{_gigabytes(memory)} are available; choose a smaller --size"
+        )
+    if found.written > free:
+        return False, (
+            f"not ready: `{call}` writes {_gigabytes(found.written)} to {cache_folder()} and "
+            f"{_gigabytes(free)} are free; point THAWNET_CACHE at a larger disk"
+        )
+    load = next((check for check in checks if check.name == "load"), None)
+    busy = ", while other programs compute as now" if load is not None and load.todo else ""
+    most = "at most " if found.patience else "about "
+    return True, (
+        f"ready: `{call}` takes {most}{_duration(found.total)} and {_gigabytes(found.memory)}{busy}"
+    )
+
+
+def command(asked: TrainOptions) -> str:
+    """Return the call of `train` with these options, as a person types it."""
+    words = ["thawnet", "train", asked.data]
+    for field in fields(asked):
+        value = getattr(asked, field.name)
+        if field.name == "data" or value == field.default:
+            continue
+        words.append(f"--{field.name.replace('_', '-')}")
+        if value is not True:
+            words += [str(each) for each in (value if isinstance(value, tuple) else (value,))]
+    return command_line(*words)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(10, round(seconds, -1)):.0f} seconds"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3600:.1f} hours"
+
+
+def _gigabytes(size: float) -> str:
+    return f"{size / 1e9:,.1f} GB"
+
+
+def _as_dict(row: Row) -> dict[str, Any]:
+    if row.forecast is None:
+        return {"recipe": row.recipe, "problem": row.problem}
+    return {**asdict(row.forecast), "total": row.forecast.total, "problem": ""}
+
+
+# --- what is printed -----------------------------------------------------------------------------
+
+
+def _checks(checks: Sequence[Check]) -> Iterator[str]:
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        yield f"{'look' if check.todo else 'ok':<6}{check.name:<{width}}  {check.found}"
+        if check.todo:
+            yield f"{'':<6}{'':<{width}}  -> {check.todo}"
+
+
+def _table(data: str, rows: Sequence[Row]) -> Iterator[str]:
+    if not rows:
+        return
+    yield ""
+    yield data
+    found = [row.forecast for row in rows if row.forecast is not None]
+    for origin in dict.fromkeys(each.weights for each in found):
+        yield f"weights: {origin}"
+    cells = [HEADINGS, *(_cells(each) for each in found)] if found else []
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    yield ""
+    for line in cells:
+        padded = [text.ljust(width) for text, width in zip(line, widths, strict=True)]
+        yield "  ".join(padded).rstrip()
+    for each in found:
+        if not each.cached:
+            yield f"{each.recipe}: features do not fit the disk budget and are computed every epoch"
+    for row in rows:
+        if row.forecast is None:
+            yield f"{row.recipe}: {row.problem}"
+    yield ""
+
+
+def _cells(found: Forecast) -> tuple[str, ...]:
+    compiled = ", compiled" if found.compiled else ""
+    return (
+        found.recipe,
+        f"{found.total / 60:.1f}",
+        _gigabytes(found.memory),
+        _gigabytes(found.written),
+        f"{found.size} px",
+        found.train_from,
+        " + ".join(map(str, found.epochs)) + compiled,
+    )

@@ -1,0 +1,65 @@
+"""The command `evaluate`: a trained network measured on labelled images, as a table or JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from ..core import console
+from ..core.errors import DataError, UsageError
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Measure a trained network on labelled images: overall, per class, confusions, calibration.
+
+    The table goes to stdout, the accuracy last. An image that can not be read is listed and left
+    out, and the exit status is 1.
+    """
+
+    model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+    """The run folder of a finished run, or a bundle."""
+    data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
+    """What `thawnet train` takes: a name, or a path. Classes are matched by name and may be some
+    of the model's."""
+    data_dir: Path | None = None
+    """Where the data lies, when it is not to be downloaded."""
+    part: Literal["train", "val", "test"] | None = None
+    """Which part to measure on. Default: test, or, where the data has none, everything in it."""
+    json: bool = False
+    """Print everything as one JSON object."""
+    workers: int | None = None
+    """Threads that decode and compute. Default: one per core."""
+
+
+def evaluate(options: EvaluateOptions) -> None:
+    """Evaluate under progress bars and print the figures on stdout.
+
+    Raises what `evaluation.evaluate` does, and DataError in the end if an image could not be read.
+    """
+    if options.workers is not None and options.workers < 1:
+        raise UsageError(f"--workers {options.workers}: must be at least 1")
+    from .. import evaluation
+    from ..bundle.model import load
+    from ..metrics.table import table
+
+    model = load(options.model, options.workers)
+    console.say(model.summary)
+    found = evaluation.evaluate(
+        model, options.data, options.data_dir, options.part, console.progress, console.say
+    )
+    if options.json:
+        # ASCII, so that a name that is not UTF-8 can be written too.
+        console.result(json.dumps(found.as_dict(), indent=2))
+    else:
+        for line in table(found):
+            console.result(line)
+    if lost := len(found.unreadable):
+        raise DataError(
+            f"{lost:,} of {found.images + lost:,} images could not be read; "
+            "the results list them, the figures leave them out"
+        )

@@ -1,0 +1,184 @@
+"""The command `inspect`: an audit printed for a person, or as JSON."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from ..core import console
+from ..core.errors import UsageError
+from ..core.files import write_text
+from ..core.packages import require_installed
+
+if TYPE_CHECKING:
+    from ..audit.contents import Audit, Group, Member, Part
+
+ALL_CLASSES = 12  # more are summarised by the smallest and the largest
+EXTREMES = 5
+GROUPS = 10
+
+
+@dataclass(frozen=True)
+class InspectOptions:
+    """Audit a data set before training: sizes, damage, copies, leaks, imbalance, and what to do.
+
+    It only reports: the exit status is 0 whatever is found, and 1 if DATA can not be opened.
+    """
+
+    data: Annotated[str, tyro.conf.Positional] = "cifar100"
+    """What `thawnet train` takes: a name, or a path."""
+    data_dir: Path | None = None
+    """Where the data lies, when it is not to be downloaded."""
+    size: int = 96
+    """Pixels a side of the network's input: what smaller images are counted against."""
+    json: bool = False
+    """Print everything, with every name, as one JSON object."""
+    html: Path | None = None
+    """Write the audit there too, as a page with pictures of the copies."""
+
+
+def inspect(options: InspectOptions) -> None:
+    """Audit DATA under progress bars and print the report on stdout."""
+    from ..audit.audit import audit
+    from ..data.sources.open import open_source
+
+    if options.size < 1:
+        raise UsageError(f"--size {options.size}: must be at least 1")
+    source = open_source(options.data, options.data_dir, tell=console.say).opened_once()
+    if "test" in source.parts:
+        console.say("the test part's images are looked at for duplicates and damage only")
+    if options.html is not None:
+        require_installed("--html", ("jinja2",))
+    found = audit(source, options.size, console.progress)
+    if options.html is not None:
+        from ..report.page import render_audit
+        from ..report.pictures import picture_audit
+
+        write_text(options.html, render_audit(picture_audit(found, source)))
+        console.say(f"page {options.html}: open it in a browser")
+    if options.json:
+        console.result(json.dumps(found.as_dict(), indent=2, ensure_ascii=False))
+        return
+    width = min(100, shutil.get_terminal_size((100, 24)).columns)
+    for line in report(found, width):
+        console.result(line)
+
+
+def report(audit: Audit, width: int) -> Iterator[str]:
+    """Yield the lines of the report, wrapped at `width` columns but for names of files."""
+    images = sum(part.images for part in audit.parts)
+    yield f"{audit.name}: {images:,} images in {len(audit.classes)} classes"
+    yield ""
+    yield from _table(audit)
+    yield ""
+    yield from _classes(audit.parts[0], width)
+    yield ""
+    yield from _findings(audit, width)
+    if audit.groups:
+        yield ""
+        yield from _groups(audit)
+
+
+def _table(audit: Audit) -> Iterator[str]:
+    rows = [("part", "images", "a class", "MB", "width", "height", "stored as")]
+    for part in audit.parts:
+        counts = sorted(part.counts.values())
+        kinds = [_share(*kind, part) for kind in (*part.formats.items(), *part.modes.items())]
+        if part.turned:
+            kinds.append(f"{part.turned:,} turned by EXIF")
+        rows.append(
+            (
+                part.name,
+                f"{part.images:,}",
+                _range(counts[0], counts[len(counts) // 2], counts[-1]),
+                f"{part.stored_bytes / 1e6:,.1f}",
+                _range(*part.width),
+                _range(*part.height),
+                ", ".join(kinds),
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = [row[0].ljust(widths[0])]
+        cells += [cell.rjust(size) for cell, size in zip(row[1:-1], widths[1:-1], strict=True)]
+        yield "  ".join([*cells, row[-1]])
+    yield "(a class, width and height: smallest / median / largest)"
+    names = [part.name for part in audit.parts]
+    if "val" not in names:
+        yield "val: none; thawnet train splits it off train (a tenth, at most 2,500 images)"
+    if "test" not in names and not audit.unusable:
+        yield f"test: none; thawnet train splits it off train ({audit.split_off:,} images)"
+
+
+def _share(name: str, number: int, part: Part) -> str:
+    total = sum(part.counts.values())
+    return name if number == total else f"{name} {100 * number / total:.0f} %"
+
+
+def _range(least: int, middle: int, most: int) -> str:
+    return f"{least:,}" if least == most else f"{least:,} / {middle:,} / {most:,}"
+
+
+def _classes(train: Part, width: int) -> Iterator[str]:
+    ordered = sorted(train.counts.items(), key=lambda item: (item[1], item[0]))
+    shown = [f"{name} {count:,}" for name, count in ordered]
+    if len(shown) <= ALL_CLASSES:
+        yield from _wrapped("train: ", ", ".join(reversed(shown)), width)
+    elif ordered[0][1] == ordered[-1][1]:
+        yield f"train: {ordered[0][1]:,} images of every class"
+    else:
+        yield from _wrapped("smallest classes: ", ", ".join(shown[:EXTREMES]), width)
+        yield from _wrapped("largest classes:  ", ", ".join(reversed(shown[-EXTREMES:])), width)
+
+
+def _findings(audit: Audit, width: int) -> Iterator[str]:
+    if not audit.findings:
+        yield "Nothing to do: no damage, no copies, no class too small."
+        return
+    yield "What to do, most important first"
+    for number, finding in enumerate(audit.findings, start=1):
+        yield from _wrapped(f"{number:>2}. ", finding.what, width)
+        yield from _wrapped("    -> ", finding.todo, width)
+
+
+def _wrapped(start: str, text: str, width: int) -> list[str]:
+    return textwrap.wrap(
+        text,
+        width,
+        initial_indent=start,
+        subsequent_indent=" " * len(start),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _groups(audit: Audit) -> Iterator[str]:
+    count = len(audit.groups)
+    shown = "" if count <= GROUPS else f", {GROUPS} of {count:,}; --json lists all"
+    yield f"Copies, worst first{shown}"
+    for group in audit.groups[:GROUPS]:
+        yield f"  {_kind(group):<14}{_pictures(group.pictures)}"
+
+
+def _kind(group: Group) -> str:
+    if group.exact:
+        return "exact"
+    return f"{'mirrored' if group.mirrored else 'nearly'} {group.similarity:.2f}"
+
+
+def _pictures(pictures: Sequence[Member]) -> str:
+    return " = ".join(_named(picture) for picture in pictures)
+
+
+def _named(picture: Member) -> str:
+    """Add part and class to a name that does not say them itself, as a path mostly does."""
+    words = picture.name.split("/")
+    label = "" if picture.label in words else f" ({picture.label})"
+    return f"{picture.name}{label}"

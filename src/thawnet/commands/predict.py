@@ -1,0 +1,268 @@
+"""The command `predict`: classes of images as lines, for all of them or this process's share."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from ..core import console
+from ..core.errors import DataError, ImageError, UsageError
+from ..core.files import new_file
+from ..core.memory import available_cores
+
+if TYPE_CHECKING:
+    from ..bundle.model import Picture, Prediction
+
+# What launchers tell each of their processes: its number from 0, and how many there are.
+LAUNCHERS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
+COLUMNS = ("image", "rank", "class", "probability", "unfamiliar", "error")
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """Name the most probable classes of images, with a network that was trained.
+
+    A line per image on stdout, in order: files as given, folders and patterns sorted. An image
+    that can not be read is reported in its place, the others are done, and the exit status is 1.
+    """
+
+    images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES...")]
+    """Files, folders (all image files below), patterns ('photos/**/*.jpg'), - for a list on
+    stdin, a name per line, or with --allow-url addresses."""
+    model: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
+    """The run folder of a finished run, or a bundle. Default: the embedded network, for the 100
+    classes of CIFAR-100."""
+    allow_url: bool = False
+    """Take addresses (https://...) among the names too: each is fetched, at most 64 MB."""
+    top_k: int = 5
+    """How many classes to name."""
+    json: bool = False
+    """A JSON object per line: {"image": ..., "predictions": [{"class": ..., "probability": ...}],
+    "unfamiliar": true where it is unlike the training data} or {"image": ..., "error": ...}."""
+    csv: bool = False
+    """CSV with the columns image,rank,class,probability,unfamiliar,error: a row per class named."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Write there and not to stdout. The file appears when it is complete, and what an error or a
+    stop leaves is FILE.part; a share's number goes into the name, as in out-2-of-4.csv."""
+    shard: Annotated[str | None, tyro.conf.arg(metavar="I/N")] = None
+    """Do share I of N: every N-th image from the I-th on. Default: what torchrun (RANK, WORLD_SIZE)
+    or srun (SLURM_PROCID, SLURM_NTASKS) tells this process, else all."""
+    workers: int | None = None
+    """Threads that decode and compute. Default: one per core, divided among the processes that
+    torchrun started here."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Share `number`, 1 to `count`, of a list: every count-th entry from the number-th on.
+
+    So every entry is in exactly one share. told_by: the flag or variables that say so.
+    """
+
+    number: int
+    count: int
+    told_by: str
+
+    @property
+    def rows(self) -> slice:
+        """The share as a slice of the list."""
+        return slice(self.number - 1, None, self.count)
+
+    def name(self, path: Path) -> Path:
+        """Return the file of this share beside `path`: out.csv becomes out-2-of-4.csv."""
+        number = str(self.number).zfill(len(str(self.count)))
+        return path.with_name(f"{path.stem}-{number}-of-{self.count}{path.suffix}")
+
+
+def find_shard(flag: str | None, environment: Mapping[str, str]) -> Shard | None:
+    """Return the share that --shard or a launcher names, None for everything; the flag wins.
+
+    Raises UsageError for a wrong one.
+    """
+    if flag is not None:
+        match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", flag, re.ASCII)
+        if not match or not 1 <= int(match[1]) <= int(match[2]):
+            raise UsageError(
+                f"--shard '{flag}': expected I/N, I from 1 to N, as in 2/4 for the second of four"
+            )
+        return Shard(int(match[1]), int(match[2]), "--shard")
+    for rank, size in LAUNCHERS:
+        if rank in environment and size in environment:
+            number, count = _whole(rank, environment), _whole(size, environment)
+            if count > 1:
+                if number >= count:
+                    raise UsageError(
+                        f"{rank}={number} with {size}={count}: processes count from 0 to "
+                        f"{count - 1}; mend the launcher or give --shard I/N"
+                    )
+                return Shard(number + 1, count, f"{rank}, {size}")
+    return None
+
+
+def predict(options: PredictOptions) -> None:
+    """Print what the network says of each image.
+
+    Raises DataError in the end if an image could not be read, UsageError for a wrong call,
+    BundleError when there is no network to predict with.
+    """
+    _check(options)
+    shard = find_shard(options.shard, os.environ)
+    if shard is not None and shard.told_by != "--shard" and "-" in options.images:
+        raise UsageError(
+            f"- with {shard.told_by}: every process must see the same list, and they may share "
+            "one stdin; give folders or patterns, or give each its own stdin and --shard I/N"
+        )
+    from ..bundle.model import load
+    from ..data.items import unwatched
+    from ..data.paths import image_names, is_address
+
+    model = load(options.model, _threads(options, os.environ))
+    console.say(model.summary)
+    names = image_names(options.images, sys.stdin.buffer if "-" in options.images else ())
+    out = options.out
+    if shard is not None:
+        everything = len(names)
+        names = names[shard.rows]
+        console.say(
+            f"share {shard.number} of {shard.count} ({shard.told_by}): "
+            f"{len(names):,} of {everything:,} images"
+        )
+        out = out and shard.name(out)
+    address = None if options.allow_url else next(filter(is_address, names), None)
+    if address is not None:
+        raise UsageError(
+            f"'{_printable(address)}' is an address; nothing is fetched without --allow-url"
+        )
+    lines = _json if options.json else _csv if options.csv else _text
+    # On a terminal the results themselves show how far it is.
+    watch = unwatched if out is None and sys.stdout.isatty() else console.progress
+    started = time.perf_counter()
+    broken = 0
+    with _output(out) as write, watch("predicting", len(names)) as advance:
+        if options.csv:
+            write(_row(*COLUMNS))
+        pictures = map(_picture, names) if options.allow_url else names
+        for name, found in zip(names, model.stream(pictures, options.top_k), strict=True):
+            broken += isinstance(found, ImageError)
+            write(lines(name, found))
+            advance(1)
+    spent = time.perf_counter() - started
+    console.say(f"{len(names):,} images in {spent:.1f} s, {len(names) / spent:,.0f} images/s")
+    if out is not None:
+        console.say(f"results {out}")
+    if broken:
+        raise DataError(
+            f"{broken:,} of {len(names):,} images could not be read; "
+            "the results say why, each in its place"
+        )
+
+
+def _picture(name: str) -> Picture:
+    """Return what a model takes for a name: an address is fetched when a thread is ready for it."""
+    from ..data.paths import is_address
+    from ..net.image import fetch_image
+
+    return partial(fetch_image, name) if is_address(name) else name
+
+
+def _check(options: PredictOptions) -> None:
+    if not options.images:
+        raise UsageError(
+            "no images: give files, folders, patterns, or - for a list on stdin, "
+            "as in thawnet predict photo.jpg"
+        )
+    if options.json and options.csv:
+        raise UsageError("--json and --csv: choose one")
+    if options.top_k < 1:
+        raise UsageError(f"--top-k {options.top_k}: must be at least 1")
+    if options.workers is not None and options.workers < 1:
+        raise UsageError(f"--workers {options.workers}: must be at least 1")
+
+
+def _threads(options: PredictOptions, environment: Mapping[str, str]) -> int:
+    if options.workers is not None:
+        return options.workers
+    here = _whole("LOCAL_WORLD_SIZE", environment) if "LOCAL_WORLD_SIZE" in environment else 1
+    return max(1, available_cores() // max(1, here))
+
+
+def _whole(name: str, environment: Mapping[str, str]) -> int:
+    value = environment[name]
+    if not re.fullmatch(r"\d{1,9}", value, re.ASCII):
+        raise UsageError(
+            f"{name}='{value}' in the environment: expected a whole number; "
+            "unset it or give --shard I/N"
+        )
+    return int(value)
+
+
+@contextmanager
+def _output(out: Path | None) -> Iterator[Callable[[str], object]]:
+    """Yield the function that writes lines."""
+    if out is None:
+        yield console.result
+        return
+    if out.is_dir():
+        raise UsageError(f"--out '{out}': this is a folder; name a file, as in {out / 'all.csv'}")
+    with new_file(out, _tell_part) as file:
+        yield lambda line: file.write(f"{line}\n".encode())
+
+
+def _tell_part(part: Path) -> None:
+    console.say(f"results until here {part}; its last line may be cut")
+
+
+def _text(name: str, found: Prediction | ImageError) -> str:
+    if isinstance(found, ImageError):
+        return f"{_printable(name)}  can not be read: {_printable(str(found))}"
+    pairs = zip(found.classes, found.probabilities, strict=True)
+    said = ", ".join(f"{_printable(label)} {100 * share:.2f} %" for label, share in pairs)
+    strange = "  (unlike the training data)" if found.unfamiliar else ""
+    return f"{_printable(name)}  {said}{strange}"
+
+
+def _json(name: str, found: Prediction | ImageError) -> str:
+    # ASCII, so that a name that is not UTF-8 can be written too.
+    if isinstance(found, ImageError):
+        return json.dumps({"image": name, "error": str(found)})
+    return json.dumps({"image": name, **found.as_dict()})
+
+
+def _csv(name: str, found: Prediction | ImageError) -> str:
+    if isinstance(found, ImageError):
+        return _row(name, "", "", "", "", str(found))
+    strange = "" if found.unfamiliar is None else str(found.unfamiliar).lower()
+    pairs = zip(found.classes, found.probabilities, strict=True)
+    return "\n".join(
+        _row(name, str(place), label, f"{share:.6g}", strange, "")
+        for place, (label, share) in enumerate(pairs, start=1)
+    )
+
+
+def _row(*cells: str) -> str:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="").writerow(cells)
+    # A file name need not be UTF-8; the bytes that are not become \udc..., as Python shows them.
+    return text.getvalue().encode(errors="backslashreplace").decode()
+
+
+def _printable(text: str) -> str:
+    """Return text as one line that leaves a terminal alone."""
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )

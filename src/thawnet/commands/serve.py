@@ -1,0 +1,144 @@
+"""The command `serve`: a trained network as a service, and the page that uses it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from ..core import console
+from ..core.errors import UsageError
+from ..core.packages import require_installed
+from ..core.text import command_line
+
+if TYPE_CHECKING:
+    from ..bundle.model import Model
+    from ..serve.app import Settings
+
+SERVE_PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
+INSTALL = command_line("pip", "install", "thawnet[serve]")
+TOKEN = "THAWNET_TOKEN"  # noqa: S105 - the name of a variable
+MOST_EXAMPLES = 12
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """Serve a trained network: a page at the address that is printed, and an API beside it.
+
+    POST /predict takes images and answers JSON; /openapi.json describes everything. SIGTERM and
+    Ctrl-C finish what was taken and stop.
+    """
+
+    model: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
+    """The run folder of a finished run, or a bundle. Default: the embedded network, for the 100
+    classes of CIFAR-100."""
+    host: str = "127.0.0.1"
+    """The address to listen on. Others than this machine's own need a token, or --insecure."""
+    port: int = 8000
+    """The port to listen on; 0 takes a free one."""
+    token: str | None = None
+    """What callers must send, as `Authorization: Bearer TOKEN`. Default: $THAWNET_TOKEN, which does
+    not stand in the list of processes."""
+    insecure: bool = False
+    """Let everyone who reaches --host ask, without a token."""
+    examples: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """Images to click on the page, at most 12. Default: those that came with the embedded
+    network, for that one."""
+    max_mb: int = 32
+    """Megabytes that one request may hold."""
+    workers: int | None = None
+    """Processes that decode and compute, about 100 MB each. Default: one per core."""
+
+
+def serve(options: ServeOptions) -> None:
+    """Serve until a signal asks to stop.
+
+    Raises UsageError for a wrong call or an address that can not be listened on, BundleError when
+    there is no network to predict with.
+    """
+    token = options.token or os.environ.get(TOKEN) or None
+    _check(options, token)
+    require_installed("serving", SERVE_PACKAGES, INSTALL)
+    from ..bundle.model import load
+
+    model = load(options.model, options.workers)
+    settings = _settings(options, model, token)
+    listening = _listen(options.host, options.port)
+    from ..serve.app import make_app
+    from ..serve.connection import run
+
+    console.say(model.summary)
+    console.say(f"serving at {_address(listening)} (Ctrl-C stops)")
+    run(make_app(model, settings), listening)
+    console.say("stopped; every request that was taken is answered")
+
+
+def _check(options: ServeOptions, token: str | None) -> None:
+    if not 0 <= options.port <= 65535:
+        raise UsageError(f"--port {options.port}: must be 0 to 65535")
+    if options.workers is not None and options.workers < 1:
+        raise UsageError(f"--workers {options.workers}: must be at least 1")
+    if not 1 <= options.max_mb <= 1024:
+        raise UsageError(f"--max-mb {options.max_mb}: must be 1 to 1024")
+    if not token and not options.insecure and not _is_loopback(options.host):
+        raise UsageError(
+            f"--host {options.host} lets other machines ask: set ${TOKEN}, give --token, or say "
+            "--insecure to let everyone"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def _settings(options: ServeOptions, model: Model, token: str | None) -> Settings:
+    from ..serve.app import Settings
+    from ..serve.intake import Limits
+    from ..webpage.facts import EXAMPLES, is_embedded, name_for_people
+
+    own = is_embedded(model)
+    folder = options.examples or (EXAMPLES if own else None)
+    body = options.max_mb * 2**20
+    return Settings(
+        name=name_for_people(model, options.model),
+        token=token,
+        local=_is_loopback(options.host),
+        examples=_pictures(folder) if folder is not None else {},
+        limits=Limits(body=body, total=max(Limits.total, 4 * body)),
+    )
+
+
+def _pictures(folder: Path) -> dict[str, Path]:
+    """Return the first images of a folder by name."""
+    from ..image.decode import SUFFIXES
+
+    try:
+        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    except OSError as error:
+        raise UsageError(f"--examples '{folder}': {error.strerror}") from error
+    if not files:
+        raise UsageError(f"--examples '{folder}': no image files in it")
+    return {path.name: path.resolve() for path in files[:MOST_EXAMPLES]}
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    from ..serve.connection import listen
+
+    try:
+        return listen(host, port)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise UsageError(
+                f"--port {port}: something listens there already; choose another, or 0, a free one"
+            ) from error
+        raise UsageError(f"--host {host} --port {port}: {error.strerror}") from error
+
+
+def _address(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,30 @@
+"""The command `train`: both phases, and the accuracy as the last line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..core import console
+from ..core.packages import TRAIN_PACKAGES, require_installed
+from ..core.text import command_line
+from ..recipe import TrainOptions
+
+if TYPE_CHECKING:
+    from ..training.run_folder import Outcome
+
+
+def train(options: TrainOptions) -> Outcome:
+    """Train, and print the accuracy as the last line on stdout."""
+    require_installed("training", TRAIN_PACKAGES)
+    from .. import job
+    from ..report.gather import REPORT
+
+    outcome = job.train(options)
+    console.say(f"plot {outcome.folder / 'history.png'}, network {outcome.folder / 'bundle'}")
+    if (outcome.folder / REPORT).exists():
+        console.say(f"report {outcome.folder / REPORT}: open it in a browser")
+    use = command_line("thawnet", "predict", "IMAGES", "--model", outcome.folder)
+    console.say(f"use it: {use}")
+    for line in outcome.lines:
+        console.result(line)
+    return outcome

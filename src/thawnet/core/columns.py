@@ -1,0 +1,27 @@
+"""Tables of text on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.cells import cell_len
+
+from .text import printable
+
+FIRST = 22  # at least so wide, so that the second columns of blocks stand below each other
+
+
+def aligned(rows: Sequence[tuple[str, ...]], numbers: bool = False) -> list[str]:
+    """Pad the columns of one block to equal width on a terminal.
+
+    numbers: what stands in all columns but the first, so that it ends below each other.
+    """
+    shown = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(*shown, strict=True)]
+    widths[0] = max(widths[0], FIRST)
+
+    def padded(place: int, cell: str) -> str:
+        space = " " * (widths[place] - cell_len(cell))
+        return space + cell if numbers and place else cell + space
+
+    return ["  ".join(padded(*each) for each in enumerate(row)).rstrip() for row in shown]

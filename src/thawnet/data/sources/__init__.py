@@ -1,0 +1,1 @@
+"""Everything that becomes labelled images: a module for each form that data comes in."""

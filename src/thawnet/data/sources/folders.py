@@ -1,0 +1,255 @@
+"""Folders of class folders."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ...core.errors import DataError, suggest
+from ...image.decode import SUFFIXES
+from ..items import VALIDATION_NAMES, Items, Source, Watch, unwatched
+from ..listing import listed_items
+from ..names import Names
+
+PART_WORDS = {"train", "training", "test", "testing", *VALIDATION_NAMES}
+
+
+def from_class_folders(path: Path, watch: Watch = unwatched) -> Source:
+    """Return the source that <class>/*, or train/<class>/*, val/... and test/..., form.
+
+    Hidden files and folders are passed over, and links to folders inside a class are not followed.
+    Raises DataError when there are no classes, one only, an empty or an unknown one, or two whose
+    names differ only by case. A test part is judged when it is asked for.
+    """
+    roots = _part_roots(path)
+    train = _class_folders(roots["train"])
+    if not train:
+        raise DataError(_no_classes(roots["train"]))
+    classes = tuple(sorted(train))
+    check_names_differ(classes, f"class folders of '{roots['train']}'")
+    if len(classes) == 1:
+        raise DataError(
+            f"'{roots['train']}' holds one class only ('{classes[0]}'); "
+            "a classifier needs at least two"
+        )
+    listings = {part: _list_images(path, root, classes) for part, root in roots.items()}
+    for name, files in zip(classes, listings["train"].counts, strict=True):
+        if not files:
+            raise DataError(
+                f"class folder '{roots['train'] / train[name]}' holds no image; "
+                "add images or remove it"
+            )
+
+    def check_part(part: str) -> None:
+        listing, root = listings[part], roots[part]
+        if listing.fault:
+            raise DataError(listing.fault)
+        if not len(listing.names):
+            loose = f"; {_images(listing.unlabelled)} in it directly" if listing.unlabelled else ""
+            raise DataError(
+                f"'{root}' holds no image in a class folder{loose}; file them by class, as in "
+                f"{root.name}/{classes[0]}/1.jpg, or move it elsewhere"
+            )
+
+    def open_part(part: str) -> Items:
+        listing = listings[part]
+        if listing.fault:
+            raise DataError(listing.fault)
+        labels = np.repeat(np.arange(len(classes)), listing.counts)
+        return listed_items(path, listing.names, labels, part, watch)
+
+    return Source(
+        name=path.resolve().name,
+        classes=classes,
+        parts=frozenset(roots),
+        open_part=open_part,
+        notes=tuple(_notes(listings.values())),
+        check_part=check_part,
+    )
+
+
+def check_names_differ(classes: Iterable[str], where: str) -> None:
+    """Raise DataError if two class names differ only by case, or by how they write an accent."""
+    seen: dict[str, str] = {}
+    for name in classes:
+        other = seen.setdefault(unicodedata.normalize("NFC", name.casefold()), name)
+        if other != name:
+            raise DataError(
+                f"{where}: '{other}' and '{name}' differ only by upper and lower case; "
+                "merge the two or rename one"
+            )
+
+
+def visible(path: Path) -> list[os.DirEntry[str]]:
+    """Return what a folder holds, but for hidden files and folders, sorted by name.
+
+    Raises DataError when the folder can not be listed.
+    """
+    try:
+        with os.scandir(path) as entries:
+            shown = [entry for entry in entries if entry.name[0] != "."]
+    except OSError as error:
+        raise DataError(f"'{path}' can not be listed: {error.strerror}") from error
+    return sorted(shown, key=lambda entry: entry.name)
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or a link to one; a link in a circle is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def is_image(name: str) -> bool:
+    """Whether a file is named like an image and not hidden."""
+    return name[0] != "." and os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122 - 100,000 Paths take a second
+
+
+@dataclass
+class _Listing:
+    """The image files of one part, class after class, and what was passed over."""
+
+    names: Names
+    counts: list[int]
+    others: Counter[str] = field(default_factory=Counter)  # by suffix
+    unlabelled: int = 0
+    links: int = 0
+    fault: str = ""  # why its images can not be labelled
+
+
+def _part_roots(path: Path) -> dict[str, Path]:
+    folders = [entry.name for entry in visible(path) if is_folder(entry)]
+    extra = [name for name in folders if name not in {"train", "test", *VALIDATION_NAMES}]
+    if extra and "train" in folders and not any(map(is_folder, visible(path / "train"))):
+        # A class beside others, as in CIFAR-100: it holds images and no classes of its own.
+        return {"train": path}
+    if "train" not in folders:
+        parts = [name for name in folders if name.lower() in PART_WORDS]
+        if parts and parts == folders:
+            raise DataError(
+                f"'{path}' holds {' and '.join(f'{name}/' for name in parts)} but no train/; "
+                "name the parts train/, val/ and test/"
+            )
+        return {"train": path}
+    roots = {"train": path / "train"}
+    for word, part in [*((word, "val") for word in VALIDATION_NAMES), ("test", "test")]:
+        if word in folders:
+            if part in roots:
+                raise DataError(
+                    f"'{path}' has {roots[part].name}/ and also {word}/; "
+                    "keep one folder of validation images"
+                )
+            roots[part] = path / word
+    if extra:
+        raise DataError(
+            f"'{path}' has train/ and also {', '.join(f'{name}/' for name in extra[:4])}; "
+            "expected only train/, val/ and test/ beside each other"
+        )
+    return roots
+
+
+def _class_folders(root: Path) -> dict[str, str]:
+    """Return each class's name, its accents written one way (NFC), and the folder's own name."""
+    found: dict[str, str] = {}
+    for entry in visible(root):
+        if not is_folder(entry):
+            continue
+        if entry.is_symlink() and root.resolve().is_relative_to(Path(entry.path).resolve()):
+            raise DataError(
+                f"class folder '{entry.path}' is a link to a folder that holds it; remove the link"
+            )
+        name = unicodedata.normalize("NFC", entry.name)
+        if name in found:
+            raise DataError(
+                f"class folders of '{root}': two are called '{name}' and differ only in how its "
+                "accents are encoded (Unicode NFC and NFD); merge the two or rename one"
+            )
+        found[name] = entry.name
+    return found
+
+
+def _no_classes(root: Path) -> str:
+    expected = (
+        f"expected a folder per class with images in it, as in {root.name}/cat/1.jpg, "
+        f"{root.name}/dog/7.jpg"
+    )
+    direct = sum(is_image(entry.name) for entry in visible(root))
+    if direct:
+        return (
+            f"'{root}' holds {direct:,} images directly and no class folders; {expected}; "
+            "or a CSV file with the columns path,label"
+        )
+    return f"no data at '{root}': {expected}"
+
+
+def _list_images(path: Path, root: Path, classes: tuple[str, ...]) -> _Listing:
+    """List the image files of each class under `root`, named relative to `path`."""
+    folders = _class_folders(root)
+    counts = [0] * len(classes)
+    listing = _Listing(Names(()), counts)
+    unknown = sorted(set(folders) - set(classes))
+    if unknown:
+        listing.fault = (
+            f"'{root}' has a class that train lacks: '{unknown[0]}'; {suggest(unknown[0], classes)}"
+        )
+
+    def names() -> Iterator[str]:
+        prefix = "" if root == path else f"{root.name}/"
+        for label, name in enumerate(classes):
+            if name in folders:
+                for inner in _walk(root / folders[name], f"{prefix}{folders[name]}/", listing):
+                    counts[label] += 1
+                    yield inner
+
+    listing.names = Names(names())
+    listing.unlabelled = sum(
+        is_image(entry.name) for entry in visible(root) if not is_folder(entry)
+    )
+    return listing
+
+
+def _walk(folder: Path, prefix: str, listing: _Listing) -> Iterator[str]:
+    """Yield the images below a folder: its own first, then those of its folders, each sorted."""
+    waiting = [(folder, prefix)]
+    while waiting:
+        here, called = waiting.pop()
+        inner = []
+        for entry in visible(here):
+            if is_folder(entry):
+                if entry.is_symlink():
+                    listing.links += 1  # it may lead back here, or to another class
+                else:
+                    inner.append((here / entry.name, f"{called}{entry.name}/"))
+            elif is_image(entry.name):
+                yield called + entry.name
+            else:
+                listing.others[Path(entry.name).suffix.lower() or "no suffix"] += 1
+        waiting += reversed(inner)
+
+
+def _images(count: int) -> str:
+    return "1 image lies" if count == 1 else f"{count:,} images lie"
+
+
+def _notes(listings: Iterable[_Listing]) -> Iterator[str]:
+    others: Counter[str] = Counter()
+    unlabelled = links = 0
+    for listing in listings:
+        others += listing.others
+        unlabelled += listing.unlabelled
+        links += listing.links
+    if others:
+        kinds = ", ".join(suffix for suffix, _ in others.most_common(4))
+        files = "1 file is" if others.total() == 1 else f"{others.total():,} files are"
+        yield f"{files} left out: not named like images ({kinds})"
+    if unlabelled:
+        yield f"left out: {_images(unlabelled)} beside the class folders, not in one"
+    if links:
+        yield f"{links:,} links to folders are not followed: copy the images into the class folder"

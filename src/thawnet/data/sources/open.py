@@ -1,0 +1,88 @@
+"""DATA, one name or path, to a source of labelled images."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from ...core.errors import DataError, suggest
+from ...net.published import Tell
+from ..items import Source, Watch, unwatched
+from . import archives
+from .cifar import LAYOUTS, open_cifar
+from .digits import digits
+from .folders import from_class_folders, is_folder, visible
+from .shards import from_shards
+from .superclasses import with_superclasses
+from .table import from_table
+
+NAMED = (*LAYOUTS, "digits")
+DATA_FILES = (".csv", ".parquet")  # that say what the images beside them are, or hold them
+
+
+def open_source(
+    data: str,
+    data_dir: Path | None = None,
+    watch: Watch = unwatched,
+    tell: Tell = lambda text: None,
+) -> Source:
+    """Find out what DATA is and list its classes and parts, downloading what is known by name.
+
+    `watch` shows what takes a while; `tell` receives a line for a person: from where it
+    came, or that another process must be waited for.
+    Raises DataError when nothing is there or what is there can not be trained on.
+    """
+    return with_superclasses(_open(data, data_dir, watch, tell))
+
+
+def _open(data: str, data_dir: Path | None, watch: Watch, tell: Tell) -> Source:
+    if data == "digits":
+        return digits()
+    if data in LAYOUTS:
+        return open_cifar(data, data_dir, tell)
+    path = Path(data) if data_dir is None else data_dir / data
+    if not os.path.exists(path):  # noqa: PTH110 - a name that no file can have raises in pathlib
+        raise DataError(
+            f"no data at '{data}': no such file or folder, and not a known data set "
+            f"({suggest(data, NAMED)})"
+        )
+    return _from_path(path, watch, tell)
+
+
+def _from_path(path: Path, watch: Watch, tell: Tell) -> Source:
+    if path.is_dir():
+        return _from_folder(path, watch)
+    if path.suffix.lower() == ".csv":
+        return from_table(path, watch)
+    if archives.is_archive(path):
+        return _from_archive(path, watch, tell)
+    raise DataError(
+        f"no data at '{path}': expected a folder of class folders or of parquet shards, a zip or "
+        "tar of one, or a .csv"
+    )
+
+
+def _from_folder(path: Path, watch: Watch) -> Source:
+    shards = sorted(path.glob("*.parquet")) or sorted(path.glob("data/*.parquet"))
+    return from_shards(path, shards) if shards else from_class_folders(path, watch)
+
+
+def _from_archive(path: Path, watch: Watch, tell: Tell) -> Source:
+    """Read an unpacked archive: its one table if there is one at the top, else its folders."""
+    root = archives.unpack(path, watch, tell)
+    try:
+        # A top folder is looked through; one that holds nothing but images is a class.
+        while len(inside := visible(root)) == 1 and is_folder(inside[0]):
+            deeper = visible(root / inside[0].name)
+            if not any(is_folder(entry) or entry.name.endswith(DATA_FILES) for entry in deeper):
+                break
+            root = root / inside[0].name
+        tables = [entry.name for entry in inside if entry.name.endswith(".csv")]
+        if len(tables) == 1:
+            source = from_table(root / tables[0], watch, confined=True)
+        else:
+            source = _from_folder(root, watch)
+    except DataError as error:
+        raise DataError(f"'{path}', unpacked: {error}") from error
+    return replace(source, name=archives.stem(path))

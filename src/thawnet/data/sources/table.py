@@ -1,0 +1,270 @@
+"""CSV tables that name images and their labels."""
+
+from __future__ import annotations
+
+import csv
+import os
+import unicodedata
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...core.errors import DataError, suggest
+from ..items import VALIDATION_NAMES, Items, Source, Watch, unwatched
+from ..listing import listed_items
+from ..names import Names
+from .folders import check_names_differ
+
+COLUMNS = ("path", "label", "split", "group")
+PARTS = ("train", "val", "test")
+SPLIT_WORDS = {"": 0, "train": 0, **dict.fromkeys(VALIDATION_NAMES, 1), "test": 2}
+MOST = 0.5  # of the files missing: the paths are wrong, not some files lost
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A table's columns, n rows: where each image lies, and (n,) arrays of what it is.
+
+    parts: positions in PARTS. groups: -1 for none. lines: where in the table.
+    """
+
+    paths: Names
+    classes: tuple[str, ...]
+    labels: NDArray[np.int64]
+    parts: NDArray[np.int64]
+    groups: NDArray[np.int64]
+    lines: NDArray[np.int64]
+
+    def at(self, rows: NDArray[np.int64]) -> _Rows:
+        """Return some of the rows."""
+        paths = Names(self.paths[row] for row in rows)
+        arrays = (self.labels, self.parts, self.groups, self.lines)
+        return _Rows(paths, self.classes, *(array[rows] for array in arrays))
+
+
+def from_table(path: Path, watch: Watch = unwatched, confined: bool = False) -> Source:
+    """Return the source that a CSV with the columns path,label[,split][,group] forms.
+
+    Paths are relative to the CSV's folder; `confined` refuses those that leave it, for a table
+    that came out of an archive. A label is a name and nothing else. A file that does not exist is
+    left to the store, which lists it as broken. Raises DataError, with line numbers, when the
+    table can not be meant as it stands.
+    """
+    rows, notes = _once_each(path, _read(path))
+    if confined:
+        _stay_inside(path, rows)
+    parts = frozenset(PARTS[part] for part in np.unique(rows.parts))
+    _check_classes(path, rows)
+    _check_files(path, rows)
+
+    def open_part(part: str) -> Items:
+        own = rows.at(np.flatnonzero(rows.parts == PARTS.index(part)))
+        return listed_items(path.parent, own.paths, own.labels, part, watch, own.groups)
+
+    return Source(
+        name=path.stem,
+        classes=rows.classes,
+        parts=parts,
+        open_part=open_part,
+        notes=(*notes, *_straddling(rows)),
+    )
+
+
+def _read(path: Path) -> _Rows:
+    """Read the whole table. Raises DataError for the first row that is not one."""
+    records = _records(path)
+    _, header = next(records, (0, []))
+    place = _places(path, header)
+    paths: list[str] | Names
+    labels, parts, groups, lines = (array("q") for _ in range(4))
+    names: dict[str, int] = {}
+    called: dict[str, int] = {}
+    unlabelled: list[int] = []
+
+    def each() -> Iterator[str]:
+        for line, cells in records:
+            if len(cells) > len(header):
+                raise DataError(
+                    f"'{path}', line {line}: {len(cells)} values for {len(header)} columns; "
+                    "put quotes around a value that holds a comma"
+                )
+            cells += [""] * (len(header) - len(cells))
+            value = {name: cells[at] for name, at in place.items()}
+            if not value["path"] or "\0" in value["path"]:
+                raise DataError(f"'{path}', line {line}: no path of an image")
+            label = unicodedata.normalize("NFC", value["label"].strip())
+            if not label:
+                unlabelled.append(line)
+            word = value.get("split", "").strip()
+            if word.lower() not in SPLIT_WORDS:
+                raise DataError(
+                    f"'{path}', line {line}: split '{word}' is unknown; "
+                    f"allowed are {', '.join(word for word in SPLIT_WORDS if word)}"
+                )
+            group = value.get("group", "").strip()
+            labels.append(names.setdefault(label, len(names)))
+            parts.append(SPLIT_WORDS[word.lower()])
+            groups.append(called.setdefault(group, len(called)) if group else -1)
+            lines.append(line)
+            yield value["path"]
+
+    paths = Names(each())
+    if not len(paths):
+        raise DataError(f"'{path}' has no rows below its header")
+    if unlabelled:
+        raise DataError(f"'{path}', {_said(unlabelled)}: no label; add one or remove the row")
+    classes = tuple(sorted(names))
+    position = {name: at for at, name in enumerate(classes)}
+    order = np.array([position[name] for name in names], dtype=np.int64)
+    columns = (np.array(column, dtype=np.int64) for column in (labels, parts, groups, lines))
+    numbers, *others = columns
+    return _Rows(paths, classes, order[numbers], *others)
+
+
+def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield (line, values) of each row that is not empty, the header first."""
+    line = 0
+    try:
+        # A BOM, as Excel writes it, is no part of the first column's name.
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, skipinitialspace=True, strict=True)
+            for cells in reader:
+                if any(cell.strip() for cell in cells):
+                    yield line + 1, cells
+                line = reader.line_num
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"'{path}' is not UTF-8 text (after line {line}); save it as 'CSV UTF-8'"
+        ) from error
+    except csv.Error as error:
+        raise DataError(f"'{path}', line {line + 1}: not a row of a CSV ({error})") from error
+    except OSError as error:
+        raise DataError(f"'{path}' can not be read: {error.strerror}") from error
+
+
+def _places(path: Path, header: Sequence[str]) -> dict[str, int]:
+    """Return where each column stands. Raises DataError for a header that is not one."""
+    names = [name.strip().lower() for name in header]
+    wanted = "expected path,label and, if wanted, split and group"
+    has = f"'{path}': the header has {', '.join(repr(name.strip()) for name in header)}"
+    if not names:
+        raise DataError(f"'{path}' is empty; {wanted} in its first line")
+    if {"path", "label"} - set(names):
+        if len(names) == 1 and any(mark in names[0] for mark in ";\t"):
+            wanted += ", separated by commas"
+        raise DataError(f"{has}; {wanted}")
+    unknown = [name for name in names if name not in COLUMNS]
+    if unknown:
+        raise DataError(f"{has}; unknown is {unknown[0]!r}; {wanted}")
+    if len(set(names)) < len(names):
+        raise DataError(f"{has}, one of them twice; {wanted}")
+    return {name: at for at, name in enumerate(names)}
+
+
+def _once_each(path: Path, rows: _Rows) -> tuple[_Rows, list[str]]:
+    """Drop rows that repeat another, and say so. Raises DataError if they contradict it."""
+    keys = np.fromiter((hash(os.path.normpath(name)) for name in rows.paths), np.int64)
+    _, inverse, count = np.unique(keys, return_inverse=True, return_counts=True)
+    first: dict[tuple[str, int], int] = {}
+    anywhere: dict[str, int] = {}
+    repeated: list[int] = []
+    for row in np.flatnonzero(count[inverse] > 1).tolist():
+        name = os.path.normpath(rows.paths[row])
+        other = anywhere.setdefault(name, row)
+        for what, values in (("label", rows.labels), ("group", rows.groups)):
+            if values[row] != values[other]:
+                both = sorted((int(rows.lines[other]), int(rows.lines[row])))
+                raise DataError(
+                    f"'{path}', {_said(both)}: the same file '{name}' with another {what}; "
+                    "keep one of the rows"
+                )
+        if first.setdefault((name, int(rows.parts[row])), row) != row:
+            repeated.append(row)
+    notes = []
+    if repeated:
+        notes.append(f"{len(repeated):,} rows that repeat another are left out")
+        rows = rows.at(np.setdiff1d(np.arange(len(rows.labels)), repeated))
+    both_parts = len(first) - len(anywhere)
+    if both_parts:
+        notes.append(f"{both_parts:,} files are listed in more than one part of the split column")
+    return rows, notes
+
+
+def _stay_inside(path: Path, rows: _Rows) -> None:
+    for row, name in enumerate(rows.paths):
+        inner = Path(os.path.normpath(name))
+        if inner.is_absolute() or inner.parts[0] == "..":
+            raise DataError(f"'{path}', line {rows.lines[row]}: '{name}' lies outside the archive")
+
+
+def _check_classes(path: Path, rows: _Rows) -> None:
+    check_names_differ(rows.classes, f"labels of '{path}'")
+    if len(rows.classes) == 1:
+        raise DataError(
+            f"'{path}' names one class only ('{rows.classes[0]}'); a classifier needs at least two"
+        )
+    trained = np.unique(rows.labels[rows.parts == 0])
+    if not len(trained):
+        raise DataError(f"'{path}': the split column names no train rows, only val and test")
+    lacking = np.setdiff1d(rows.labels, trained)
+    if len(lacking):
+        name = rows.classes[lacking[0]]
+        known = [rows.classes[label] for label in trained]
+        line = rows.lines[np.argmax(rows.labels == lacking[0])]
+        raise DataError(
+            f"'{path}', line {line}: no train row has the class '{name}'; {suggest(name, known)}"
+        )
+
+
+def _check_files(path: Path, rows: _Rows) -> None:
+    """Raise DataError if a class, or most of the table, names files that do not exist."""
+    # pathlib raises at names that no file can have.
+    there = np.fromiter((os.path.exists(path.parent / name) for name in rows.paths), bool)  # noqa: PTH110
+    if there.all():
+        return
+
+    def looked_for(which: NDArray[np.bool_]) -> str:
+        row = int(np.argmax(which))
+        return (
+            f"the first, line {rows.lines[row]}, was looked for at "
+            f"'{(path.parent / rows.paths[row]).absolute()}' (paths are relative to the CSV)"
+        )
+
+    if (~there).mean() > MOST:
+        raise DataError(
+            f"'{path}': {(~there).sum():,} of {len(there):,} files do not exist; "
+            + looked_for(~there)
+        )
+    for part, word in enumerate(PARTS):
+        own = rows.parts == part
+        lost = np.setdiff1d(rows.labels[own], rows.labels[own & there])
+        if len(lost):
+            which = own & (rows.labels == lost[0])
+            raise DataError(
+                f"'{path}': none of the {which.sum():,} {word} files of class "
+                f"'{rows.classes[lost[0]]}' exists; " + looked_for(which)
+            )
+
+
+def _straddling(rows: _Rows) -> Iterator[str]:
+    """Say how many groups the table's own split divides."""
+    member = rows.groups >= 0
+    pairs = np.unique(np.stack([rows.groups[member], rows.parts[member]]), axis=1)
+    _, parts = np.unique(pairs[0], return_counts=True)
+    divided = int((parts > 1).sum())
+    if divided:
+        yield (
+            f"{divided:,} of {len(parts):,} groups have images in more than one part of the "
+            "split column; accuracies there are not those on new groups"
+        )
+
+
+def _said(lines: Sequence[int]) -> str:
+    """Return 'line 3', or 'lines 3, 5, 8 and 12 more'."""
+    shown = ", ".join(f"{line:,}" for line in lines[:5])
+    more = f" and {len(lines) - 5:,} more" if len(lines) > 5 else ""
+    return f"line{'s' if len(lines) > 1 else ''} {shown}{more}"

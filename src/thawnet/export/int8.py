@@ -1,0 +1,210 @@
+"""A bundle's network in 8-bit integers, and the gate that it has to pass."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from ..bundle.format import Description
+from ..bundle.model import Model
+from ..bundle.onnx import IMAGES, LOGITS
+from ..bundle.padding import needed_for
+from ..core import console
+from ..core.errors import BundleError, first_line
+from ..data.items import spread_over
+from ..data.store import ImageStore
+from ..metrics.accuracy import SIGNIFICANT
+from ..metrics.paired import count_pairs, mcnemar
+from ..training.gate import GATE_TIE, Agreement, agreement, squares_of
+
+if TYPE_CHECKING:
+    import onnx
+
+CALIBRATION_IMAGES = 500  # of training, evenly spread, on which ranges are found
+CALIBRATION_BATCH = 20
+GATE_LOSS = 0.005  # of the validation images, that int8 may lose though it is more than chance
+TIMED_IMAGES = 256  # of validation, on which the speed is found
+ROUNDS = 5  # of timing, both networks in turn
+
+# Operators computed in integers. Relu and Clip are there to vanish: where what follows a
+# convolution is a range, the output's own range does it. The preprocessing in front has none of
+# these and stays as it is.
+CONV = "Conv"
+OPERATORS = (CONV, "Gemm", "MatMul", "Add", "GlobalAveragePool", "Relu", "Clip", "Flatten")
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """An int8 network that passed the gate.
+
+    onnx: the model. calibrated_on: training images. agreement: with float32, on the validation
+    images. accuracies, speeds: of float32 and int8, there, 0 to 1 and in images/s. worse: what
+    speaks for int8 being worse by more than chance, nothing where nothing does.
+    """
+
+    onnx: bytes
+    calibrated_on: int
+    agreement: Agreement
+    accuracies: tuple[float, float]
+    speeds: tuple[float, float]
+    worse: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the gate's figures as they stand in model.json."""
+        names = ("float32", "int8")
+        return {
+            "form": "onnx-int8",
+            "calibration_images": self.calibrated_on,
+            **asdict(self.agreement),
+            "validation_accuracy": dict(zip(names, self.accuracies, strict=True)),
+            "images_per_second": dict(zip(names, self.speeds, strict=True)),
+        }
+
+
+def quantise(
+    description: Description,
+    content: bytes,
+    train: ImageStore,
+    val: ImageStore,
+    anyway: bool = False,
+) -> Quantised:
+    """Return the network of a bundle in int8, calibrated on images of `train`, tried on `val`.
+
+    content: its ONNX model. Weights are quantised per output channel, activations per tensor, after
+    Jacob et al. 2018 (https://arxiv.org/abs/1712.05877), in ONNX's QDQ form: the model keeps the
+    types of its inputs and outputs.
+    Raises BundleError when ONNX Runtime can not quantise the network, or, unless `anyway`, when
+    it is worse, see `loss`.
+    """
+    crop = description.meaning.preprocess.crop
+    rows = spread_over(len(train), CALIBRATION_IMAGES)
+    with console.progress("calibrating", len(rows)) as advance:
+        found = _static(description, content, squares_of(train, rows, crop), advance)
+    squares = squares_of(val, np.arange(len(val)), crop)
+    models = [Model(description, each) for each in (content, found)]
+    logits = [model.all_logits(squares) for model in models]
+    hits = [int((each.argmax(axis=1) == val.labels).sum()) for each in logits]
+    worse = loss(logits[0], logits[1], val.labels)
+    if worse and not anyway:
+        raise BundleError(
+            f"in int8 {hits[1]:,} of {len(val):,} validation images are right and in float32 "
+            f"{hits[0]:,}, which is more than chance ({worse}), and nothing is written; keep "
+            "float32, or write it all the same with --anyway"
+        )
+    speeds = images_per_second(models, squares[:TIMED_IMAGES])
+    return Quantised(
+        onnx=found,
+        calibrated_on=len(rows),
+        agreement=agreement(logits[0], logits[1], description.meaning.temperature),
+        accuracies=(hits[0] / len(val), hits[1] / len(val)),
+        speeds=(speeds[0], speeds[1]),
+        worse=worse,
+    )
+
+
+def loss(
+    exact: NDArray[np.float32], rounded: NDArray[np.float32], labels: NDArray[np.int64]
+) -> str:
+    """Return what says that a rounded network is worse, '' where chance or GATE_LOSS explains it.
+
+    exact, rounded: logits, (n, classes), of the same images. McNemar's exact test on the images
+    whose class changes, those aside whose two first classes were as good as equal before.
+    """
+    shares = np.sort(softmax(exact.astype(np.float64), axis=1), axis=1)
+    decided = shares[:, -1] - shares[:, -2] >= GATE_TIE
+    hits = [each.argmax(axis=1)[decided] == labels[decided] for each in (exact, rounded)]
+    pairs = count_pairs(hits[0], hits[1])
+    p = mcnemar(pairs)
+    if pairs.only_a - pairs.only_b <= GATE_LOSS * len(labels) or p >= SIGNIFICANT:
+        return ""
+    return f"{pairs.only_a:,} lost, {pairs.only_b:,} gained, McNemar p = {p:.2g}"
+
+
+class _Reader:
+    """Squares in batches, as ONNX Runtime's calibrator asks for them."""
+
+    def __init__(self, squares: NDArray[np.uint8], advance: Callable[[int], None]) -> None:
+        starts = range(0, len(squares), CALIBRATION_BATCH)
+        self._batches = iter([squares[start : start + CALIBRATION_BATCH] for start in starts])
+        self._advance = advance
+
+    def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+        batch = next(self._batches, None)
+        if batch is None:
+            return None
+        self._advance(len(batch))
+        return {IMAGES: batch}
+
+
+def _static(
+    description: Description,
+    content: bytes,
+    squares: NDArray[np.uint8],
+    advance: Callable[[int], None],
+) -> bytes:
+    """Quantise an ONNX model statically."""
+    import onnx
+    from onnxruntime import quantization
+
+    meaning = description.meaning
+    with tempfile.TemporaryDirectory(prefix="thawnet-") as scratch:
+        exact, prepared, quantised = (Path(scratch) / f"{name}.onnx" for name in "abc")
+        try:
+            exact.write_bytes(content)
+            quantization.quant_pre_process(exact, prepared, skip_symbolic_shape=True)
+            quantization.quantize_static(
+                prepared,
+                quantised,
+                _Reader(squares, advance),
+                quant_format=quantization.QuantFormat.QDQ,
+                op_types_to_quantize=list(OPERATORS),
+                nodes_to_exclude=_kept_in_float(onnx.load_model(prepared)),
+                per_channel=True,
+                # Signed activations take 1.8 times as long.
+                activation_type=quantization.QuantType.QUInt8,
+                weight_type=quantization.QuantType.QInt8,
+                # An activation's range is all that was seen. Entropy, averages and the outermost
+                # percentiles gave the same accuracy: docs/experiments.md.
+                calibrate_method=quantization.CalibrationMethod.MinMax,
+            )
+            model = onnx.load_model(quantised)
+        except Exception as error:  # ONNX Runtime's own exceptions share no other class
+            raise BundleError(
+                f"the network can not be quantised ({first_line(error)}); use --to onnx"
+            ) from error
+    onnx.helper.set_model_props(model, meaning.marks)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _kept_in_float(model: onnx.ModelProto) -> list[str]:
+    """Return the names of nodes that stay in float32.
+
+    The first convolution: on three channels integers gain nothing; with it MobileNetV2 takes a
+    quarter longer. And what logits do not depend on, such as the unfamiliarity: no network, and
+    small.
+    """
+    needed = {node.name for node in needed_for(model.graph, {LOGITS})}
+    convolutions = [node.name for node in model.graph.node if node.op_type == CONV]
+    return [*convolutions[:1], *(node.name for node in model.graph.node if node.name not in needed)]
+
+
+def images_per_second(models: Sequence[Model], squares: NDArray[np.uint8]) -> list[float]:
+    """Time models in turn on the same squares, on all cores; return the median speed of each."""
+    speeds: list[list[float]] = [[] for _ in models]
+    with console.progress("timing", ROUNDS * len(models) * len(squares)) as advance:
+        for _ in range(ROUNDS):
+            for model, found in zip(models, speeds, strict=True):
+                started = time.perf_counter()
+                model.all_logits(squares)
+                found.append(len(squares) / (time.perf_counter() - started))
+                advance(len(squares))
+    return [statistics.median(found) for found in speeds]

@@ -1,0 +1,43 @@
+"""The network of a bundle as OpenVINO keeps one: NAME.xml and NAME.bin."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from ..bundle.model import Model
+from ..bundle.onnx import IMAGES, LOGITS, PROBES, probe_squares, require_same
+from ..core.errors import BundleError, first_line
+
+
+def to_openvino(onnx: bytes, model: Model) -> tuple[bytes, bytes, float]:
+    """Return a bundle's ONNX model as OpenVINO's .xml and .bin, and how far its logits are off.
+
+    Inputs and outputs keep their names; weights stay float32. Both files are read again here, run
+    by OpenVINO on the CPU, and held against `model`, which ONNX Runtime runs.
+    Raises BundleError when OpenVINO can not read the network or computes something else.
+    """
+    import openvino
+
+    squares = probe_squares(model.preprocess)
+    with tempfile.TemporaryDirectory(prefix="thawnet-") as scratch:
+        file = Path(scratch) / "model.xml"
+        try:
+            core = openvino.Core()
+            # What openvino.convert_model does with a file, but that one reports its use to Google
+            # Analytics where the package openvino-telemetry is installed, as it mostly is.
+            openvino.save_model(core.read_model(onnx), file, compress_to_fp16=False)
+            # In float32: by default a processor with bfloat16 computes in that.
+            exact = {"INFERENCE_PRECISION_HINT": "f32"}
+            compiled = core.compile_model(core.read_model(file), "CPU", exact)
+            found = [np.array(compiled({IMAGES: squares[:count]})[LOGITS]) for count in (1, PROBES)]
+        except Exception as error:  # OpenVINO raises RuntimeError and its own kinds
+            raise BundleError(
+                f"the network can not be converted by OpenVINO ({first_line(error)})"
+            ) from error
+        wanted = model.outputs(squares).logits
+        off = max(require_same(each, wanted[: len(each)], "OpenVINO") for each in found)
+        del compiled, core  # which hold the files open, and Windows removes no open file
+        return file.read_bytes(), file.with_suffix(".bin").read_bytes(), off

@@ -1,0 +1,178 @@
+"""The model as a page: a folder for any static host, or one HTML file."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import lzma
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...bundle.model import Model
+from ...core.errors import BundleError
+from ...image.decode import MAX_PIXELS
+from ...webpage import HOUSE, ICON
+from ...webpage.facts import EXAMPLES, STATIC, is_embedded, page_facts
+
+OWN = Path(__file__).parent / "static"
+RUNTIME = Path(__file__).parent / "runtime"
+INDEX = "index.html"
+OFFLINE = "offline.js"
+ORT = "ort.js"
+ORT_GPU = "ort-gpu.js"  # with WebGPU; half a megabyte more than the other, and few need it
+STYLES = (HOUSE.name, "page.css", "answers.css")
+GPU = "gpu.js"
+SCRIPTS = ("picture.js", "exif.js", "pixels.js", "browser.js", "sources.js", "card.js", "page.js")
+# What the browser is to allow: 'wasm-unsafe-eval' compiles WebAssembly, and no JavaScript.
+_POLICY = (
+    "default-src 'none'; script-src {scripts} 'wasm-unsafe-eval'; style-src {styles}; "
+    "img-src {images}blob: data:; connect-src {own}; media-src blob:; worker-src {own}; "
+    "base-uri 'none'; form-action 'none'"
+)
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a page is made of.
+
+    facts: what it shows of the network, as JSON. assets: by name, gzip but the pictures: `runtime`,
+    ONNX Runtime's WebAssembly; `network`, the ONNX model; `weights`, float16 (classes, channels),
+    of networks that have class maps; and pictures to try, by their file's name. gpu: whether a
+    graphics card computes all of the network.
+    """
+
+    facts: Mapping[str, Any]
+    assets: Mapping[str, bytes]
+    gpu: bool = False
+
+
+def make_page(model: Model, network: bytes, name: str, gpu: bool) -> Page:
+    """Return the page of a network. network: the ONNX model to carry. name: for people.
+
+    gpu: as in Page. Raises BundleError for class weights that float16 can not hold.
+    """
+    pictures = (
+        {path.name: path for path in sorted(EXAMPLES.iterdir())} if is_embedded(model) else {}
+    )
+    facts = page_facts(model, name, pictures) | {
+        "above": model.unfamiliar and model.unfamiliar.above,
+        "preprocess": {"side": model.preprocess.side, "crop": model.preprocess.crop},
+        "limits": {"pixels": MAX_PIXELS},
+    }
+    assets = {
+        "runtime": _runtime(ORT),
+        "network": _packed(network),
+    }
+    if model.class_weights is not None:
+        with np.errstate(over="ignore"):
+            weights = model.class_weights.astype("<f2")
+        if not np.isfinite(weights).all():
+            raise BundleError("a class has a weight that is too large for float16")
+        assets["weights"] = _packed(weights.tobytes())
+    assets |= {name: path.read_bytes() for name, path in pictures.items()}
+    return Page(facts, assets, gpu)
+
+
+def folder_files(page: Page) -> dict[str, bytes]:
+    """Return the files of a folder that holds a page, by path; index.html is what is opened."""
+    assets, scripts = dict(page.assets), list(SCRIPTS)
+    if page.gpu:
+        assets["runtime-gpu"] = _runtime(ORT_GPU)
+        scripts.insert(0, GPU)
+    places = {name: f"static/{name}.gz" for name in assets}
+    places |= {name: f"examples/{name}" for name in page.facts["examples"]}
+    files = {places[name]: content for name, content in assets.items()}
+    for name in (*STYLES, *scripts, ORT, ICON.name):
+        files[f"static/{name}"] = _static(name)
+    later = []  # what a visitor's browser keeps once it needed it
+    if page.gpu:
+        files[f"static/{ORT_GPU}"] = _static(ORT_GPU)
+        later = [f"static/{ORT_GPU}", places["runtime-gpu"]]
+    head = [f'<link rel="stylesheet" href="static/{name}">' for name in STYLES]
+    head.append(f'<script type="module" src="static/{ORT}"></script>')
+    head += [f'<script src="static/{name}" defer></script>' for name in scripts]
+    policy = _POLICY.format(scripts="'self'", styles="'self'", images="'self' ", own="'self'")
+    files[INDEX] = _html(policy, head, [_facts(page, places)]).encode()
+    # Not index.html, which some hosts answer by another address: "" is the folder.
+    kept = ["./", *sorted(set(files) - {INDEX, *later})]
+    version = hashlib.sha256(b"".join(files[name] for name in sorted(files))).hexdigest()[:16]
+    parts = json.dumps({"version": version, "files": kept, "later": later})
+    return files | {OFFLINE: f"self.thawnet = {parts};\n".encode() + _static(OFFLINE)}
+
+
+def single_file(page: Page) -> bytes:
+    """Return a page as one HTML file, which holds everything.
+
+    It computes on the processor: for a graphics card it would have to hold 5.5 MB more, half as
+    much again, of which most visitors would use nothing.
+    """
+    styles = [_static(name).decode() for name in STYLES]
+    module = _static(ORT).decode()
+    scripts = [_static(name).decode() for name in SCRIPTS]
+    policy = _POLICY.format(
+        scripts=" ".join(map(_hash, (module, *scripts))),
+        styles=" ".join(map(_hash, styles)),
+        images="",
+        own="'none'",
+    )
+    body = [
+        f'<script type="text/plain" id="asset:{name}">{base64.b64encode(content).decode()}</script>'
+        for name, content in page.assets.items()
+    ]
+    body.append(_facts(page, {}))
+    body.append(f'<script type="module">{_inside(module)}</script>')
+    body += [f"<script>{_inside(script)}</script>" for script in scripts]
+    html = _html(policy, [f"<style>{style}</style>" for style in styles], body)
+    icon = base64.b64encode(ICON.read_bytes()).decode()
+    return html.replace("static/icon.svg", f"data:image/svg+xml;base64,{icon}").encode()
+
+
+def _html(policy: str, head: Sequence[str], body: Sequence[str]) -> str:
+    """Return the served page's HTML with other styles and scripts."""
+    html = (STATIC / "page.html").read_text(encoding="utf-8")
+    html = re.sub(r'<(link rel="stylesheet"|script )[^>]*>(</script>)?\n', "", html)
+    first = '<meta charset="utf-8">\n'
+    meta = f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+    html = html.replace(first, first + meta, 1)
+    html = html.replace("</head>", "\n".join([*head, "</head>"]), 1)
+    return html.replace("</body>", "\n".join([*body, "</body>"]), 1)
+
+
+def _facts(page: Page, places: Mapping[str, str]) -> str:
+    """Return what the page's scripts read; no name in it can end the element that holds it."""
+    content = json.dumps({"model": page.facts, "assets": places}).replace("<", "\\u003c")
+    return f'<script type="application/json" id="facts">{content}</script>'
+
+
+@cache  # packing takes as long as all the rest of an export
+def _runtime(script: str) -> bytes:
+    """Return what WebAssembly a script of ONNX Runtime runs, gzip."""
+    packed = (RUNTIME / script).with_suffix(".wasm.xz").read_bytes()
+    return _packed(lzma.decompress(packed))
+
+
+def _static(name: str) -> bytes:
+    folders = (OWN, RUNTIME, STATIC, HOUSE.parent)
+    return next(folder / name for folder in folders if (folder / name).exists()).read_bytes()
+
+
+def _inside(script: str) -> str:
+    """Return a script as it may stand inside an HTML file."""
+    assert not re.search(r"</script|<!--", script, re.IGNORECASE)
+    return script
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _packed(content: bytes) -> bytes:
+    return gzip.compress(content, 9, mtime=0)

@@ -1,0 +1,144 @@
+"""What a run will do, counted in images and optimiser steps before any of it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..data.views import undrawn_views
+from ..model.backbone import Network
+from ..recipe import Phase, Recipe
+from ..training.baseline import MOST_IMAGES, STRENGTHS
+from ..training.machine import Machine
+from ..training.plan import fit, rounds, steps_per_epoch
+from ..training.tail import compiles
+from ..training.trunk.feeds import splits_of
+
+
+@dataclass(frozen=True)
+class Pass:
+    """The frozen layers before a split over one view of some images.
+
+    drawn: a view that is resampled, not the plain or the mirrored one.
+    """
+
+    split: int
+    drawn: bool
+    images: int
+
+
+@dataclass(frozen=True)
+class PhaseWork:
+    """What a phase does. live, val_live: its input is computed every epoch, not cached."""
+
+    phase: Phase
+    split: int
+    steps: int
+    validated: int
+    live: bool
+    val_live: bool
+    compiled: bool
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a run does.
+
+    decoded: images of stores that are not there yet. tested: images that the whole network sees
+    in the end. fits: logistic regressions, on `rows` images each. written: bytes of new stores
+    and caches.
+    """
+
+    decoded: int
+    passes: tuple[Pass, ...]
+    phases: tuple[PhaseWork, ...]
+    tested: int
+    fits: int
+    rows: int
+    written: int
+
+
+@dataclass
+class Caches:
+    """The feature caches as a run finds and fills them.
+
+    found: whether (part, view, split) is there. sizes: bytes of one image at each split.
+    budget: bytes written so far -> bytes that one more cache may take. passes, written: so far.
+    """
+
+    found: Callable[[str, int, int], bool]
+    sizes: Mapping[int, int]
+    flip: bool
+    budget: Callable[[int], int]
+    passes: list[Pass] = field(default_factory=list)
+    written: int = 0
+    _made: set[tuple[str, int, int]] = field(default_factory=set)
+
+    def fill(self, part: str, images: int, views: int, splits: Sequence[int]) -> bool:
+        """Count what makes the first views of a part; False when they exceed the budget."""
+        wanted = [[(part, view, split) for split in splits] for view in range(views)]
+        missing = [
+            [key for key in keys if key not in self._made and not self.found(*key)]
+            for keys in wanted
+        ]
+        size = images * sum(self.sizes[split] for keys in missing for _, _, split in keys)
+        if size > self.budget(self.written):
+            return False
+        self.written += size
+        for view, keys in enumerate(missing):
+            if keys:
+                self._made.update(keys)
+                drawn = view >= undrawn_views(self.flip)
+                self.passes.append(Pass(max(split for _, _, split in keys), drawn, images))
+        return True
+
+
+def count(
+    recipe: Recipe,
+    network: Network,
+    machine: Machine,
+    images: Mapping[str, int],
+    caches: Caches,
+    decoded: int,
+    written: int,
+) -> Work:
+    """Return the work of a run.
+
+    images: of the parts 'train', 'val' and 'test' that it reads; a recipe that validates on the
+    test part has no 'val'. decoded, written: images and bytes of the stores that are not there yet.
+    """
+    held_out = "val" if "val" in images else "test"
+    phases = []
+    for number, asked in enumerate(recipe.phases):
+        phase = fit(asked, images["train"])
+        split = network.split(phase.train_from)
+        live = {}
+        for part, views in (("train", phase.views), (held_out, 1)):
+            splits = splits_of(recipe, network, number, views, images[part], part == held_out)
+            cached = split > 0 and views > 0 and caches.fill(part, images[part], views, splits)
+            live[part] = not cached
+        phases.append(
+            PhaseWork(
+                phase=phase,
+                split=split,
+                steps=steps_per_epoch(phase, images["train"]),
+                validated=rounds(phase, images["train"]) * images[held_out],
+                live=live["train"],
+                val_live=live[held_out],
+                compiled=compiles(network, phase, machine, images["train"]),
+            )
+        )
+    # The baseline reads pooled features of every part in the end.
+    last = len(network.stages) - 1
+    for part, number in images.items():
+        if not caches.fill(part, number, 1, [last]):
+            caches.passes.append(Pass(last, False, number))
+    return Work(
+        decoded=decoded,
+        passes=tuple(caches.passes),
+        phases=tuple(phases),
+        tested=sum(number for part, number in images.items() if part != "train"),
+        fits=len(STRENGTHS) if "val" in images else 1,
+        rows=min(images["train"], MOST_IMAGES),
+        written=caches.written + written,
+    )

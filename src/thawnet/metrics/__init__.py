@@ -1,0 +1,1 @@
+"""Numbers that a classifier is judged by; no torch, no HTML."""

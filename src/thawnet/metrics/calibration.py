@@ -1,0 +1,104 @@
+"""Whether probabilities mean what they say, and the temperature that makes them.
+
+Guo et al. 2017, "On calibration of modern neural networks".
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .accuracy import slices
+
+BINS = 15  # as in the paper
+LEAST, MOST = 0.05, 20.0
+# How far the logarithm of the temperature is expected to be from 0. It decides on a handful of
+# images only, which are often all right and would ask for a temperature of nothing.
+PRIOR = 0.5
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Images of about the same confidence: its mean and their accuracy, in [0, 1], and number."""
+
+    confidence: float
+    accuracy: float
+    images: int
+
+
+def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    """Return the temperature, 0.05 to 20, that logits are to be divided by.
+
+    logits: (n, classes) of images that nothing was learnt from. labels: class positions, (n,).
+    It is where the cross-entropy of these images, and of the logarithm of the temperature under a
+    normal prior, is least.
+    """
+    from scipy.optimize import minimize_scalar
+
+    def cost(log: float) -> float:
+        return _cross_entropy(logits, labels, math.exp(log)) + 0.5 * (log / PRIOR) ** 2
+
+    limits = (math.log(LEAST), math.log(MOST))
+    found = minimize_scalar(cost, bounds=limits, method="bounded")
+    return float(round(math.exp(found.x), 4))
+
+
+def calibration_error(
+    logits: NDArray[np.float32], labels: NDArray[np.int64], temperature: float = 1.0
+) -> float:
+    """Return the expected calibration error of the class predicted, 0 to 1.
+
+    logits: (n, classes). Images are binned by the probability of that class; it is the mean over
+    images of how far a bin's share of hits is from its mean probability.
+    """
+    found = bins_of(logits, labels, temperature)
+    gaps = [each.images * abs(each.accuracy - each.confidence) for each in found]
+    return float(sum(gaps) / len(labels))
+
+
+def bins_of(
+    logits: NDArray[np.float32], labels: NDArray[np.int64], temperature: float = 1.0
+) -> list[Bin]:
+    """Return the images in bins of the probability of the class predicted, without empty ones.
+
+    As for `calibration_error`: BINS bins of one width, the least sure first.
+    """
+    sure = np.concatenate(
+        [_largest_share(logits[some], temperature) for some in slices(len(labels))]
+    )
+    hits = logits.argmax(axis=1) == labels
+    places = np.minimum((sure * BINS).astype(int), BINS - 1)
+    counts = np.bincount(places, minlength=BINS)
+    sums = zip(np.bincount(places, sure, BINS), np.bincount(places, hits, BINS), strict=True)
+    return [
+        Bin(float(confidence / images), float(right / images), int(images))
+        for images, (confidence, right) in zip(counts.tolist(), sums, strict=True)
+        if images
+    ]
+
+
+def _largest_share(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
+    """Return the largest probability of each row of logits, (n, classes).
+
+    In numpy, so that measuring needs no more packages than predicting does.
+    """
+    exponents = logits.astype(np.float64) / temperature
+    powers = np.exp(exponents - exponents.max(axis=1, keepdims=True))  # the largest is 1
+    shares: NDArray[np.float64] = 1 / powers.sum(axis=1)
+    return shares
+
+
+def _cross_entropy(
+    logits: NDArray[np.float32], labels: NDArray[np.int64], temperature: float
+) -> float:
+    """Return the sum over images, in nats."""
+    from scipy.special import log_softmax
+
+    total = 0.0
+    for some in slices(len(labels)):
+        logs = log_softmax(logits[some].astype(np.float64) / temperature, axis=1)
+        total -= float(logs[np.arange(len(logs)), labels[some]].sum())
+    return total

@@ -1,0 +1,178 @@
+"""What a network's outputs on labelled images say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .accuracy import balanced_accuracy, interval, quote, top_k
+from .calibration import calibration_error
+from .per_class import ClassScore, Confusion, Macro, class_scores, confusions, macro_average
+
+# How the parts are called where their accuracy is quoted.
+QUOTED = {"train": "training", "val": "validation", "test": "test", "all": "overall"}
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """A share of hits among so many images, 0 to 1, with Wilson's 95 % interval."""
+
+    images: int
+    accuracy: float
+    interval_95: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """An image that could not be read, and why."""
+
+    image: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What was measured on what.
+
+    model: the bundle's path. backbone: timm's name. classes: names in the order of the logits.
+    temperature: what logits are divided by before they become probabilities. data: its name.
+    part: 'train', 'val', 'test', or 'all'. superclasses: of each of the data's classes, if it has
+    any. unreadable: images that could not be read.
+    """
+
+    model: str
+    backbone: str
+    classes: tuple[str, ...]
+    temperature: float
+    data: str
+    part: str
+    superclasses: Mapping[str, str] | None
+    unreadable: tuple[Unreadable, ...]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a model does on labelled images. Accuracies, shares and scores are 0 to 1.
+
+    A hit is an image whose own class has the largest logit among all of the model's classes, also
+    those that the data lacks.
+    """
+
+    model: str
+    """The bundle's path."""
+    backbone: str
+    """Its architecture, by timm's name."""
+    data: str
+    """The name of the data."""
+    part: str
+    """'train', 'val' or 'test', or 'all' for everything in data without a test part."""
+    images: int
+    """How many were measured: those that could be read."""
+    accuracy: float
+    """Share of hits."""
+    interval_95: tuple[float, float]
+    """Wilson's 95 % interval of the accuracy."""
+    top_5: float | None
+    """Share of images whose class is among the five largest logits; None up to five classes."""
+    balanced_accuracy: float
+    """Mean over the classes that have images of each one's share of hits."""
+    expected_calibration_error: float
+    """Of calibrated probabilities; see calibration.calibration_error."""
+    superclass_accuracy: float | None
+    """Share of images taken for a class of their own superclass; None if the data has none."""
+    unfamiliar: float | None
+    """Share of images unlike the training data; None if the model can not tell."""
+    model_classes: int
+    """How many classes the model knows."""
+    taken_for_others: int
+    """Images taken for a class that has none here."""
+    trained_on: int
+    """Images that the model was trained or chosen on: the same bytes, whatever their name."""
+    unseen: Accuracy | None
+    """Accuracy on the other images; None if there are no others."""
+    macro: Macro
+    """Means of `per_class`."""
+    per_class: tuple[ClassScore, ...]
+    """Precision, recall and F1 of each class that has images, in the model's order."""
+    confusions: tuple[Confusion, ...]
+    """All pairs of classes that were confused, the most frequent first."""
+    unreadable: tuple[Unreadable, ...]
+    """Images that could not be read; the figures leave them out."""
+
+    @property
+    def line(self) -> str:
+        """The accuracy as it is quoted."""
+        return quote(QUOTED[self.part], self.accuracy, self.images)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, as they stand in JSON, under the names of the fields."""
+        return asdict(self)
+
+
+def sum_up(
+    subject: Subject,
+    logits: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    trained_on: NDArray[np.bool_],
+    unfamiliar: NDArray[np.bool_] | None,
+) -> Evaluation:
+    """Return the figures of n images, at least one.
+
+    logits: (n, classes). labels: positions in subject.classes, (n,). trained_on: which images the
+    model was trained or chosen on, (n,). unfamiliar: which it calls so, (n,), None if it can not.
+    """
+    classes = subject.classes
+    predicted = logits.argmax(axis=1)
+    hits = labels == predicted
+    scores = class_scores(labels, predicted, classes)
+    overall = _accuracy(hits)
+    return Evaluation(
+        model=subject.model,
+        backbone=subject.backbone,
+        data=subject.data,
+        part=subject.part,
+        images=overall.images,
+        accuracy=overall.accuracy,
+        interval_95=overall.interval_95,
+        top_5=top_k(logits, labels, 5) if len(classes) > 5 else None,
+        balanced_accuracy=balanced_accuracy(logits, labels),
+        expected_calibration_error=calibration_error(logits, labels, subject.temperature),
+        superclass_accuracy=(
+            None
+            if subject.superclasses is None
+            else _superclass_accuracy(labels, predicted, classes, subject.superclasses)
+        ),
+        unfamiliar=None if unfamiliar is None else float(unfamiliar.mean()),
+        model_classes=len(classes),
+        taken_for_others=int((~np.isin(predicted, labels)).sum()),
+        trained_on=int(trained_on.sum()),
+        unseen=None if trained_on.all() else _accuracy(hits[~trained_on]),
+        macro=macro_average(scores),
+        per_class=scores,
+        confusions=confusions(labels, predicted, classes),
+        unreadable=subject.unreadable,
+    )
+
+
+def _accuracy(hits: NDArray[np.bool_]) -> Accuracy:
+    share = float(hits.mean())
+    return Accuracy(len(hits), share, interval(share, len(hits)))
+
+
+def _superclass_accuracy(
+    labels: NDArray[np.int64],
+    predicted: NDArray[np.int64],
+    classes: Sequence[str],
+    superclasses: Mapping[str, str],
+) -> float:
+    """Return the share of images taken for a class of their own superclass.
+
+    A class of the model that the data's table does not name is in none of them.
+    """
+    numbers = {name: number for number, name in enumerate(sorted(set(superclasses.values())))}
+    above = np.array([numbers.get(superclasses.get(name, ""), -1) for name in classes])
+    return float((above[labels] == above[predicted]).mean())

@@ -1,0 +1,103 @@
+"""predictions.csv: what a network said of each image that its accuracy was measured on."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from ..core.errors import RunError
+from ..core.files import write_atomic
+from .accuracy import slices
+
+PREDICTIONS = "predictions.csv"
+COLUMNS = ("part", "image", "class", "predicted", "probability", "probability_of_class")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The rows of a file, sorted by image, as lists of one length: classes are names."""
+
+    part: str
+    images: list[str]
+    classes: list[str]
+    predicted: list[str]
+
+    @property
+    def hits(self) -> NDArray[np.bool_]:
+        """Where the class was found, (n,)."""
+        pairs = zip(self.predicted, self.classes, strict=True)
+        return np.array([found == true for found, true in pairs])
+
+
+def write_predictions(
+    path: Path,
+    part: str,
+    images: Sequence[str],
+    labels: NDArray[np.int64],
+    logits: NDArray[np.float32],
+    classes: Sequence[str],
+    temperature: float = 1.0,
+) -> None:
+    """Write a row per image: its names, its class, the class predicted, both probabilities.
+
+    labels: class positions, (n,). logits: (n, classes). Probabilities are the softmax of
+    these, divided by the temperature.
+    """
+
+    def write(file: IO[bytes]) -> None:
+        # A file name need not be UTF-8; bytes that are not become \udc..., as Python shows them.
+        text = io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="")
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow(COLUMNS)
+        for some in slices(len(labels)):
+            best = logits[some].argmax(axis=1)
+            odds = softmax(logits[some].astype(np.float64) / temperature, axis=1)
+            for image, label, found, shares in zip(
+                images[some], labels[some], best, odds, strict=True
+            ):
+                shown = [f"{shares[place]:.6g}" for place in (found, label)]
+                rows.writerow([part, image, classes[label], classes[found], *shown])
+        text.detach()  # the file is closed by whoever opened it
+
+    write_atomic(path, write)
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Read a file that `write_predictions` wrote.
+
+    Raises RunError when it is missing, not of these columns, cut short in a row, empty, or of
+    more than one part.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.reader(file, strict=True))
+    except FileNotFoundError:
+        raise RunError(
+            f"'{path.parent}' has no {path.name}; a run by an older thawnet has none: train again"
+        ) from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise RunError(f"'{path}' can not be read ({error})") from error
+    if not rows or tuple(rows[0]) != COLUMNS:
+        found = ", ".join(rows[0]) if rows else "nothing"
+        raise RunError(f"'{path}' has other columns: {found}; expected {', '.join(COLUMNS)}")
+    short = next((place for place, row in enumerate(rows, 1) if len(row) != len(COLUMNS)), None)
+    if short is not None:
+        raise RunError(f"'{path}' is damaged: line {short} has not {len(COLUMNS)} fields")
+    body = sorted(rows[1:], key=lambda row: row[1])
+    parts = {row[0] for row in body}
+    if len(parts) != 1:
+        raise RunError(f"'{path}' is damaged: its rows are of {len(parts)} parts, not of one")
+    return Predictions(
+        part=parts.pop(),
+        images=[row[1] for row in body],
+        classes=[row[2] for row in body],
+        predicted=[row[3] for row in body],
+    )

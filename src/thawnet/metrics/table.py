@@ -1,0 +1,122 @@
+"""An evaluation as lines for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..core.columns import aligned
+from ..core.text import printable
+from .accuracy import quote
+from .evaluation import QUOTED, Evaluation
+from .per_class import ClassScore
+
+ALL_CLASSES = 20  # more are shown by the worst
+WORST = 10
+PAIRS = 10
+UNREADABLE = 10
+MORE = "--json lists all"
+
+
+def table(found: Evaluation) -> Iterator[str]:
+    """Yield the lines, the accuracy last."""
+    yield printable(_heading(found))
+    yield ""
+    yield from _classes(found)
+    yield ""
+    yield from _confusions(found)
+    yield ""
+    if found.unreadable:
+        yield from _unreadable(found)
+        yield ""
+    yield from _figures(found)
+    yield ""
+    yield from _accuracies(found)
+
+
+def _heading(found: Evaluation) -> str:
+    part = "all of it" if found.part == "all" else f"its {QUOTED[found.part]} part"
+    own, known = len(found.per_class), found.model_classes
+    text = (
+        f"{found.data}, {part}: {found.images:,} images in {own:,} classes, each taken for one of "
+        f"the model's {known:,}"
+    )
+    if known > own:
+        text += f", {found.taken_for_others:,} of them for a class that has no images here"
+    return text
+
+
+def _classes(found: Evaluation) -> Iterator[str]:
+    shown, title = list(found.per_class), "class"
+    if len(shown) > ALL_CLASSES:
+        shown = sorted(shown, key=lambda score: score.f1)[:WORST]
+        title = f"lowest F1, {WORST} of {len(found.per_class):,}; {MORE}"
+    mean = found.macro
+    yield from aligned(
+        [
+            (title, "precision", "recall", "F1", "images"),
+            *(_class(score) for score in shown),
+            ("mean of all classes", *map(_percent, (mean.precision, mean.recall, mean.f1)), ""),
+        ],
+        numbers=True,
+    )
+    yield "(precision: of the images taken for a class, those of it, 0 if none was; recall: of its"
+    yield " images, those taken for it; F1: the harmonic mean of the two)"
+
+
+def _class(score: ClassScore) -> tuple[str, ...]:
+    shares = map(_percent, (score.precision, score.recall, score.f1))
+    return (score.name, *shares, f"{score.support:,}")
+
+
+def _confusions(found: Evaluation) -> list[str]:
+    pairs = found.confusions
+    if not pairs:
+        return ["no image was taken for another class"]
+    title = "most often confused"
+    if len(pairs) > PAIRS:
+        title += f", {PAIRS} of {len(pairs):,} pairs; {MORE}"
+    rows = [(pair.true, f"taken for {pair.predicted}", f"{pair.images:,}") for pair in pairs]
+    return [title, *aligned(rows[:PAIRS])]
+
+
+def _unreadable(found: Evaluation) -> list[str]:
+    count = len(found.unreadable)
+    title = "can not be read"
+    if count > UNREADABLE:
+        title += f", {UNREADABLE} of {count:,}; {MORE}"
+    return [title, *aligned([(each.image, each.reason) for each in found.unreadable[:UNREADABLE]])]
+
+
+def _figures(found: Evaluation) -> list[str]:
+    shares = {
+        "balanced accuracy": found.balanced_accuracy,
+        "top-5 accuracy": found.top_5,
+        "superclass accuracy": found.superclass_accuracy,
+        "expected calibration error": found.expected_calibration_error,
+        "unlike the training data": found.unfamiliar,
+    }
+    return aligned(
+        [(name, _percent(share)) for name, share in shares.items() if share is not None],
+        numbers=True,
+    )
+
+
+def _accuracies(found: Evaluation) -> Iterator[str]:
+    """Give the accuracy and say how many of the images the model knows; what to quote is last."""
+    count, unseen = found.trained_on, found.unseen
+    among = "among those that the model was trained or chosen on"
+    if unseen is None:
+        yield f"all images are {among}: this says nothing of new ones"
+        yield found.line
+    elif count:
+        yield found.line
+        share = _percent(count / found.images)
+        yield f"{count:,} of {found.images:,} images ({share}) are {among}; on the others:"
+        yield quote("unseen", unseen.accuracy, unseen.images)
+    else:
+        yield f"none of the images is {among}"
+        yield found.line
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %"

@@ -1,0 +1,96 @@
+"""A run: everything that its phases and its finish need, and what a report is made of."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.items import Source
+from ..data.splits import TrainTest
+from ..data.store import ImageStore
+from ..image.preprocess import Preprocess
+from ..model.backbone import Network
+from ..model.weights import Weights
+from ..recipe import Recipe, TrainOptions
+from .checkpoint import RunState
+from .machine import Machine
+from .ranks import World
+from .trunk.cache import Origin
+from .trunk.feeds import Batch
+
+
+@dataclass
+class Run:
+    """Everything a phase needs. `state` is what changes and what a checkpoint holds."""
+
+    folder: Path
+    options: TrainOptions
+    recipe: Recipe
+    machine: Machine
+    world: World
+    source: Source
+    lists: TrainTest
+    spec: Preprocess
+    weights: Weights
+    network: Network
+    train: ImageStore
+    val: ImageStore
+    state: RunState
+
+    def origin(self, images: ImageStore) -> Origin:
+        """Return what decides the trunk's output for some images."""
+        return origin_of(
+            self.network, self.recipe, self.source, self.weights, self.spec, self.machine, images
+        )
+
+
+def origin_of(
+    network: Network,
+    recipe: Recipe,
+    source: Source,
+    weights: Weights,
+    spec: Preprocess,
+    machine: Machine,
+    images: ImageStore,
+) -> Origin:
+    """Return what decides the output of a network's frozen layers for some images of a source."""
+    augment = recipe.augment
+    if not source.mirror_safe:
+        augment = dataclasses.replace(augment, flip=False)
+    splits = [network.split(phase.train_from) for phase in recipe.phases]
+    return Origin(
+        network=network,
+        weights=weights.digest,
+        images=images,
+        spec=spec,
+        augment=augment,
+        machine=machine,
+        cuts=tuple(splits),
+        thaws=splits[-1],
+    )
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a report is made of.
+
+    result: what result.json holds. history: what log.jsonl holds. measured: the images of `part`,
+    and logits: theirs, (n, classes). features: gives those of the frozen network for training
+    images, (n, d), None where they are not cached.
+    """
+
+    folder: Path
+    result: dict[str, Any]
+    history: list[dict[str, Any]]
+    recipe: Recipe
+    source: Source
+    train: ImageStore
+    part: str
+    measured: ImageStore
+    logits: NDArray[np.float32]
+    features: Batch | None

@@ -1,0 +1,169 @@
+"""The ONNX model of a trained network, and the gate that it has to pass."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import softmax
+from torch import nn
+
+from ..bundle.onnx import FEATURE_MAP, FEATURES, IMAGES, LOGITS, MIDDLE, to_onnx
+from ..bundle.spec import Meaning
+from ..core import console
+from ..core.errors import BundleError
+from ..data.items import spread_over
+from ..data.store import ImageStore
+from ..data.views import plain_views
+from ..image.preprocess import centre_crop
+from ..model.backbone import Network, frozen_copy
+from .context import Run
+from .familiarity import middle_of
+from .trunk.cache import Origin
+
+GATE_BATCH = 10  # images: few, so that the end of a run takes no more memory than its training
+GATE_IMAGES = 1000  # of validation, evenly spread, that the gate looks at
+GATE_AGREEMENT = 0.999
+GATE_TIE = 1e-3  # nearer to each other than this, either of two classes may come first
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How two forms of a network agree on real images.
+
+    images: looked at. same_top_1: share whose most probable class is the same, 0 to 1.
+    decided_top_1: the same, but a tie of the two most probable classes counts as agreement.
+    largest_difference: of any probability.
+    """
+
+    images: int
+    same_top_1: float
+    decided_top_1: float
+    largest_difference: float
+
+
+def outputs(network: Network, middle: int | None = None) -> dict[str, nn.Module]:
+    """Return a network for inference, float32 on the CPU, in pieces named by what they give.
+
+    `middle`: what the stage of this number takes; `feature_map`: what the last stage that sees
+    positions takes, (n, channels, h, w), if there is one, as of all convolutional networks;
+    `features`: what the head takes, (n, d); `logits`.
+    """
+    ends: dict[str, int | None] = {FEATURES: len(network.stages) - 1, LOGITS: None}
+    if network.last_map:
+        ends = {FEATURE_MAP: network.last_map, **ends}
+    if middle is not None:
+        ends = {MIDDLE: middle, **ends}
+    cuts = itertools.pairwise([0, *ends.values()])
+    return {
+        name: frozen_copy(network.part(first or 0, last), torch.float32, torch.device("cpu"))
+        for name, (first, last) in zip(ends, cuts, strict=True)
+    }
+
+
+def class_weights(network: Network, parts: Mapping[str, nn.Module]) -> str | None:
+    """Return the tensor that makes class maps of `feature_map`, by timm's name, if one does.
+
+    parts: of the network, see outputs. It does where the features are the means of the map over all
+    positions. Elsewhere, as where layers lie between the two or there is no map, None.
+    """
+    if FEATURE_MAP not in parts:
+        return None
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand((2, 3, network.size, network.size), generator=generator) * 2 - 1
+    found: dict[str, torch.Tensor] = {}
+    with torch.inference_mode():
+        for name, part in parts.items():
+            x = found[name] = part(x)
+        features, means = found[FEATURES], found[FEATURE_MAP].mean((2, 3))
+    same = features.shape == means.shape and torch.allclose(features, means, rtol=1e-3, atol=1e-5)
+    return f"{network.head_name}.weight" if same else None
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The ONNX model of a network, how the two agree, and what makes class maps, see above."""
+
+    onnx: bytes
+    agreement: Agreement
+    class_weights: str | None
+
+
+def export(run: Run, meaning: Meaning, unfamiliarity: nn.Module | None) -> Exported | None:
+    """Return the ONNX model of a run's network, None if it has none.
+
+    unfamiliarity: see familiarity.fit_familiarity. A network that can not be exported, or whose
+    export disagrees on validation images, does not lose its run by that: it is said on stderr.
+    """
+    try:
+        parts = outputs(run.network, middle_of(run.network) if unfamiliarity else None)
+        content = to_onnx(parts, meaning, unfamiliarity)
+        return Exported(
+            content,
+            gate(run.network, run.origin(run.val), content, meaning.temperature),
+            class_weights(run.network, parts),
+        )
+    except BundleError as error:
+        console.say(f"{error}: the bundle holds no model.onnx, `thawnet predict` can not use it")
+        return None
+
+
+def gate(network: Network, images: Origin, content: bytes, temperature: float) -> Agreement:
+    """Compare an ONNX model with the network that it was made from, on real images.
+
+    ONNX Runtime sees pixels, as in predicting, and torch the views that training evaluates on.
+    Raises BundleError unless the same class comes first on 99.9 % of them, those aside whose two
+    most probable classes are as good as equal.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.enable_cpu_mem_arena = False  # it would keep what the largest layers took
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    count, crop = len(images.images), images.spec.crop
+    rows = spread_over(count, GATE_IMAGES)
+    views = plain_views(count, images.augment)
+    network.eval()
+    pairs: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
+    with console.progress("comparing the exported network", len(rows)) as advance:
+        for some in np.array_split(rows, len(rows) // GATE_BATCH + 1):
+            with torch.inference_mode():
+                logits = network(images.pictures(some, views)).float().cpu().numpy()
+            squares = squares_of(images.images, some, crop)
+            pairs.append((logits, session.run([LOGITS], {IMAGES: squares})[0]))
+            advance(len(some))
+    own, other = (np.concatenate(each) for each in zip(*pairs, strict=True))
+    found = agreement(own, other, temperature)
+    if found.decided_top_1 < GATE_AGREEMENT:
+        raise BundleError(
+            f"exported to ONNX, the network names another class for "
+            f"{100 * (1 - found.decided_top_1):.2f} % of {found.images:,} validation images"
+        )
+    return found
+
+
+def squares_of(images: ImageStore, positions: NDArray[np.int64], crop: int) -> NDArray[np.uint8]:
+    """Return what a model takes of some images, (n, crop, crop, 3): as preprocess.squared does."""
+    return np.stack([centre_crop(each, crop) for each in images.batch(positions)])
+
+
+def agreement(
+    one: NDArray[np.float32], other: NDArray[np.float32], temperature: float
+) -> Agreement:
+    """Return how two forms' logits, (n, classes), of the same images agree."""
+    shares, others = (
+        softmax(logits.astype(np.float64) / temperature, axis=1) for logits in (one, other)
+    )
+    same = shares.argmax(axis=1) == others.argmax(axis=1)
+    best = np.sort(shares, axis=1)
+    tie = best[:, -1] - best[:, -2] < GATE_TIE
+    return Agreement(
+        images=len(one),
+        same_top_1=float(same.mean()),
+        decided_top_1=float((same | tie).mean()),
+        largest_difference=float(np.abs(shares - others).max()),
+    )

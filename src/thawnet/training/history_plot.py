@@ -1,0 +1,103 @@
+"""The history of a run as a picture: both phases, the thaw marked, readable in grey."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from ..core.files import write_atomic
+
+TRAIN: dict[str, Any] = {
+    "color": "#8a8a8a",
+    "linestyle": "--",
+    "marker": "o",
+    "markersize": 4,
+    "markerfacecolor": "white",
+}
+HELD_OUT: dict[str, Any] = {"color": "#0b4f8a", "linestyle": "-", "marker": "o", "markersize": 4.5}
+
+
+def plot_history(path: Path, history: list[dict[str, Any]], title: str, held_out: str) -> None:
+    """Draw accuracy and loss over all epochs and write a PNG, 1800 x 810 pixels.
+
+    history: a dict per validation with epoch, those until then, phase (0 or 1), train_accuracy,
+    val_accuracy in [0, 1], train_loss, val_loss in nats, and kept where a phase ended with its
+    network. held_out: what 'val' was, for the legend.
+    """
+    figure = Figure(figsize=(12, 5.4), dpi=150, layout="constrained")
+    figure.suptitle(title, fontsize=14, fontweight="bold")
+    left, right = figure.subplots(1, 2)
+    _curves(left, history, "accuracy", 100.0, "accuracy (%)", held_out)
+    _curves(right, history, "loss", 1.0, "cross-entropy (nats)", held_out)
+    # Head-room for the captions, but no tick that promises more than 100 %.
+    left.set_yticks([tick for tick in left.get_yticks()[1:-1] if tick <= 100])
+    kept = max((place for place, row in enumerate(history) if row.get("kept")), default=-1)
+    accuracy = 100 * history[kept]["val_accuracy"]
+    place = history[kept]["epoch"]
+    left.plot(place, accuracy, marker="o", markersize=8, color=HELD_OUT["color"], zorder=4)
+    left.annotate(
+        f"{accuracy:.1f} %",
+        (place, accuracy),
+        xytext=(4, 10),
+        textcoords="offset points",
+        ha="right",
+        fontweight="bold",
+        color=HELD_OUT["color"],
+    )
+    left.legend(loc="lower right", frameon=False)
+    write_atomic(path, lambda file: figure.savefig(file, format="png"))
+
+
+def spacing(points: int) -> int:
+    """Return which of a curve's points have a marker: every n-th.
+
+    Many would run into each other; dashes still tell the curves apart.
+    """
+    return 1 if points <= 40 else points // 20
+
+
+def thawed_at(epochs: Sequence[float], first: int) -> float:
+    """Return where to mark the thaw: between the head's last point, of `first`, and the next."""
+    return (epochs[first - 1] + epochs[first]) / 2
+
+
+def _curves(
+    axes: Axes, history: list[dict[str, Any]], key: str, scale: float, title: str, held_out: str
+) -> None:
+    epochs = [row["epoch"] for row in history]
+    every = spacing(len(history))
+    for name, label, look in (("train", "training", TRAIN), ("val", held_out, HELD_OUT)):
+        values = [scale * row[f"{name}_{key}"] for row in history]
+        axes.plot(epochs, values, label=label, markevery=every, **look)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.12 * (high - low))
+    first = sum(row["phase"] == 0 for row in history)
+    if 0 < first < len(history):
+        thaw = thawed_at(epochs, first)
+        axes.axvline(thaw, color="black", linewidth=1.2, linestyle=":")
+        axes.axvspan(thaw, epochs[-1] + 0.5, color="#f4ead8", zorder=0)
+        for caption, side in (("head only", -1), ("thawed: fine-tuning", 1)):
+            axes.annotate(
+                caption,
+                (thaw, 0.985),
+                xycoords=axes.get_xaxis_transform(),
+                xytext=(6 * side, 0),
+                textcoords="offset points",
+                ha="left" if side > 0 else "right",
+                va="top",
+            )
+    axes.set_xlim(0.5, epochs[-1] + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(title)
+    axes.grid(axis="y", color="#dddddd", linewidth=0.8)
+    axes.spines[["top", "right"]].set_visible(False)

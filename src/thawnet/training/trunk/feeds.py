@@ -1,0 +1,168 @@
+"""What a part of the network reads: cached activations where they are fixed, else live ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ...core import console
+from ...core.errors import RunError
+from ...data.views import fixed_views, random_views
+from ...model.backbone import Network
+from ...recipe import Recipe
+from ..plan import fit
+from ..ranks import World
+from .cache import FeatureStore, Origin, cached_features, fit_budget, is_cached
+from .runtime import spread
+
+Batch = Callable[[NDArray[np.int64]], torch.Tensor]
+
+
+class Feed(Protocol):
+    """Gives the input of the part that trains, for any images of one part of the data."""
+
+    def epoch(self, number: int) -> Batch:
+        """Return a function from positions (n,) to activations (n, ...) for one epoch of a run."""
+
+    def ready(self, number: int) -> bool:
+        """Whether that epoch can begin at once, without computing anything first."""
+
+
+class CachedFeed:
+    """Reads features; each epoch shows every image in one view, and the next epoch in the next.
+
+    open_view: returns the features of a view, computing them if they are not there: a view is
+    computed when an epoch first shows it, so that learning begins after the first. All ranks open a
+    view together, and only once, so that one alone may read it later. there: whether they are.
+    first: the epoch that shows view 0.
+    """
+
+    def __init__(
+        self,
+        views: int,
+        open_view: Callable[[int], FeatureStore],
+        there: Callable[[int], bool],
+        device: torch.device,
+        first: int = 0,
+    ) -> None:
+        self.views = views
+        self.open_view = open_view
+        self.there = there
+        self.device = device
+        self.first = first
+        self._opened: dict[int, FeatureStore] = {}
+
+    def epoch(self, number: int) -> Batch:
+        """See Feed."""
+        view = self._view(number)
+        if view not in self._opened:
+            self._opened[view] = self.open_view(view)
+        store = self._opened[view]
+        return lambda positions: store.at(positions, self.device)
+
+    def ready(self, number: int) -> bool:
+        """See Feed."""
+        view = self._view(number)
+        return view in self._opened or self.there(view)
+
+    def _view(self, number: int) -> int:
+        return (number - self.first) % self.views
+
+
+class LiveFeed:
+    """Renders views and runs the trunk on every batch.
+
+    views: how many fixed views an image has, shown as CachedFeed does; 0 draws fresh ones every
+    epoch. first: the epoch that shows view 0.
+    """
+
+    def __init__(self, origin: Origin, split: int, views: int, seed: int, first: int = 0) -> None:
+        self.origin = origin
+        self.views = views
+        self.seed = seed
+        self.first = first
+        self.trunk = origin.trunk(0, split) if split else None
+
+    def epoch(self, number: int) -> Batch:
+        """See Feed."""
+        origin, count = self.origin, len(self.origin.images)
+        if self.views:
+            views = fixed_views(count, origin.augment, (number - self.first) % self.views)
+        else:
+            views = random_views(count, origin.augment, self.seed, number)
+
+        def some(positions: NDArray[np.int64]) -> torch.Tensor:
+            pictures = origin.pictures(positions, views)
+            return pictures if self.trunk is None else self.trunk(pictures)
+
+        def batch(positions: NDArray[np.int64]) -> torch.Tensor:
+            x = spread(origin.machine, some, positions)
+            if self.trunk is None:
+                return x.contiguous(memory_format=torch.channels_last)
+            # Activations leave inference mode by a copy, so that autograd may save them.
+            return x.to(origin.machine.torch_dtype, copy=True)
+
+        return batch
+
+    def ready(self, number: int) -> bool:
+        """See Feed."""
+        return True
+
+
+def make_feed(
+    origin: Origin,
+    splits: Sequence[int],
+    views: int,
+    seed: int,
+    cached: bool | None,
+    world: World,
+    first: int = 0,
+) -> tuple[Feed, bool]:
+    """Return the cached activations of some views at splits[0], or live ones, and which they are.
+
+    splits: all that one pass shall cache. views: 0 draws fresh ones every epoch, for which there
+    is no cache. cached: what was decided before, None to decide by the disk budget. first: the
+    epoch of the run that shows view 0, whose features are computed now.
+    """
+    split, images = splits[0], origin.images
+    if views == 0 or split == 0 or cached is False:
+        return LiveFeed(origin, split, views, seed, first), False
+    if not fit_budget(origin, range(views), splits, world):
+        if cached:
+            raise RunError(
+                "the features that this run reads no longer fit the disk budget; free some "
+                "space, raise THAWNET_CACHE_GB, or go on with other bits: --allow-different"
+            )
+        console.say("features do not fit the disk budget (THAWNET_CACHE_GB): recomputed as needed")
+        return LiveFeed(origin, split, views, seed, first), False
+
+    def open_view(view: int) -> FeatureStore:
+        with console.progress(f"caching features, view {view + 1} of {views}", len(images)) as bar:
+            return cached_features(origin, view, splits, bar, world)[0]
+
+    def there(view: int) -> bool:
+        return is_cached(origin, view, splits)
+
+    feed = CachedFeed(views, open_view, there, origin.machine.torch_device, first)
+    feed.epoch(first)
+    return feed, True
+
+
+def splits_of(
+    recipe: Recipe, network: Network, number: int, views: int, images: int, held_out: bool
+) -> list[int]:
+    """Return the splits that a phase's pass over so many images caches, its own first.
+
+    One pass also fills the caches of a later phase that reads the same views further up.
+    """
+    own = network.split(recipe.phases[number].train_from)
+    splits = [own]
+    for later in recipe.phases[number + 1 :]:
+        place = network.split(later.train_from)
+        if 0 < place < own and (held_out or fit(later, images).views >= views):
+            splits.append(place)
+    return splits

@@ -1,0 +1,185 @@
+"""doctor: a finding per line, no traceback for anything that is missing, a summary at the end."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+
+import pytest
+
+from support.commands import called
+from support.runs import TINY, tiny_call
+from thawnet.commands import doctor
+from thawnet.net import hub
+from thawnet.net.published import FetchError
+from thawnet.recipe import TrainOptions
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise FetchError("no network in tests")
+
+    monkeypatch.setattr(hub, "require_answer", refuse)
+
+
+def test_without_data_the_machine_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = called(capsys, "doctor")
+    assert status == 0
+    for name in ("python", "packages", "device", "precision", "compiler", "cores", "memory"):
+        assert f" {name}" in out
+    assert "can not be reached (no network in tests)\n" in out
+    assert "thawnet train digits" in out
+    assert out.splitlines()[-1].startswith("ready: ")
+
+
+def test_a_base_install_is_told_what_to_install(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = importlib.util.find_spec
+
+    def without(name: str, package: str | None = None) -> ModuleSpec | None:
+        gone = name in ("torch", "timm", "huggingface_hub", "pyarrow", "sklearn")
+        return None if gone else real(name, package)
+
+    monkeypatch.setattr(importlib.util, "find_spec", without)
+    for arguments in ((), ("photos",)):
+        status, out, err = called(capsys, "doctor", *arguments)
+        assert status == 0
+        assert "not installed: torch, timm" in out
+        assert "Traceback" not in err
+        assert out.splitlines()[-1].startswith("not ready: ")
+        assert "pip install 'thawnet[train]'" in out.splitlines()[-1]
+
+
+def test_a_run_is_foretold_in_the_last_line(
+    photos: Callable[..., Path], tiny_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = photos({"a": 24, "b": 24})
+    status, out, err = called(
+        capsys, "doctor", *tiny_call(folder, tiny_weights), "--recipe", "quick"
+    )
+    assert status == 0, err
+    call = f"thawnet train {folder} --recipe quick --backbone {TINY} --size 32"
+    assert out.splitlines()[-1].startswith(
+        f"ready: `{call} --weights {tiny_weights} --epochs 1 1` takes about "
+    )
+    assert "photos: 2 classes, part train" in out
+    assert not Path("runs").exists()
+
+
+def test_json_holds_what_is_printed(
+    photos: Callable[..., Path], tiny_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = photos({"a": 24, "b": 24})
+    status, out, _ = called(
+        capsys,
+        "doctor",
+        *tiny_call(folder, tiny_weights),
+        "--recipe",
+        "quick",
+        "--no-test",
+        "--json",
+    )
+    assert status == 0
+    found = json.loads(out)
+    assert found["ready"] is True
+    assert [row["recipe"] for row in found["forecasts"]] == ["quick"]
+    assert found["forecasts"][0]["images"].keys() == {"train", "val"}
+    assert found["forecasts"][0]["total"] == pytest.approx(
+        sum(found["forecasts"][0]["seconds"].values())
+    )
+    assert {"name", "found", "todo", "fatal"} == found["checks"][0].keys()
+
+
+def test_a_recipe_that_can_not_run_does_not_hide_the_others(
+    photos: Callable[..., Path],
+    tiny_weights: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(doctor, "PRESETS", ("seed", "quick", "full", "full-gpu"))
+    folder = photos({"a": 24, "b": 24})
+    status, out, _ = called(
+        capsys, "doctor", *tiny_call(folder, tiny_weights), "--no-test", "--device", "cpu"
+    )
+    assert status == 0
+    assert "seed: recipe 'seed' validates on the test part" in out
+    assert "\nquick " in out
+    assert "\nfull " in out
+    assert "full-gpu" not in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "told"),
+    [
+        (("nowhere",), 1, "no data at 'nowhere'"),
+        (("digits", "--recipe", "quik"), 2, "did you mean 'quick'?"),
+        (("digits", "--backbone", "mobilenetv2"), 2, "timm has no such model"),
+        (("digits", "--resume"), 2, "doctor looks at new runs"),
+    ],
+)
+def test_wrong_call_is_one_sentence(
+    arguments: tuple[str, ...], status: int, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    got, out, err = called(capsys, "doctor", *arguments)
+    assert (got, out) == (status, "")
+    assert told in err.splitlines()[-1]
+    assert err.count("\n") == 1
+
+
+def test_a_busy_machine_is_said_to_be_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    todo = "stop what else computes"
+    monkeypatch.setattr(doctor.Others, "busy", lambda self: 0.0)
+    assert todo not in called(capsys, "doctor")[1]
+    monkeypatch.setattr(doctor.Others, "busy", lambda self: 1000.0)
+    assert todo in called(capsys, "doctor")[1]
+
+
+def test_a_forecast_made_beside_other_work_says_so(
+    photos: Callable[..., Path],
+    tiny_weights: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = photos({"a": 24, "b": 24})
+    for others, said in ((0.0, False), (1000.0, True)):
+        monkeypatch.setattr(doctor.Others, "busy", lambda self, others=others: others)
+        _, out, _ = called(capsys, "doctor", *tiny_call(folder, tiny_weights), "--recipe", "quick")
+        assert out.splitlines()[-1].endswith(", while other programs compute as now") == said
+
+
+def test_load_is_what_others_computed_over_the_time_watched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    readings = iter([(100.0, 50.0), (110.0, 55.0)])  # time, seconds computed
+    monkeypatch.setattr(doctor.Others, "_reading", staticmethod(lambda: next(readings)))
+    assert doctor.Others().busy() == pytest.approx(0.5)
+
+
+def test_too_little_memory_is_said_in_the_last_line(
+    photos: Callable[..., Path],
+    tiny_weights: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(doctor, "available_memory", lambda: 1_000_000)
+    folder = photos({"a": 24, "b": 24})
+    _, out, _ = called(
+        capsys, "doctor", *tiny_call(folder, tiny_weights), "--recipe", "quick", "--json"
+    )
+    found = json.loads(out)
+    assert found["ready"] is False
+    assert "of memory and 0.0 GB are available; choose a smaller --size" in found["summary"]
+
+
+def test_call_is_repeated_as_it_was_made() -> None:
+    asked = TrainOptions(data="my photos", recipe="quick", epochs=(1, 2), no_test=True)
+    assert doctor.command(asked) == (
+        "thawnet train 'my photos' --recipe quick --epochs 1 2 --no-test"
+    )

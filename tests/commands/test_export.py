@@ -1,0 +1,241 @@
+"""The command `export`: nothing is written unless the bundle is whole and the gate passed."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import thawnet
+from support.commands import called
+from support.runs import TINY
+from thawnet import cli
+from thawnet.core.errors import BundleError
+from thawnet.export import int8, openvino, pt2
+from thawnet.training import reopen
+from thawnet.training.run_folder import Outcome
+
+
+@pytest.fixture
+def copied(bundle: Path, tmp_path: Path) -> Path:
+    """Return a copy of the bundle to spoil."""
+    return shutil.copytree(bundle, tmp_path / "copied")
+
+
+def test_onnx_is_the_bundles_model(bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    status, out, err = called(capfd, "export", bundle, "--to", "onnx")
+    assert status == 0, err
+    written = Path(f"{TINY}.onnx").read_bytes()
+    assert written == (bundle / "model.onnx").read_bytes()
+    digest = hashlib.sha256(written).hexdigest()
+    assert out == f"{TINY}.onnx: {len(written) / 1e6:.1f} MB, SHA-256 {digest} as in the bundle\n"
+    assert err.endswith(f"classes, preprocessing and temperature: {bundle / 'model.json'}\n")
+
+
+def test_run_folder_and_chosen_name(bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = called(capfd, "export", bundle.parent, "--to", "onnx", "--out", "deep/a.onnx")
+    assert (status, out[:12]) == (0, "deep/a.onnx:")
+    assert Path("deep/a.onnx").read_bytes() == (bundle / "model.onnx").read_bytes()
+
+
+def test_pt2_is_written_with_its_figure(bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    status, out, err = called(capfd, "export", bundle, "--to", "pt2")
+    assert status == 0, err
+    told = rf"{TINY}.pt2: \d+\.\d MB, logits as model.onnx gives them \(.* \d\.\de-\d\d\)\n"
+    assert re.fullmatch(told, out)
+    assert Path(f"{TINY}.pt2").stat().st_size > 0.4e6
+
+
+def test_openvino_writes_two_files_that_it_runs(
+    bundle: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    openvino = pytest.importorskip("openvino", reason="openvino is not installed")
+    asked = ("export", bundle, "--to", "openvino", "--out", "net.xml")
+    status, out, err = called(capfd, *asked)
+    assert status == 0, err
+    told = r"net.xml: \d\.\d MB with net.bin, logits as model.onnx gives them \(.* (\S+)\)\n"
+    match = re.fullmatch(told, out)
+    assert match is not None
+    assert float(match[1]) < 1e-3
+    network = openvino.Core().compile_model("net.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    squares = np.random.default_rng(3).integers(0, 256, (2, 40, 40, 3), np.uint8)
+    wanted = thawnet.load(bundle).outputs(squares).logits
+    assert network({"images": squares})["logits"] == pytest.approx(wanted, rel=1e-3, abs=1e-3)
+    Path("net.xml").unlink()
+    status, _, err = called(capfd, *asked)
+    assert (status, err) == (
+        2,
+        "thawnet: 'net.bin' is there already; remove it, or choose another with --out\n",
+    )
+
+
+def test_int8_bundle_predicts(
+    finished: Outcome, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # This network has learnt next to nothing: its nearest classes are as good as equal.
+    monkeypatch.setattr(int8, "loss", lambda *_: "")
+    folder = finished.folder
+    status, out, err = called(capfd, "export", folder, "--to", "onnx-int8")
+    assert status == 0, err
+    name = f"{folder.name}-int8"
+    assert re.fullmatch(
+        rf"{name}: \d\.\d MB \(float32 \d\.\d MB\); on \d+ validation images accuracy \S+ % "
+        r"\(float32 \S+ %\), the same class for \S+ %, [\d,]+ images/s \(float32 [\d,]+\)\n",
+        out,
+    )
+    assert {file.name for file in Path(name).iterdir()} == {
+        *("README.md", "model.json", "model.onnx", "trained_on.bin")
+    }
+    before, after = (
+        json.loads((path / "model.json").read_text()) for path in (folder / "bundle", Path(name))
+    )
+    for field in (
+        "format",
+        "architecture",
+        "classes",
+        "preprocess",
+        "temperature",
+        "unfamiliar",
+        "data",
+    ):
+        assert after[field] == before[field]
+    digest = hashlib.sha256(Path(name, "model.onnx").read_bytes()).hexdigest()
+    trained_on = before["sha256"]["trained_on.bin"]
+    assert after["sha256"] == {"model.onnx": digest, "trained_on.bin": trained_on}
+    card = Path(name, "README.md").read_text(encoding="utf-8")
+    assert f"# {TINY} for photos in int8" in card
+    exact, accuracy = (100 * share for share in after["export"]["validation_accuracy"].values())
+    assert f"| accuracy | {exact:.2f} % | {accuracy:.2f} % |" in card
+    assert "model-index" not in card  # whose figures would be float32's
+    assert set(after["export"]["images_per_second"]) == {"float32", "int8"}
+    # A page of the same run is tried on its validation images, which it finds too.
+    status, out, err = called(capfd, "export", folder, "--to", "page")
+    assert status == 0, err
+    told = (
+        r"weights in float16, which changes probabilities by up to (\S+) on (\d+) validation images"
+    )
+    off, images = re.findall(told, out)[0]
+    assert float(off) <= 0.01
+    assert int(images) == after["export"]["images"]
+    # Those figures were float32's.
+    assert "metrics" not in after
+    assert after["quantised_from"]["metrics"] == before["metrics"]
+    assert after["quantised_from"]["sha256"] == before["sha256"]
+
+    images = sorted(folder.parent.rglob("photos/*/*.png"))[::9]
+    found = thawnet.load(name).predict(images, 3)
+    exact = thawnet.load(folder).predict(images, 3)
+    for one, other in zip(found, exact, strict=True):
+        shares = dict(zip(one.classes, one.probabilities, strict=True))
+        wanted = dict(zip(other.classes, other.probabilities, strict=True))
+        assert shares == pytest.approx(wanted, abs=0.1)
+    assert cli.main(["predict", str(images[0]), "--model", name]) == 0
+    for form in ("pt2", "onnx-int8"):
+        status, _, err = called(capfd, "export", name, "--to", form, "--out", f"again.{form}")
+        assert status == 1
+        assert f"'{name}' holds no model.safetensors: its network is quantised" in err
+
+
+def test_network_that_the_gate_refuses_leaves_nothing(
+    bundle: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*_arguments: object) -> Any:
+        raise BundleError("too much is lost, and nothing is written")
+
+    monkeypatch.setattr(reopen, "reopen_held_out", lambda *_: (None, None))
+    monkeypatch.setattr(int8, "quantise", lost)
+    status, out, err = called(capfd, "export", bundle, "--to", "onnx-int8")
+    assert (status, out) == (1, "")
+    assert err.endswith("thawnet: too much is lost, and nothing is written\n")
+    assert not list(Path().iterdir())
+
+
+def refuse(*_arguments: object) -> Any:
+    raise AssertionError("it was not to come so far")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "told"),
+    [
+        (("--to", "onnx", "--out", "a.pt"), 2, "--to onnx writes a .onnx file; name it so, as in"),
+        (("--to", "openvino", "--out", "a.bin"), 2, "as in model.xml"),
+        (("--to", "pt2", "--anyway"), 2, "--anyway: --to pt2 refuses no network"),
+        (("--to", "page", "--data", "digits"), 1, "does not say what the network was trained"),
+        (("--to", "pt2", "--data", "digits"), 2, "--data 'digits': --to pt2 reads no data"),
+        (("--to", "onnx", "--data-dir", "d"), 2, "--data-dir 'd': --to onnx reads no data"),
+        (("--to", "onnx", "--out", "there.onnx"), 2, "'there.onnx' is there already; remove it"),
+        (("--to", "onnx-int8", "--out", "there"), 2, "'there' is there already"),
+        (("--to", "onnx-int8", "--data", "digits"), 1, "does not say what the network was trained"),
+    ],
+)
+def test_mistake_is_one_line_and_a_status(
+    bundle: Path,
+    capfd: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    status: int,
+    told: str,
+) -> None:
+    Path("there").mkdir()
+    Path("there.onnx").touch()
+    got, out, err = called(capfd, "export", bundle, *arguments)
+    assert (got, out) == (status, "")
+    assert told in err.splitlines()[-1]
+    assert sorted(path.name for path in Path().iterdir()) == ["there", "there.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("form", "package", "line"),
+    [
+        ("openvino", "openvino", "pip install openvino"),
+        ("pt2", "torch", "pip install 'thawnet[train]'"),
+        ("onnx-int8", "onnx", "pip install 'thawnet[train]'"),
+    ],
+)
+def test_missing_package_is_named_with_its_pip_line(
+    bundle: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    form: str,
+    package: str,
+    line: str,
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == package else find(name)
+    )
+    status, out, err = called(capfd, "export", bundle, "--to", form)
+    assert (status, out) == (2, "")
+    assert err == (
+        f"thawnet: --to {form} needs packages that are not installed ({package}): {line}\n"
+    )
+
+
+@pytest.mark.parametrize("form", ["onnx", "pt2", "openvino", "onnx-int8"])
+def test_spoilt_bundle_is_not_exported(
+    copied: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    monkeypatch.setattr("thawnet.core.packages.missing", lambda packages: [])
+    monkeypatch.setattr(openvino, "to_openvino", refuse)
+    monkeypatch.setattr(pt2, "to_pt2", refuse)
+    with (copied / "model.onnx").open("ab") as file:
+        file.write(b"0")
+    status, out, err = called(capfd, "export", copied, "--to", form)
+    assert (status, out) == (1, "")
+    assert "is not the file that model.json describes" in err
+    assert not list(Path().iterdir())
+
+
+def test_weights_are_checked_too(copied: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with (copied / "model.safetensors").open("ab") as file:
+        file.write(b"0")
+    status, _, err = called(capfd, "export", copied, "--to", "pt2")
+    assert status == 1
+    assert "model.safetensors' is not the file that model.json describes" in err
+    assert not list(Path().iterdir())

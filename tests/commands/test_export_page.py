@@ -1,0 +1,171 @@
+"""The command `export --to page`: what lies in the folder and in the file."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from support.bundles import write_random_bundle
+from support.commands import called
+from thawnet.bundle.format import read_description, read_onnx
+from thawnet.bundle.model import Model, load, softmax
+from thawnet.export.page import network
+from thawnet.export.page.page import RUNTIME, Page, folder_files, single_file
+
+ATTACK = "</script><img src=x onerror=alert(1)>"
+
+
+def policy(html: str) -> str:
+    (found,) = re.findall(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">', html)
+    return str(found)
+
+
+def page_of(gpu: bool = False, **facts: Any) -> Page:
+    assets = {"runtime": b"r", "network": b"n"}
+    return Page({"classes": ["a"], "examples": [], **facts}, assets, gpu)
+
+
+def listed(worker: str, name: str) -> set[str]:
+    """Return the paths of a list in the service worker."""
+    (parts,) = re.findall(r"^self.thawnet = (.*);", worker)
+    return set(json.loads(parts)[name])
+
+
+def test_folder_holds_everything_it_names(bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    status, out, err = called(capfd, "export", bundle, "--to", "page")
+    assert status == 0, err
+    folder = Path(f"{bundle.name}-page")
+    told = rf"{folder}: \d+\.\d MB, of which the model \d\.\d MB before it is packed; (.*)\n"
+    match = re.fullmatch(told, out)
+    assert match is not None
+    assert match[1] == "weights in float32, as the bundle's"  # there are no images to try less on
+    assert "untried in float16" in err
+    html = (folder / "index.html").read_text(encoding="utf-8")
+    for name in re.findall(r'(?:src|href)="([^"#]+)"', html):
+        assert (folder / name).is_file(), name
+    assert "script-src 'self' 'wasm-unsafe-eval'; style-src 'self';" in policy(html)
+    assert "unsafe-inline" not in html
+    facts = json.loads(re.findall(r'id="facts">(.*)</script>', html)[0])
+    assert facts["model"]["classes"] == list(load(bundle).classes)
+    for place in facts["assets"].values():
+        assert (folder / place).is_file()
+    weights = load(bundle).class_weights
+    assert weights is not None
+    halves = np.frombuffer(gzip.decompress((folder / "static/weights.gz").read_bytes()), "<f2")
+    assert halves == pytest.approx(weights.ravel(), rel=1e-3, abs=1e-4)
+    worker = (folder / "offline.js").read_text()
+    later = listed(worker, "later")
+    assert later == {"static/ort-gpu.js", "static/runtime-gpu.gz"}
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert listed(worker, "files") == files - later - {"index.html", "offline.js"} | {"./"}
+
+
+def test_one_file_asks_for_nothing(bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    status, _, err = called(capfd, "export", bundle, "--to", "page", "--single-file")
+    assert status == 0, err
+    html = Path(f"{bundle.name}.html").read_text(encoding="utf-8")
+    named = [each for each in re.findall(r'(?:src|href)="([^"]+)"', html) if each[0] != "#"]
+    assert named
+    assert all(each.startswith("data:image/svg+xml;base64,") for each in named)
+    assert "connect-src 'none'" in policy(html)
+    scripts = re.findall(r'<script(?: type="module")?>(.*?)</script>', html, re.DOTALL)
+    styles = re.findall(r"<style>(.*?)</style>", html, re.DOTALL)
+    assert (len(scripts), len(styles)) == (8, 3)
+    for text in (*scripts, *styles):
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in policy(html)
+
+
+def test_same_bundle_gives_the_same_bytes(bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.html", "b.html"):
+        assert (
+            called(capfd, "export", bundle, "--to", "page", "--single-file", "--out", name)[0] == 0
+        )
+    assert Path("a.html").read_bytes() == Path("b.html").read_bytes()
+
+
+def test_names_are_text() -> None:
+    page = page_of(classes=[ATTACK, "é\u2028"], name=ATTACK)
+    for html in (folder_files(page)["index.html"].decode(), single_file(page).decode()):
+        assert ATTACK not in html
+        facts = json.loads(re.findall(r'id="facts">(.*)</script>', html)[0])
+        assert facts["model"]["classes"] == [ATTACK, "é\u2028"]
+
+
+def test_licence_of_the_runtime_goes_with_it() -> None:
+    files = folder_files(page_of(gpu=True))
+    for content in (files["static/ort.js"], files["static/ort-gpu.js"], single_file(page_of())):
+        assert b"Copyright (c) Microsoft Corporation" in content
+        assert b"The above copyright notice and this permission notice" in content
+    assert all(path.stat().st_size < 3e6 for path in RUNTIME.iterdir())
+
+
+def test_what_only_a_graphics_card_needs_is_where_it_can_be_used() -> None:
+    with_card, without = folder_files(page_of(gpu=True)), folder_files(page_of())
+    files = {"static/gpu.js", "static/ort-gpu.js", "static/runtime-gpu.gz"}
+    assert set(with_card) - set(without) == files
+    assert listed(without["offline.js"].decode(), "later") == set()
+    assert b"gpu" not in without["index.html"]
+    assert single_file(page_of(gpu=True)) == single_file(page_of())
+
+
+def test_weights_are_rounded_only_where_no_validation_image_notices(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nearly all of a MobileNetV2 are weights.
+    bundle = write_random_bundle(tmp_path / "bundle", "mobilenetv2_100", "same")
+    description, model = read_description(bundle), load(bundle)
+    onnx = read_onnx(description)
+    squares = np.random.default_rng(0).integers(0, 256, (70, 40, 40, 3), np.uint8)
+    small = network.page_network(description, onnx, model, lambda: squares)
+    assert len(small.onnx) < 0.6 * len(onnx)
+    rounded = Model(description, small.onnx)
+    one, other = (softmax(each.all_logits(squares) / 2) for each in (model, rounded))
+    off = np.abs(one - other).max()
+    assert 0 < off <= network.MOST_OFF
+    assert f"by up to {off:.1e} on 70 validation images" in small.told
+    monkeypatch.setattr(network, "MOST_OFF", 0.0)
+    whole = network.page_network(description, onnx, model, lambda: squares)
+    assert whole.onnx == onnx
+    assert whole.told == "weights in float32, as the bundle's"
+    assert "the page's weights stay in float32" in capfd.readouterr().err
+
+
+def test_quantised_network_goes_as_it_is(bundle: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(bundle, tmp_path / "int8")
+    content = json.loads((copied / "model.json").read_text())
+    del content["sha256"]["model.safetensors"]
+    content["architecture"]["class_weights"] = None
+    (copied / "model.json").write_text(json.dumps(content))
+    description = read_description(copied)
+    onnx = read_onnx(description)
+    found = network.page_network(description, onnx, load(copied), lambda: None)
+    assert found == network.PageNetwork(onnx, "in int8, as the bundle")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--to", "onnx", "--single-file"), "--single-file: --to onnx writes no page; leave it"),
+        (("--to", "page", "--out", "a.html"), "--out 'a.html': this writes a folder"),
+        (("--to", "page", "--out", "a", "--single-file"), "this writes a .html file; name it so"),
+        (("--to", "page", "--out", "there"), "'there' is there already; remove it"),
+    ],
+)
+def test_mistake_is_one_line(
+    bundle: Path, capfd: pytest.CaptureFixture[str], arguments: tuple[str, ...], told: str
+) -> None:
+    Path("there").mkdir()
+    status, out, err = called(capfd, "export", bundle, *arguments)
+    assert (status, out) == (2, "")
+    assert told in err.splitlines()[-1]
+    assert [path.name for path in Path().iterdir()] == ["there"]

@@ -1,0 +1,325 @@
+"""The command `predict`: a line per image in its place, and shares that add up to the whole."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import thawnet
+from support.commands import called
+from support.photos import draw
+from support.runs import TINY
+from thawnet.bundle.model import Prediction
+from thawnet.commands import predict
+from thawnet.commands.predict import Shard, find_shard
+from thawnet.core.errors import UsageError
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start without what a launcher of the tests themselves may have set."""
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "SLURM_PROCID", "SLURM_NTASKS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def folder(photos: Callable[..., Path]) -> Path:
+    """Return 24 photos, and one that is broken in their midst."""
+    path = photos({"a": 12, "b": 12})
+    (path / "a" / "005.png").write_bytes(b"broken")
+    return path
+
+
+def test_broken_image_is_reported_in_its_place_and_the_rest_is_done(
+    folder: Path, bundle: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    status, out, err = called(capfd, "predict", folder, "--model", bundle, "--json", "--top-k", "2")
+    assert status == 1
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [row["image"] for row in rows] == sorted(map(str, folder.rglob("*.png")))
+    assert rows[5] == {
+        "image": str(folder / "a" / "005.png"),
+        "error": "not an image in a known format",
+    }
+    good = [row for row in rows if "predictions" in row]
+    assert len(good) == 23
+    found = thawnet.load(bundle).predict([row["image"] for row in good], 2)
+    for row, each in zip(good, found, strict=True):
+        assert [pair["class"] for pair in row["predictions"]] == list(each.classes)
+        shares = [pair["probability"] for pair in row["predictions"]]
+        assert shares == pytest.approx(each.probabilities, abs=1e-5)
+    assert err.startswith(f"model {bundle}: {TINY}, 3 classes, 48 px\n")
+    assert err.splitlines()[-1].startswith("thawnet: 1 of 24 images could not be read")
+
+
+def test_table_has_a_line_per_image(
+    folder: Path, bundle: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    odd = folder / "b" / "new\nline \x1b[31m.png"
+    draw(0, 0).save(odd)
+    status, out, _ = called(capfd, "predict", folder / "b", folder / "none.png", "--model", bundle)
+    assert status == 1
+    lines = out.splitlines()
+    assert len(lines) == 14
+    assert lines[-1] == f"{folder / 'none.png'}  can not be read: no such file"
+    assert lines[12].startswith(str(folder / "b") + r"/new\nline \x1b[31m.png  ")
+    shares = [float(part.split()[-2]) for part in lines[0].split(", ")]
+    assert sum(shares) == pytest.approx(100, abs=0.02)
+
+
+def test_csv_has_a_row_per_class_named(
+    folder: Path, bundle: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    odd = folder / "a" / 'comma, "quote".png'
+    draw(0, 0).save(odd)
+    status, out, _ = called(
+        capfd, "predict", odd, "bad\udcff.png", "--model", bundle, "--csv", "--top-k", 2
+    )
+    assert status == 1
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [(row["image"], row["rank"]) for row in rows] == [
+        *((str(odd), "1"), (str(odd), "2")),
+        (r"bad\udcff.png", ""),
+    ]
+    assert float(rows[0]["probability"]) >= float(rows[1]["probability"])
+    assert rows[2]["error"] == "no such file"
+
+
+def test_every_form_tells_what_is_unlike_the_training_data() -> None:
+    strange, usual = (Prediction(("a",), (1.0,), told) for told in (True, False))
+    unknown = Prediction(("a",), (1.0,))
+    assert predict._text("x", strange) == "x  a 100.00 %  (unlike the training data)"
+    assert predict._text("x", usual) == predict._text("x", unknown) == "x  a 100.00 %"
+    told = [json.loads(predict._json("x", each)) for each in (strange, usual, unknown)]
+    assert [row.get("unfamiliar") for row in told] == [True, False, None]
+    rows = [predict._csv("x", each) for each in (strange, usual, unknown)]
+    assert rows == ["x,1,a,1,true,", "x,1,a,1,false,", "x,1,a,1,,"]
+
+
+def test_list_comes_from_stdin_and_results_go_through_a_pipe(folder: Path, bundle: Path) -> None:
+    names = sorted(map(str, folder.rglob("*.png")))
+    command = [sys.executable, "-m", "thawnet", "predict", "-", "--model", str(bundle)]
+    listed = "".join(f"{name}\n" for name in names).encode()
+    done = subprocess.run(command, input=listed, capture_output=True, check=False)
+    assert done.returncode == 1
+    assert [line.split(b"  ")[0].decode() for line in done.stdout.splitlines()] == names
+    # A reader that has enough, as `head`, is no mistake: no traceback, the pipe's own status.
+    reader, writer = os.pipe()
+    os.close(reader)
+    job = subprocess.run(
+        command, input=listed, stdout=writer, stderr=subprocess.PIPE, text=False, check=False
+    )
+    os.close(writer)
+    assert job.returncode == 141
+    assert b"Error" not in job.stderr
+
+
+def test_results_go_to_stdout_also_while_a_bar_is_shown(folder: Path, bundle: Path) -> None:
+    pty = pytest.importorskip("pty", reason="needs pseudo terminals")
+    master, slave = pty.openpty()
+    command = [sys.executable, "-m", "thawnet", "predict", str(folder / "b"), "--json"]
+    job = subprocess.Popen(
+        [*command, "--model", str(bundle)], stdout=subprocess.PIPE, stderr=slave, text=True
+    )
+    os.close(slave)
+    out, _ = job.communicate(timeout=60)
+    os.close(master)
+    assert job.returncode == 0
+    assert len(out.splitlines()) == 12
+
+
+# --- shares ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 30])
+def test_shares_are_the_whole_and_none_twice(
+    folder: Path, bundle: Path, capfd: pytest.CaptureFixture[str], count: int
+) -> None:
+    _, whole, _ = called(capfd, "predict", folder, "--model", bundle, "--json")
+    shares: list[str] = []
+    for number in range(1, count + 1):
+        status, out, err = called(
+            capfd, "predict", folder, "--model", bundle, "--json", "--shard", f"{number}/{count}"
+        )
+        mine = out.splitlines()
+        assert abs(len(mine) - 24 / count) < 1
+        assert status == ("broken" in out or "not an image" in out)
+        assert f"share {number} of {count} (--shard): {len(mine):,} of 24 images" in err
+        shares += mine
+    assert len(shares) == 24
+    assert sorted(shares) == sorted(whole.splitlines())
+
+
+@pytest.mark.parametrize(
+    "names", [("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS")], ids=["torchrun", "srun"]
+)
+def test_launchers_share_out_by_their_variables_and_the_flag_wins(names: tuple[str, str]) -> None:
+    told = {names[0]: "2", names[1]: "4"}
+    assert find_shard(None, told) == Shard(3, 4, ", ".join(names))
+    assert find_shard("1/2", told) == Shard(1, 2, "--shard")
+    assert find_shard(None, {names[0]: "0", names[1]: "1"}) is None
+    assert find_shard(None, {names[1]: "4"}) is None  # a shell of the job, no process of a launch
+    assert find_shard(None, {}) is None
+    for wrong in ("4", "-1", "x", "", "1.0"):
+        with pytest.raises(UsageError, match=f"{names[0]}"):
+            find_shard(None, {**told, names[0]: wrong})
+    with pytest.raises(UsageError, match=f"{names[1]}='many' in the environment"):
+        find_shard(None, {**told, names[1]: "many"})
+
+
+@pytest.mark.parametrize("flag", ["0/2", "3/2", "1", "1/0", "-1/2", "a/b", "", "1/2/3", "1 / 2"])
+def test_wrong_share_is_a_wrong_call_in_one_line(
+    flag: str, bundle: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    status, out, err = called(capfd, "predict", "x.png", "--model", bundle, f"--shard={flag}")
+    assert (status, out) == (2, "")
+    assert err.startswith(f"thawnet: --shard '{flag}': expected I/N")
+    assert len(err.splitlines()) == 1
+
+
+def test_out_appears_complete_with_the_share_in_its_name(
+    folder: Path,
+    bundle: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    call: list[object] = [folder, "--model", bundle, "--csv", "--out", "made/all.csv"]
+    status, out, err = called(capfd, "predict", *call)
+    assert (status, out) == (1, "")
+    assert "\nresults made/all.csv\n" in err
+    whole = Path("made/all.csv").read_text().splitlines()
+    monkeypatch.setenv("WORLD_SIZE", "10")
+    for rank in range(10):
+        monkeypatch.setenv("RANK", str(rank))
+        called(capfd, "predict", *call)
+    parts = sorted(Path("made").glob("all-*"))
+    assert [part.name for part in parts] == [f"all-{n:02d}-of-10.csv" for n in range(1, 11)]
+    read = [part.read_text().splitlines() for part in parts]
+    assert {lines[0] for lines in read} == {whole[0]} == {",".join(predict.COLUMNS)}
+    assert sorted(row for lines in read for row in lines[1:]) == sorted(whole[1:])
+
+
+def test_stopped_job_keeps_what_it_did_beside_the_file(
+    folder: Path, bundle: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = predict._json
+    seen: list[str] = []
+
+    def stop(name: str, found: Any) -> str:
+        seen.append(name)
+        if len(seen) == 10:
+            raise KeyboardInterrupt
+        return kept(name, found)
+
+    monkeypatch.setattr(predict, "_json", stop)
+    status, _, err = called(
+        capfd, "predict", folder, "--model", bundle, "--json", "--out", "made/all.jsonl"
+    )
+    assert status == 130
+    part = Path("made/all.jsonl.part")
+    assert err.endswith(f"results until here {part}; its last line may be cut\nthawnet: stopped\n")
+    assert list(Path("made").iterdir()) == [part]
+    done = [json.loads(line)["image"] for line in part.read_text().splitlines()]
+    assert done == sorted(map(str, folder.rglob("*.png")))[:9]
+
+
+def test_results_are_written_where_no_mode_can_be_set(
+    folder: Path, bundle: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chmod", refuse)
+    status, _, err = called(
+        capfd, "predict", folder / "b", "--model", bundle, "--json", "--out", "all.jsonl"
+    )
+    assert status == 0
+    assert err.endswith("results all.jsonl\n")
+    assert len(Path("all.jsonl").read_text().splitlines()) == 12
+    assert not Path("all.jsonl.part").exists()
+
+
+def test_a_folder_is_no_file_for_results(
+    folder: Path, bundle: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    status, out, err = called(capfd, "predict", folder, "--model", bundle, "--out", folder)
+    assert (status, out) == (2, "")
+    assert f"--out '{folder}': this is a folder; name a file" in err.splitlines()[-1]
+
+
+def test_threads_are_divided_among_the_processes_of_a_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("thawnet.commands.predict.available_cores", lambda: 8)
+    options = predict.PredictOptions(("x",))
+    assert predict._threads(options, {}) == 8
+    assert predict._threads(options, {"LOCAL_WORLD_SIZE": "2"}) == 4
+    assert predict._threads(options, {"LOCAL_WORLD_SIZE": "16"}) == 1
+    given = predict.PredictOptions(("x",), workers=3)
+    assert predict._threads(given, {"LOCAL_WORLD_SIZE": "2"}) == 3
+
+
+def test_an_address_is_fetched_where_that_is_allowed(
+    folder: Path,
+    bundle: Path,
+    serve: Callable[[Path], str],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    photo = folder / "a" / "000.png"
+    here = serve(photo.parent)
+    given = (f"{here}/000.png", f"{here}/none.png", photo)
+    status, out, _ = called(capfd, "predict", *given, "--model", bundle, "--allow-url", "--json")
+    fetched, missing, own = map(json.loads, out.splitlines())
+    assert status == 1
+    assert fetched["predictions"] == own["predictions"]
+    assert missing["error"].startswith("the server answered 404")
+
+
+# --- wrong calls ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "told"),
+    [
+        ((), 2, "no images: give files"),
+        (("https://a.org/?b",), 2, "'https://a.org/?b' is an address; nothing is fetched without"),
+        (("x.png", "--model", "nowhere"), 1, "'nowhere': no such folder; give a finished run"),
+        (("x.png", "--model", "."), 1, "'.': holds no bundle; give a finished run"),
+        (("x.png", "--model", ".", "--json", "--csv"), 2, "--json and --csv: choose one"),
+        (("x.png", "--model", ".", "--top-k", "0"), 2, "--top-k 0: must be at least 1"),
+        (("x.png", "--model", ".", "--workers", "0"), 2, "--workers 0: must be at least 1"),
+        (("*.png", "--model", "BUNDLE"), 1, "no image file matches '*.png'"),
+        ((".", "--model", "BUNDLE"), 1, "no image files under the folder '.'"),
+    ],
+)
+def test_mistake_is_one_line_and_a_status(
+    arguments: tuple[str, ...],
+    status: int,
+    told: str,
+    bundle: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    given = [str(bundle) if word == "BUNDLE" else word for word in arguments]
+    got, out, err = called(capfd, "predict", *given)
+    assert (got, out) == (status, "")
+    assert err.splitlines()[-1].startswith(f"thawnet: {told}")
+
+
+def test_launched_processes_do_not_read_one_stdin(
+    bundle: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    status, out, err = called(capfd, "predict", "-", "--model", bundle)
+    assert (status, out) == (2, "")
+    assert err.startswith("thawnet: - with RANK, WORLD_SIZE: every process must see the same list")

@@ -1,0 +1,179 @@
+"""Writes that must survive."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import stat
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from thawnet.core import files
+from thawnet.core.errors import DiskFullError, RunError
+from thawnet.core.files import new_file, new_folder, sweep, write_atomic, write_json
+
+
+def test_failed_write_keeps_the_old_file_and_no_leftover(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"good": 1})
+
+    def fail(file: IO[bytes]) -> None:
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_atomic(path, fail)
+    assert path.read_text() == '{\n  "good": 1\n}\n'
+    assert [entry.name for entry in tmp_path.iterdir() if entry.name.startswith(".a")] == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stop_in_the_middle_of_a_write_waits_for_its_end(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    def stop(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(number, stop)
+    path = tmp_path / "a"
+
+    def write(file: IO[bytes]) -> None:
+        file.write(b"first ")
+        signal.raise_signal(number)
+        file.write(b"second")
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            write_atomic(path, write)
+        assert path.read_bytes() == b"first second"
+        assert signal.getsignal(number) is stop
+    finally:
+        signal.signal(number, before)
+
+
+def test_full_disk_is_one_line_that_says_so(tmp_path: Path) -> None:
+    def full(file: IO[bytes]) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(RunError, match=r"a\.bin: the disk is full; free some space"):
+        write_atomic(tmp_path / "a.bin", full)
+
+
+@pytest.mark.parametrize("refusal", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_mount_without_modes_and_without_syncs_of_folders_is_written_to(
+    monkeypatch: pytest.MonkeyPatch, refusal: int
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(refusal, os.strerror(refusal))
+
+    synced = os.fsync
+
+    def sync(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        synced(handle)
+
+    monkeypatch.setattr(os, "chmod", refuse)
+    monkeypatch.setattr(os, "fsync", sync)
+    write_json(Path("a.json"), 1)
+    with new_folder(Path("entry")) as folder:
+        (folder / "part").write_text("x")
+    assert {path.name for path in Path.cwd().iterdir()} == {"a.json", "entry"}
+
+
+def test_files_and_folders_can_be_read_by_everybody(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", 1)
+    with new_folder(tmp_path / "entry"):
+        pass
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a.json", "entry")]
+    assert modes == [0o644, 0o755]
+
+
+@pytest.mark.parametrize("written", [b"", b"one line\ntwo"])
+def test_part_of_a_long_file_is_kept_and_told_if_there_is_any(written: bytes) -> None:
+    path = Path("all.csv")
+    told: list[Path] = []
+
+    def fail() -> None:
+        with new_file(path, told.append) as file:
+            file.write(written)
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(DiskFullError, match=r"^all.csv: the disk is full; [^-]*$"):
+        fail()
+    parts = [Path("all.csv.part")] if written else []
+    assert told == parts == list(Path().iterdir())
+    assert [part.read_bytes() for part in parts] == [written] * len(parts)
+
+
+def test_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    def stopped_halfway() -> None:
+        with new_folder(tmp_path / "entry") as folder:
+            (folder / "part").write_text("x")
+            raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        stopped_halfway()
+    assert not (tmp_path / "entry").exists()
+    with new_folder(tmp_path / "entry") as folder:
+        (folder / "part").write_text("x")
+    assert (tmp_path / "entry" / "part").read_text() == "x"
+    assert [entry.name for entry in tmp_path.iterdir() if entry.name.startswith(".entry")] == []
+
+
+def test_folder_written_again_replaces_the_one_before(tmp_path: Path) -> None:
+    target = tmp_path / "entry"
+    for content in ("old", "new"):
+        with new_folder(target) as folder:
+            (folder / f"of-{content}").write_text(content)
+    assert [path.name for path in target.iterdir()] == ["of-new"]
+
+
+def test_files_inside_folders_are_on_the_disk_before_the_rename(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[object] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    monkeypatch.setattr(os, "sync", lambda: synced.append("all"))
+    with new_folder(tmp_path / "few") as folder:
+        (folder / "in" / "side").mkdir(parents=True)
+        (folder / "in" / "side" / "part").write_text("x")
+    assert len(synced) == 2  # the file, and the folder that holds the new name
+    with new_folder(tmp_path / "many") as folder:
+        for number in range(files.SYNC_ONE_BY_ONE + 1):
+            (folder / str(number)).write_text("x")
+    assert synced[2:] == ["all", synced[-1]]
+
+
+def test_what_killed_writers_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    (folder / ".bundle.x1.tmp" / "in").mkdir(parents=True)
+    (folder / ".log.json.x2.tmp").touch()
+    kept = {"log.json", ".hidden", "notes.tmp"}
+    for name in kept:
+        (folder / name).touch()
+    sweep(folder)
+    assert {path.name for path in folder.iterdir()} == kept
+
+
+def test_content_is_on_the_disk_before_its_name_and_the_name_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[str, bool]] = []
+
+    def note(handle: int) -> None:
+        kind = "folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file"
+        synced.append((kind, (tmp_path / "a").exists()))
+
+    monkeypatch.setattr(os, "fsync", note)
+    write_atomic(tmp_path / "a", lambda file: file.write(b"content"))
+    assert synced == [("file", False), ("folder", True)]
+
+
+def test_json_that_others_can_not_read_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "folder" / "a.json", {"accuracy": float("nan")})
+    assert not (tmp_path / "folder").exists()

@@ -1,0 +1,56 @@
+"""Text from outside: shown without its codes, cut where it is long, refused as a name."""
+
+from __future__ import annotations
+
+import pytest
+
+from thawnet.core.errors import DataError, RunError
+from thawnet.core.text import LONGEST, MAX_NAME, fault_of_name, printable, sentence, shown
+
+
+def test_terminal_codes_in_names_are_not_printed() -> None:
+    assert printable("a\x1b[31m\nb\u202e\ud800") == "a?[31m?b??"
+    assert printable("a\u2028b\u00a0c") == "a?b\u00a0c"
+    assert printable("köttur 南瓜 🐈") == "köttur 南瓜 🐈"
+
+
+def test_what_was_received_is_shown_short() -> None:
+    for value in ("x\n" * 10**6, ["x"] * 10**6, {"a": {"b": [[[[[[1]]]]]]}}, 10**5000):
+        assert len(shown(value)) < 500
+        assert "\n" not in shown(value)
+
+
+def test_deep_values_are_shown() -> None:
+    deep: object = 1
+    for _ in range(100_000):
+        deep = [deep]
+    assert len(shown(deep)) < 500
+    while isinstance(deep, list):  # or freeing it would go as deep
+        deep = deep.pop()
+
+
+@pytest.mark.parametrize("name", ["", "cat", "<b>cat</b>", "a/b", "👩‍🚀", "x" * MAX_NAME])
+def test_names_are_names(name: str) -> None:
+    assert fault_of_name(name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("x" * (MAX_NAME + 1), "has 1,001 characters, over 1,000"),
+        ("a\x1b[31mb", "class 'a?[31mb' has control or broken characters"),
+        ("a\nb", "class 'a?b' has control"),
+        ("\ud800", "class '?' has control or broken"),
+    ],
+)
+def test_codes_and_endless_names_are_told(name: str, told: str) -> None:
+    assert told in str(fault_of_name(name))
+
+
+def test_a_message_is_one_line_whose_ends_are_kept_where_it_is_long() -> None:
+    told = str(DataError("begin\n" + "x" * 10**6 + "\x1b[2J: what to do"))
+    assert told.startswith("begin?xxx")
+    assert told.endswith("xxx?[2J: what to do")
+    assert len(told) <= LONGEST
+    assert sentence(told) == told
+    assert str(RunError("as it is")) == "as it is"

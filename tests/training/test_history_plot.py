@@ -1,0 +1,70 @@
+"""The history plot: the picture, and the figures drawn in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from support.figures import curves, figures_of, words
+from thawnet.training import history_plot
+from thawnet.training.history_plot import plot_history
+from thawnet.training.run_folder import Outcome
+
+
+def row(epoch: float, phase: int, accuracy: float, kept: bool = False) -> dict[str, Any]:
+    """Return a validation whose four figures all differ."""
+    return {
+        "epoch": epoch,
+        "phase": phase,
+        "train_accuracy": accuracy + 0.1,
+        "val_accuracy": accuracy,
+        "train_loss": 2 - accuracy,
+        "val_loss": 2.5 - accuracy,
+        "kept": kept,
+    }
+
+
+HISTORY = [row(1, 0, 0.3), row(2, 0, 0.4, True), row(2.5, 1, 0.62, True), row(3, 1, 0.55)]
+
+
+def test_history_is_a_png_for_a_slide(tmp_path: Path) -> None:
+    plot_history(tmp_path / "history.png", HISTORY, "digits", "validation")
+    with Image.open(tmp_path / "history.png") as picture:
+        assert (picture.format, picture.size) == ("PNG", (1800, 810))
+
+
+def test_curves_are_the_figures_of_every_validation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = figures_of(monkeypatch, history_plot)
+    plot_history(tmp_path / "history.png", HISTORY, "digits", "validation")
+    (figure,) = figures
+    assert figure.get_suptitle() == "digits"
+    epochs = [1, 2, 2.5, 3]
+    for axes, key, scale in zip(figure.axes, ("accuracy", "loss"), (100, 1), strict=True):
+        train, held_out, thaw, *others = curves(axes)
+        assert train == (epochs, pytest.approx([scale * each[f"train_{key}"] for each in HISTORY]))
+        assert held_out == (epochs, pytest.approx([scale * each[f"val_{key}"] for each in HISTORY]))
+        assert thaw[0] == [2.25, 2.25]  # between the head's last and the next
+        assert [line.get_label() for line in axes.lines[:2]] == ["training", "validation"]
+        assert words(axes)[:2] == ["head only", "thawed: fine-tuning"]
+        # The network that is left, which is not the last one.
+        assert others == ([([2.5], [pytest.approx(62)])] if key == "accuracy" else [])
+    assert words(figure.axes[0])[-1] == "62.0 %"
+
+
+def test_a_run_of_one_phase_has_nothing_to_mark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = figures_of(monkeypatch, history_plot)
+    plot_history(tmp_path / "history.png", HISTORY[:2], "digits", "validation")
+    assert len(curves(figures[0].axes[1])) == 2
+    assert words(figures[0].axes[1]) == []
+
+
+def test_a_run_leaves_its_plot(finished: Outcome) -> None:
+    with Image.open(finished.folder / "history.png") as picture:
+        assert picture.size == (1800, 810)

@@ -1,0 +1,104 @@
+"""The data of a run, opened again: the same images train and validate, or nothing does."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from thawnet.bundle.format import Description, read_description
+from thawnet.core.errors import BundleError, DataError, ThawnetError, UsageError
+from thawnet.data.sources.open import open_source
+from thawnet.data.splits import arrange
+from thawnet.recipe import TrainOptions, load_recipe, to_table
+from thawnet.training import run
+from thawnet.training.finish import content_of
+from thawnet.training.reopen import reopen, reopen_held_out
+from thawnet.training.setup import open_parts
+
+
+def hashes(images: Any) -> set[bytes]:
+    return {each.tobytes() for each in images.hashes}
+
+
+def test_images_that_trained_and_validated_come_back_and_others_are_refused(
+    options: TrainOptions,
+) -> None:
+    found = run.train(options)
+    told = read_description(found.folder)
+    train, val = reopen_held_out(told, options.data, None)
+    assert content_of(val, told.meaning.classes) == found.result["data"]["validation_fingerprint"]
+    with (found.folder / "predictions.csv").open() as file:
+        tested = {row["image"] for row in csv.DictReader(file)}
+    names = set(train.names) | set(val.names)
+    assert len(names) == len(train) + len(val) == 72 - len(tested)
+    assert not names & tested
+    assert not hashes(train) & hashes(val)
+
+    moved = Path(shutil.copytree(options.data, "elsewhere"))
+    assert reopen(told, str(moved), None).train.names == train.names
+    next(moved.rglob("*.png")).unlink()
+    with pytest.raises(DataError, match=r"'elsewhere' is not what .* was trained on"):
+        reopen(told, "elsewhere", None)
+    assert reopen(told, None, None).train.names == train.names  # where the run found it
+    Path(options.data).rename("gone")
+    with pytest.raises(UsageError, match=r"--data is missing: .* was trained on 'photos'"):
+        reopen(told, None, None)
+
+
+def told_of(bundle: Path, **changes: Any) -> Description:
+    """Return the description of a bundle as if `quick` had trained it on digits."""
+    recipe = load_recipe("quick")
+    source = open_source("digits")
+    lists = arrange(source, recipe.split_seed)
+    told = read_description(bundle)
+    _, val = open_parts(recipe, TrainOptions(), source, lists, told.meaning.preprocess.side)
+    facts = {
+        "recipe": to_table(recipe),
+        "data": {
+            "name": "digits",
+            "fingerprint": lists.fingerprint,
+            "validation_fingerprint": content_of(val, source.classes),
+        },
+    }
+    return dataclasses.replace(told, facts={**facts, **changes})
+
+
+def test_data_that_is_known_by_name_need_not_be_given(bundle: Path) -> None:
+    train, val = reopen_held_out(told_of(bundle), None, None)
+    assert 1400 < len(train) < 1500
+    assert 100 < len(val) < 200
+
+
+@pytest.mark.parametrize(
+    ("facts", "error", "told"),
+    [
+        ({"recipe": {"name": "x"}}, UsageError, "field 'head' is missing"),
+        ({"recipe": 7}, BundleError, "does not say what the network was trained on"),
+        ({"data": None}, BundleError, "does not say what the network was trained on"),
+        ({"data": {"name": "digits"}}, BundleError, "KeyError.'fingerprint'"),
+        ({"data": {"name": "digits", "fingerprint": "x"}}, DataError, "'digits' is not what"),
+    ],
+)
+def test_bundle_that_tells_too_little_is_refused_in_a_sentence(
+    bundle: Path, facts: dict[str, Any], error: type[ThawnetError], told: str
+) -> None:
+    with pytest.raises(error, match=told) as caught:
+        reopen(told_of(bundle, **facts), None, None)
+    assert "\n" not in str(caught.value)
+
+
+def test_recipe_that_validates_on_the_test_part_holds_nothing_out(bundle: Path) -> None:
+    with pytest.raises(UsageError, match="validates on the test part"):
+        reopen_held_out(told_of(bundle, recipe=to_table(load_recipe("seed"))), None, None)
+
+
+def test_images_that_validate_must_be_the_same(bundle: Path) -> None:
+    told = told_of(bundle)
+    told.facts["data"]["validation_fingerprint"] = "another"
+    with pytest.raises(DataError, match="'digits' is not what"):
+        reopen(told, None, None)
