@@ -72,7 +72,7 @@ def least(job: PhaseJob, x: torch.Tensor) -> dict[str, float]:
     machine, batch = job.run.machine, job.phase.batch_size
     can = floor.ceilings(machine.torch_device, machine.torch_dtype)
     with machine.autocast():
-        layers = floor.layers(job.run.network, job.tail.split, x[:2])
+        layers = floor.layers(job.run.network, job.plan.split, x[:2])
     seconds = floor.least_seconds(layers, batch, machine.torch_dtype.itemsize, can)
     return {"seconds": seconds, "bandwidth": can.bandwidth, "rate": can.rate}
 

@@ -17,6 +17,7 @@ from thawnet.forecast.workload import Caches, Pass, PhaseWork, Work, count
 from thawnet.model.backbone import Network
 from thawnet.recipe import PRESETS, Phase, Recipe, TrainOptions, load_recipe
 from thawnet.training.machine import COMPILE_SECONDS, COMPILE_SPEEDUP, Machine
+from thawnet.training.plan import PhasePlan, make_plan
 from thawnet.training.run import train
 
 HEAD = Phase(train_from="head", epochs=4, lr=0.1, batch_size=100, views=2)
@@ -48,14 +49,17 @@ def work(
     own: Recipe,
     kept: Caches,
     images: dict[str, int] = IMAGES,
-    compiling: str = "no",
 ) -> Work:
-    machine = Machine("cpu", "float32", 1, compiling)
-    return count(own, network, machine, images, kept, decoded=0, written=0)
+    machine = Machine("cpu", "float32", 1, "no")
+    plan = make_plan(own, network, machine, images["train"])
+    return count(plan, len(network.stages) - 1, images, kept, decoded=0, written=0)
 
 
 def test_one_pass_makes_a_view_for_both_phases_and_the_baseline(network: Network) -> None:
-    tail, head = network.split("blocks.4.1"), network.split("head")
+    tail, head = (
+        network.stage_of(network.first_layer("blocks.4.1")),
+        network.stage_of(network.first_layer("head")),
+    )
     found = work(network, recipe(), caches(network))
     assert sorted(found.passes, key=lambda each: (each.images, each.split)) == [
         Pass(head, False, 100),  # validation, for both phases and the baseline
@@ -80,7 +84,7 @@ def test_what_the_cache_holds_is_not_counted_again(network: Network) -> None:
     assert found.written == 0
     later = caches(network, lambda part, view, split: part == "train" and view < 2)
     drawn = [each for each in work(network, recipe(), later).passes if each.images == 1000]
-    assert drawn == [Pass(network.split("blocks.4.1"), True, 1000)]
+    assert drawn == [Pass(network.stage_of(network.first_layer("blocks.4.1")), True, 1000)]
 
 
 def test_what_exceeds_the_disk_budget_is_computed_every_epoch(network: Network) -> None:
@@ -107,12 +111,7 @@ def test_test_part_counts_only_if_it_is_read(network: Network) -> None:
 def test_small_data_is_counted_with_the_epochs_it_will_get(network: Network) -> None:
     own = recipe(dataclasses.replace(HEAD, min_steps=80))
     head = work(network, own, caches(network)).phases[0]
-    assert (head.steps, head.phase.epochs) == (10, 8)
-
-
-def test_only_the_tail_is_compiled(network: Network) -> None:
-    found = work(network, recipe(), caches(network), compiling="yes")
-    assert [phase.compiled for phase in found.phases] == [False, True]
+    assert (head.plan.steps, head.plan.phase.epochs) == (10, 8)
 
 
 SPEEDS = Speeds(
@@ -125,15 +124,16 @@ SPEEDS = Speeds(
 )
 
 
-def phase_work(phase: Phase, compiled: bool = False) -> PhaseWork:
-    return PhaseWork(phase, 2, 10, 100, live=False, val_live=False, compiled=compiled)
+def phase_work(name: str, phase: Phase, compiled: bool = False) -> PhaseWork:
+    plan = PhasePlan(name, phase, 1000, phase.train_from, 2, compiled, (2,), (2,))
+    return PhaseWork(plan, 100, live=False, val_live=False)
 
 
 def small_work(compiled: bool) -> Work:
     return Work(
         decoded=1300,
         passes=(Pass(3, False, 1000), Pass(2, True, 500)),
-        phases=(phase_work(HEAD), phase_work(TAIL, compiled)),
+        phases=(phase_work("head", HEAD), phase_work("fine-tune", TAIL, compiled)),
         tested=300,
         fits=3,
         rows=1000,

@@ -28,13 +28,13 @@ def network() -> Network:
 
 
 def test_keras_index_100_thaws_the_parameters_of_the_design(network: Network) -> None:
-    network.thaw("100")
+    network.thaw(network.first_layer("100"))
     counts = {name: value.numel() for name, value in network.trainable().items()}
     head = sum(count for name, count in counts.items() if name.startswith("classifier"))
     assert head == 128_100
     assert sum(counts.values()) - head == 1_861_440
     assert next(iter(counts)) == "blocks.4.1.conv_dw.weight"
-    assert network.stages[network.split("100")] == "blocks.4.1"
+    assert network.stages[network.stage_of(network.first_layer("100"))] == "blocks.4.1"
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_layer_is_found_by_timm_and_keras_name(
     network: Network, name: str, layer: str, stage: str
 ) -> None:
     assert network.first_layer(name) == layer
-    assert network.stages[network.split(name)] == stage
+    assert network.stages[network.stage_of(network.first_layer(name))] == stage
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_decimated_depthwise_gives_the_same_outputs_and_gradients(padding: str, 
     weight = torch.randn_like(expected)
     (expected * weight).sum().backward()
     wanted = [x.grad.clone(), conv.weight.grad.clone()]
-    plain.thaw("all")
+    plain.thaw(plain.first_layer("all"))
     mend_strided_depthwise(plain.net)
     mended = plain.net.get_submodule("blocks.5.0.conv_dw")
     assert type(mended) is not type(conv)
@@ -140,7 +140,7 @@ def test_decimated_depthwise_gives_the_same_outputs_and_gradients(padding: str, 
 
 
 def test_only_thawed_batch_norms_use_batch_statistics(network: Network) -> None:
-    network.thaw("100")
+    network.thaw(network.first_layer("100"))
     network.training_mode("train", 0.001)
     moving = {
         name

@@ -100,7 +100,9 @@ def test_upper_and_middle_part_start_where_the_resolution_has_fallen_to_a_sixtee
     backbone: str,
 ) -> None:
     network = Network(backbone, 5, SIZE)
-    found = [network.stages[network.split(part)] for part in ("upper", "middle")]
+    found = [
+        network.stages[network.stage_of(network.first_layer(part))] for part in ("upper", "middle")
+    ]
     assert found == list(BACKBONES[backbone])
 
 
@@ -143,9 +145,9 @@ def assert_same_training(network: Network, train_from: str) -> None:
 
     def trained(cached: bool) -> dict[str, torch.Tensor]:
         own = copy.deepcopy(network)
-        own.thaw(train_from)
+        own.thaw(own.first_layer(train_from))
         own.training_mode("train", 0.1)
-        split = own.split(train_from)
+        split = own.stage_of(own.first_layer(train_from))
         x = images
         if cached and split:
             with torch.no_grad():
@@ -165,7 +167,7 @@ def assert_same_training(network: Network, train_from: str) -> None:
 
 def test_frozen_weights_do_not_move_and_thawed_ones_do(network: Network) -> None:
     own = copy.deepcopy(network)
-    own.thaw("upper")
+    own.thaw(own.first_layer("upper"))
     own.training_mode("train", 0.1)
     first = own.layers.index(own.first_layer("upper"))
     logits = own(torch.randn(8, 3, SIZE, SIZE))
@@ -180,11 +182,11 @@ def test_frozen_weights_do_not_move_and_thawed_ones_do(network: Network) -> None
 
 def test_mended_network_computes_the_same(network: Network) -> None:
     own = copy.deepcopy(network)
-    own.thaw("all")
+    own.thaw(own.first_layer("all"))
     mend_strided_depthwise(own.net)
     images = torch.randn(2, 3, SIZE, SIZE)
     with torch.no_grad():
-        for split in (0, own.split("upper")):
+        for split in (0, own.stage_of(own.first_layer("upper"))):
             x = network.part(0, split)(images) if split else images
             assert torch.allclose(own.part(split)(x), network(images), rtol=1e-3, atol=1e-4)
 
@@ -192,7 +194,7 @@ def test_mended_network_computes_the_same(network: Network) -> None:
 def test_exported_network_computes_the_same_mended_or_not(network: Network) -> None:
     spec = Preprocess(SIZE, 40, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     own = copy.deepcopy(network)
-    own.thaw("all")
+    own.thaw(own.first_layer("all"))
     mend_strided_depthwise(own.net)
     meaning = Meaning(tuple("abcde"), spec)
     exported, mended = (to_onnx(outputs(each), meaning) for each in (network, own))

@@ -12,7 +12,10 @@ from thawnet.recipe import TrainOptions
 if TYPE_CHECKING:
     import torch
 
+    from thawnet.model.backbone import Network
+    from thawnet.recipe import Phase
     from thawnet.training.loop import Epoch
+    from thawnet.training.plan import PhasePlan
     from thawnet.training.run_folder import Outcome
 
 TINY = "test_efficientnet"  # timm's own for tests: 100,000 parameters, a MobileNet's parts
@@ -44,6 +47,15 @@ def write_random_weights(path: Path, backbone: str, padding: str = "") -> Path:
     metadata = {"pad_type": padding, "bn_eps": "1e-05", "mean": "0.5,0.5,0.5", "std": "0.5,0.5,0.5"}
     save_file(tensors, path, metadata=metadata)
     return path
+
+
+def plan_of(network: Network, phase: Phase, compiled: bool = False) -> PhasePlan:
+    """Return the plan of a phase as it stands, on 1,000 images."""
+    from thawnet.training.plan import PhasePlan
+
+    layer = network.first_layer(phase.train_from)
+    split = network.stage_of(layer)
+    return PhasePlan("head", phase, 1000, layer, split, compiled, (split,), (split,))
 
 
 def tiny_options(data: Path, weights: Path) -> TrainOptions:

@@ -6,8 +6,10 @@ import dataclasses
 
 import pytest
 
-from thawnet.recipe import Phase, load_recipe
-from thawnet.training.plan import MOST_TIMES, fit, rounds, steps_per_epoch
+from thawnet.model.backbone import Network
+from thawnet.recipe import Phase, Recipe, load_recipe
+from thawnet.training.machine import Machine
+from thawnet.training.plan import MOST_TIMES, PhasePlan, fit, make_plan, steps_per_epoch
 
 PHASE = Phase(
     train_from="head",
@@ -67,4 +69,42 @@ def test_quick_does_a_sensible_number_of_steps_on_any_data(images: int) -> None:
 def test_large_epochs_are_validated_in_parts_of_at_least_a_step(
     every: int, images: int, parts: int
 ) -> None:
-    assert rounds(dataclasses.replace(PHASE, validate_every=every), images) == parts
+    phase = dataclasses.replace(PHASE, validate_every=every)
+    assert PhasePlan("head", phase, images, "head", 0, False, (), ()).rounds == parts
+
+
+HEAD = Phase(train_from="head", epochs=4, lr=0.1, batch_size=100, views=2)
+TAIL = Phase(train_from="blocks.4.1", epochs=3, lr=0.1, batch_size=100, views=3)
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return Network("mobilenetv2_100", 10, 96)
+
+
+def planned(network: Network, head: Phase, tail: Phase, compiling: str = "no") -> list[PhasePlan]:
+    own = Recipe(name="own", head=head, finetune=tail)
+    return make_plan(own, network, Machine("cpu", "float32", 1, compiling), 1000, {1: 50})
+
+
+def test_plan_resolves_layers_splits_and_a_batch_that_memory_asked_for(network: Network) -> None:
+    head, tail = planned(network, HEAD, TAIL)
+    assert (head.layer, network.stages[head.split]) == ("head", "head")
+    assert (tail.layer, network.stages[tail.split]) == ("blocks.4.1.conv_pw", "blocks.4.1")
+    assert (head.phase.batch_size, head.steps) == (100, 10)
+    assert (tail.phase.batch_size, tail.steps) == (50, 20)
+    assert tail.phase.lr == pytest.approx(0.1 * 0.5**0.5)
+
+
+def test_one_pass_caches_what_a_later_phase_reads_of_its_views(network: Network) -> None:
+    early = dataclasses.replace(HEAD, train_from="conv_head", views=2)
+    for views, both in ((3, True), (2, True), (1, False)):
+        later = dataclasses.replace(TAIL, views=views)
+        first, second = planned(network, early, later)
+        assert first.cached == ((first.split, second.split) if both else (first.split,))
+        assert first.cached_held_out == (first.split, second.split)  # which has one view always
+        assert second.cached == (second.split,)
+
+
+def test_only_the_tail_is_compiled(network: Network) -> None:
+    assert [phase.compiled for phase in planned(network, HEAD, TAIL, "yes")] == [False, True]

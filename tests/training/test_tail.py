@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from support.runs import TINY, epoch_of
+from support.runs import TINY, epoch_of, plan_of
 from thawnet.model.backbone import Network
 from thawnet.recipe import Phase
 from thawnet.training.loop import train_epoch
@@ -22,9 +22,10 @@ def some_tail(device: str) -> tuple[Network, Tail, torch.Tensor]:
     torch.manual_seed(0)
     network = Network("mobilenetv2_100", 5, 32)
     phase = Phase(train_from="blocks.6.0", epochs=1, lr=0.1)
-    tail = Tail(network, phase, Machine(device, "float32", 1, "no"))
+    plan = plan_of(network, phase)
+    tail = Tail(network, plan, Machine(device, "float32", 1, "no"))
     network.training_mode("train", 0.1)
-    return network, tail, torch.randn(4, *network.shapes[tail.split])
+    return network, tail, torch.randn(4, *network.shapes[plan.split])
 
 
 @contextmanager
@@ -66,8 +67,8 @@ def test_the_average_is_what_counts_where_one_is_kept() -> None:
     network = Network(TINY, 3, 32)
     plain = Phase(train_from="head", epochs=1, lr=0.1)
     machine = Machine("cpu", "float32", 1, "no")
-    assert Tail(network, plain, machine).kept is network
-    tail = Tail(network, replace(plain, ema=0.9), machine)
+    assert Tail(network, plan_of(network, plain), machine).kept is network
+    tail = Tail(network, plan_of(network, replace(plain, ema=0.9)), machine)
     assert tail.kept is tail.averaged is not network
     before = network.head.bias.detach().clone()
     x = torch.randn(8, network.head.in_features)

@@ -26,7 +26,7 @@ from ..data.items import Items, Source, spread_over
 from ..data.splits import TrainTest
 from ..data.store import ImageStore
 from ..data.views import undrawn_views
-from ..recipe import Phase, TrainOptions
+from ..recipe import Phase, Recipe, TrainOptions
 from ..training.baseline import STRENGTHS, regression
 from ..training.call import check_call, chosen
 from ..training.checkpoint import RunState
@@ -34,7 +34,7 @@ from ..training.context import Run
 from ..training.loop import Epoch, evaluate, train_epoch
 from ..training.machine import COMPILE_SECONDS, COMPILE_SPEEDUP, return_freed_memory
 from ..training.phase import EVALUATION_BATCH
-from ..training.plan import NAMES
+from ..training.plan import make_plan
 from ..training.ranks import ALONE
 from ..training.setup import build_network, divide, fit_input
 from ..training.tail import Tail
@@ -124,10 +124,11 @@ def seconds_of(work: Work, speeds: Speeds) -> dict[str, float]:
         "data": work.decoded * speeds.decoded,
         "features": sum(speed.once + images * speed.image for images, speed in passes),
     }
-    for name, phase, speed in zip(NAMES, work.phases, speeds.phases, strict=True):
-        step = speed.step / COMPILE_SPEEDUP if phase.compiled else speed.step
-        epoch = phase.steps * step + phase.validated * speed.validated + speed.epoch
-        stages[name] = phase.phase.epochs * epoch + (COMPILE_SECONDS if phase.compiled else 0)
+    for phase, speed in zip(work.phases, speeds.phases, strict=True):
+        plan = phase.plan
+        step = speed.step / COMPILE_SPEEDUP if plan.compiled else speed.step
+        epoch = plan.steps * step + phase.validated * speed.validated + speed.epoch
+        stages[plan.name] = plan.phase.epochs * epoch + (COMPILE_SECONDS if plan.compiled else 0)
     stages["test"] = work.tested * speeds.tested
     stages["baseline"] = work.fits * speeds.fit
     stages["end"] = ENDING
@@ -158,6 +159,8 @@ def forecast(
     ) as scratch:
         with PeakMemory() as peak:
             sample, decoded = _decode_sample(lists, spec.side, options, Path(scratch))
+            listed = _listed(recipe, options, lists)
+            images = _images(recipe, listed)
             run = Run(
                 folder=Path(scratch),
                 options=options,
@@ -171,9 +174,10 @@ def forecast(
                 network=network,
                 train=sample,
                 val=sample,
+                plan=make_plan(recipe, network, machine, images["train"]),
                 state=RunState({}, {}, {}, {}, 1, "", ""),
             )
-            work, images = _count(run, sample)
+            work = _count(run, listed, images, sample)
             probe = _Probe(run, sample, work, Path(scratch))
             speeds = Speeds(
                 start=opened,
@@ -187,7 +191,6 @@ def forecast(
         gc.collect()
         return_freed_memory()
         settled = used_memory()
-        compiled = any(phase.compiled for phase in work.phases)
         memory = max(peak.bytes + probe.unseen, settled + probe.baseline_bytes())
     return Forecast(
         recipe=recipe.name,
@@ -195,11 +198,13 @@ def forecast(
         size=recipe.size,
         weights=f"{recipe.weights}, trained at {weights.size} px, licence {weights.licence}",
         images=images,
-        train_from=network.first_layer(recipe.finetune.train_from),
-        epochs=tuple(phase.phase.epochs for phase in work.phases),
-        patience=any(phase.phase.patience for phase in work.phases),
-        compiled=compiled,
-        cached=not any(phase.live and phase.split and phase.phase.views for phase in work.phases),
+        train_from=run.plan[-1].layer,
+        epochs=tuple(phase.phase.epochs for phase in run.plan),
+        patience=any(phase.phase.patience for phase in run.plan),
+        compiled=any(phase.compiled for phase in run.plan),
+        cached=not any(
+            work.live and work.plan.split and work.plan.phase.views for work in work.phases
+        ),
         seconds=seconds_of(work, speeds),
         memory=memory,
         written=work.written,
@@ -222,26 +227,42 @@ def _decode_sample(
     return images, spent / len(items)
 
 
-def _count(run: Run, sample: ImageStore) -> tuple[Work, dict[str, int]]:
-    """Count the work of the run, with the caches that are there already."""
-    recipe, lists = run.recipe, run.lists
-    test = None if run.options.no_test or lists.test is None else lists.test()
+def _listed(recipe: Recipe, options: TrainOptions, lists: TrainTest) -> dict[str, Items | None]:
+    """Return the images of the parts that a run opens; a test part that validates is 'val'."""
+    test = None if options.no_test or lists.test is None else lists.test()
     on_test = recipe.validate_on == "test"
-    other = test if on_test else lists.val
-    listed = {"train": lists.train, "val": other, "test": None if on_test else test}
+    return {
+        "train": lists.train,
+        "val": test if on_test else lists.val,
+        "test": None if on_test else test,
+    }
+
+
+def _images(recipe: Recipe, listed: Mapping[str, Items | None]) -> dict[str, int]:
+    """Return how many images train, validate and test."""
+    assert listed["train"] is not None
+    train, val = divide(listed["train"], listed["val"], recipe.split_seed)
+    images = {"train": len(train)}
+    images["test" if recipe.validate_on == "test" else "val"] = len(val)
+    if listed["test"] is not None:
+        images["test"] = len(listed["test"])
+    return images
+
+
+def _count(
+    run: Run, listed: Mapping[str, Items | None], images: Mapping[str, int], sample: ImageStore
+) -> Work:
+    """Count the work of the run, with the caches that are there already."""
+    recipe, on_test = run.recipe, run.recipe.validate_on == "test"
     stores = {part: _stored(items, run.spec.side) for part, items in listed.items()}
     missing = sum(
         len(items) for part, items in listed.items() if items is not None and not stores[part]
     )
-    train, val = divide(lists.train, other, recipe.split_seed)
-    images = {"train": len(train), "test" if on_test else "val": len(val)}
-    if test is not None:
-        images["test"] = len(test)
     there: dict[str, ImageStore | None] = {"test": stores["val"] if on_test else stores["test"]}
-    if stores["train"] and (other is None or stores["val"]):
+    if stores["train"] and (listed["val"] is None or stores["val"]):
         there["train"], there["val"] = divide(stores["train"], stores["val"], recipe.split_seed)
     last = len(run.network.stages) - 1
-    splits = sorted({last, *(run.network.split(each.train_from) for each in recipe.phases)} - {0})
+    splits = {last, *(phase.split for phase in run.plan)} - {0}
     origin = run.origin(sample)
     size = run.machine.torch_dtype.itemsize
 
@@ -256,8 +277,7 @@ def _count(run: Run, sample: ImageStore) -> tuple[Work, dict[str, int]]:
         budget=cache.disk_budget,
     )
     store_bytes = missing * len(sample.pixels) // len(sample)
-    work = count(recipe, run.network, run.machine, images, caches, missing, store_bytes)
-    return work, images
+    return count(run.plan, last, images, caches, missing, store_bytes)
 
 
 def _stored(items: Items | None, side: int) -> ImageStore | None:
@@ -290,15 +310,15 @@ class _Probe:
 
     def phase(self, number: int) -> PhaseSpeed:
         """Return the speeds of a phase, eager, thawing its layers as the run does."""
-        run, planned = self.run, self.work.phases[number]
-        network, machine, phase = run.network, run.machine, planned.phase
-        tail = Tail(network, phase, machine)
+        run, work = self.run, self.work.phases[number]
+        network, machine, phase = run.network, run.machine, work.plan.phase
+        tail = Tail(network, work.plan, machine)
         network.training_mode(phase.batch_norm, phase.bn_momentum)
-        step = self._step(tail, self._feed(planned), phase)
+        step = self._step(tail, self._feed(work), phase)
         begun = time.perf_counter()
-        frozen = frozen_function(tail.kept, tail.split, None, machine, briefly=True)
+        frozen = frozen_function(tail.kept, work.plan.split, None, machine, briefly=True)
         between = time.perf_counter() - begun
-        read = self._val_feed(planned).epoch(0)
+        read = self._val_feed(work).epoch(0)
         validated = self._evaluated(lambda rows: spread(machine, frozen, read(rows)))
         return PhaseSpeed(step, validated, between)
 
@@ -352,16 +372,17 @@ class _Probe:
         cache.build(origin, view, [Target(split, folder, shape)], _silent)
         return folder, time.perf_counter() - begun
 
-    def _feed(self, planned: PhaseWork) -> Feed:
-        views = planned.phase.views
-        if planned.live:
-            return LiveFeed(self.run.origin(self.sample), planned.split, views, 0)
-        return self._cached(planned.split, views)
+    def _feed(self, work: PhaseWork) -> Feed:
+        plan, views = work.plan, work.plan.phase.views
+        if work.live:
+            return LiveFeed(self.run.origin(self.sample), plan.split, views, 0)
+        return self._cached(plan.split, views)
 
-    def _val_feed(self, planned: PhaseWork) -> Feed:
-        if planned.val_live:
-            return LiveFeed(self.run.origin(self.sample), planned.split, 1, 0)
-        return self._cached(planned.split, 1)
+    def _val_feed(self, work: PhaseWork) -> Feed:
+        split = work.plan.split
+        if work.val_live:
+            return LiveFeed(self.run.origin(self.sample), split, 1, 0)
+        return self._cached(split, 1)
 
     def _cached(self, split: int, views: int) -> Feed:
         known = next((one for (at, _), one in self._stores.items() if at == split), None)

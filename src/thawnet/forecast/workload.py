@@ -6,13 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..data.views import undrawn_views
-from ..model.backbone import Network
-from ..recipe import Phase, Recipe
 from ..training.baseline import MOST_IMAGES, STRENGTHS
-from ..training.machine import Machine
-from ..training.plan import fit, rounds, steps_per_epoch
-from ..training.tail import compiles
-from ..training.trunk.feeds import splits_of
+from ..training.plan import PhasePlan, Plan
 
 
 @dataclass(frozen=True)
@@ -31,13 +26,10 @@ class Pass:
 class PhaseWork:
     """What a phase does. live, val_live: its input is computed every epoch, not cached."""
 
-    phase: Phase
-    split: int
-    steps: int
+    plan: PhasePlan
     validated: int
     live: bool
     val_live: bool
-    compiled: bool
 
 
 @dataclass(frozen=True)
@@ -94,9 +86,8 @@ class Caches:
 
 
 def count(
-    recipe: Recipe,
-    network: Network,
-    machine: Machine,
+    plan: Plan,
+    pooled: int,
     images: Mapping[str, int],
     caches: Caches,
     decoded: int,
@@ -104,35 +95,34 @@ def count(
 ) -> Work:
     """Return the work of a run.
 
-    images: of the parts 'train', 'val' and 'test' that it reads; a recipe that validates on the
-    test part has no 'val'. decoded, written: images and bytes of the stores that are not there yet.
+    pooled: the split whose features the head reads. images: of the parts 'train', 'val' and 'test'
+    that it reads; a recipe that validates on the test part has no 'val'. decoded, written: images
+    and bytes of the stores that are not there yet.
     """
     held_out = "val" if "val" in images else "test"
     phases = []
-    for number, asked in enumerate(recipe.phases):
-        phase = fit(asked, images["train"])
-        split = network.split(phase.train_from)
+    for phase in plan:
         live = {}
-        for part, views in (("train", phase.views), (held_out, 1)):
-            splits = splits_of(recipe, network, number, views, images[part], part == held_out)
-            cached = split > 0 and views > 0 and caches.fill(part, images[part], views, splits)
+        for part, views, splits in (
+            ("train", phase.phase.views, phase.cached),
+            (held_out, 1, phase.cached_held_out),
+        ):
+            cached = (
+                phase.split > 0 and views > 0 and caches.fill(part, images[part], views, splits)
+            )
             live[part] = not cached
         phases.append(
             PhaseWork(
-                phase=phase,
-                split=split,
-                steps=steps_per_epoch(phase, images["train"]),
-                validated=rounds(phase, images["train"]) * images[held_out],
+                plan=phase,
+                validated=phase.rounds * images[held_out],
                 live=live["train"],
                 val_live=live[held_out],
-                compiled=compiles(network, phase, machine, images["train"]),
             )
         )
     # The baseline reads pooled features of every part in the end.
-    last = len(network.stages) - 1
     for part, number in images.items():
-        if not caches.fill(part, number, 1, [last]):
-            caches.passes.append(Pass(last, False, number))
+        if not caches.fill(part, number, 1, [pooled]):
+            caches.passes.append(Pass(pooled, False, number))
     return Work(
         decoded=decoded,
         passes=tuple(caches.passes),

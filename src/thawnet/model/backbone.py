@@ -116,23 +116,22 @@ class Network(nn.Module):
         )
         raise UsageError(f"--train-from '{train_from}': {self.backbone} has no such layer; {near}")
 
-    def split(self, train_from: str) -> int:
-        """Return the position of the stage that holds a layer: all before it is frozen."""
-        layer = self.first_layer(train_from)
+    def stage_of(self, layer: str) -> int:
+        """Return the position of the stage that holds a layer, one of `layers`."""
         if layer == HEAD:
             return len(self.stages) - 1
         return next(
             place for place, stage in enumerate(self._chain.stages) if layer in stage.layers
         )
 
-    def thaw(self, train_from: str) -> None:
-        """Freeze every layer before this one and thaw the rest.
+    def thaw(self, layer: str) -> None:
+        """Freeze every layer before this one, one of `layers`, and thaw the rest.
 
         Frozen batch-norms keep their statistics because they stay in evaluation mode
         (see `training_mode`).
         """
         layers = self.layers
-        thawed = set(layers[layers.index(self.first_layer(train_from)) :])
+        thawed = set(layers[layers.index(layer) :])
         for name, module in self.net.named_modules():
             for parameter in module.parameters(recurse=False):
                 parameter.requires_grad_(name in thawed or module is self.head)
@@ -264,15 +263,22 @@ def has_fixed_size(backbone: str) -> bool:
     return bool(config is not None and config.fixed_input_size)
 
 
-def _build(backbone: str, classes: int, size: int, padding: str) -> nn.Module:
+def require_model(backbone: str) -> None:
+    """Raise UsageError unless this is one of timm's own models."""
     import timm
 
-    # Of timm's own: it would fetch what is called hf-hub:..., and a name may come from a bundle.
+    # It would fetch what is called hf-hub:..., and a name may come from a bundle.
     if not timm.is_model(backbone):
         raise UsageError(
             f"--backbone '{backbone}': timm has no such model; "
             f"{suggest(backbone, timm.list_models())}"
         )
+
+
+def _build(backbone: str, classes: int, size: int, padding: str) -> nn.Module:
+    import timm
+
+    require_model(backbone)
     options: dict[str, Any] = {"pad_type": padding} if padding else {}
     if has_fixed_size(backbone):
         options["img_size"] = size

@@ -11,8 +11,8 @@ from .. import embedded
 from ..core import console
 from ..core.errors import RunError, UsageError
 from ..core.text import command_line
-from ..model.backbone import Network
-from ..model.weights import BUNDLED, IMAGENET, KERAS, published_size
+from ..model.backbone import require_model
+from ..model.weights import BUNDLED, IMAGENET, KERAS
 from ..recipe import (
     ON_GPU,
     Recipe,
@@ -145,15 +145,13 @@ def preset(asked: str | None, device: str) -> str:
 
 
 def check_call(recipe: Recipe, options: TrainOptions) -> None:
-    """Raise UsageError if the backbone or a layer is unknown, or a flag contradicts the recipe."""
+    """Raise UsageError if the backbone is unknown, or a flag contradicts the recipe."""
     if recipe.validate_on == "test" and options.no_test:
         raise UsageError(
             f"recipe '{recipe.name}' validates on the test part, which --no-test and "
             "thawnet.Classifier never open; choose another recipe"
         )
-    network = Network(recipe.backbone, 2, recipe.size or published_size(recipe.backbone))
-    for phase in recipe.phases:
-        network.first_layer(phase.train_from)
+    require_model(recipe.backbone)
 
 
 def command() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from ..model.weights import Weights
 from ..recipe import Recipe, TrainOptions
 from .checkpoint import RunState
 from .machine import Machine
+from .plan import Plan
 from .ranks import World
 from .trunk.cache import Origin
 from .trunk.feeds import Batch
@@ -40,17 +42,27 @@ class Run:
     network: Network
     train: ImageStore
     val: ImageStore
+    plan: Plan
     state: RunState
 
     def origin(self, images: ImageStore) -> Origin:
         """Return what decides the trunk's output for some images."""
+        splits = [phase.split for phase in self.plan]
         return origin_of(
-            self.network, self.recipe, self.source, self.weights, self.spec, self.machine, images
+            self.network,
+            splits,
+            self.recipe,
+            self.source,
+            self.weights,
+            self.spec,
+            self.machine,
+            images,
         )
 
 
 def origin_of(
     network: Network,
+    splits: Sequence[int],
     recipe: Recipe,
     source: Source,
     weights: Weights,
@@ -58,11 +70,13 @@ def origin_of(
     machine: Machine,
     images: ImageStore,
 ) -> Origin:
-    """Return what decides the output of a network's frozen layers for some images of a source."""
+    """Return what decides the output of a network's frozen layers for some images of a source.
+
+    splits: of both phases.
+    """
     augment = recipe.augment
     if not source.mirror_safe:
         augment = dataclasses.replace(augment, flip=False)
-    splits = [network.split(phase.train_from) for phase in recipe.phases]
     return Origin(
         network=network,
         weights=weights.digest,

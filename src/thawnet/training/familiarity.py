@@ -96,7 +96,7 @@ def fit_familiarity(
 
 def middle_of(network: Network) -> int | None:
     """Return the stage whose input is looked at, None if that has no channels and positions."""
-    place = network.split(MIDDLE)
+    place = network.stage_of(network.first_layer(MIDDLE))
     shape = network.shapes[place]
     return place if 0 < place < network.last_map and len(shape) == 3 else None
 

@@ -37,7 +37,6 @@ from .gate import Agreement, export
 from .loop import Metrics, evaluate
 from .machine import describe, return_freed_memory, versions
 from .phase import EVALUATION_BATCH
-from .plan import NAMES, fit, scaled
 from .pretrained import kept, pretrained_features
 from .run_folder import RESULT, Outcome, write_broken
 from .setup import open_images, require_some
@@ -393,16 +392,14 @@ def _phases(run: Run) -> list[dict[str, Any]]:
     epochs: at most; epochs_run: until it ended. kept: the line of the log whose network it kept.
     """
     phases, before = [], 0.0
-    for number, asked in enumerate(run.recipe.phases):
-        phase = fit(asked, len(run.train))
-        if number in run.state.batches:
-            phase = scaled(phase, run.state.batches[number])
+    for number, plan in enumerate(run.plan):
+        phase = plan.phase
         rows = [row for row in run.state.history if row["phase"] == number]
         ended = rows[-1]["epoch"]
         phases.append(
             {
-                "name": NAMES[number],
-                "trains_from": run.network.first_layer(phase.train_from),
+                "name": plan.name,
+                "trains_from": plan.layer,
                 "batch_size": phase.batch_size,
                 "lr": phase.lr,
                 "patience": phase.patience,

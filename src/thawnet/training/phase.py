@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -10,13 +11,14 @@ import torch
 from ..core import console
 from ..core.errors import RunError, UsageError
 from ..data.store import ImageStore
+from ..recipe import Phase
 from . import run_folder
 from .checkpoint import Keeper, timed
 from .context import Run
 from .loop import Epoch, Metrics, batches, class_weights, evaluate, train_epoch
-from .plan import NAMES, fit, rounds, scaled
+from .plan import NAMES, PhasePlan
 from .tail import Tail
-from .trunk.feeds import Batch, Feed, make_feed, splits_of
+from .trunk.feeds import Batch, Feed, make_feed
 from .trunk.runtime import frozen_function, spread
 
 EVALUATION_BATCH = 250
@@ -31,10 +33,7 @@ class PhaseJob:
     def __init__(self, run: Run, number: int) -> None:
         self.run = run
         self.number = number
-        self.phase = fit(run.recipe.phases[number], len(run.train))
-        state, network, machine = run.state, run.network, run.machine
-        if number in state.batches:
-            self.phase = scaled(self.phase, state.batches[number])
+        state, machine = run.state, run.machine
         if self.phase.batch_size < 2 * run.world.size:
             raise UsageError(
                 f"a batch of {self.phase.batch_size} images can not be shared by "
@@ -47,34 +46,39 @@ class PhaseJob:
             self.tail.averaged.net.load_state_dict(state.averaged)
         count = sum(value.numel() for value in self.tail.learner.parameters)
         console.say(
-            f"phase {number + 1}, {NAMES[number]}: {count:,} parameters train from "
-            f"{network.first_layer(self.phase.train_from)}, "
+            f"phase {number + 1}, {self.plan.name}: {count:,} parameters train from "
+            f"{self.plan.layer}, "
             f"{'at most ' if self.phase.patience else ''}{self.phase.epochs} epochs, "
-            f"batch {self.phase.batch_size}, {'compiled' if state.compiled[number] else 'eager'}"
+            f"batch {self.phase.batch_size}, {'compiled' if self.plan.compiled else 'eager'}"
         )
         before = [int(row["epoch"]) for row in state.history if row["phase"] < number]
         self.earlier = max(before, default=0)
-        self.rounds = rounds(self.phase, len(run.train))
         with timed(state, "features"):
-            self.feed = self._feed("train", run.train, self.phase.views)
-            self.val_feed = self._feed("validation", run.val, 1)
+            self.feed = self._feed("train", run.train, self.plan.cached, self.phase.views)
+            self.val_feed = self._feed("validation", run.val, self.plan.cached_held_out, 1)
         self.labels = torch.from_numpy(run.train.labels).to(machine.torch_device)
         self.class_weights: torch.Tensor | None = None
         if run.recipe.balance:
             weights = class_weights(run.train.labels, len(run.source.classes))
             self.class_weights = weights.to(machine.torch_device)
 
+    @property
+    def plan(self) -> PhasePlan:
+        """What this phase is on the run's network and data."""
+        return self.run.plan[self.number]
+
+    @property
+    def phase(self) -> Phase:
+        """The recipe's phase as it is on this data."""
+        return self.plan.phase
+
     def _new_tail(self) -> Tail:
         run = self.run
-        compiled = run.state.compiled[self.number]
-        return Tail(run.network, self.phase, run.machine, compiled, run.world)
+        return Tail(run.network, self.plan, run.machine, run.world)
 
-    def _feed(self, part: str, images: ImageStore, views: int) -> Feed:
-        run, key = self.run, f"{NAMES[self.number]}, {part}"
+    def _feed(self, part: str, images: ImageStore, splits: Sequence[int], views: int) -> Feed:
+        run, key = self.run, f"{self.plan.name}, {part}"
         decided = None if run.options.allow_different else run.state.cached.get(key)
-        splits = splits_of(
-            run.recipe, run.network, self.number, views, len(images), part == "validation"
-        )
         feed, cached = make_feed(
             run.origin(images), splits, views, run.recipe.seed, decided, run.world, self.earlier
         )
@@ -86,9 +90,9 @@ class PhaseJob:
         state = self.run.state
         self.run.network.training_mode(self.phase.batch_norm, self.phase.bn_momentum)
         if not (state.epoch or state.round or state.step):
-            with timed(state, NAMES[self.number]):
+            with timed(state, self.plan.name):
                 self._fit_memory()
-        if state.compiled[self.number]:
+        if self.plan.compiled:
             with timed(state, "compile"):
                 self.tail.warm_up(self._some())
         with keeper.stopping_between_steps():
@@ -98,7 +102,7 @@ class PhaseJob:
                     with timed(state, "features"), keeper.stopping_at_once():
                         self.feed.epoch(number)
                 trained, spent = self._train(keeper, self.feed.epoch(number))
-                with timed(state, NAMES[self.number]):
+                with timed(state, self.plan.name):
                     held_out = self._validate(keeper)
                 self._close(trained, held_out, spent)
                 ended = state.phase != self.number
@@ -113,7 +117,8 @@ class PhaseJob:
 
     def _fit_memory(self) -> None:
         """Halve the batch until a step fits every rank's memory. Raises RunError if none does."""
-        run, wanted = self.run, self.phase.batch_size
+        run, own = self.run, self.plan
+        wanted = own.phase.batch_size
         while not all(run.world.everybody.gather(self.tail.fits(self._some))):
             batch = self.phase.batch_size // 2
             if batch < LEAST_BATCH * run.world.size:
@@ -121,7 +126,7 @@ class PhaseJob:
                     f"the GPU's memory does not hold a step on {self.phase.batch_size} images of "
                     f"{run.recipe.size} px; choose a smaller --size or another --backbone"
                 )
-            self.phase = scaled(self.phase, batch)
+            run.plan[self.number] = own.with_batch(batch)
             self.tail = self._new_tail()
         if self.phase.batch_size < wanted:
             run.state.batches[self.number] = self.phase.batch_size
@@ -136,7 +141,7 @@ class PhaseJob:
         total = self.earlier + state.epoch
         seed = run.recipe.seed
         whole = batches(len(run.train), self.phase, [seed, total, 0x0BDE], run.world.size)
-        order = whole[: len(whole) * (state.round + 1) // self.rounds]
+        order = whole[: len(whole) * (state.round + 1) // self.plan.rounds]
         before, start = state.spent, time.perf_counter()
 
         def between(done: int, totals: torch.Tensor) -> None:
@@ -169,7 +174,7 @@ class PhaseJob:
         run, kept = self.run, self.tail.kept
         run.world.align(run.network.net)
         run.world.align(kept.net)
-        frozen = frozen_function(kept, self.tail.split, None, run.machine, briefly=True)
+        frozen = frozen_function(kept, self.plan.split, None, run.machine, briefly=True)
         read = self.val_feed.epoch(0)
         with console.progress("validating", len(run.val)) as advance:
             held_out, _ = evaluate(
@@ -185,7 +190,7 @@ class PhaseJob:
     def _close(self, trained: Metrics, held_out: Metrics, spent: float) -> None:
         """Note what a round came to, and move the state on: to the next, or epoch, or phase."""
         run, state, kept = self.run, self.run.state, self.tail.kept
-        patience, whole = self.phase.patience, state.round + 1 == self.rounds
+        patience, whole = self.phase.patience, state.round + 1 == self.plan.rounds
         waited = self._note_best(held_out) if patience else 0
         stop = whole and 0 < patience <= waited
         last = stop or (whole and state.epoch + 1 == self.phase.epochs)
@@ -194,7 +199,7 @@ class PhaseJob:
         if not whole:
             state.round += 1
             return
-        state.seconds[NAMES[self.number]] = state.seconds.get(NAMES[self.number], 0.0) + spent
+        state.seconds[self.plan.name] = state.seconds.get(self.plan.name, 0.0) + spent
         state.round, state.step, state.totals, state.spent = 0, 0, None, 0.0
         if not last:
             state.epoch += 1
@@ -239,7 +244,7 @@ class PhaseJob:
 
     def _record(self, trained: Metrics, held_out: Metrics, spent: float, last: bool) -> None:
         run, state = self.run, self.run.state
-        done = (state.round + 1) / self.rounds  # of the epoch
+        done = (state.round + 1) / self.plan.rounds  # of the epoch
         total = self.earlier + state.epoch + (1 if done == 1 else round(done, 3))
         row = {
             "epoch": total,
@@ -262,7 +267,7 @@ class PhaseJob:
         left = 0.0 if last else (epochs - state.epoch - done) * spent / done  # seconds
         remaining = f", {left / 60:.1f} min left in this phase" if left > 60 else ""
         console.say(
-            f"epoch {total:4g} {NAMES[self.number]:9s} train {100 * trained.accuracy:6.2f} % "
+            f"epoch {total:4g} {self.plan.name:9s} train {100 * trained.accuracy:6.2f} % "
             f"loss {trained.loss:.3f}   {run.recipe.validate_on} {100 * held_out.accuracy:6.2f} % "
             f"loss {held_out.loss:.3f}   {row['images_per_second']:,.0f} images/s{remaining}"
         )

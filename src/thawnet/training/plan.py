@@ -1,15 +1,104 @@
-"""What a phase becomes on data of a given size: batch, learning rate, epochs, views."""
+"""What each phase is on this network and this data, decided once: the plan of a run."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
-from ..recipe import Phase
+from ..model.backbone import Network
+from ..recipe import Phase, Recipe
+from .machine import Machine
 
 NAMES = ("head", "fine-tune")  # of the two phases
 # A dozen photos are learnt by heart long before 300 steps.
 MOST_TIMES = 8
+
+
+@dataclass(frozen=True)
+class PhasePlan:
+    """One phase of a run, with everything about it decided."""
+
+    name: str
+    """'head' or 'fine-tune'."""
+    phase: Phase
+    """The recipe's, with the batch, rate, epochs and views that it takes on this data."""
+    images: int
+    """Training images."""
+    layer: str
+    """The first layer that trains."""
+    split: int
+    """The stage that holds it; all stages before it are frozen."""
+    compiled: bool
+    """Whether its training step is compiled."""
+    cached: tuple[int, ...]
+    """Splits whose features one pass over the training images caches, its own first."""
+    cached_held_out: tuple[int, ...]
+    """The same of the images that validate."""
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of one epoch."""
+        return steps_per_epoch(self.phase, self.images)
+
+    @property
+    def rounds(self) -> int:
+        """Parts of an epoch, as equal as its steps allow, with a validation after each."""
+        wanted = self.images // self.phase.validate_every if self.phase.validate_every else 1
+        return max(1, min(wanted, self.steps))
+
+    def with_batch(self, batch: int) -> PhasePlan:
+        """Return the plan with another batch, see `scaled`."""
+        return replace(self, phase=scaled(self.phase, batch))
+
+
+Plan = list[PhasePlan]  # of both phases
+
+
+def make_plan(
+    recipe: Recipe,
+    network: Network,
+    machine: Machine,
+    images: int,
+    batches: Mapping[int, int] = MappingProxyType({}),
+) -> Plan:
+    """Return the plan of a recipe on a network and so many training images.
+
+    batches: of phases whose own did not fit the device's memory. Raises UsageError for a layer
+    that the network does not have.
+    """
+    fitted = [fit(phase, images) for phase in recipe.phases]
+    layers = layers_of(recipe, network)
+    splits = [network.stage_of(layer) for layer in layers]
+
+    def cached(number: int, views: int) -> tuple[int, ...]:
+        """One pass also fills the caches of a later phase that reads its views further up."""
+        own, later = splits[number], range(number + 1, len(splits))
+        others = (splits[each] for each in later if fitted[each].views >= views)
+        return (own, *(split for split in others if 0 < split < own))
+
+    def planned(number: int) -> PhasePlan:
+        phase, split = fitted[number], splits[number]
+        only_head = split == len(network.stages) - 1
+        plan = PhasePlan(
+            name=NAMES[number],
+            phase=phase,
+            images=images,
+            layer=layers[number],
+            split=split,
+            compiled=not only_head and machine.compiles(images * phase.epochs, network.size),
+            cached=cached(number, phase.views),
+            cached_held_out=cached(number, 0),
+        )
+        return plan.with_batch(batches[number]) if number in batches else plan
+
+    return [planned(number) for number in range(len(fitted))]
+
+
+def layers_of(recipe: Recipe, network: Network) -> list[str]:
+    """Return the first layer that each phase trains."""
+    return [network.first_layer(phase.train_from) for phase in recipe.phases]
 
 
 def steps_per_epoch(phase: Phase, images: int) -> int:
@@ -19,12 +108,6 @@ def steps_per_epoch(phase: Phase, images: int) -> int:
     return math.ceil(images / phase.batch_size)
 
 
-def rounds(phase: Phase, images: int) -> int:
-    """Return the parts of an epoch, as equal as its steps allow, with a validation behind each."""
-    wanted = images // phase.validate_every if phase.validate_every else 1
-    return max(1, min(wanted, steps_per_epoch(phase, images)))
-
-
 def scaled(phase: Phase, batch: int) -> Phase:
     """Return the phase with another batch, and a learning rate that has the same effect.
 
@@ -32,7 +115,7 @@ def scaled(phase: Phase, batch: int) -> Phase:
     rules for adaptive gradient algorithms").
     """
     rate = phase.lr * math.sqrt(batch / phase.batch_size)
-    return dataclasses.replace(phase, batch_size=batch, lr=rate)
+    return replace(phase, batch_size=batch, lr=rate)
 
 
 def fit(phase: Phase, images: int) -> Phase:
@@ -52,4 +135,4 @@ def fit(phase: Phase, images: int) -> Phase:
     views = phase.views
     if views:
         views = min(epochs, max(views, phase.view_images // images))
-    return dataclasses.replace(fitted, epochs=epochs, views=views)
+    return replace(fitted, epochs=epochs, views=views)

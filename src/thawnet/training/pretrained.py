@@ -11,6 +11,7 @@ from ..model.weights import Weights
 from ..recipe import Recipe
 from .context import origin_of
 from .machine import Machine
+from .plan import layers_of
 from .ranks import World
 from .setup import build_network
 from .trunk.feeds import Batch, CachedFeed, Feed, make_feed
@@ -30,11 +31,12 @@ def pretrained_features(
     images in the same order, and computes a share.
     """
     network = build_network(recipe, source, weights, machine)
-    split = len(network.stages) - 1
+    splits = [network.stage_of(layer) for layer in layers_of(recipe, network)]
+    pooled = len(network.stages) - 1
 
     def feed_of(images: ImageStore) -> Feed:
-        origin = origin_of(network, recipe, source, weights, spec, machine, images)
-        return make_feed(origin, [split], 1, 0, None, world)[0]
+        origin = origin_of(network, splits, recipe, source, weights, spec, machine, images)
+        return make_feed(origin, [pooled], 1, 0, None, world)[0]
 
     return feed_of
 

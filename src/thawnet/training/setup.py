@@ -31,9 +31,8 @@ from .call import Call, check_call, command, require_same, resolve_call
 from .checkpoint import RunState, timed
 from .context import Run
 from .machine import Machine, keep_freed_memory, versions
-from .plan import fit
+from .plan import Plan, layers_of, make_plan
 from .ranks import World
-from .tail import compiles
 
 VALIDATION_LIMIT = 2500
 
@@ -98,14 +97,7 @@ def setup(
         if world.leads and call.folder is None:
             run_folder.remove_run_folder(folder, options.out)
         raise
-    if not state.compiled:
-        asked = dataclasses.replace(machine, compile=options.compile)
-        wanted = [
-            compiles(network, fit(phase, len(train)), asked, len(train)) for phase in recipe.phases
-        ]
-        if any(wanted) and machine.compile == "no":
-            console.say("no C++ compiler was found: eager, a step takes about a fifth longer")
-        state.compiled = [each and machine.compile != "no" for each in wanted]
+    plan = _plan(recipe, network, machine, options.compile, len(train), state)
     if state.network is not None:
         network.net.load_state_dict(state.network)
     if world.leads:
@@ -124,8 +116,29 @@ def setup(
         network=network,
         train=train,
         val=val,
+        plan=plan,
         state=state,
     )
+
+
+def _plan(
+    recipe: Recipe, network: Network, machine: Machine, compiling: str, images: int, state: RunState
+) -> Plan:
+    """Return the plan of a run; whether phases are compiled is decided once, when it begins.
+
+    compiling: what the call asks for.
+    """
+    asked = dataclasses.replace(machine, compile=compiling)
+    plan = make_plan(recipe, network, asked, images, state.batches)
+    if not state.compiled:
+        wanted = [phase.compiled for phase in plan]
+        if any(wanted) and machine.compile == "no":
+            console.say("no C++ compiler was found: eager, a step takes about a fifth longer")
+        state.compiled = [each and machine.compile != "no" for each in wanted]
+    return [
+        dataclasses.replace(phase, compiled=compiled)
+        for phase, compiled in zip(plan, state.compiled, strict=True)
+    ]
 
 
 def _claim(call: Call, data: str, recipe: str, state: RunState, held: ExitStack) -> Path:
@@ -164,6 +177,7 @@ def build_network(recipe: Recipe, source: Source, weights: Weights, machine: Mac
         recipe.backbone, len(source.classes), recipe.size, weights.padding, weights.epsilon
     )
     fill(network, weights, recipe.weights)
+    layers_of(recipe, network)  # one that is not there is told before images are decoded
     network.check()
     channels_last(network.to(machine.torch_device))
     return network

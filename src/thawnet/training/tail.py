@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from ..model.backbone import Network, mend_strided_depthwise
-from ..recipe import Phase
 from .loop import Ema, Learner, make_optimizer
 from .machine import Machine
+from .plan import PhasePlan
 from .ranks import ALONE, World
 
 GRAPH_PASSES = 3  # the first compiles, the second is recorded, the third replays
@@ -28,23 +28,22 @@ class Tail:
     def __init__(
         self,
         network: Network,
-        phase: Phase,
+        plan: PhasePlan,
         machine: Machine,
-        compiled: bool = False,
         world: World = ALONE,
     ) -> None:
+        phase = plan.phase
         self._network = network
-        network.thaw(phase.train_from)
+        network.thaw(plan.layer)
         if machine.mends:
             mend_strided_depthwise(network.net)
-        self.split = network.split(phase.train_from)
         named = network.trainable()
         self.averaged = copy.deepcopy(network)
         ema = Ema(network.net, self.averaged.net, phase.ema) if phase.ema else None
         self.kept = self.averaged if ema else network
-        part: nn.Module = network.part(self.split)
+        part: nn.Module = network.part(plan.split)
         self._eager = part
-        if compiled:
+        if plan.compiled:
             # It warns of a missing CUDA runtime, of which the run's first line has told already.
             logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
             # CUDA graphs spare a GPU the calls of a step's kernels. Gradients that ranks exchange
@@ -95,9 +94,3 @@ class Tail:
             for name, value in self._network.net.named_buffers():
                 value.copy_(before[name])
         optimizer.zero_grad(set_to_none=True)
-
-
-def compiles(network: Network, phase: Phase, machine: Machine, images: int) -> bool:
-    """Whether a phase is compiled on so many training images; a head alone never is."""
-    only_head = network.split(phase.train_from) == len(network.stages) - 1
-    return not only_head and machine.compiles(images * phase.epochs, network.size)

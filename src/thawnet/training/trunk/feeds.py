@@ -12,9 +12,6 @@ from numpy.typing import NDArray
 from ...core import console
 from ...core.errors import RunError
 from ...data.views import fixed_views, random_views
-from ...model.backbone import Network
-from ...recipe import Recipe
-from ..plan import fit
 from ..ranks import World
 from .cache import FeatureStore, Origin, cached_features, fit_budget, is_cached
 from .runtime import spread
@@ -150,19 +147,3 @@ def make_feed(
     feed = CachedFeed(views, open_view, there, origin.machine.torch_device, first)
     feed.epoch(first)
     return feed, True
-
-
-def splits_of(
-    recipe: Recipe, network: Network, number: int, views: int, images: int, held_out: bool
-) -> list[int]:
-    """Return the splits that a phase's pass over so many images caches, its own first.
-
-    One pass also fills the caches of a later phase that reads the same views further up.
-    """
-    own = network.split(recipe.phases[number].train_from)
-    splits = [own]
-    for later in recipe.phases[number + 1 :]:
-        place = network.split(later.train_from)
-        if 0 < place < own and (held_out or fit(later, images).views >= views):
-            splits.append(place)
-    return splits
