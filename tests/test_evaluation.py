@@ -164,11 +164,11 @@ def test_images_that_are_arrays_are_measured(options: TrainOptions) -> None:
     own = dataclasses.replace(options, data="digits")
     outcome = run.train(own)
     found = thawnet.evaluate(outcome.folder, "digits")
-    test = outcome.result["metrics"]["test"]
+    test = outcome.result.metrics["test"]
     assert (found.images, found.top_5 is None) == (1797, False)
     assert found.unseen is not None
     # Drawn digits are in the data twice nowhere, so that the others are the run's test part.
-    assert (found.unseen.images, found.unseen.accuracy) == (test["images"], test["accuracy"])
+    assert (found.unseen.images, found.unseen.accuracy) == (test.images, test.accuracy)
 
 
 def test_figures_are_those_that_the_run_gives_for_its_test_part(
@@ -177,13 +177,13 @@ def test_figures_are_those_that_the_run_gives_for_its_test_part(
     folder = photos({"a": 24, "b": 24, "c": 24}, "own/train").parent
     photos({"a": 12, "b": 8, "c": 16}, "own/test", start=30)
     outcome = run.train(dataclasses.replace(options, data=str(folder)))
-    wanted = outcome.result["metrics"]["test"]
+    wanted = outcome.result.metrics["test"]
     found = thawnet.evaluate(outcome.folder, str(folder))
     assert found.line == outcome.line
-    assert (found.images, found.accuracy) == (36, wanted["accuracy"])
-    assert found.interval_95 == wanted["interval_95"]
-    assert found.balanced_accuracy == wanted["balanced_accuracy"]
-    error = wanted["expected_calibration_error"]["calibrated"]
+    assert (found.images, found.accuracy) == (36, wanted.accuracy)
+    assert found.interval_95 == wanted.interval_95
+    assert found.balanced_accuracy == wanted.balanced_accuracy
+    error = wanted.expected_calibration_error.calibrated
     assert found.expected_calibration_error == pytest.approx(error, abs=1e-3)
     assert found.trained_on == 0
     train = thawnet.evaluate(outcome.folder, str(folder), part="train")

@@ -11,9 +11,8 @@ images that the run validated on.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +35,7 @@ from thawnet.data.splits import arrange
 from thawnet.export.pt2 import rebuild
 from thawnet.image.decode import decode
 from thawnet.image.preprocess import squared
+from thawnet.metrics.result import read_result
 from thawnet.model.backbone import Network
 from thawnet.training.gate import GATE_AGREEMENT, GATE_BATCH, Agreement, agreement, outputs
 from thawnet.training.setup import divide
@@ -60,8 +60,8 @@ def main(run: Path, data_dir: Path) -> None:
     if found.decided_top_1 < GATE_AGREEMENT:
         raise SystemExit("rounded, the network names other classes: nothing was written")
     # Where the run was written is nobody's concern.
-    result = json.loads((run / "result.json").read_text(encoding="utf-8"))
-    result["command"] = result["command"].split(" --out ")[0]
+    result = read_result(run)
+    result = replace(result, command=result.command.split(" --out ")[0])
     facts = {
         name: told[name]
         for name in ("source", "license", "recipe", "metrics", "data", "starting_weights")

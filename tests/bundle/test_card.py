@@ -23,14 +23,14 @@ def test_card_tells_the_figures_of_the_run_and_shows_names_as_text(
         name: json.loads(value)
         for name, value in (line.split(": ", 1) for line in front.splitlines())
     }
-    score = found.result["metrics"]["test"]
+    score = found.result.metrics["test"]
     assert fields["pipeline_tag"] == "image-classification"
     assert fields["license"] == "other"
     assert fields["license_name"] == "not stated"
     (entry,) = fields["model-index"]
-    assert entry["results"][0]["metrics"][0]["value"] == score["accuracy"]
-    assert f"| test accuracy | {100 * score['accuracy']:.2f} % |" in body
-    assert f"{score['images']:,} images" in body
+    assert entry["results"][0]["metrics"][0]["value"] == score.accuracy
+    assert f"| test accuracy | {100 * score.accuracy:.2f} % |" in body
+    assert f"{score.images:,} images" in body
     assert "Classes (2): \\<script\\>, b \\| \\*c\\*." in body
     assert "<script>" not in card.replace("\\<script\\>", "")
     assert "thawnet predict IMAGES" in body

@@ -173,7 +173,7 @@ def test_a_test_part_that_can_not_be_read_costs_no_network_and_the_run_is_finish
     assert mended.line.endswith("12 images)")
     assert not Path("mended/broken.json").exists()
     told = json.loads(Path("mended/bundle/model.json").read_text())
-    assert told["metrics"]["test"]["accuracy"] == mended.result["metrics"]["test"]["accuracy"]
+    assert told["metrics"]["test"]["accuracy"] == mended.result.metrics["test"].accuracy
     card = Path("mended/bundle/README.md").read_text()
     assert "test accuracy" in card
     assert "logistic regression" in card
@@ -201,7 +201,7 @@ def test_logits_of_a_test_part_that_was_mended_meanwhile_are_not_used_again(
     assert resumed(Path("run")).line.endswith("12 images)")
 
 
-@pytest.mark.parametrize("name", ["write_predictions", "write_json", "describe_bundle"])
+@pytest.mark.parametrize("name", ["write_predictions", "write_result", "describe_bundle"])
 def test_a_disk_that_fills_behind_the_last_epoch_costs_no_network(
     parted: TrainOptions, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

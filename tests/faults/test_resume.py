@@ -70,7 +70,7 @@ def test_other_machine_is_refused_unless_other_bits_are_allowed(
     with pytest.raises(RunError, match=rf"{told}.*--allow-different"):
         run.train(TrainOptions(resume=str(begun)))
     outcome = run.train(TrainOptions(resume=str(begun), allow_different=True))
-    assert any(line.startswith(told) for line in outcome.result["different"])
+    assert any(line.startswith(told) for line in outcome.result.different)
 
 
 def test_bfloat16_and_a_compiler_that_are_gone_are_refused(
@@ -104,8 +104,8 @@ def test_run_keeps_its_number_of_threads(begun: Path) -> None:
         assert torch.get_num_threads() == 2  # as before; the run itself had one
     finally:
         torch.set_num_threads(before)
-    assert outcome.result["machine"]["threads"] == 1
-    assert outcome.result["different"] == []
+    assert outcome.result.machine["threads"] == 1
+    assert outcome.result.different == ()
 
 
 def test_data_that_changed_meanwhile_is_refused(begun: Path, options: TrainOptions) -> None:

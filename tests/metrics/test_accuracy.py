@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from thawnet.metrics.accuracy import balanced_accuracy, interval, quote, standing, top_k
+from thawnet.metrics.result import Regression
 
 
 def test_quote_is_the_contract_line() -> None:
@@ -40,6 +41,6 @@ def test_top_k_and_balanced_accuracy_by_hand() -> None:
 
 @pytest.mark.parametrize(("p", "chance"), [(0.049, False), (0.05, True), (0.3, True)])
 def test_a_difference_is_called_chance_from_one_in_twenty_on(p: float, chance: bool) -> None:
-    told = standing(0.8, {"accuracy": 0.7, "mcnemar_p": p})
+    told = standing(0.8, Regression(0.7, (0.6, 0.8), p, 10, 1.0))
     assert told.startswith("this network is 10.00 points better than logistic regression")
     assert ("may be chance" in told) == chance

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import pytest
 from PIL import Image
 
 from support.figures import curves, figures_of, words
+from support.results import result_of, validation
 from thawnet.core.errors import RunError, UsageError
 from thawnet.metrics.predictions import write_predictions
+from thawnet.metrics.result import DataFacts, write_log, write_result
 from thawnet.report import compare_plot
 from thawnet.report.compare import compare, p_value, table, verdict
 from thawnet.report.compare_plot import plot_comparison, shortened
@@ -47,28 +50,12 @@ def write_run(
         + "[finetune]\nlr = 0.001\n"
     )
     rows = [
-        {"epoch": epoch + 1, "phase": int(epoch >= head_epochs), "val_accuracy": 0.3 + 0.1 * epoch}
-        for epoch in range(6)
+        validation(epoch + 1, int(epoch >= head_epochs), 0.3 + 0.1 * epoch) for epoch in range(6)
     ]
-    (folder / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    accuracy = float((predicted == labels).mean())
-    result = {
-        "metrics": {
-            part: {
-                "accuracy": accuracy,
-                "top_5": 1.0,
-                "balanced_accuracy": accuracy,
-                "images": len(labels),
-            }
-        },
-        "seconds": {"data": 1.5, "head": 2.0, "fine-tune": 30.0, "in all": 40.0},
-        "machine": {"threads": 2},
-        "versions": {"torch": "2.15.0"},
-        "weights": {"sha256": "00ff"},
-        "data": {"name": data, "fingerprint": "f", f"{part}_fingerprint": content},
-        "git_commit": None,
-    }
-    (folder / "result.json").write_text(json.dumps(result))
+    write_log(folder, rows)
+    found = result_of(part, float((predicted == labels).mean()), len(labels))
+    facts = DataFacts(data, "f", own_test=True, content={part: content})
+    write_result(folder, replace(found, data=facts))
     return folder
 
 
@@ -226,11 +213,11 @@ def change(file: Path, old: str, new: str) -> None:
         (lambda run: (run / "result.json").write_bytes(b"\xff"), r"result\.json' is damaged"),
         (
             lambda run: change(run / "result.json", '"top_5": 1.0', '"top_5": NaN'),
-            r"result\.json' is damaged \(an accuracy of nan\)",
+            r"result\.json' is damaged \('top_5' is nan\)",
         ),
         (
-            lambda run: change(run / "result.json", '"seconds"', '"minutes"'),
-            r"result\.json' is damaged \('seconds' is missing\)",
+            lambda run: change(run / "result.json", '"temperature"', '"heat"'),
+            r"result\.json' is damaged \('temperature' is missing\)",
         ),
         (
             lambda run: change(run / "predictions.csv", "test/0.png,ant,ant", "test/0.png,ant,bee"),
@@ -273,15 +260,15 @@ def test_picture_is_drawn_wherever_the_other_run_thaws(
     histories, accuracies, difference, discordant = figures[0].axes
     for drawn, run in zip(curves(histories), (found.a, found.b), strict=False):
         assert drawn == (
-            [at.epochs for at in run.history],
-            pytest.approx([100 * at.accuracy for at in run.history]),
+            [at.epoch for at in run.history],
+            pytest.approx([100 * at.val_accuracy for at in run.history]),
         )
     told = {0: ["A thawed"], 3: ["thawed: fine-tuning"]}.get(head_epochs, ["A thawed", "B thawed"])
     assert words(histories) == told
-    shares = [f"{100 * run.accuracy:.2f} %" for run in (found.a, found.b)]
+    shares = [f"{100 * run.result.scores.accuracy:.2f} %" for run in (found.a, found.b)]
     assert words(accuracies) == shares
     for (x, _), run in zip(curves(accuracies)[1::2], (found.a, found.b), strict=True):
-        assert x == [pytest.approx(100 * run.accuracy)]
+        assert x == [pytest.approx(100 * run.result.scores.accuracy)]
     assert curves(difference)[1][0] == [pytest.approx(100 * found.pairs.difference)]
     bars = [bar.get_width() for bar in discordant.patches]
     assert bars == [found.pairs.only_a, found.pairs.only_b]

@@ -38,7 +38,7 @@ def test_run_leaves_a_report_that_the_command_makes_again(
 ) -> None:
     path = finished.folder / "report.html"
     told = text_of(path)
-    assert f"{100 * finished.result['metrics']['test']['accuracy']:.2f}" in told
+    assert f"{100 * finished.result.scores.accuracy:.2f}" in told
     assert "logistic regression on frozen features" in told
     before = path.read_text(encoding="utf-8")
     path.unlink()

@@ -12,9 +12,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from support.results import validation
 from support.whole_report import audit, picture, whole_report
 from thawnet.metrics.calibration import Bin
-from thawnet.report.content import ClassScore, Confusion, Epoch, Reliability, Report
+from thawnet.metrics.result import CalibrationErrors
+from thawnet.report.content import ClassScore, Confusion, Reliability, Report
 from thawnet.report.markup import duration, element, shortened
 from thawnet.report.matrix import MOST, largest, matrix
 from thawnet.report.page import SECTIONS, render, render_audit
@@ -72,11 +74,11 @@ def bare() -> Report:
     bins = [Bin(0.7, 0.75, 8)]
     return Report(
         *("two classes", "validation", 0.75, (0.3, 0.95), 8, 1.0, 0.75, "as good", True, [], []),
-        [Epoch(1, 0, 0.5, 0.75, 0.9, 0.8, True)],
+        [validation(1, 0, 0.75, kept=True)],
         *("validation", []),
         [ClassScore("cat", 4, 0.5, 1.0, "dog", 2), ClassScore("dog", 4, 1.0, None, None, 0)],
         Confusion(["cat", "dog"], np.array([[2, 2], [0, 4]])),
-        *([], [], [], Reliability(1.0, bins, bins, 0.05, 0.05, 0), None, None),
+        *([], [], [], Reliability(1.0, bins, bins, CalibrationErrors(0.05, 0.05), 0), None, None),
     )
 
 

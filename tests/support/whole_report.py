@@ -8,12 +8,12 @@ import numpy as np
 from PIL import Image
 
 from thawnet.metrics.calibration import Bin
+from thawnet.metrics.result import CalibrationErrors, Validation
 from thawnet.report.content import (
     ClassScore,
     Confusion,
     Copies,
     DataAudit,
-    Epoch,
     Example,
     Pair,
     Picture,
@@ -79,10 +79,10 @@ def whole_report(names: list[str], images: int = 100) -> Report:
         ],
         facts=[("network", "mobilenetv2_100"), ("command", f"thawnet train '{second}'" * 3)],
         history=[
-            Epoch(1, 0, 0.3, 0.5, 2.9, 1.9, False),
-            Epoch(2, 0, 0.5, 0.55, 1.7, 1.8, True),
-            Epoch(2.5, 1, 0.6, 0.68, 1.5, 1.2, False),
-            Epoch(3, 1, 0.63, 0.71, 1.4, 1.1, True),
+            Validation(1, 0, 2.9, 0.3, 1.9, 0.5),
+            Validation(2, 0, 1.7, 0.5, 1.8, 0.55, kept=True),
+            Validation(2.5, 1, 1.5, 0.6, 1.2, 0.68),
+            Validation(3, 1, 1.4, 0.63, 1.1, 0.71, kept=True),
         ],
         held_out="validation",
         seconds=[("data", 6.2), ("features", 42.5), ("fine-tune", 5000.0)],
@@ -91,7 +91,7 @@ def whole_report(names: list[str], images: int = 100) -> Report:
         pairs=[Pair(first, second, 12, 100, shown[:6])],
         mistakes=mistakes,
         hits=hits,
-        reliability=Reliability(0.76, bins, bins, 0.0935, 0.0195, 2500),
+        reliability=Reliability(0.76, bins, bins, CalibrationErrors(0.0935, 0.0195), 2500),
         suspects=Suspects(47_500, [Suspect("a.png", shown[0], first, second, 4.2)]),
         audit=audit(first, second),
         missing=[f"No image of {first} could be read."],

@@ -29,31 +29,31 @@ def test_baselines_are_those_of_scikit_learn_and_of_counting() -> None:
     ticks: list[int] = []
     train, val, test = clouds(600, 1), clouds(200, 2), clouds(400, 3)
     found = baselines(train, 0, pieces(val), pieces(test), np.ones(400, bool), ticks.append)
-    regression = found["logistic_regression_on_frozen_features"]
+    regression = found.logistic_regression_on_frozen_features
     assert ticks == [1, 1, 1]
-    assert found["majority_class"]["accuracy"] == pytest.approx((test[1] == 0).mean())
-    assert 0.75 < regression["accuracy"] < 1
+    assert found.majority_class.accuracy == pytest.approx((test[1] == 0).mean())
+    assert 0.75 < regression.accuracy < 1
     scores = []
     for strength in baseline.STRENGTHS:
         model = baseline.regression(*train, strength)
         scores.append((model.score(*val), -strength, model.score(*test)))
-    assert regression["C"] == -max(scores)[1]
-    assert regression["accuracy"] == max(scores)[2]
-    assert regression["interval_95"][0] < regression["accuracy"] < regression["interval_95"][1]
-    assert regression["training_images"] == 600
-    misses = round(400 * (1 - regression["accuracy"]))  # all of them only the run is right on
-    assert regression["mcnemar_p"] == pytest.approx(0.5 ** (misses - 1))
+    assert -max(scores)[1] == regression.C
+    assert regression.accuracy == max(scores)[2]
+    assert regression.interval_95[0] < regression.accuracy < regression.interval_95[1]
+    assert regression.training_images == 600
+    misses = round(400 * (1 - regression.accuracy))  # all of them only the run is right on
+    assert regression.mcnemar_p == pytest.approx(0.5 ** (misses - 1))
 
 
 def test_the_measured_images_choose_nothing() -> None:
     """Without a validation part one penalty is used, whatever it would give on the test part."""
     train, test, own = clouds(300, 1), clouds(200, 3), np.ones(200, bool)
     found = baselines(train, 0, None, [test], own, lambda done: None)
-    assert found["logistic_regression_on_frozen_features"]["C"] == baseline.STRENGTHS[1]
+    assert baseline.STRENGTHS[1] == found.logistic_regression_on_frozen_features.C
     other = baselines(train, 0, [clouds(100, 2)], [test], own, lambda done: None)
     again = baselines(train, 0, [clouds(100, 2)], [clouds(200, 9)], own, lambda done: None)
-    key = "logistic_regression_on_frozen_features"
-    assert other[key]["C"] == again[key]["C"]
+    one, another = (each.logistic_regression_on_frozen_features.C for each in (other, again))
+    assert one == another
 
 
 def test_large_data_is_cut_to_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from thawnet.training.run_folder import Outcome
 
 def test_bundle_says_how_its_two_networks_agree(finished: Outcome) -> None:
     told = json.loads((finished.folder / "bundle" / "model.json").read_text())["export"]
-    assert told["images"] == finished.result["metrics"]["validation"]["images"]
+    assert told["images"] == finished.result.metrics["validation"].images
     assert told["same_top_1"] == told["decided_top_1"] == 1
     assert 0 <= told["largest_difference"] < 1e-4
 

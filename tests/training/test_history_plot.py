@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
 
 from support.figures import curves, figures_of, words
+from support.results import validation
 from thawnet.training import history_plot
 from thawnet.training.history_plot import plot_history
 from thawnet.training.run_folder import Outcome
 
-
-def row(epoch: float, phase: int, accuracy: float, kept: bool = False) -> dict[str, Any]:
-    """Return a validation whose four figures all differ."""
-    return {
-        "epoch": epoch,
-        "phase": phase,
-        "train_accuracy": accuracy + 0.1,
-        "val_accuracy": accuracy,
-        "train_loss": 2 - accuracy,
-        "val_loss": 2.5 - accuracy,
-        "kept": kept,
-    }
-
-
-HISTORY = [row(1, 0, 0.3), row(2, 0, 0.4, True), row(2.5, 1, 0.62, True), row(3, 1, 0.55)]
+HISTORY = [
+    validation(1, 0, 0.3),
+    validation(2, 0, 0.4, True),
+    validation(2.5, 1, 0.62, True),
+    validation(3, 1, 0.55),
+]
 
 
 def test_history_is_a_png_for_a_slide(tmp_path: Path) -> None:
@@ -46,8 +37,8 @@ def test_curves_are_the_figures_of_every_validation(
     epochs = [1, 2, 2.5, 3]
     for axes, key, scale in zip(figure.axes, ("accuracy", "loss"), (100, 1), strict=True):
         train, held_out, thaw, *others = curves(axes)
-        assert train == (epochs, pytest.approx([scale * each[f"train_{key}"] for each in HISTORY]))
-        assert held_out == (epochs, pytest.approx([scale * each[f"val_{key}"] for each in HISTORY]))
+        for curve, name in ((train, f"train_{key}"), (held_out, f"val_{key}")):
+            assert curve == (epochs, pytest.approx([scale * getattr(row, name) for row in HISTORY]))
         assert thaw[0] == [2.25, 2.25]  # between the head's last and the next
         assert [line.get_label() for line in axes.lines[:2]] == ["training", "validation"]
         assert words(axes)[:2] == ["head only", "thawed: fine-tuning"]

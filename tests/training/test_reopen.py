@@ -31,7 +31,7 @@ def test_images_that_trained_and_validated_come_back_and_others_are_refused(
     found = run.train(options)
     told = read_description(found.folder)
     train, val = reopen_held_out(told, options.data, None)
-    assert content_of(val, told.meaning.classes) == found.result["data"]["validation_fingerprint"]
+    assert content_of(val, told.meaning.classes) == found.result.data.content["validation"]
     with (found.folder / "predictions.csv").open() as file:
         tested = {row["image"] for row in csv.DictReader(file)}
     names = set(train.names) | set(val.names)
@@ -62,7 +62,7 @@ def told_of(bundle: Path, **changes: Any) -> Description:
         "data": {
             "name": "digits",
             "fingerprint": lists.fingerprint,
-            "validation_fingerprint": content_of(val, source.classes),
+            "content": {"validation": content_of(val, source.classes)},
         },
     }
     return dataclasses.replace(told, facts={**facts, **changes})
@@ -99,6 +99,6 @@ def test_recipe_that_validates_on_the_test_part_holds_nothing_out(bundle: Path) 
 
 def test_images_that_validate_must_be_the_same(bundle: Path) -> None:
     told = told_of(bundle)
-    told.facts["data"]["validation_fingerprint"] = "another"
+    told.facts["data"]["content"]["validation"] = "another"
     with pytest.raises(DataError, match="'digits' is not what"):
         reopen(told, None, None)

@@ -24,6 +24,7 @@ from thawnet.data.items import Items, Source, Watch
 from thawnet.data.sources.open import open_source
 from thawnet.data.store import ImageStore, open_store
 from thawnet.metrics.predictions import read_predictions
+from thawnet.metrics.result import read_result
 from thawnet.recipe import PRESETS, TrainOptions, load_recipe, to_table, to_toml
 from thawnet.training import checkpoint, finish, loop, phase, run, setup
 from thawnet.training.checkpoint import Keeper
@@ -151,7 +152,7 @@ def test_no_test_never_opens_the_test_part(
     outcome = run.train(dataclasses.replace(parted, no_test=True))
     assert "test" not in events
     assert outcome.line.startswith("validation accuracy: ")
-    assert "test" not in outcome.result["metrics"]
+    assert "test" not in outcome.result.metrics
 
 
 def test_test_part_is_opened_once_after_the_last_epoch(
@@ -160,7 +161,7 @@ def test_test_part_is_opened_once_after_the_last_epoch(
     events = watched(monkeypatch)
     outcome = run.train(parted)
     assert events == ["train", "phase 1", "phase 2", "test"]
-    assert outcome.result["metrics"]["test"]["images"] == 12
+    assert outcome.result.metrics["test"].images == 12
 
 
 def test_no_test_contradicts_a_recipe_that_validates_on_test(parted: TrainOptions) -> None:
@@ -184,17 +185,16 @@ def test_run_folder_holds_what_the_contract_says(options: TrainOptions) -> None:
     written = load_recipe(str(outcome.folder / "recipe.toml"))
     assert written.finetune.epochs == 1
     assert written.weights == options.weights
-    result = json.loads((outcome.folder / "result.json").read_text())
-    expected = {"metrics", "seconds", "seed", "command", "versions", "machine", "data", "weights"}
-    assert expected <= set(result)
-    low, high = result["metrics"]["test"]["interval_95"]
-    assert low <= result["metrics"]["test"]["accuracy"] <= high
+    result = outcome.result
+    assert read_result(outcome.folder) == result
+    low, high = result.metrics["test"].interval_95
+    assert low <= result.metrics["test"].accuracy <= high
     model = json.loads((outcome.folder / "bundle" / "model.json").read_text())
     assert model["classes"] == ["a", "b", "c"]
     assert model["preprocess"]["size"] == 32
-    assert model["temperature"] == result["temperature"] != 1.0
-    errors = result["metrics"]["test"]["expected_calibration_error"]
-    assert errors["calibrated"] != errors["uncalibrated"]
+    assert model["temperature"] == result.temperature != 1.0
+    errors = result.metrics["test"].expected_calibration_error
+    assert errors.calibrated != errors.uncalibrated
 
 
 def test_temperature_is_fitted_on_validation_alone(
@@ -208,10 +208,10 @@ def test_temperature_is_fitted_on_validation_alone(
 
     monkeypatch.setattr(finish, "fit_temperature", fit)
     result = run.train(parted).result
-    assert result["temperature"] == 1.5
-    assert fitted_on == [result["metrics"]["validation"]["images"]]
+    assert result.temperature == 1.5
+    assert fitted_on == [result.metrics["validation"].images]
     # `seed` validates on the test part, from which nothing may be learnt.
-    assert run.train(under(parted, "seed")).result["temperature"] == 1.0
+    assert run.train(under(parted, "seed")).result.temperature == 1.0
     assert len(fitted_on) == 1
 
 
@@ -225,7 +225,7 @@ def test_predictions_name_each_measured_image_and_give_the_quoted_accuracy(
     expected = sorted(f"test/{name}/{number}.png" for name in "ab" for number in range(100, 106))
     assert found.images == expected
     assert found.classes == [name.split("/")[1] for name in expected]
-    assert found.hits.mean() == pytest.approx(outcome.result["metrics"]["test"]["accuracy"])
+    assert found.hits.mean() == pytest.approx(outcome.result.metrics["test"].accuracy)
 
 
 def test_without_test_the_predictions_are_of_validation(options: TrainOptions) -> None:
@@ -233,8 +233,7 @@ def test_without_test_the_predictions_are_of_validation(options: TrainOptions) -
     found = read_predictions(outcome.folder / "predictions.csv")
     assert found.part == "validation"
     assert all((Path(options.data) / image).is_file() for image in found.images)
-    assert "validation_fingerprint" in outcome.result["data"]
-    assert "test_fingerprint" not in outcome.result["data"]
+    assert set(outcome.result.data.content) == {"validation"}
 
 
 def store_of(folder: Path) -> ImageStore:

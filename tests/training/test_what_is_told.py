@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import html
-import json
 import re
 import sys
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import pytest
 import tomli_w
 
 from support.patches import after_each_save
-from support.runs import epochs_of
 from thawnet import job
 from thawnet.core.errors import InterruptedRunError
 from thawnet.metrics.accuracy import calibrated, standing
 from thawnet.metrics.predictions import read_predictions
+from thawnet.metrics.result import (
+    CalibrationErrors,
+    PhaseResult,
+    Regression,
+    Validation,
+    read_log,
+    read_result,
+)
 from thawnet.recipe import TrainOptions
 from thawnet.report import gather
 from thawnet.training.checkpoint import RunState
@@ -73,15 +78,16 @@ def test_report_card_and_log_say_what_happened(
     said = capsys.readouterr().err
     told = text_of((outcome.folder / "report.html").read_text(encoding="utf-8"))
     card = (outcome.folder / "bundle" / "README.md").read_text(encoding="utf-8")
-    result = json.loads((outcome.folder / "result.json").read_text())
-    rows = epochs_of(outcome)
+    result = outcome.result
+    assert read_result(outcome.folder) == result
+    rows = read_log(outcome.folder)
 
     # How long each phase ran, of how long it might have, and what it kept.
-    head, finetune = ([row for row in rows if row["phase"] == number] for number in (0, 1))
-    first, second = (next(row for row in phase if row.get("kept")) for phase in (head, finetune))
+    head, finetune = ([row for row in rows if row.phase == number] for number in (0, 1))
+    first, second = (next(row for row in phase if row.kept) for phase in (head, finetune))
     assert len(finetune) < 6
-    assert f"Epochs of the head {len(head)}, epoch {first['epoch']} kept" in told
-    ran = f"{len(finetune)} of at most 6, epoch {second['epoch']} kept"
+    assert f"Epochs of the head {len(head)}, epoch {first.epoch:g} kept" in told
+    ran = f"{len(finetune)} of at most 6, epoch {second.epoch:g} kept"
     assert f"Epochs of fine-tuning {ran}" in told
 
     # Which layers: a layer's name, as the log had it, no word of a recipe.
@@ -91,27 +97,29 @@ def test_report_card_and_log_say_what_happened(
     assert "upper" not in told.split("Command")[0]
 
     # The head alone and the final network, on the same images.
-    ahead = 100 * (second["val_accuracy"] - first["val_accuracy"])
-    validation = f"{100 * second['val_accuracy']:.2f} %"
+    ahead = 100 * (second.val_accuracy - first.val_accuracy)
+    validation = f"{100 * second.val_accuracy:.2f} %"
     assert re.search(
         rf"the head alone on validation while it trained, where this run had {validation} "
-        rf"{100 * first['val_accuracy']:.2f} % {re.escape(f'{ahead:+.2f}'.replace('-', MINUS))}",
+        rf"{100 * first.val_accuracy:.2f} % {re.escape(f'{ahead:+.2f}'.replace('-', MINUS))}",
         told,
     )
 
     # The baseline: frozen features of random weights beat a network that hardly learnt.
-    scores, baseline = result["metrics"]["test"], result["baselines"][gather.REGRESSION]
-    assert baseline["accuracy"] > scores["accuracy"]
-    points = f"{100 * (baseline['accuracy'] - scores['accuracy']):.2f} points"
+    scores = result.metrics["test"]
+    assert result.baselines
+    baseline = result.baselines.logistic_regression_on_frozen_features
+    assert baseline.accuracy > scores.accuracy
+    points = f"{100 * (baseline.accuracy - scores.accuracy):.2f} points"
     sentence = f"ogistic regression on the frozen features is better than this network, by {points}"
     for where in (told, card, " ".join(outcome.lines)):
         assert sentence in where
 
     # Calibration: how many images fitted it, and if it made it worse.
-    images = result["metrics"]["validation"]["images"]
-    errors = scores["expected_calibration_error"]
+    images = result.metrics["validation"].images
+    errors = scores.expected_calibration_error
     assert f"fitted on {images} validation images" in told
-    worse = errors["calibrated"] > errors["uncalibrated"]
+    worse = errors.calibrated > errors.uncalibrated
     assert ("worse than before" in told) == worse
     assert ("made it worse" in " ".join(outcome.lines)) == worse
     assert f"calibrated on {images} images" in card
@@ -123,12 +131,12 @@ def test_report_card_and_log_say_what_happened(
     assert hits is None or float(hits[hits.lastindex or 1]) <= 90
 
     # The whole time, of both goes.
-    whole = sum(seconds for stage, seconds in result["seconds"].items() if stage != "in all")
-    assert result["seconds"]["in all"] >= whole
+    whole = sum(seconds for stage, seconds in result.seconds.items() if stage != "in all")
+    assert result.seconds["in all"] >= whole
     assert "start and rest" in told
 
     # Who was called, when it ran in two goes as well.
-    assert result["command"] == "thawnet train photos --out run"
+    assert result.command == "thawnet train photos --out run"
     assert "Command thawnet train photos --out run" in told
     assert "Every class has 24 images in the train part" in told
 
@@ -146,18 +154,18 @@ def test_report_card_and_log_say_what_happened(
 def test_a_baseline_that_is_as_good_or_better_is_said_to_be(
     own: float, regression: float, p: float, told: str
 ) -> None:
-    assert re.search(told, standing(own, {"accuracy": regression, "mcnemar_p": p}))
+    assert re.search(told, standing(own, Regression(regression, (0.0, 1.0), p, 10, 1.0)))
 
 
 def test_a_temperature_that_made_calibration_worse_is_said_to_have() -> None:
-    worse = calibrated({"uncalibrated": 0.1398, "calibrated": 0.1502}, 20)
+    worse = calibrated(CalibrationErrors(0.1398, 0.1502), 20)
     assert worse == (
         "expected calibration error 15.02 % (13.98 % uncalibrated; fitted on 20 images, the "
         "temperature made it worse)"
     )
-    better = calibrated({"uncalibrated": 0.1598, "calibrated": 0.0325}, 2500)
+    better = calibrated(CalibrationErrors(0.1598, 0.0325), 2500)
     assert better == "expected calibration error 3.25 % (15.98 % uncalibrated)"
-    assert calibrated({"uncalibrated": 0.1, "calibrated": 0.1}, 0).endswith("%, not calibrated")
+    assert calibrated(CalibrationErrors(0.1, 0.1), 0).endswith("%, not calibrated")
 
 
 @pytest.mark.parametrize(
@@ -169,5 +177,6 @@ def test_a_temperature_that_made_calibration_worse_is_said_to_have() -> None:
     ],
 )
 def test_epochs_are_those_that_ran(ran: int, most: int, patience: int, told: str) -> None:
-    phase: dict[str, Any] = {"epochs_run": ran, "epochs": most, "patience": patience}
-    assert gather._epochs({**phase, "kept": {"epoch": 7}}) == told
+    kept = Validation(7, 0, 1.0, 0.5, 1.0, 0.5)
+    phase = PhaseResult("head", "head", 16, 0.1, patience, epochs=most, epochs_run=ran, kept=kept)
+    assert gather._epochs(phase) == told

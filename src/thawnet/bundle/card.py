@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from ..core.text import printable
+from ..metrics.result import Result
 from .spec import Meaning
 
 # Licences by the names that the hub knows them by; others are told in words.
@@ -98,34 +100,32 @@ def model_card(
     backbone: str,
     licence: str,
     recipe: Mapping[str, Any],
-    result: Mapping[str, Any],
+    result: Result,
 ) -> str:
     """Return the text of README.md.
 
-    recipe: as in recipe.toml. result: as in result.json.
+    recipe: as in recipe.toml.
     """
-    data, preprocess = str(result["data"]["name"]), meaning.preprocess
-    part = "test" if "test" in result["metrics"] else "validation"
-    validation = result["metrics"].get("validation")
-    images = result["metrics"][part]["images"]
+    data, preprocess = result.data.name, meaning.preprocess
+    part, images = result.headline, result.scores.images
     title = f"{backbone} for {data}"
     known = meaning.unfamiliar
     return _CARD.format(
-        front=_front_matter(title, licence, data, part, backbone, len(meaning.classes), result),
+        front=_front_matter(title, licence, backbone, len(meaning.classes), result),
         title=_text(title),
         backbone=_text(backbone),
         size=preprocess.size,
         crop=preprocess.crop,
         side=preprocess.side,
         data=_text(data),
-        train_from=_code(str(result["phases"][1]["trains_from"])),
-        scores=_scores(part, result, len(meaning.classes)),
+        train_from=_code(result.phases[1].trains_from),
+        scores=_scores(result, len(meaning.classes)),
         part=part,
         images="1 image" if images == 1 else f"{images:,} images",
         calibration=(
-            f"Probabilities are calibrated on {validation['images']:,} images like those it was "
+            f"Probabilities are calibrated on {result.fitted_on:,} images like those it was "
             "trained on and mean nothing on others"
-            if validation
+            if result.fitted_on
             else "Probabilities are not calibrated"
         ),
         count=len(meaning.classes),
@@ -133,13 +133,13 @@ def model_card(
         temperature=meaning.temperature,
         recipe=_code(str(recipe["name"])),
         seed=recipe["seed"],
-        command=_code(str(result["command"])),
-        fingerprint=result["data"]["fingerprint"],
-        origin=_text(str(result["weights"]["origin"])),
+        command=_code(result.command),
+        fingerprint=result.data.fingerprint,
+        origin=_text(result.weights.origin),
         licence=_text(licence),
-        finished=result["finished"],
-        machine=_text(str(result["machine"]["chip"])),
-        versions=", ".join(f"{name} {value}" for name, value in result["versions"].items()),
+        finished=result.finished,
+        machine=_text(str(result.machine["chip"])),
+        versions=", ".join(f"{name} {value}" for name, value in result.versions.items()),
         unfamiliar=(
             ""
             if known is None
@@ -177,19 +177,17 @@ def int8_card(
 def _front_matter(
     title: str,
     licence: str,
-    data: str,
-    part: str,
     backbone: str,
     classes: int,
-    result: Mapping[str, Any],
+    result: Result,
 ) -> str:
-    scores = result["metrics"][part]
+    scores, part, data = result.scores, result.headline, result.data.name
     metrics = [
-        {"type": "accuracy", "name": f"{part} accuracy", "value": scores["accuracy"]},
+        {"type": "accuracy", "name": f"{part} accuracy", "value": scores.accuracy},
     ]
     if classes > 5:
         name = f"{part} top-5 accuracy"
-        metrics.append({"type": "accuracy", "name": name, "value": scores["top_5"]})
+        metrics.append({"type": "accuracy", "name": name, "value": scores.top_5})
     results = [
         {
             "task": {"type": "image-classification"},
@@ -228,21 +226,24 @@ def _yaml(fields: Mapping[str, Any]) -> str:
     return "\n".join(f"{name}: {json.dumps(value)}" for name, value in fields.items())
 
 
-def _scores(part: str, result: Mapping[str, Any], classes: int) -> str:
-    scores = result["metrics"][part]
-    low, high = scores["interval_95"]
-    errors = scores["expected_calibration_error"]
+def _scores(result: Result, classes: int) -> str:
+    scores, part = result.scores, result.headline
+    low, high = scores.interval_95
+    error = scores.expected_calibration_error.calibrated
     rows = [
-        (f"{part} accuracy", f"{100 * scores['accuracy']:.2f} %"),
-        ("95 % interval", f"{100 * low:.2f}-{100 * high:.2f} %, {scores['images']:,} images"),
-        *([("top-5 accuracy", f"{100 * scores['top_5']:.2f} %")] if classes > 5 else []),
-        ("balanced accuracy", f"{100 * scores['balanced_accuracy']:.2f} %"),
-        ("expected calibration error", f"{100 * errors['calibrated']:.2f} %"),
+        (f"{part} accuracy", f"{100 * scores.accuracy:.2f} %"),
+        ("95 % interval", f"{100 * low:.2f}-{100 * high:.2f} %, {scores.images:,} images"),
+        *([("top-5 accuracy", f"{100 * scores.top_5:.2f} %")] if classes > 5 else []),
+        ("balanced accuracy", f"{100 * scores.balanced_accuracy:.2f} %"),
+        (
+            "expected calibration error",
+            f"{100 * error:.2f} %",
+        ),
     ]
-    for name, score in result["baselines"].items():
+    for name, score in asdict(result.baselines).items() if result.baselines else ():
         rows.append((f"to beat: {name.replace('_', ' ')}", f"{100 * score['accuracy']:.2f} %"))
     table = "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
-    told = str(result.get("standing", ""))
+    told = result.standing
     return f"{table}\n\n{told[0].upper()}{told[1:]}." if told else table
 
 

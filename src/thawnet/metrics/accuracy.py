@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
+
+from .result import CalibrationErrors, Regression
 
 SIGNIFICANT = 0.05  # p from which on a difference is called chance
 AT_ONCE = 1024  # images whose logits are worked on: with many classes all of them are too much
@@ -37,14 +38,13 @@ def quote(part: str, accuracy: float, images: int) -> str:
     )
 
 
-def standing(accuracy: float, regression: Mapping[str, Any]) -> str:
+def standing(accuracy: float, regression: Regression) -> str:
     """Return how a run stands against logistic regression, in a sentence without its full stop.
 
-    accuracy: of the run, on the images that `regression`, its entry in result.json, was measured
-    on too.
+    accuracy: of the run, on the images that `regression` was measured on too.
     """
-    points = 100 * (accuracy - regression["accuracy"])
-    p = regression["mcnemar_p"]
+    points = 100 * (accuracy - regression.accuracy)
+    p = regression.mcnemar_p
     name = "logistic regression on the frozen features"
     if not round(points, 2):
         return f"{name} is as good as this network"
@@ -55,13 +55,13 @@ def standing(accuracy: float, regression: Mapping[str, Any]) -> str:
     return f"this network is {points:.2f} points better than {name} ({chance})"
 
 
-def calibrated(errors: Mapping[str, float], fitted_on: int) -> str:
+def calibrated(errors: CalibrationErrors, fitted_on: int) -> str:
     """Return what the temperature did to the expected calibration error.
 
-    errors: of the measured images, as in result.json. fitted_on: how many other images the
+    errors: of the measured images. fitted_on: how many other images the
     temperature was fitted on, 0 where none was.
     """
-    before, after = errors["uncalibrated"], errors["calibrated"]
+    before, after = errors.uncalibrated, errors.calibrated
     if not fitted_on:
         return f"expected calibration error {100 * before:.2f} %, not calibrated"
     images = "1 image" if fitted_on == 1 else f"{fitted_on:,} images"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from ..metrics.calibration import Bin
-from .content import Epoch
+from ..metrics.result import Validation
 from .markup import element, joined, percent
 
 WIDTH, HEIGHT = 440, 270
@@ -31,7 +31,7 @@ class _Axis:
         return self.start + share * (self.end - self.start)
 
 
-def accuracy_history(history: Sequence[Epoch], held_out: str) -> Markup:
+def accuracy_history(history: Sequence[Validation], held_out: str) -> Markup:
     """Draw the accuracies of every validation, the thaw marked. held_out: what 'val' was."""
     last = next((row for row in reversed(history) if row.kept), history[-1])
     told = (
@@ -49,7 +49,7 @@ def accuracy_history(history: Sequence[Epoch], held_out: str) -> Markup:
     )
 
 
-def loss_history(history: Sequence[Epoch], held_out: str) -> Markup:
+def loss_history(history: Sequence[Validation], held_out: str) -> Markup:
     """Draw the losses of every validation, the thaw marked. held_out: what 'val' was."""
     last = next((row for row in reversed(history) if row.kept), history[-1])
     told = (
@@ -68,11 +68,11 @@ def loss_history(history: Sequence[Epoch], held_out: str) -> Markup:
 
 
 def _history(
-    history: Sequence[Epoch],
+    history: Sequence[Validation],
     title: str,
     told: str,
     most: float,
-    values: Callable[[Epoch], tuple[float, float]],
+    values: Callable[[Validation], tuple[float, float]],
     shown: Callable[[float], str],
 ) -> Markup:
     epochs = [row.epoch for row in history]
@@ -93,7 +93,7 @@ def _history(
     return _chart(title, told, *parts)
 
 
-def _thaw(history: Sequence[Epoch], x: _Axis) -> Markup:
+def _thaw(history: Sequence[Validation], x: _Axis) -> Markup:
     head = sum(row.phase == 0 for row in history)
     if not 0 < head < len(history):
         return Markup("")

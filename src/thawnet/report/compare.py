@@ -13,6 +13,7 @@ from ..core.errors import RunError, UsageError
 from ..core.text import printable
 from ..metrics.accuracy import interval
 from ..metrics.paired import Pairs, count_pairs, difference_interval, mcnemar
+from ..metrics.result import WHOLE
 from .run_reader import FinishedRun, read_finished
 
 SIGNIFICANT = 0.05
@@ -103,8 +104,8 @@ def _require_same_images(a: FinishedRun, b: FinishedRun) -> None:
 def _what_differs(a: FinishedRun, b: FinishedRun) -> list[str]:
     """Say how two sets of images differ, as far as the runs tell."""
     reasons = []
-    if a.data != b.data:
-        reasons.append(f"data set '{a.data}' against '{b.data}'")
+    if a.result.data.name != b.result.data.name:
+        reasons.append(f"data set '{a.result.data.name}' against '{b.result.data.name}'")
     counts = len(a.predictions.images), len(b.predictions.images)
     if counts[0] != counts[1]:
         reasons.append(f"{counts[0]:,} against {counts[1]:,} images")
@@ -164,11 +165,15 @@ def table(found: Comparison) -> list[str]:
     """Return the comparison as lines of aligned columns."""
     a, b, pairs = found.a, found.b, found.pairs
     low, high = difference_interval(pairs)
+    own = [run.result.scores for run in (a, b)]
     scores = [
         ("", "A", "B"),
         (f"{a.part} accuracy", *(_with_interval(run, pairs.images) for run in (a, b))),
-        ("top-5 accuracy", *(f"{100 * run.top_5:.2f} %" for run in (a, b))),
-        ("balanced accuracy", *(f"{100 * run.balanced_accuracy:.2f} %" for run in (a, b))),
+        ("top-5 accuracy", *(f"{100 * each.top_5:.2f} %" for each in own)),
+        (
+            "balanced accuracy",
+            *(f"{100 * each.balanced_accuracy:.2f} %" for each in own),
+        ),
         ("wall time, all stages", *(f"{_wall(run):,.1f} s" for run in (a, b))),
         ("  training alone", *(f"{_training(run):,.1f} s" for run in (a, b))),
     ]
@@ -186,7 +191,7 @@ def table(found: Comparison) -> list[str]:
         ("McNemar's exact test", f"{p_value(found.p)}, two-sided"),
     ]
     names = [("A", str(a.folder)), ("B", str(b.folder))]
-    about = f"{a.data}: {pairs.images:,} {a.part} images, the same for both"
+    about = f"{a.result.data.name}: {pairs.images:,} {a.part} images, the same for both"
     if a.part == "validation":
         about += "; the test part was not read (--no-test)"
     lines = [*aligned(names), printable(about), "", *aligned(scores), ""]
@@ -206,17 +211,18 @@ _SAME = "recipe, machine, versions, weights and data are the same"
 
 
 def _with_interval(run: FinishedRun, images: int) -> str:
-    low, high = interval(run.accuracy, images)
-    return f"{100 * run.accuracy:.2f} % ({100 * low:.2f}-{100 * high:.2f})"
+    accuracy = run.result.scores.accuracy
+    low, high = interval(accuracy, images)
+    return f"{100 * accuracy:.2f} % ({100 * low:.2f}-{100 * high:.2f})"
 
 
 def _wall(run: FinishedRun) -> float:
     """Return the seconds of all stages, of every process that a resumed run took."""
-    return sum(value for name, value in run.seconds.items() if name != "in all")
+    return sum(value for name, value in run.result.seconds.items() if name != WHOLE)
 
 
 def _training(run: FinishedRun) -> float:
-    return run.seconds.get("head", 0.0) + run.seconds.get("fine-tune", 0.0)
+    return sum(run.result.seconds.get(phase.name, 0.0) for phase in run.result.phases)
 
 
 def _wins(classes: list[ClassCount], name: str, sign: int) -> list[str]:

@@ -71,7 +71,7 @@ def _heading(figure: Figure, found: Comparison) -> None:
     left = 0.012
     title = headline(found)
     figure.text(left, 0.975, title[0].upper() + title[1:], size=16, weight="bold", va="top")
-    told = shortened(found.a.data, 30) + ": " + evidence(found)
+    told = shortened(found.a.result.data.name, 30) + ": " + evidence(found)
     figure.text(left, 0.927, told, size=11, va="top", parse_math=False)
     keys = [Line2D([], [], linewidth=1.8, **LOOKS[name]) for name, _ in _runs(found)]
     names = [f"{name}   {shortened(str(run.folder), NAME_LENGTH)}" for name, run in _runs(found)]
@@ -100,11 +100,11 @@ def shortened(text: str, most: int) -> str:
 
 
 def _histories(axes: Axes, found: Comparison) -> None:
-    longest = max(run.history[-1].epochs for _, run in _runs(found))
+    longest = max(run.history[-1].epoch for _, run in _runs(found))
     every = spacing(max(len(run.history) for _, run in _runs(found)))
     for name, run in _runs(found):
-        values = [100 * at.accuracy for at in run.history]
-        epochs = [at.epochs for at in run.history]
+        values = [100 * at.val_accuracy for at in run.history]
+        epochs = [at.epoch for at in run.history]
         axes.plot(epochs, values, markevery=every, linewidth=1.8, **LOOKS[name])
     low, high = axes.get_ylim()
     axes.set_ylim(low, high + 0.14 * (high - low))
@@ -114,12 +114,12 @@ def _histories(axes: Axes, found: Comparison) -> None:
     _thaws(axes, found, longest)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
-    parts = {run.validated_on for _, run in _runs(found)}
+    parts = {run.recipe["validate_on"] for _, run in _runs(found)}
     axes.set_title(
         f"{parts.pop()} accuracy after each epoch (%)"
         if len(parts) == 1
-        else f"accuracy after each epoch (%): A on {found.a.validated_on}, "
-        f"B on {found.b.validated_on}",
+        else f"accuracy after each epoch (%): A on {found.a.recipe['validate_on']}, "
+        f"B on {found.b.recipe['validate_on']}",
         loc="left",
         fontsize=11,
     )
@@ -132,7 +132,7 @@ def _thaws(axes: Axes, found: Comparison, longest: float) -> None:
     for name, run in _runs(found):
         first = sum(at.phase == 0 for at in run.history)
         if 0 < first < len(run.history):
-            thaw = thawed_at([at.epochs for at in run.history], first)
+            thaw = thawed_at([at.epoch for at in run.history], first)
             places.setdefault(thaw, []).append(name)
     for row, (place, names) in enumerate(places.items()):
         together = len(names) == 2
@@ -157,8 +157,9 @@ def _thaws(axes: Axes, found: Comparison, longest: float) -> None:
 
 def _accuracies(axes: Axes, found: Comparison) -> None:
     for place, (name, run) in enumerate(_runs(found)):
-        ends = interval(run.accuracy, found.pairs.images)
-        _dot(axes, 1 - place, run.accuracy, ends, name, f"{100 * run.accuracy:.2f} %")
+        ends = interval(run.result.scores.accuracy, found.pairs.images)
+        accuracy = run.result.scores.accuracy
+        _dot(axes, 1 - place, accuracy, ends, name, f"{100 * accuracy:.2f} %")
     axes.set_yticks([1, 0], ["A", "B"], fontweight="bold")
     axes.set_ylim(-0.55, 1.75)
     axes.set_title(f"{found.a.part} accuracy with its 95 % interval (%)", loc="left", fontsize=11)

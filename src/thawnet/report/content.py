@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..metrics.calibration import Bin
+from ..metrics.result import CalibrationErrors, Validation
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom as shares of a picture
 
@@ -44,23 +45,6 @@ class Rival:
     interval: tuple[float, float] | None = None
     note: str = ""
     own: float | None = None
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One validation: accuracies in [0, 1], losses in nats.
-
-    epoch: how many were done, maybe a fraction. phase: 0 for the head alone, 1 when thawed. kept:
-    whether its phase ended with this network.
-    """
-
-    epoch: float
-    phase: int
-    train_accuracy: float
-    val_accuracy: float
-    train_loss: float
-    val_loss: float
-    kept: bool
 
 
 @dataclass(frozen=True)
@@ -126,15 +110,13 @@ class Example:
 class Reliability:
     """Confidence beside accuracy, before and after logits are divided by the temperature.
 
-    error_before, error_after: expected calibration errors, in [0, 1]. fitted_on: validation images
-    that the temperature was fitted on, 0 where none was.
+    fitted_on: validation images that the temperature was fitted on, 0 where none was.
     """
 
     temperature: float
     before: list[Bin]
     after: list[Bin]
-    error_before: float
-    error_after: float
+    errors: CalibrationErrors
     fitted_on: int
 
 
@@ -221,7 +203,7 @@ class Report:
     flattered: bool
     rivals: list[Rival]
     facts: list[tuple[str, str]]
-    history: list[Epoch]
+    history: list[Validation]
     held_out: str
     seconds: list[tuple[str, float]]
     classes: list[ClassScore]

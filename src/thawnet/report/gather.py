@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,15 +22,12 @@ from ..metrics.accuracy import interval, slices
 from ..metrics.calibration import bins_of
 from ..metrics.confusion import confused_order, confusion_matrix
 from ..metrics.per_class import class_scores, confusions
-from ..training.baseline import REGRESSION
-from ..training.checkpoint import WHOLE
+from ..metrics.result import WHOLE, PhaseResult
 from ..training.context import Material
-from ..training.finish import fitted_on
 from .content import (
     ClassScore,
     Confusion,
     DataAudit,
-    Epoch,
     Example,
     Pair,
     Picture,
@@ -79,7 +75,7 @@ def gather(material: Material) -> Report:
     made: dict[str, float] = {}
     classes, labels = material.source.classes, material.measured.labels
     result, recipe, missing = material.result, material.recipe, list[str]()
-    scores = result["metrics"][material.part]
+    scores = result.scores
     predicted = material.logits.argmax(1)
     with _timed(made, "confusion"):
         matrix = confusion_matrix(labels, predicted, len(classes))
@@ -87,14 +83,12 @@ def gather(material: Material) -> Report:
         confusion = Confusion([classes[each] for each in order], matrix[np.ix_(order, order)])
         rows = _class_rows(labels, predicted, classes)
     with _timed(made, "calibration"):
-        off = scores["expected_calibration_error"]
         reliability = Reliability(
-            result["temperature"],
+            result.temperature,
             bins_of(material.logits, labels),
-            bins_of(material.logits, labels, result["temperature"]),
-            off["uncalibrated"],
-            off["calibrated"],
-            fitted_on(result),
+            bins_of(material.logits, labels, result.temperature),
+            scores.expected_calibration_error,
+            result.fitted_on,
         )
     with _timed(made, "examples"):
         model = _model(material, missing)
@@ -105,34 +99,23 @@ def gather(material: Material) -> Report:
         suspects = _suspects(material, missing)
     with _timed(made, "data"):
         audited = _audited(material, missing)
-    low, high = scores["interval_95"]
+    low, high = scores.interval_95
     return Report(
-        title=f"{result['data']['name']}, {recipe.backbone}, recipe {recipe.name}",
+        title=f"{result.data.name}, {recipe.backbone}, recipe {recipe.name}",
         part=material.part,
-        accuracy=scores["accuracy"],
+        accuracy=scores.accuracy,
         interval=(low, high),
-        images=scores["images"],
-        top_5=scores["top_5"],
-        balanced=scores["balanced_accuracy"],
-        standing=result["standing"],
+        images=scores.images,
+        top_5=scores.top_5,
+        balanced=scores.balanced_accuracy,
+        standing=result.standing,
         flattered=material.part == recipe.validate_on == "validation"
-        and any(phase["patience"] for phase in result["phases"]),
+        and any(phase.patience for phase in result.phases),
         rivals=_rivals(material),
         facts=_facts(material),
-        history=[
-            Epoch(
-                float(row["epoch"]),
-                int(row["phase"]),
-                row["train_accuracy"],
-                row["val_accuracy"],
-                row["train_loss"],
-                row["val_loss"],
-                bool(row.get("kept")),
-            )
-            for row in material.history
-        ],
+        history=material.history,
         held_out=recipe.validate_on,
-        seconds=_stages(result["seconds"]),
+        seconds=_stages(result.seconds),
         classes=rows,
         confusion=confusion,
         pairs=pairs,
@@ -261,7 +244,7 @@ def _confidence(material: Material) -> NDArray[np.float32]:
     """Return calibrated probabilities, (n, classes)."""
     found = np.empty_like(material.logits)
     for some in slices(len(found)):
-        found[some] = softmax(material.logits[some] / material.result["temperature"], axis=1)
+        found[some] = softmax(material.logits[some] / material.result.temperature, axis=1)
     return found
 
 
@@ -305,21 +288,20 @@ def _audited(material: Material, missing: list[str]) -> DataAudit | None:
 
 def _rivals(material: Material) -> list[Rival]:
     result = material.result
-    beaten, images = result["baselines"], result["metrics"][material.part]["images"]
-    regression = beaten[REGRESSION]
-    low, high = regression["interval_95"]
-    majority = beaten["majority_class"]["accuracy"]
+    assert result.baselines is not None
+    regression = result.baselines.logistic_regression_on_frozen_features
+    majority = result.baselines.majority_class.accuracy
     rivals = [
-        Rival("most frequent class", majority, interval(majority, images)),
+        Rival("most frequent class", majority, interval(majority, result.scores.images)),
         Rival(
             "logistic regression on frozen features",
-            regression["accuracy"],
-            (low, high),
-            f"learnt from {regression['training_images']:,} images",
+            regression.accuracy,
+            regression.interval_95,
+            f"learnt from {regression.training_images:,} images",
         ),
         _head_alone(material),
     ]
-    reference = REFERENCE.get(result["data"]["name"])
+    reference = REFERENCE.get(result.data.name)
     if reference is not None and material.part == "test":
         rivals.append(
             Rival("the reference recipe, as its author reports it", reference, note="on test")
@@ -329,41 +311,41 @@ def _rivals(material: Material) -> list[Rival]:
 
 def _head_alone(material: Material) -> Rival:
     """Return the network as phase 1 left it, beside the final one on the images that validated."""
-    head, final = (phase["kept"]["val_accuracy"] for phase in material.result["phases"])
+    head, final = (phase.kept.val_accuracy for phase in material.result.phases)
     note = f"on {material.recipe.validate_on} while it trained, where this run had"
     return Rival(
         "end of phase 1: the head alone", head, note=f"{note} {percent(final, 2)}", own=final
     )
 
 
-def _epochs(phase: dict[str, Any]) -> str:
+def _epochs(phase: PhaseResult) -> str:
     """Return how long a phase ran, and what it kept: '36 of at most 48, epoch 26 kept'."""
-    ran, most = phase["epochs_run"], phase["epochs"]
+    ran, most = phase.epochs_run, phase.epochs
     told = f"{ran} of at most {most}" if ran < most else f"{ran}"
-    return f"{told}, epoch {phase['kept']['epoch']:g} kept" if phase["patience"] else told
+    return f"{told}, epoch {phase.kept.epoch:g} kept" if phase.patience else told
 
 
 def _facts(material: Material) -> list[tuple[str, str]]:
     result, recipe = material.result, material.recipe
-    machine, versions = result["machine"], result["versions"]
-    head, finetune = result["phases"]
+    machine, versions = result.machine, result.versions
+    head, finetune = result.phases
     where = machine["gpu"] if machine["device"] == "cuda" else machine["processor"]
     threads = "" if machine["device"] == "cuda" else f", {machine['threads']} threads"
     return [
         ("Trained", f"{recipe.backbone} at {recipe.size} px, recipe {recipe.name}"),
         ("Epochs of the head", _epochs(head)),
         ("Epochs of fine-tuning", _epochs(finetune)),
-        ("Thawed from", finetune["trains_from"]),
-        ("Starting weights", result["weights"]["origin"]),
+        ("Thawed from", finetune.trains_from),
+        ("Starting weights", result.weights.origin),
         (
             "Data",
-            f"{result['data']['name']}: {len(material.train):,} training images, "
+            f"{result.data.name}: {len(material.train):,} training images, "
             f"{len(material.source.classes):,} classes",
         ),
-        ("Took", duration(sum(spent for _, spent in _stages(result["seconds"])))),
+        ("Took", duration(sum(spent for _, spent in _stages(result.seconds)))),
         ("On", f"{where}{threads}, {machine['dtype']}"),
-        ("Finished", str(result["finished"])),
+        ("Finished", result.finished),
         ("Versions", ", ".join(f"{name} {value}" for name, value in versions.items() if value)),
-        ("Command", result["command"]),
-        *(("Not as it began", why) for why in result["different"]),
+        ("Command", result.command),
+        *(("Not as it began", why) for why in result.different),
     ]

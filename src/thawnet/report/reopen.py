@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,6 @@ from ..training.machine import choose_device, decide
 from ..training.pretrained import kept, pretrained_features
 from ..training.ranks import ALONE
 from ..training.reopen import Reopened, reopen
-from ..training.run_folder import LOG, RESULT
 from ..training.setup import fit_input
 from ..training.trunk.feeds import Batch
 from .run_reader import read_finished
@@ -32,8 +30,6 @@ def reopen_material(folder: Path, data: str | None, data_dir: Path | None) -> Ma
     anew, by its ONNX model.
     """
     finished = read_finished(folder)
-    result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-    history = [json.loads(line) for line in (folder / LOG).read_text("utf-8").splitlines()]
     description = read_description(folder)
     found = reopen(description, data, data_dir)
     measured = found.test() if finished.part == "test" else found.val
@@ -46,8 +42,8 @@ def reopen_material(folder: Path, data: str | None, data_dir: Path | None) -> Ma
     squares = squares_of(measured, np.arange(len(measured)), model.preprocess.crop)
     return Material(
         folder=folder,
-        result=result,
-        history=history,
+        result=finished.result,
+        history=finished.history,
         recipe=found.recipe,
         source=found.source,
         train=found.train,

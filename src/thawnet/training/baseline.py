@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from ..metrics.accuracy import interval
 from ..metrics.paired import count_pairs, mcnemar
+from ..metrics.result import Baselines, Majority, Regression
 
-REGRESSION = "logistic_regression_on_frozen_features"  # in result.json, among the baselines
 # More training images than these would take minutes with a hundred classes and change little.
 MOST_IMAGES = 10_000
 # Inverse strengths of the L2 penalty; the best on validation is taken. On 1,280 features of 3,500
@@ -35,8 +35,8 @@ def baselines(
     measured: Iterable[Labelled],
     own: NDArray[np.bool_],
     progress: Callable[[int], None],
-) -> dict[str, Any]:
-    """Return the accuracies of both baselines on `measured`, as result.json holds them.
+) -> Baselines:
+    """Return the accuracies of both baselines on `measured`.
 
     train: the images `taken`. frequent: the most frequent class of all. val: chooses the penalty;
     without it the middle one is taken. Both `val` and `measured` come in pieces, of which one is
@@ -54,16 +54,16 @@ def baselines(
     answers: list[Answer] = [models[best].predict, lambda some: np.full(len(some), frequent)]
     found = hits(measured, answers)
     accuracy, majority = found.mean(axis=1)
-    return {
-        "majority_class": {"accuracy": float(majority)},
-        REGRESSION: {
-            "accuracy": float(accuracy),
-            "interval_95": interval(float(accuracy), len(own)),
-            "mcnemar_p": mcnemar(count_pairs(found[0], own)),
-            "training_images": len(labels),
-            "C": strengths[best],
-        },
-    }
+    return Baselines(
+        Majority(float(majority)),
+        Regression(
+            accuracy=float(accuracy),
+            interval_95=interval(float(accuracy), len(own)),
+            mcnemar_p=mcnemar(count_pairs(found[0], own)),
+            training_images=len(labels),
+            C=strengths[best],
+        ),
+    )
 
 
 def joined(pieces: Iterable[Labelled]) -> Labelled:

@@ -6,7 +6,7 @@ import pickle
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,10 @@ from ..core.cache import Pace
 from ..core.errors import DiskFullError, InterruptedRunError, RunError, suggest
 from ..core.files import clear_disk_errors, stops_caught, write_atomic
 from ..core.text import command_line
+from ..metrics.result import RESULT, WHOLE, Validation
 
 VERSION = 5
 FILE = Path("checkpoint") / "state.pt"
-WHOLE = "in all"  # among the seconds of stages: of the whole run, in all its processes
 LOCK = Path("checkpoint") / "lock"
 IN_MEMORY = "(in memory)"  # stands for DATA in a run that was handed its images
 
@@ -67,7 +67,7 @@ class RunState:
     totals: list[float] | None = None
     spent: float = 0.0
     logits: dict[str, torch.Tensor] = field(default_factory=dict)
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: list[Validation] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     network: dict[str, torch.Tensor] | None = None
     averaged: dict[str, torch.Tensor] | None = None
@@ -161,6 +161,7 @@ class Keeper:
 def save(state: RunState, run: Path) -> None:
     """Write the state so that a reader finds this one or the one before, never a part."""
     content = {name: getattr(state, name) for name in state.__dataclass_fields__}
+    content["history"] = [asdict(row) for row in state.history]
     write_atomic(run / FILE, lambda file: torch.save({"version": VERSION, **content}, file))
 
 
@@ -170,6 +171,7 @@ def load(run: Path) -> RunState:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         version = content.pop("version")
+        content["history"] = [Validation(**row) for row in content["history"]]
     except FileNotFoundError:
         raise RunError(_no_run(run)) from None
     except (OSError, RuntimeError, pickle.UnpicklingError, KeyError, AttributeError) as error:
@@ -214,7 +216,7 @@ def claimed(run: Path) -> Iterator[None]:
 
 def interrupted(state: RunState, run: Path) -> InterruptedRunError:
     """Return what a stop is told with: how much is kept, and how to go on."""
-    epochs = int(state.history[-1]["epoch"]) if state.history else 0
+    epochs = int(state.history[-1].epoch) if state.history else 0
     steps = f" and {state.step} steps" if state.step else ""
     if state.options["data"] == IN_MEMORY:
         return InterruptedRunError(
@@ -243,7 +245,7 @@ def resume_command(run: Path) -> str:
 def newest_unfinished(runs: Path) -> Path:
     """Return the newest run under a folder whose checkpoint says it is not finished."""
     for run in reversed(_begun(runs)):
-        if not (run / "result.json").exists():
+        if not (run / RESULT).exists():
             return run
     raise RunError(f"--resume: no unfinished run under '{runs}/'; name one with --resume RUN")
 

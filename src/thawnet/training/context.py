@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from ..data.items import Source
 from ..data.splits import TrainTest
 from ..data.store import ImageStore
 from ..image.preprocess import Preprocess
+from ..metrics.result import Result, Validation
 from ..model.backbone import Network
 from ..model.weights import Weights
 from ..recipe import Recipe, TrainOptions
@@ -93,14 +93,14 @@ def origin_of(
 class Material:
     """What a report is made of.
 
-    result: what result.json holds. history: what log.jsonl holds. measured: the images of `part`,
+    history: what log.jsonl holds. measured: the images of `part`,
     and logits: theirs, (n, classes). features: gives those of the frozen network for training
     images, (n, d), None where they are not cached.
     """
 
     folder: Path
-    result: dict[str, Any]
-    history: list[dict[str, Any]]
+    result: Result
+    history: list[Validation]
     recipe: Recipe
     source: Source
     train: ImageStore

@@ -20,16 +20,27 @@ from ..bundle.format import RUN_BUNDLE, describe_bundle, short_hashes, write_bun
 from ..bundle.spec import Meaning
 from ..core import console
 from ..core.errors import InterruptedRunError, RunError, ThawnetError
-from ..core.files import fingerprint, write_json
+from ..core.files import fingerprint
 from ..data.items import Items
 from ..data.sources.open import NAMED
 from ..data.store import ImageStore
 from ..metrics.accuracy import balanced_accuracy, calibrated, interval, quote, standing, top_k
 from ..metrics.calibration import calibration_error, fit_temperature
 from ..metrics.predictions import PREDICTIONS, write_predictions
+from ..metrics.result import (
+    Baselines,
+    CalibrationErrors,
+    DataFacts,
+    OpenedFrom,
+    PhaseResult,
+    Result,
+    Scores,
+    StartingWeights,
+    write_result,
+)
 from ..recipe import TrainOptions
 from . import checkpoint
-from .baseline import REGRESSION, Labelled, baselines, joined, taken
+from .baseline import Labelled, baselines, joined, taken
 from .checkpoint import IN_MEMORY, Keeper, timed
 from .context import Material, Run
 from .familiarity import fit_familiarity
@@ -38,7 +49,7 @@ from .loop import Metrics, evaluate
 from .machine import describe, return_freed_memory, versions
 from .phase import EVALUATION_BATCH
 from .pretrained import kept, pretrained_features
-from .run_folder import RESULT, Outcome, write_broken
+from .run_folder import Outcome, write_broken
 from .setup import open_images, require_some
 from .trunk.feeds import Batch, Feed, LiveFeed
 
@@ -159,7 +170,7 @@ def measure_baselines(
     train: Feed,
     measured: ImageStore,
     own: NDArray[np.bool_],
-) -> dict[str, Any]:
+) -> Baselines:
     """Return the baselines' accuracies on some images, from features of the network as it came.
 
     feed_of, train: see pretrained_features. own: which images the run is right on. Every rank
@@ -178,7 +189,7 @@ def measure_baselines(
     test = feed_of(measured)
     chosen_by = feed_of(held_out) if held_out is not None else None
 
-    def fit() -> dict[str, Any]:
+    def fit() -> Baselines:
         some = joined(pieces(run.train, train, taken(len(run.train))))
         val = None
         if held_out is not None and chosen_by is not None:
@@ -218,7 +229,7 @@ def write_network(run: Run, parts: Parts) -> Saved:
             meaning = replace(meaning, unfamiliar=unfamiliar)
     exported = export(run, meaning, unfamiliarity)
     saved = Saved(meaning, exported.agreement if exported else None)
-    result = _result(run, saved, parts, {})
+    result = _result(run, saved, parts)
     write_bundle(
         run.folder / RUN_BUNDLE,
         {
@@ -240,7 +251,7 @@ def write_network(run: Run, parts: Parts) -> Saved:
     return saved
 
 
-def write_end(run: Run, saved: Saved, parts: Parts, to_beat: dict[str, Any]) -> Outcome:
+def write_end(run: Run, saved: Saved, parts: Parts, to_beat: Baselines) -> Outcome:
     """Write all that a finished run leaves, result.json last, which marks it so, and sum it up.
 
     saved: see `write_network`. to_beat: see baseline.baselines.
@@ -262,80 +273,80 @@ def write_end(run: Run, saved: Saved, parts: Parts, to_beat: dict[str, Any]) -> 
     from .history_plot import plot_history
 
     plot_history(folder / "history.png", state.history, title, state.recipe["validate_on"])
-    result = _result(run, saved, parts, to_beat)
-    result["opened_from"] = _opened_from(run.options)
-    result["standing"] = standing(metrics.accuracy, to_beat[REGRESSION])
+    result = _result(run, saved, parts)
+    result = replace(
+        result,
+        baselines=to_beat,
+        opened_from=_opened_from(run.options),
+        standing=standing(metrics.accuracy, to_beat.logistic_regression_on_frozen_features),
+    )
     line = quote(part, metrics.accuracy, metrics.images)
-    lines = [*_comparison(result, part, len(classes)), line]
+    result = replace(result, lines=(*_comparison(result, len(classes)), line))
     describe_bundle(
         folder / RUN_BUNDLE,
         _facts(run, saved, result),
         model_card(meaning, run.network.backbone, run.weights.licence, state.recipe, result),
     )
-    result = {"line": line, "lines": lines, **result}
-    write_json(folder / RESULT, result)
-    return Outcome(folder, tuple(lines), result)
+    write_result(folder, result)
+    return Outcome(folder, result)
 
 
-def _result(run: Run, saved: Saved, parts: Parts, to_beat: dict[str, Any]) -> dict[str, Any]:
-    """Return what result.json says, but for its lines."""
+def _result(run: Run, saved: Saved, parts: Parts) -> Result:
+    """Return what result.json says, but for what comes after the baselines."""
     state, classes, temperature = run.state, run.source.classes, saved.meaning.temperature
-    return {
-        "metrics": {name: _scores(*values, temperature) for name, values in parts.items()},
-        "temperature": temperature,
-        "baselines": to_beat,
-        "phases": _phases(run),
-        "seconds": {name: round(value, 2) for name, value in state.seconds.items()},
-        "seed": state.recipe["seed"],
-        "processes": state.ranks,
-        "compiled": state.compiled,
-        "cached": state.cached,
-        "different": state.different,
-        "command": state.command,
-        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "git_commit": _git_commit(),
-        "versions": versions(),
-        "machine": {**describe(), **run.machine.as_dict()},
-        "data": {
-            "name": run.source.name,
-            "fingerprint": run.lists.fingerprint,
-            "own_test": state.own_test,
-            **{
-                f"{name}_fingerprint": content_of(images, classes)
-                for name, (_, _, images) in parts.items()
-            },
-        },
-        "weights": {"origin": run.weights.origin, "sha256": run.weights.digest},
-    }
+    return Result(
+        metrics={name: _scores(*values, temperature) for name, values in parts.items()},
+        temperature=temperature,
+        phases=tuple(_phases(run)),
+        seconds={name: round(value, 2) for name, value in state.seconds.items()},
+        seed=state.recipe["seed"],
+        processes=state.ranks,
+        compiled=tuple(state.compiled),
+        cached=state.cached,
+        different=tuple(state.different),
+        command=state.command,
+        finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        git_commit=_git_commit(),
+        versions=versions(),
+        machine={**describe(), **run.machine.as_dict()},
+        data=DataFacts(
+            name=run.source.name,
+            fingerprint=run.lists.fingerprint,
+            own_test=state.own_test,
+            content={name: content_of(images, classes) for name, (_, _, images) in parts.items()},
+        ),
+        weights=StartingWeights(run.weights.origin, run.weights.digest),
+    )
 
 
-def _facts(run: Run, saved: Saved, result: dict[str, Any]) -> dict[str, Any]:
+def _facts(run: Run, saved: Saved, result: Result) -> dict[str, Any]:
     """Return what a bundle says of its making. result: see `_result`."""
     weights = run.weights
     return {
         "source": f"{weights.origin}; trained on {run.source.name} by thawnet",
         "license": weights.licence,
         "recipe": run.state.recipe,
-        "metrics": result["metrics"],
-        "data": result["data"],
-        "starting_weights": result["weights"],
+        "metrics": {name: asdict(scores) for name, scores in result.metrics.items()},
+        "data": asdict(result.data),
+        "starting_weights": asdict(result.weights),
         "export": saved.agreement and asdict(saved.agreement),
     }
 
 
-def _comparison(result: dict[str, Any], part: str, classes: int) -> list[str]:
-    scores, to_beat = result["metrics"][part], result["baselines"]
-    regression = to_beat[REGRESSION]
-    low, high = regression["interval_95"]
+def _comparison(result: Result, classes: int) -> list[str]:
+    scores, baselines = result.scores, result.baselines
+    assert baselines is not None
+    regression = baselines.logistic_regression_on_frozen_features
+    low, high = regression.interval_95
     return [
-        f"to beat: logistic regression on the frozen features {100 * regression['accuracy']:.2f} % "
+        f"to beat: logistic regression on the frozen features {100 * regression.accuracy:.2f} % "
         f"({100 * low:.2f}-{100 * high:.2f}), "
-        f"the most frequent class {100 * to_beat['majority_class']['accuracy']:.2f} %",
-        result["standing"],
-        f"balanced accuracy {100 * scores['balanced_accuracy']:.2f} %"
-        + (f", top-5 accuracy {100 * scores['top_5']:.2f} %" if classes > 5 else "")
+        f"the most frequent class {100 * baselines.majority_class.accuracy:.2f} %",
+        result.standing,
+        f"balanced accuracy {100 * scores.balanced_accuracy:.2f} %"
+        + (f", top-5 accuracy {100 * scores.top_5:.2f} %" if classes > 5 else "")
         + ", "
-        + calibrated(scores["expected_calibration_error"], fitted_on(result)),
+        + calibrated(scores.expected_calibration_error, result.fitted_on),
     ]
 
 
@@ -351,20 +362,19 @@ def content_of(images: ImageStore, classes: Sequence[str]) -> str:
 
 def _scores(
     metrics: Metrics, logits: NDArray[np.float32], images: ImageStore, temperature: float
-) -> dict[str, Any]:
+) -> Scores:
     labels = images.labels
-    return {
-        "accuracy": metrics.accuracy,
-        "interval_95": interval(metrics.accuracy, metrics.images),
-        "top_5": top_k(logits, labels, 5),
-        "balanced_accuracy": balanced_accuracy(logits, labels),
-        "expected_calibration_error": {
-            "uncalibrated": calibration_error(logits, labels),
-            "calibrated": calibration_error(logits, labels, temperature),
-        },
-        "loss": metrics.loss,
-        "images": metrics.images,
-    }
+    return Scores(
+        accuracy=metrics.accuracy,
+        interval_95=interval(metrics.accuracy, metrics.images),
+        top_5=top_k(logits, labels, 5),
+        balanced_accuracy=balanced_accuracy(logits, labels),
+        expected_calibration_error=CalibrationErrors(
+            calibration_error(logits, labels), calibration_error(logits, labels, temperature)
+        ),
+        loss=metrics.loss,
+        images=metrics.images,
+    )
 
 
 def headline(parts: Parts) -> str:
@@ -372,44 +382,30 @@ def headline(parts: Parts) -> str:
     return "test" if "test" in parts else "validation"
 
 
-def _opened_from(options: TrainOptions) -> dict[str, str | None]:
-    """Return DATA and its folder as they are found from anywhere, for who opens the data again."""
+def _opened_from(options: TrainOptions) -> OpenedFrom:
     folder = None if options.data_dir is None else str(options.data_dir.resolve())
     path = Path(options.data)
     there = options.data not in NAMED and folder is None
-    return {"data": str(path.resolve()) if there else options.data, "data_dir": folder}
+    return OpenedFrom(str(path.resolve()) if there else options.data, folder)
 
 
-def fitted_on(result: dict[str, Any]) -> int:
-    """Return how many images the temperature was fitted on, 0 where none was."""
-    validation = result["metrics"].get("validation")
-    return int(validation["images"]) if validation else 0
-
-
-def _phases(run: Run) -> list[dict[str, Any]]:
-    """Return of each phase what it was set to on this data, how long it ran and what it kept.
-
-    epochs: at most; epochs_run: until it ended. kept: the line of the log whose network it kept.
-    """
-    phases, before = [], 0.0
+def _phases(run: Run) -> Iterator[PhaseResult]:
+    before = 0.0
     for number, plan in enumerate(run.plan):
         phase = plan.phase
-        rows = [row for row in run.state.history if row["phase"] == number]
-        ended = rows[-1]["epoch"]
-        phases.append(
-            {
-                "name": plan.name,
-                "trains_from": plan.layer,
-                "batch_size": phase.batch_size,
-                "lr": phase.lr,
-                "patience": phase.patience,
-                "epochs": phase.epochs,
-                "epochs_run": round(ended - before),
-                "kept": next(row for row in rows if row.get("kept")),
-            }
+        rows = [row for row in run.state.history if row.phase == number]
+        ended = rows[-1].epoch
+        yield PhaseResult(
+            name=plan.name,
+            trains_from=plan.layer,
+            batch_size=phase.batch_size,
+            lr=phase.lr,
+            patience=phase.patience,
+            epochs=phase.epochs,
+            epochs_run=round(ended - before),
+            kept=next(row for row in rows if row.kept),
         )
         before = ended
-    return phases
 
 
 def _git_commit() -> str | None:

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..core.files import write_atomic
+from ..metrics.result import Validation
 
 TRAIN: dict[str, Any] = {
     "color": "#8a8a8a",
@@ -26,12 +27,10 @@ TRAIN: dict[str, Any] = {
 HELD_OUT: dict[str, Any] = {"color": "#0b4f8a", "linestyle": "-", "marker": "o", "markersize": 4.5}
 
 
-def plot_history(path: Path, history: list[dict[str, Any]], title: str, held_out: str) -> None:
+def plot_history(path: Path, history: Sequence[Validation], title: str, held_out: str) -> None:
     """Draw accuracy and loss over all epochs and write a PNG, 1800 x 810 pixels.
 
-    history: a dict per validation with epoch, those until then, phase (0 or 1), train_accuracy,
-    val_accuracy in [0, 1], train_loss, val_loss in nats, and kept where a phase ended with its
-    network. held_out: what 'val' was, for the legend.
+    held_out: what 'val' was, for the legend.
     """
     figure = Figure(figsize=(12, 5.4), dpi=150, layout="constrained")
     figure.suptitle(title, fontsize=14, fontweight="bold")
@@ -40,9 +39,9 @@ def plot_history(path: Path, history: list[dict[str, Any]], title: str, held_out
     _curves(right, history, "loss", 1.0, "cross-entropy (nats)", held_out)
     # Head-room for the captions, but no tick that promises more than 100 %.
     left.set_yticks([tick for tick in left.get_yticks()[1:-1] if tick <= 100])
-    kept = max((place for place, row in enumerate(history) if row.get("kept")), default=-1)
-    accuracy = 100 * history[kept]["val_accuracy"]
-    place = history[kept]["epoch"]
+    kept = max((place for place, row in enumerate(history) if row.kept), default=-1)
+    accuracy = 100 * history[kept].val_accuracy
+    place = history[kept].epoch
     left.plot(place, accuracy, marker="o", markersize=8, color=HELD_OUT["color"], zorder=4)
     left.annotate(
         f"{accuracy:.1f} %",
@@ -71,16 +70,16 @@ def thawed_at(epochs: Sequence[float], first: int) -> float:
 
 
 def _curves(
-    axes: Axes, history: list[dict[str, Any]], key: str, scale: float, title: str, held_out: str
+    axes: Axes, history: Sequence[Validation], key: str, scale: float, title: str, held_out: str
 ) -> None:
-    epochs = [row["epoch"] for row in history]
+    epochs = [row.epoch for row in history]
     every = spacing(len(history))
     for name, label, look in (("train", "training", TRAIN), ("val", held_out, HELD_OUT)):
-        values = [scale * row[f"{name}_{key}"] for row in history]
+        values = [scale * getattr(row, f"{name}_{key}") for row in history]
         axes.plot(epochs, values, label=label, markevery=every, **look)
     low, high = axes.get_ylim()
     axes.set_ylim(low, high + 0.12 * (high - low))
-    first = sum(row["phase"] == 0 for row in history)
+    first = sum(row.phase == 0 for row in history)
     if 0 < first < len(history):
         thaw = thawed_at(epochs, first)
         axes.axvline(thaw, color="black", linewidth=1.2, linestyle=":")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,8 +12,8 @@ import torch
 from ..core import console
 from ..core.errors import RunError, UsageError
 from ..data.store import ImageStore
+from ..metrics.result import Validation, write_log
 from ..recipe import Phase
-from . import run_folder
 from .checkpoint import Keeper, timed
 from .context import Run
 from .loop import Epoch, Metrics, batches, class_weights, evaluate, train_epoch
@@ -51,7 +52,7 @@ class PhaseJob:
             f"{'at most ' if self.phase.patience else ''}{self.phase.epochs} epochs, "
             f"batch {self.phase.batch_size}, {'compiled' if self.plan.compiled else 'eager'}"
         )
-        before = [int(row["epoch"]) for row in state.history if row["phase"] < number]
+        before = [int(row.epoch) for row in state.history if row.phase < number]
         self.earlier = max(before, default=0)
         with timed(state, "features"):
             self.feed = self._feed("train", run.train, self.plan.cached, self.phase.views)
@@ -206,15 +207,15 @@ class PhaseJob:
             return
         best = state.best
         run.network.net.load_state_dict(best["network"] if best else kept.net.state_dict())
-        row = state.history[best["row"] if best else -1]
-        row["kept"] = True
+        place = best["row"] if best else len(state.history) - 1
+        row = state.history[place] = replace(state.history[place], kept=True)
         if row is not state.history[-1]:
             console.say(
-                f"kept epoch {row['epoch']}, the best on validation"
+                f"kept epoch {row.epoch:g}, the best on validation"
                 + (f"; {patience} epochs without a better one" if stop else "")
             )
         if run.world.leads:
-            run_folder.write_log(run.folder, state.history)
+            write_log(run.folder, state.history)
         state.phase, state.epoch, state.best = self.number + 1, 0, None
 
     def _update(self) -> None:
@@ -246,20 +247,20 @@ class PhaseJob:
         run, state = self.run, self.run.state
         done = (state.round + 1) / self.plan.rounds  # of the epoch
         total = self.earlier + state.epoch + (1 if done == 1 else round(done, 3))
-        row = {
-            "epoch": total,
-            "phase": self.number,
-            "train_loss": round(trained.loss, 5),
-            "train_accuracy": round(trained.accuracy, 5),
-            "val_loss": round(held_out.loss, 5),
-            "val_accuracy": round(held_out.accuracy, 5),
-            "seconds": round(spent, 2),
-            "images_per_second": round(trained.images / spent, 1),
-            "elapsed": round(sum(state.seconds.get(name, 0.0) for name in LEARNING) + spent, 2),
-        }
+        row = Validation(
+            epoch=total,
+            phase=self.number,
+            train_loss=round(trained.loss, 5),
+            train_accuracy=round(trained.accuracy, 5),
+            val_loss=round(held_out.loss, 5),
+            val_accuracy=round(held_out.accuracy, 5),
+            seconds=round(spent, 2),
+            images_per_second=round(trained.images / spent, 1),
+            elapsed=round(sum(state.seconds.get(name, 0.0) for name in LEARNING) + spent, 2),
+        )
         state.history.append(row)
         if run.world.leads:
-            run_folder.write_log(run.folder, state.history)
+            write_log(run.folder, state.history)
         epochs = self.phase.epochs
         shown = max(1, round((self.earlier + epochs) / LINES))
         if not last and shown > 1 and total % shown:
@@ -269,5 +270,5 @@ class PhaseJob:
         console.say(
             f"epoch {total:4g} {self.plan.name:9s} train {100 * trained.accuracy:6.2f} % "
             f"loss {trained.loss:.3f}   {run.recipe.validate_on} {100 * held_out.accuracy:6.2f} % "
-            f"loss {held_out.loss:.3f}   {row['images_per_second']:,.0f} images/s{remaining}"
+            f"loss {held_out.loss:.3f}   {row.images_per_second:,.0f} images/s{remaining}"
         )

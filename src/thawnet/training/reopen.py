@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..bundle.format import DESCRIPTION, Description
 from ..core import console
-from ..core.errors import BundleError, DataError, UsageError
+from ..core.errors import BundleError, DataError, RunError, UsageError
 from ..data.items import Source
 from ..data.sources.open import NAMED, open_source
 from ..data.splits import TrainTest, arrange
 from ..data.store import ImageStore
+from ..metrics.result import read_result
 from ..recipe import Recipe, TrainOptions, parse_recipe, to_toml
 from .finish import content_of
-from .run_folder import RESULT
 from .setup import open_images, open_parts
 
 
@@ -76,11 +75,12 @@ def reopen(description: Description, data: str | None, data_dir: Path | None) ->
 def _opened_from(description: Description) -> tuple[str | None, Path | None]:
     """Return DATA and its folder as the run of a bundle was given them, if they are there still."""
     try:
-        result = json.loads((description.path.parent / RESULT).read_text(encoding="utf-8"))
-        told = result["opened_from"]
-        data, folder = str(told["data"]), told["data_dir"] and Path(told["data_dir"])
-    except (OSError, ValueError, KeyError, TypeError):
+        told = read_result(description.path.parent).opened_from
+    except (OSError, RunError):
+        told = None
+    if told is None:
         return None, None
+    data, folder = told.data, Path(told.data_dir) if told.data_dir else None
     there = (folder or Path(data)).exists() or (folder is None and data in NAMED)
     return (data, folder) if there else (None, None)
 
@@ -121,7 +121,7 @@ def _told(description: Description) -> _Told:
         recipe = parse_recipe(to_toml(description.facts["recipe"]), str(file))
         facts = description.facts["data"]
         name, everything = str(facts["name"]), str(facts["fingerprint"])
-        validation = str(facts.get("validation_fingerprint"))
+        validation = str(facts.get("content", {}).get("validation"))
         own_test = facts.get("own_test")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BundleError(

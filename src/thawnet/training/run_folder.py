@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from ..core.errors import RunError, first_line
+from ..core.errors import RunError
 from ..core.files import clear_disk_errors, write_json, write_text
 from ..core.text import command_line
 from ..data.store import ImageStore
+from ..metrics.result import Result, read_result
 from ..recipe import to_toml
 from .checkpoint import RunState
-
-RESULT = "result.json"
-LOG = "log.jsonl"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came out of a run: lines for a person, the accuracy last; `result` is result.json."""
+    """What came out of a run: its folder, and what its result.json holds."""
 
     folder: Path
-    lines: tuple[str, ...]
-    result: dict[str, Any]
+    result: Result
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """Lines for a person, the accuracy last."""
+        return self.result.lines
 
     @property
     def line(self) -> str:
@@ -76,12 +76,9 @@ def remove_run_folder(folder: Path, chosen: Path | None) -> None:
 def finished(folder: Path) -> Outcome | None:
     """Return what came out of a run that is finished already, None if it is not."""
     try:
-        result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
-        return Outcome(folder, tuple(result["lines"]), result)
+        return Outcome(folder, read_result(folder))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"'{folder / RESULT}' is not readable ({first_line(error)})") from error
 
 
 def write_start(folder: Path, state: RunState, train: ImageStore, val: ImageStore) -> None:
@@ -99,8 +96,3 @@ def write_broken(folder: Path, stores: Iterable[ImageStore]) -> None:
         write_json(path, [{"image": name, "reason": why} for name, why in broken])
     else:
         path.unlink(missing_ok=True)  # they were mended
-
-
-def write_log(folder: Path, history: list[dict[str, Any]]) -> None:
-    """Write log.jsonl, a line per epoch."""
-    write_text(folder / LOG, "".join(json.dumps(row) + "\n" for row in history))

@@ -1,0 +1,268 @@
+"""What a finished run says of itself: result.json, and log.jsonl with its validations."""
+
+from __future__ import annotations
+
+import json
+import types
+import typing
+from collections.abc import Callable, Iterable
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import RunError
+from ..core.files import write_json, write_text
+
+T = typing.TypeVar("T")
+
+RESULT = "result.json"  # in a run folder; written last, it marks a run as finished
+LOG = "log.jsonl"
+WHOLE = "in all"  # among the seconds of stages: of the whole run, in all its processes
+
+
+@dataclass(frozen=True)
+class Validation:
+    """One validation of a run, with what training came to until then: a row of log.jsonl."""
+
+    epoch: float
+    """Epochs of the run until then; a fraction where an epoch is validated in parts."""
+    phase: int
+    """0 for the head, 1 for fine-tuning."""
+    train_loss: float
+    """Cross-entropy in nats, running, without label smoothing."""
+    train_accuracy: float
+    """Share of hits while training, 0 to 1."""
+    val_loss: float
+    """Cross-entropy in nats on the images that validate."""
+    val_accuracy: float
+    """Share of hits on the images that validate, 0 to 1."""
+    seconds: float = 0.0
+    """Of the epoch until then."""
+    images_per_second: float = 0.0
+    """Training images a second."""
+    elapsed: float = 0.0
+    """Seconds of the run's features and training until then."""
+    kept: bool = False
+    """Whether its phase ended with this network."""
+
+
+@dataclass(frozen=True)
+class CalibrationErrors:
+    """Expected calibration errors, 0 to 1, before and after the temperature."""
+
+    uncalibrated: float
+    calibrated: float
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of one part. Shares are 0 to 1."""
+
+    accuracy: float
+    interval_95: tuple[float, float]
+    """Wilson's interval of the accuracy."""
+    top_5: float
+    balanced_accuracy: float
+    expected_calibration_error: CalibrationErrors
+    loss: float
+    """Cross-entropy in nats."""
+    images: int
+
+
+@dataclass(frozen=True)
+class Majority:
+    """The most frequent class named for every image."""
+
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Regression:
+    """Logistic regression on the features of the untouched pretrained network."""
+
+    accuracy: float
+    interval_95: tuple[float, float]
+    mcnemar_p: float
+    """Exact two-sided p of its answers against the run's."""
+    training_images: int
+    C: float
+    """scikit-learn's inverse strength of the penalty."""
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """What a run is compared with, on the images that its headline was measured on."""
+
+    majority_class: Majority
+    logistic_regression_on_frozen_features: Regression
+
+
+@dataclass(frozen=True)
+class PhaseResult:
+    """What a phase was set to on this data, how long it ran, and what it kept."""
+
+    name: str
+    trains_from: str
+    batch_size: int
+    lr: float
+    patience: int
+    epochs: int
+    """At most."""
+    epochs_run: int
+    kept: Validation
+    """The validation whose network it kept."""
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """The data of a run, by names of its content."""
+
+    name: str
+    fingerprint: str
+    own_test: bool
+    """Whether it came with a test part."""
+    content: dict[str, str]
+    """Of each part that was measured: the same for the same images under the same classes."""
+
+
+@dataclass(frozen=True)
+class StartingWeights:
+    """The pretrained weights of a run."""
+
+    origin: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class OpenedFrom:
+    """DATA and --data-dir as they are found from anywhere."""
+
+    data: str
+    data_dir: str | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """Everything that result.json holds."""
+
+    metrics: dict[str, Scores]
+    """Of 'test' and 'validation', those that were measured."""
+    temperature: float
+    """What logits are divided by before the softmax."""
+    phases: tuple[PhaseResult, ...]
+    seconds: dict[str, float]
+    """Of each stage, and WHOLE."""
+    seed: int
+    processes: int
+    compiled: tuple[bool, ...]
+    """Of each phase."""
+    cached: dict[str, bool]
+    """Whether the features of each phase and part were cached."""
+    different: tuple[str, ...]
+    """Why this run is not bit for bit what it would have been, if it was resumed elsewhere."""
+    command: str
+    finished: str
+    """UTC, ISO 8601."""
+    git_commit: str | None
+    versions: dict[str, str | None]
+    machine: dict[str, Any]
+    data: DataFacts
+    weights: StartingWeights
+    baselines: Baselines | None = None
+    standing: str = ""
+    """How it stands against logistic regression, a sentence without its full stop."""
+    opened_from: OpenedFrom | None = None
+    lines: tuple[str, ...] = ()
+    """For a person, the accuracy last."""
+
+    @property
+    def headline(self) -> str:
+        """The part whose accuracy is quoted: 'test' where it was read, else 'validation'."""
+        return "test" if "test" in self.metrics else "validation"
+
+    @property
+    def scores(self) -> Scores:
+        """The scores of that part."""
+        return self.metrics[self.headline]
+
+    @property
+    def fitted_on(self) -> int:
+        """How many images the temperature was fitted on, 0 where none was."""
+        return self.metrics["validation"].images if "validation" in self.metrics else 0
+
+
+def write_result(folder: Path, result: Result) -> None:
+    """Write result.json into a run folder."""
+    write_json(folder / RESULT, asdict(result))
+
+
+def read_result(folder: Path) -> Result:
+    """Read a run folder's result.json.
+
+    Raises FileNotFoundError where there is none, RunError where it is damaged.
+    """
+
+    def result(text: str) -> Result:
+        found: Result = _typed(Result, json.loads(text), "")
+        return found
+
+    return _parsed(folder / RESULT, result)
+
+
+def write_log(folder: Path, history: Iterable[Validation]) -> None:
+    """Write log.jsonl into a run folder, a line per validation."""
+    write_text(folder / LOG, "".join(json.dumps(asdict(row)) + "\n" for row in history))
+
+
+def read_log(folder: Path) -> list[Validation]:
+    """Read a run folder's log.jsonl. Raises as `read_result` does, also for an empty one."""
+
+    def rows(text: str) -> list[Validation]:
+        found = [_typed(Validation, json.loads(line), "") for line in text.splitlines()]
+        if not found:
+            raise ValueError("it holds no epoch")
+        return found
+
+    return _parsed(folder / LOG, rows)
+
+
+def _parsed(path: Path, parse: Callable[[str], T]) -> T:
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"'{path}' is damaged ({error})") from error
+
+
+def _typed(kind: Any, value: Any, name: str) -> Any:
+    """Return a JSON value as the type that a field declares. Raises ValueError if it is none."""
+    if kind is Any:
+        return value
+    if is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise ValueError(f"'{name}' is no table")
+        hints, found = typing.get_type_hints(kind), {}
+        for item in fields(kind):
+            if item.name in value:
+                found[item.name] = _typed(hints[item.name], value[item.name], item.name)
+            elif item.default is MISSING:
+                raise ValueError(f"'{item.name}' is missing")
+        build: Any = kind
+        return build(**found)
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if types.NoneType in inner:
+        return None if value is None else _typed(inner[0], value, name)
+    if origin is dict and isinstance(value, dict):
+        return {str(key): _typed(inner[1], each, f"{name}.{key}") for key, each in value.items()}
+    if origin is tuple and isinstance(value, list):
+        kinds = [inner[0]] * len(value) if inner[-1] is ... else inner
+        return tuple(_typed(*pair, name) for pair in zip(kinds, value, strict=True))
+    if kind is float and type(value) in (int, float):
+        share = "accuracy" in name or name == "top_5"
+        if share and not 0 <= value <= 1:
+            raise ValueError(f"'{name}' is {value}")
+        return float(value)
+    if type(value) is kind:
+        return value
+    raise ValueError(f"'{name}' is {value!r:.100}")
