@@ -16,8 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from claims import faster_to, of
 from figures import REFERENCE, keras_run, reached
+from measured import faster_to, of
 from records import machines
 from thawnet.core.files import write_atomic
 from thawnet.training.history_plot import HELD_OUT

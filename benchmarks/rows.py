@@ -1,7 +1,7 @@
 """The rows of the benchmark: what each measures, by turns with whom, and about how long it takes.
 
-A row is a function that does its measurements and returns plain values; claims.py says what they
-are held against.
+A row is a function that does its measurements and returns plain values; measured.py says what
+they come to.
 """
 
 from __future__ import annotations
