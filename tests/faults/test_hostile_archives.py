@@ -93,7 +93,7 @@ def test_members_of_a_tar_are_counted_and_not_kept(
 @pytest.mark.parametrize("size", [b"\xff" * 12, b"-0000001000\0", b"\xff" * 11 + b"\0"])
 @pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.XHDTYPE])
 def test_negative_size_does_not_go_round_for_ever(tmp_path: Path, size: bytes, kind: bytes) -> None:
-    from fuzz_data import with_checksums
+    from support.fuzz.data import with_checksums
 
     info = tarfile.TarInfo("a/1.png")
     info.type = kind

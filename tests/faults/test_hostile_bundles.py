@@ -22,7 +22,8 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 import thawnet
-from fuzz_bundle import FEATURES, LOGITS, network, weight, write_bundle
+from support.fuzz import bundle
+from support.fuzz.bundle import FEATURES, LOGITS, network, weight, write_bundle
 from thawnet.bundle.format import read_description, read_trained_on
 from thawnet.cli import main
 from thawnet.core.errors import BundleError, UsageError
@@ -207,12 +208,11 @@ def test_any_value_of_any_field_is_taken_or_refused(
 def test_class_names_are_text_in_every_form(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import fuzz_bundle
     from thawnet.bundle.spec import Meaning
 
     names = ("<script>alert(1)</script>", "=cmd|' /c calc'!A1, \"[red]\u202e")
-    meaning = Meaning(names, fuzz_bundle.MEANING.preprocess, 1.0)
-    monkeypatch.setattr(fuzz_bundle, "MEANING", meaning)
+    meaning = Meaning(names, bundle.MEANING.preprocess, 1.0)
+    monkeypatch.setattr(bundle, "MEANING", meaning)
     folder = write_bundle(tmp_path / "bundle", network())
     IMAGE.save("one.png")
     for form in ("--json", "--csv"):

@@ -148,7 +148,7 @@ trees = st.recursive(
 def test_any_value_of_any_field_is_taken_or_refused_by_name(
     field: tuple[str, str, Any], tree: Any
 ) -> None:
-    from fuzz_mutate import toml
+    from support.fuzz.mutate import toml
 
     table, name, _ = field
     value = toml({"v": tree}).removeprefix("v = ").strip()

@@ -12,19 +12,18 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
-from fuzz_mutate import mutated
+from support.fuzz.mutate import mutated
 from thawnet.core.errors import DataError
 
 
 class Target:
     """A reader of something from outside.
 
-    name: on the command line. inputs: how many it gets. refusals: what it may raise.
-    megabytes: the most memory that it may take beyond what it has after its first valid input.
+    refusals: what it may raise. megabytes: the most memory that it may take beyond what it has
+    after its first valid input.
     """
 
     name: ClassVar[str]
-    inputs: ClassVar[int]
     refusals: ClassVar[tuple[type[Exception], ...]] = (DataError,)
     megabytes: ClassVar[int] = 300
     tokens: ClassVar[tuple[bytes, ...]] = ()

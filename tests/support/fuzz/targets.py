@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fuzz_bundle import network, write_bundle
-from fuzz_data import Pickle, Published, Shard, Table, Tar, Zip
-from fuzz_mutate import mutated, spoilt, toml
-from fuzz_requests import Request
-from fuzz_target import Target, encoded, picture
+from support.fuzz.bundle import network, write_bundle
+from support.fuzz.data import Pickle, Published, Shard, Table, Tar, Zip
+from support.fuzz.mutate import mutated, spoilt, toml
+from support.fuzz.requests import Request
+from support.fuzz.target import Target, encoded, picture
 from thawnet import embedded
 from thawnet.bundle.format import read_description, write_safetensors
 from thawnet.bundle.model import load
@@ -34,7 +34,6 @@ class Decode(Target):
     """Images of every format."""
 
     name = "decode"
-    inputs = 60_000
     refusals = (ImageError,)
     megabytes = 1600  # 64 million pixels as RGBA, over white, and as RGB
     tokens = (
@@ -75,7 +74,6 @@ class Described(Target):
     """model.json of a bundle."""
 
     name = "model.json"
-    inputs = 30_000
     refusals = (BundleError,)
 
     @cached_property
@@ -101,7 +99,6 @@ class Toml(Target):
     """Recipe files."""
 
     name = "recipe"
-    inputs = 30_000
     refusals = (RecipeError,)
 
     @cached_property
@@ -135,7 +132,6 @@ class Onnx(Target):
     """model.onnx of a bundle, opened and asked for one prediction."""
 
     name = "onnx"
-    inputs = 8_000
     refusals = (BundleError,)
     megabytes = 1000
     tokens = (
@@ -165,7 +161,6 @@ class Weights(Target):
     """Weights for a backbone, as --weights takes them."""
 
     name = "safetensors"
-    inputs = 4_000
     refusals = (WeightsError,)
     tokens = (b'"dtype":"F8_E4M3"', b'"dtype":"F4"', b'"dtype":"C64"', b'"dtype":"BOOL"', b"[0,8]",
               b"__metadata__", b'"shape":[9223372036854775807,9]', b"[8,0]")  # fmt: skip

@@ -6,8 +6,8 @@ import random
 from collections.abc import Sequence
 from functools import cached_property
 
-from fuzz_mutate import mutated
-from fuzz_target import Target, encoded, picture
+from support.fuzz.mutate import mutated
+from support.fuzz.target import Target, encoded, picture
 from thawnet.serve.intake import Limits, reader_of
 from thawnet.serve.refusals import Refused
 
@@ -18,7 +18,6 @@ class Request(Target):
     """Content-Type, a line break, and the body."""
 
     name = "request"
-    inputs = 30_000
     refusals = (Refused,)
     tokens = (
         *b"--edge --edge-- multipart/form-data; boundary=edge image/png".split(),

@@ -17,8 +17,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from fuzz_mutate import mutated
-from fuzz_target import Target, encoded, picture
+from support.fuzz.mutate import mutated
+from support.fuzz.target import Target, encoded, picture
 from thawnet.core.errors import DataError
 from thawnet.data.items import unwatched
 from thawnet.data.sources import archives
@@ -31,7 +31,6 @@ from thawnet.data.sources.table import from_table
 class Archive(Target):
     """An archive of a folder, unpacked into the cache."""
 
-    inputs = 15_000
     megabytes = 300
     suffix: ClassVar[str]
 
@@ -130,7 +129,6 @@ class Published(Target):
     """CIFAR's archive, of which members are read without unpacking."""
 
     name = "cifar"
-    inputs = 15_000
 
     @cached_property
     def seeds(self) -> Sequence[bytes]:
@@ -152,7 +150,6 @@ class Pickle(Target):
     """CIFAR's pickles, read as data."""
 
     name = "pickle"
-    inputs = 30_000
     tokens = (
         *(b"cos\nsystem\n", b"cbuiltins\neval\n", b"j\xff\xff\xff\x7f", b"B\xff\xff\xff\x7f"),
         *(b"r\xff\xff\xff\x7f", b"\x8d" + b"\xff" * 7 + b"\x7f", b"q\xff", b"h\x00"),
@@ -178,7 +175,6 @@ class Shard(Target):
     """Parquet shards in the layout of the hub."""
 
     name = "shard"
-    inputs = 8_000
     megabytes = 600
 
     @cached_property
@@ -221,7 +217,6 @@ class Table(Target):
     """CSV tables that came out of an archive."""
 
     name = "table"
-    inputs = 15_000
     tokens = (b'"', b"\n", b",", b"\r", b";", b"val", b"\xef\xbb\xbf", b'"\n"', b"\0")
 
     @cached_property
