@@ -256,7 +256,7 @@ def test_what_is_no_bundle_or_no_data_is_refused(
 # --- packages ------------------------------------------------------------------------------------
 
 EXTRA = (
-    "torch timm onnx safetensors scipy sklearn pyarrow matplotlib huggingface_hub pooch h5py "
+    "torch timm onnx safetensors scipy sklearn pyarrow matplotlib huggingface_hub h5py "
     "jinja2 markupsafe"
 )
 

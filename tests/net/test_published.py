@@ -20,8 +20,8 @@ from support.hub import HubHandler, set_endpoint, shard
 from support.published_cifar import COUNTS, files_of, pack, small
 from support.web import serving_forever
 from thawnet.core.cache import clear_cache
-from thawnet.core.errors import DataError, WeightsError
-from thawnet.core.files import cache_entries
+from thawnet.core.errors import DataError, DiskFullError, WeightsError
+from thawnet.core.files import TEMPORARY, cache_entries
 from thawnet.data.sources import cifar
 from thawnet.data.sources.open import open_source
 from thawnet.model.weights import load_weights
@@ -181,6 +181,15 @@ def test_another_file_than_the_published_is_never_used(
     assert left(remote().path.parent) == set()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
+def test_a_full_disk_is_the_disks_fault(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = Path("/dev/full")
+    monkeypatch.setattr(published, "new_file", lambda _: full.open("wb", buffering=0))
+    with pytest.raises(DiskFullError, match="the disk is full"):
+        fetch(remote(), nothing)
+    assert left(remote().path.parent) == set()
+
+
 def test_a_body_declared_encoded_is_kept_as_it_is_sent(server: Server) -> None:
     server.manner = "encoded"
     assert fetch(remote(), nothing).read_bytes() == CONTENT
@@ -189,7 +198,7 @@ def test_a_body_declared_encoded_is_kept_as_it_is_sent(server: Server) -> None:
 def test_what_a_killed_process_left_is_removed(server: Server) -> None:
     folder = remote().path.parent
     folder.mkdir(parents=True)
-    (folder / "tmp8x1").write_bytes(CONTENT[:500])
+    (folder / f".a.bin.8x1{TEMPORARY}").write_bytes(CONTENT[:500])
     fetch(remote(), nothing)
     assert left(folder) == {"a.bin"}
 

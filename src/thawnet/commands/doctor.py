@@ -118,7 +118,7 @@ def checklist(asked: TrainOptions, others: Others) -> Iterator[Check]:
     entries = cache_entries()
     size = sum(size for _, size in entries)
     yield Check("cache", f"{len(entries)} entries, {_gigabytes(size)} (thawnet cache list)")
-    if not missing(["huggingface_hub", "requests"]):
+    if not missing(["huggingface_hub"]):
         yield _hub()
     values = [f"{name}={os.environ[name]}" for name in VARIABLES if name in os.environ]
     yield Check("variables", ", ".join(values) or f"none of {', '.join(VARIABLES)} is set")

@@ -7,16 +7,19 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Literal
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
     Task,
     TextColumn,
     TimeRemainingColumn,
+    TransferSpeedColumn,
 )
 from rich.text import Text
 
@@ -42,6 +45,9 @@ def muted() -> Iterator[None]:
         yield
     finally:
         _muted.reset(before)
+
+
+_BYTES = (DownloadColumn(), TransferSpeedColumn())
 
 
 class _Rate(ProgressColumn):
@@ -85,16 +91,18 @@ def drop_stdout() -> None:
 
 
 @contextmanager
-def progress(title: str, images: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar with images/s and time left on a terminal; yield the function that advances it.
+def progress(
+    title: str, total: int | None, unit: Literal["images", "bytes"] = "images"
+) -> Iterator[Callable[[int], None]]:
+    """Show a bar with speed and time left on a terminal; yield the function that advances it.
 
+    total: None where it is not known.
     In a log file a bar is noise: there, only the lines printed with `say` appear.
     """
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(),
+        *((MofNCompleteColumn(), _Rate()) if unit == "images" else _BYTES),
         TimeRemainingColumn(),
     )
     bars = Progress(
@@ -105,5 +113,5 @@ def progress(title: str, images: int) -> Iterator[Callable[[int], None]]:
         redirect_stdout=False,  # or results printed meanwhile would go to stderr
     )
     with bars:
-        task = bars.add_task(printable(title), total=images)
+        task = bars.add_task(printable(title), total=total)
         yield lambda done: bars.advance(task, done)

@@ -13,7 +13,7 @@ COMPARE_PACKAGES = ("scipy", "matplotlib")
 TRAIN_PACKAGES = (
     *("torch", "timm", "onnx", "safetensors", "sklearn", "pyarrow", "tomli_w"),
     *COMPARE_PACKAGES,
-    *("huggingface_hub", "pooch", "h5py", "jinja2", "markupsafe"),
+    *("huggingface_hub", "h5py", "jinja2", "markupsafe"),
 )
 INSTALL = command_line("pip", "install", "thawnet[train]")
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import time
 import urllib.error
-import urllib.request
-from http.client import HTTPException, HTTPMessage
-from typing import IO
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from ..core.errors import ImageError, first_line
+from .http import ERRORS, open_address, scheme_of
 from .limits import within
 
 SCHEMES = ("http", "https")
@@ -43,7 +41,7 @@ def fetch_image(address: str) -> bytes:
         if time.monotonic() >= ends:
             raise ImageError(_LATE.format(MOST_SECONDS)) from None
         raise ImageError(f"the server said nothing for {SILENCE_SECONDS:.0f} s") from None
-    except (OSError, HTTPException, ValueError) as error:
+    except ERRORS as error:
         raise ImageError(f"can not be fetched ({_reason(error)})") from error
 
 
@@ -51,8 +49,7 @@ def _content(address: str, ends: float) -> bytes:
     """Return what lies at an address; raises whatever urllib does, or ImageError."""
     content = bytearray()
     plain = quote(address, RESERVED, errors="surrogateescape")
-    request = urllib.request.Request(plain, headers={"User-Agent": "thawnet"})  # noqa: S310 - see _opener
-    with _opener().open(request, timeout=SILENCE_SECONDS) as response:
+    with open_address(plain, SILENCE_SECONDS, _look) as response:
         while some := response.read1(CHUNK):
             content += some
             if len(content) > MAX_BYTES:
@@ -70,35 +67,8 @@ def _reason(error: object) -> str:
     return first_line(error) if isinstance(error, BaseException) else str(error)
 
 
-class _Redirects(urllib.request.HTTPRedirectHandler):
+def _look(address: str, target: str) -> None:
     """Follow redirects to web addresses only, and none that gives up https."""
-
-    def redirect_request(
-        self,
-        req: urllib.request.Request,
-        fp: IO[bytes],
-        code: int,
-        msg: str,
-        headers: HTTPMessage,
-        newurl: str,
-    ) -> urllib.request.Request | None:
-        scheme = urlsplit(newurl).scheme
-        if scheme not in SCHEMES or (req.type == "https" and scheme != "https"):
-            fp.close()
-            raise ImageError(f"it redirects to an address of another kind, {scheme}")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _opener() -> urllib.request.OpenerDirector:
-    """Return what opens web addresses and nothing else: no file:, ftp: or data:."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.HTTPErrorProcessor(),
-        _Redirects(),
-    ):
-        opener.add_handler(handler)
-    return opener
+    scheme = scheme_of(target)
+    if scheme not in SCHEMES or (scheme_of(address) == "https" and scheme != "https"):
+        raise ImageError(f"it redirects to an address of another kind, {scheme}")

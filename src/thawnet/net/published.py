@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import os
 import time
-from collections.abc import Callable
+import urllib.error
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPResponse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO
 from urllib.parse import urlsplit
 
+from ..core import console
 from ..core.cache import locked
-from ..core.files import cache_folder, clear_disk_errors
+from ..core.files import cache_folder, clear_disk_errors, new_file, sweep
+from .http import ERRORS, open_address, scheme_of
 from .limits import within
-
-if TYPE_CHECKING:
-    from requests import Response, Session
 
 MIRROR = "THAWNET_MIRROR"
 ANSWER_SECONDS = 6.0  # for a server to answer; two of them and the imports stay under 30 s
@@ -57,86 +60,76 @@ class Remote:
 def fetch(remote: Remote, tell: Tell) -> Path:
     """Return the file, downloading it if it is not there whole; a part is never under its name.
 
-    pooch checks the hash, also of a file that is there already. It can not resume: a broken
-    download starts again. When two processes ask, one downloads and the other waits.
+    The hash is checked, also of a file that is there already. A broken download starts again.
+    When two processes ask, one downloads and the other waits.
     Raises FetchError when it can not be had, RunError when the disk refuses.
     """
-    import pooch
-
-    pooch.get_logger().setLevel("WARNING")
-
-    def download(url: str, output_file: str, _pooch: object) -> None:
-        tell(f"downloading {url}" + (f" ({remote.size / 1e6:,.0f} MB)" if remote.hash else ""))
-        _download(url, Path(output_file), remote)
-
-    folder = remote.path.parent
-    with clear_disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder, "downloading", tell):
-            for leftover in folder.glob("tmp*"):  # of a process that was killed
-                leftover.unlink()
-            try:
-                pooch.retrieve(
-                    remote.url, remote.hash, fname=remote.name, path=folder, downloader=download
-                )
-            except ValueError as error:
-                raise FetchError(
-                    f"what came is not the published file: its {(remote.hash or '').split(':')[0]} "
-                    "differs"
-                ) from error
-    return remote.path
+    path = remote.path
+    with clear_disk_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(path.parent, "downloading", tell):
+            sweep(path.parent)  # what a killed process left
+            if not path.is_file() or (remote.hash and _hash(remote, path) != remote.hash):
+                size = f" ({remote.size / 1e6:,.0f} MB)" if remote.hash else ""
+                tell(f"downloading {remote.url}{size}")
+                with new_file(path) as file:
+                    _download(remote, file)
+    return path
 
 
-def _download(url: str, path: Path, remote: Remote) -> None:
-    import requests
-    import urllib3
-
-    with requests.Session() as session:
-        _without_plain_http(session, url)
-        try:
-            response = within(
-                ANSWER_SECONDS,
-                lambda: session.get(
-                    url,
-                    stream=True,
-                    timeout=ANSWER_SECONDS,
-                    # Some servers declare .tar.gz to be an encoding and would have it unpacked.
-                    headers={"Accept-Encoding": "identity"},
-                ),
-            )
-            with response:
-                if response.status_code != 200:
-                    raise FetchError(f"HTTP {response.status_code}")
-                _copy(response, path, remote)
-        except requests.exceptions.InvalidSchema as error:
-            raise FetchError("it redirects to plain http, which is not followed") from error
-        except (requests.RequestException, urllib3.exceptions.HTTPError, TimeoutError) as error:
-            raise FetchError(reason(error)) from error
+def _hash(remote: Remote, path: Path) -> str:
+    kind = str(remote.hash).split(":")[0]
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False))
+    return f"{kind}:{found.hexdigest()}"
 
 
-def _copy(response: Response, path: Path, remote: Remote) -> None:
-    """Copy a response's bytes as they are sent, watching their number and their pace."""
-    from tqdm import tqdm
-
-    header = response.headers.get("Content-Length", "")
-    expected = int(header) if header.isdecimal() else None
-    if remote.hash is not None:
-        expected = remote.size
-    came, pace = 0, Pace()
-    bar = tqdm(
-        total=expected, desc=remote.name, unit="B", unit_scale=True, leave=False, disable=None
-    )
-    with bar, path.open("wb") as file:
-        # read1 returns what has arrived: a server that drips can not hold it for a whole chunk.
-        while piece := response.raw.read1(CHUNK, decode_content=False):
+def _download(remote: Remote, file: IO[bytes]) -> None:
+    """Copy what a server sends, as it is sent, watching its number of bytes and its pace."""
+    kind = remote.hash.split(":")[0] if remote.hash else "md5"
+    came, pace, digest = 0, Pace(), hashlib.new(kind, usedforsecurity=False)
+    require_https(remote.url)
+    with _told_why():
+        response = within(ANSWER_SECONDS, lambda: open_address(remote.url, ANSWER_SECONDS, _look))
+    expected = remote.size if remote.hash is not None else response.length
+    with response, console.progress(f"downloading {remote.name}", expected, "bytes") as advance:
+        while piece := _read(response):
             came += len(piece)
             if came > remote.size:
                 raise FetchError(f"more than the {remote.size:,} bytes expected came")
             file.write(piece)
-            bar.update(len(piece))
+            digest.update(piece)
+            advance(len(piece))
             pace.count(len(piece))
     if expected is not None and came != expected:
         raise FetchError(f"cut off after {came:,} of {expected:,} bytes")
+    if remote.hash is not None and f"{kind}:{digest.hexdigest()}" != remote.hash:
+        raise FetchError(f"what came is not the published file: its {kind} differs")
+
+
+def _read(response: HTTPResponse) -> bytes:
+    """Return what has arrived: a server that drips cannot hold it for a whole chunk."""
+    with _told_why():
+        return response.read1(CHUNK)
+
+
+@contextmanager
+def _told_why() -> Iterator[None]:
+    try:
+        yield
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise FetchError(f"HTTP {error.code}") from error
+    except (*ERRORS, TimeoutError) as error:
+        raise FetchError(reason(error)) from error
+
+
+def _look(address: str, target: str) -> None:
+    """Follow redirects to https, and of a server on this machine to itself."""
+    if scheme_of(target) == "https":
+        return
+    if scheme_of(address) != "http" or urlsplit(target).netloc != urlsplit(address).netloc:
+        raise FetchError("it redirects to plain http, which is not followed")
 
 
 class Pace:
@@ -174,14 +167,6 @@ def _is_loopback(host: str | None) -> bool:
         return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
     except ValueError:
         return False
-
-
-def _without_plain_http(session: Session, url: str) -> None:
-    """Leave a session no way to speak plain http, but to the loopback server of `url` itself."""
-    require_https(url)
-    adapter = session.adapters.pop("http://")
-    if url.startswith("http://"):
-        session.mount(f"http://{urlsplit(url).netloc}/", adapter)
 
 
 def reason(error: BaseException) -> str:
