@@ -12,8 +12,8 @@ from thawnet.core.errors import WeightsError
 from thawnet.core.files import cache_entries, cache_folder
 from thawnet.data.sources.open import open_source
 from thawnet.data.splits import arrange
-from thawnet.forecast.forecast import Forecast, PassSpeed, PhaseSpeed, Speeds, forecast, seconds_of
-from thawnet.forecast.workload import Caches, Pass, PhaseWork, Work, count
+from thawnet.forecast.estimate import Caches, Pass, PhaseSpeed, estimate
+from thawnet.forecast.forecast import Forecast, forecast
 from thawnet.model.backbone import Network
 from thawnet.recipe import PRESETS, Phase, Recipe, TrainOptions, load_recipe
 from thawnet.training.machine import COMPILE_SECONDS, COMPILE_SPEEDUP, Machine
@@ -44,121 +44,115 @@ def caches(
     return Caches(found, sizes, flip, lambda written: budget - written)
 
 
-def work(
+class Told:
+    """Speeds that are easy to multiply by head, and what was asked of them."""
+
+    def __init__(self) -> None:
+        self.passes: list[Pass] = []
+        self.live: list[tuple[bool, bool]] = []
+
+    def passing(self, each: Pass) -> float:
+        self.passes.append(each)
+        return 6 + each.images * (0.2 if each.drawn else 0.1)
+
+    def phase(self, plan: PhasePlan, live: bool, val_live: bool) -> PhaseSpeed:
+        self.live.append((live, val_live))
+        return PhaseSpeed(0.5, 0.03, 1.0) if plan.name == "head" else PhaseSpeed(2.0, 0.04, 1.5)
+
+    def test(self) -> float:
+        return 0.05
+
+    def fit(self, rows: int) -> float:
+        return rows / 100
+
+
+def estimated(
     network: Network,
     own: Recipe,
     kept: Caches,
     images: dict[str, int] = IMAGES,
-) -> Work:
-    machine = Machine("cpu", "float32", 1, "no")
-    plan = make_plan(own, network, machine, images["train"])
-    return count(plan, len(network.stages) - 1, images, kept, decoded=0, written=0)
+    compiling: str = "no",
+) -> tuple[dict[str, float], bool, Told]:
+    told = Told()
+    plan = make_plan(own, network, Machine("cpu", "float32", 1, compiling), images["train"])
+    return *estimate(plan, len(network.stages) - 1, images, kept, told), told
+
+
+def place(network: Network, name: str) -> int:
+    return network.stage_of(network.first_layer(name))
 
 
 def test_one_pass_makes_a_view_for_both_phases_and_the_baseline(network: Network) -> None:
-    tail, head = (
-        network.stage_of(network.first_layer("blocks.4.1")),
-        network.stage_of(network.first_layer("head")),
-    )
-    found = work(network, recipe(), caches(network))
-    assert sorted(found.passes, key=lambda each: (each.images, each.split)) == [
+    tail, head = place(network, "blocks.4.1"), place(network, "head")
+    kept = caches(network)
+    seconds, fits, told = estimated(network, recipe(), kept)
+    assert sorted(told.passes, key=lambda each: (each.images, each.split)) == [
         Pass(head, False, 100),  # validation, for both phases and the baseline
         Pass(head, False, 200),  # test, for the baseline
         Pass(tail, True, 1000),  # the third view, which only fine-tuning reads
         Pass(head, False, 1000),  # plain
         Pass(head, False, 1000),  # mirrored
     ]
+    assert seconds["features"] == pytest.approx(5 * 6 + 2300 * 0.1 + 1000 * 0.2)
     # Two views at both splits and one more at the tail; validation at both; test at the head.
-    assert found.written == 1000 * (1000 * 5 + 100 * 2 + 200)
-    assert [phase.live for phase in found.phases] == [False, False]
+    assert kept.written == 1000 * (1000 * 5 + 100 * 2 + 200)
+    assert fits
+    assert told.live == [(False, False), (False, False)]
 
 
 def test_where_nothing_may_be_mirrored_the_second_view_is_drawn(network: Network) -> None:
-    found = work(network, recipe(), caches(network, flip=False))
-    assert sum(each.drawn for each in found.passes) == 2
+    _, _, told = estimated(network, recipe(), caches(network, flip=False))
+    assert sum(each.drawn for each in told.passes) == 2
 
 
 def test_what_the_cache_holds_is_not_counted_again(network: Network) -> None:
-    found = work(network, recipe(), caches(network, lambda part, view, split: True))
-    assert found.passes == ()
-    assert found.written == 0
+    kept = caches(network, lambda part, view, split: True)
+    _, _, told = estimated(network, recipe(), kept)
+    assert told.passes == []
+    assert kept.written == 0
     later = caches(network, lambda part, view, split: part == "train" and view < 2)
-    drawn = [each for each in work(network, recipe(), later).passes if each.images == 1000]
-    assert drawn == [Pass(network.stage_of(network.first_layer("blocks.4.1")), True, 1000)]
+    _, _, told = estimated(network, recipe(), later)
+    drawn = [each for each in told.passes if each.images == 1000]
+    assert drawn == [Pass(place(network, "blocks.4.1"), True, 1000)]
 
 
 def test_what_exceeds_the_disk_budget_is_computed_every_epoch(network: Network) -> None:
-    found = work(network, recipe(), caches(network, budget=500_000))
-    assert [phase.live for phase in found.phases] == [True, True]
-    assert not any(phase.val_live for phase in found.phases)  # 100 images fit
+    _, fits, told = estimated(network, recipe(), caches(network, budget=500_000))
+    assert not fits
+    assert told.live == [(True, False), (True, False)]  # 100 images fit
 
 
 def test_fresh_views_and_thawed_trunks_are_never_cached(network: Network) -> None:
     own = recipe(dataclasses.replace(HEAD, views=0), dataclasses.replace(TAIL, train_from="all"))
-    found = work(network, own, caches(network))
-    assert [phase.live for phase in found.phases] == [True, True]
-    assert [phase.val_live for phase in found.phases] == [False, True]
+    _, fits, told = estimated(network, own, caches(network))
+    assert fits  # there is nothing that would not
+    assert told.live == [(True, False), (True, True)]
 
 
 def test_test_part_counts_only_if_it_is_read(network: Network) -> None:
-    read = work(network, recipe(), caches(network))
-    unread = work(network, recipe(), caches(network), {"train": 1000, "val": 100})
-    assert (read.tested, unread.tested) == (300, 100)
-    seed = work(network, load_recipe("seed"), caches(network), {"train": 1000, "test": 200})
-    assert (seed.tested, seed.fits, seed.phases[0].validated) == (200, 1, 200)
+    def seconds_of(own: Recipe, images: dict[str, int]) -> dict[str, float]:
+        return estimated(network, own, caches(network), images)[0]
+
+    assert seconds_of(recipe(), IMAGES)["test"] == pytest.approx(300 * 0.05)
+    assert seconds_of(recipe(), {"train": 1000, "val": 100})["test"] == pytest.approx(100 * 0.05)
+    seed = seconds_of(load_recipe("seed"), {"train": 1000, "test": 200})
+    assert seed["test"] == pytest.approx(200 * 0.05)
+    assert seed["baseline"] == pytest.approx(10)  # one fit: nothing chooses a penalty
 
 
-def test_small_data_is_counted_with_the_epochs_it_will_get(network: Network) -> None:
-    own = recipe(dataclasses.replace(HEAD, min_steps=80))
-    head = work(network, own, caches(network)).phases[0]
-    assert (head.plan.steps, head.plan.phase.epochs) == (10, 8)
+def test_seconds_are_work_times_speed(network: Network) -> None:
+    own = recipe(dataclasses.replace(HEAD, min_steps=80))  # which makes 8 epochs of its 10 steps
+    seconds, _, _ = estimated(network, own, caches(network))
+    assert seconds["head"] == pytest.approx(8 * (10 * 0.5 + 100 * 0.03 + 1))
+    assert seconds["fine-tune"] == pytest.approx(3 * (10 * 2.0 + 100 * 0.04 + 1.5))
+    assert seconds["baseline"] == pytest.approx(3 * 10)
 
 
-SPEEDS = Speeds(
-    start=5.0,
-    decoded=0.01,
-    passes={(3, False): PassSpeed(6, 0.1), (2, True): PassSpeed(8, 0.2)},
-    phases=(PhaseSpeed(0.5, 0.03, 1.0), PhaseSpeed(2.0, 0.04, 1.5)),
-    tested=0.05,
-    fit=7.0,
-)
-
-
-def phase_work(name: str, phase: Phase, compiled: bool = False) -> PhaseWork:
-    plan = PhasePlan(name, phase, 1000, phase.train_from, 2, compiled, (2,), (2,))
-    return PhaseWork(plan, 100, live=False, val_live=False)
-
-
-def small_work(compiled: bool) -> Work:
-    return Work(
-        decoded=1300,
-        passes=(Pass(3, False, 1000), Pass(2, True, 500)),
-        phases=(phase_work("head", HEAD), phase_work("fine-tune", TAIL, compiled)),
-        tested=300,
-        fits=3,
-        rows=1000,
-        written=0,
+def test_compiling_costs_once_and_gains_on_every_step(network: Network) -> None:
+    eager, compiled = (
+        estimated(network, recipe(), caches(network), compiling=how)[0]["fine-tune"]
+        for how in ("no", "yes")
     )
-
-
-def test_seconds_are_work_times_speed() -> None:
-    found = seconds_of(small_work(compiled=False), SPEEDS)
-    assert found.pop("end") > 0
-    assert found == pytest.approx(
-        {
-            "start": 5,
-            "data": 13,
-            "features": 6 + 1000 * 0.1 + 8 + 500 * 0.2,
-            "head": 4 * (10 * 0.5 + 100 * 0.03 + 1),
-            "fine-tune": 3 * (10 * 2.0 + 100 * 0.04 + 1.5),
-            "test": 15,
-            "baseline": 21,
-        }
-    )
-
-
-def test_compiling_costs_once_and_gains_on_every_step() -> None:
-    eager, compiled = (seconds_of(small_work(each), SPEEDS)["fine-tune"] for each in (False, True))
     assert eager - compiled == pytest.approx(3 * 10 * (2 - 2 / COMPILE_SPEEDUP) - COMPILE_SECONDS)
 
 
