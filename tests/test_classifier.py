@@ -265,7 +265,7 @@ SOME = np.array([Word(number % 2) for number in range(60)], dtype=object)
         (X, np.where(y == "rose", np.nan, 1), ValueError, r"y\[0\] is nan: every image needs"),
         (X, [*y[1:], np.nan], ValueError, r"y\[59\] is nan"),
         (X, [*y[1:], None], ValueError, r"y\[59\] is None"),
-        (X, np.array([*y[1:], 7], dtype=object), TypeError, "labels can not be sorted"),
+        (X, np.array([*y[1:], 7], dtype=object), TypeError, "labels cannot be sorted"),
         (X, np.arange(60) / 7, ValueError, "Unknown label type: continuous"),
         (X, SOME, ValueError, "y: 2 labels read 'some'; they must differ as text too"),
     ],

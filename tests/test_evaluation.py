@@ -250,7 +250,7 @@ def test_what_is_no_bundle_or_no_data_is_refused(
         copy = shutil.copytree(colours, tmp_path / f"without {name}")
         (copy / name).unlink()
         told = refused(BundleError, copy, flags)
-        assert told == f"'{copy / name}' can not be read (No such file or directory)"
+        assert told == f"'{copy / name}' cannot be read (No such file or directory)"
 
 
 # --- packages ------------------------------------------------------------------------------------

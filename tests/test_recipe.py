@@ -92,7 +92,7 @@ def test_unknown_recipe_suggests_the_near_one() -> None:
 
 
 def test_missing_recipe_file_is_one_sentence() -> None:
-    with pytest.raises(RecipeError, match="can not be read"):
+    with pytest.raises(RecipeError, match="cannot be read"):
         load_recipe("nowhere.toml")
 
 

@@ -217,7 +217,7 @@ def _encoded(y: ArrayLike) -> tuple[NDArray[Any], NDArray[np.int64]]:
         classes, positions = np.unique(labels, return_inverse=True)
     except TypeError as error:
         raise TypeError(
-            f"y: its labels can not be sorted ({error}); give all images labels of one kind"
+            f"y: its labels cannot be sorted ({error}); give all images labels of one kind"
         ) from error
     if labels.dtype.kind == "f":
         check_classification_targets(labels)

@@ -15,6 +15,7 @@ from .bundle.format import are_among, read_description, read_trained_on
 from .bundle.model import Model, load
 from .core.errors import DataError, ImageError, UsageError, suggest
 from .core.packages import told_when_missing
+from .core.text import counted, duration
 from .data.items import Items, Raw, Source, Watch, unwatched
 from .data.listing import read_or_reason
 from .data.sources.open import open_source
@@ -40,7 +41,7 @@ def evaluate(
     default test, or everything where the data has no test part. watch: shows what takes a while.
     tell: receives lines for a person.
     Raises BundleError as `load` does, UsageError for a part that is not there or a package that
-    the data needs and that is not installed, DataError when the data can not be opened, has a
+    the data needs and that is not installed, DataError when the data cannot be opened, has a
     class that the model does not know, or no image that can be read.
     """
     if not isinstance(model, Model):
@@ -56,9 +57,9 @@ def evaluate(
     count = sum(map(len, parts))
     whole = part is None and "test" not in chosen
     tell(
-        f"evaluating on all of {source.name}, which has no test part: {count:,} images"
+        f"evaluating on all of {source.name}, which has no test part: {counted(count, 'image')}"
         if whole
-        else f"evaluating on the {chosen[0]} part of {source.name}: {count:,} images"
+        else f"evaluating on the {chosen[0]} part of {source.name}: {counted(count, 'image')}"
     )
     if not count:
         raise DataError(f"the {chosen[0]} part of '{source.name}' holds no images")
@@ -66,7 +67,7 @@ def evaluate(
     with watch("evaluating", count) as advance:
         found = _run(model, parts, advance)
     spent = time.perf_counter() - started
-    tell(f"{count:,} images in {spent:.1f} s, {count / spent:,.0f} images/s")
+    tell(f"{counted(count, 'image')} in {duration(spent)}, {count / spent:,.0f} images/s")
     if not len(found.rows):
         first = found.unreadable[0]
         raise DataError(
@@ -87,9 +88,9 @@ def evaluate(
     return sum_up(subject, found.logits, places[labels], are_among(hashes, known), found.unfamiliar)
 
 
-def _places(source: Source, known: Sequence[str]) -> NDArray[np.int64]:
+def _places(source: Source, classes: Sequence[str]) -> NDArray[np.int64]:
     """Return where each of the data's classes stands among the model's."""
-    place = {name: at for at, name in enumerate(known)}
+    place = {name: at for at, name in enumerate(classes)}
     unknown = [name for name in source.classes if name not in place]
     if unknown:
         shown = ", ".join(f"'{name}'" for name in unknown[:NAMED])
@@ -97,7 +98,7 @@ def _places(source: Source, known: Sequence[str]) -> NDArray[np.int64]:
             shown += f" and {len(unknown) - NAMED:,} more"
         raise DataError(
             f"the model does not know {len(unknown):,} of the {len(source.classes):,} classes of "
-            f"'{source.name}': {shown}; for '{unknown[0]}' {suggest(unknown[0], known)}"
+            f"'{source.name}': {shown}; for '{unknown[0]}' {suggest(unknown[0], classes)}"
         )
     return np.array([place[name] for name in source.classes], np.int64)
 
@@ -119,7 +120,7 @@ class _Found:
     """What came out for the images that could be read.
 
     rows: which of all images those are, (n,). logits: (n, classes). unfamiliar: (n,), None where
-    the model can not tell. unreadable: the others.
+    the model cannot tell. unreadable: the others.
     """
 
     rows: NDArray[np.int64]

@@ -181,7 +181,7 @@ class TrainOptions:
     resume: str | None = None
     """Go on with an unfinished run: its folder, or nothing for the newest under runs/."""
     allow_different: bool = False
-    """With --resume: go on even where this machine can not give the bits the run would have had."""
+    """With --resume: go on even where this machine cannot give the bits the run would have had."""
     workers: int | None = None
     """Threads that decode images. Default: one per core."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -217,7 +217,7 @@ def load_recipe(name: str) -> Recipe:
             raise RecipeError(f"--recipe '{name}': more than {MAX_FILE:,} bytes; that is no recipe")
         return parse_recipe(content.decode(), name)
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"--recipe '{name}': can not be read ({error})") from error
+        raise RecipeError(f"--recipe '{name}': cannot be read ({error})") from error
 
 
 def parse_recipe(text: str, where: str) -> Recipe:

@@ -182,7 +182,7 @@ def test_data_in_which_nothing_can_be_read_is_reported_all_the_same(tmp_path: Pa
             (tmp_path / "d" / label / f"{number}.jpg").write_text("no image")
     audit = inspect(str(tmp_path / "d"))
     assert len(audit.parts[0].broken) == 6
-    assert kinds(audit)["broken"].startswith("6 images can not be read: a/0.jpg (not an image")
+    assert kinds(audit)["broken"].startswith("6 images cannot be read: a/0.jpg (not an image")
 
 
 def test_how_images_are_stored_is_counted(photos: Photos) -> None:

@@ -124,7 +124,7 @@ SPEC = Preprocess(48, 40, (0.5, 0.5, 0.5), (0.5, 0.25, 0.5)).as_dict()
         (changed(sha256={}), f"holds no model.onnx: {TINY} could not be exported"),
         (cut("model.onnx"), "is not the file that model.json describes"),
         (cut("model.json"), None),
-        (lambda folder: (folder / "model.onnx").unlink(), "can not be read"),
+        (lambda folder: (folder / "model.onnx").unlink(), "cannot be read"),
         (lambda folder: (folder / "model.json").write_text("[1]"), "holds no JSON object"),
         (lambda folder: (folder / "model.json").write_text("{"), "is not JSON"),
         (lambda folder: (folder / "model.json").unlink(), "holds no bundle"),
@@ -146,7 +146,7 @@ def test_spoilt_bundle_is_refused_in_a_sentence(
 def test_network_that_onnx_runtime_can_not_open_is_a_sentence(copied: Path) -> None:
     (copied / "model.onnx").write_bytes(b"not a network")
     changed(sha256={"model.onnx": sha256_file(copied / "model.onnx")})(copied)
-    with pytest.raises(BundleError, match="ONNX Runtime can not open the network"):
+    with pytest.raises(BundleError, match="ONNX Runtime cannot open the network"):
         thawnet.load(copied)
 
 

@@ -1,4 +1,4 @@
-"""Export: what ONNX can not say, or says wrongly, is found out before anybody predicts with it."""
+"""Export: what ONNX cannot say, or says wrongly, is found out before anybody predicts with it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Unspeakable(nn.Module):
     ("network", "told"),
     [
         (BatchOfTwo(), "computes something else once exported"),
-        (Unspeakable(), "can not be exported to ONNX"),
+        (Unspeakable(), "cannot be exported to ONNX"),
     ],
 )
 def test_network_that_would_predict_wrongly_is_refused(network: nn.Module, told: str) -> None:

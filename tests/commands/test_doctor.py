@@ -31,7 +31,7 @@ def test_without_data_the_machine_is_checked(capsys: pytest.CaptureFixture[str])
     assert status == 0
     for name in ("python", "packages", "device", "precision", "compiler", "cores", "memory"):
         assert f" {name}" in out
-    assert "can not be reached (no network in tests)\n" in out
+    assert "cannot be reached (no network in tests)\n" in out
     assert "thawnet train digits" in out
     assert out.splitlines()[-1].startswith("ready: ")
 

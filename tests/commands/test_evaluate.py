@@ -65,7 +65,7 @@ def test_unreadable_image_is_listed_and_the_status_is_1(
             {"image": "test/b/odd\udcff.png", "reason": "not an image in a known format"}
         ]
     else:
-        assert "can not be read\ntest/b/odd?.png         not an image in a known format\n" in out
+        assert "cannot be read\ntest/b/odd?.png         not an image in a known format\n" in out
         assert out.splitlines()[-1].endswith("15 images)")
 
 

@@ -71,7 +71,7 @@ def test_table_has_a_line_per_image(
     assert status == 1
     lines = out.splitlines()
     assert len(lines) == 14
-    assert lines[-1] == f"{folder / 'none.png'}  can not be read: no such file"
+    assert lines[-1] == f"{folder / 'none.png'}  cannot be read: no such file"
     assert lines[12].startswith(str(folder / "b") + r"/new\nline \x1b[31m.png  ")
     shares = [float(part.split()[-2]) for part in lines[0].split(", ")]
     assert sum(shares) == pytest.approx(100, abs=0.02)

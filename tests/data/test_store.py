@@ -122,7 +122,7 @@ def require_classes(folder: Path) -> None:
 def test_class_whose_every_image_is_broken_is_an_error(photos: Photos) -> None:
     folder = photos({"a": 3, "b": 1})
     (folder / "b" / "000.png").write_bytes(b"")
-    told = r"the only training image of class 'b' can not be read.*b/000.png.*empty"
+    told = r"the only training image of class 'b' cannot be read.*b/000.png.*empty"
     with pytest.raises(DataError, match=told):
         require_classes(folder)
 
@@ -138,7 +138,7 @@ def test_store_whose_every_image_is_broken_is_an_error_not_a_crash(photos: Photo
     folder = photos({"a": 1, "b": 1})
     for path in folder.rglob("*.png"):
         path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(DataError, match=r"image of class 'a' can not be read; .*'a/000.png'"):
+    with pytest.raises(DataError, match=r"image of class 'a' cannot be read; .*'a/000.png'"):
         require_classes(folder)
 
 

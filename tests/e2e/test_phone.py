@@ -104,7 +104,7 @@ def test_refused_camera_leaves_the_phones_own(open_page: Open) -> None:
         } })"""
     )
     page.tap("#photo")
-    expect(page.locator("#camera-text")).to_contain_text("The camera can not be used")
+    expect(page.locator("#camera-text")).to_contain_text("The camera cannot be used")
     with page.expect_file_chooser() as chooser:
         page.tap("#shoot")
     chooser.value.set_files(ROCKET)

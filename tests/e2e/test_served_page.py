@@ -205,7 +205,7 @@ def tab_to(page: Page, wanted: str) -> None:
             width = page.evaluate(
                 "parseFloat(getComputedStyle(document.activeElement).outlineWidth)"
             )
-            assert width >= 2, f"the focus on {wanted} can not be seen"
+            assert width >= 2, f"the focus on {wanted} cannot be seen"
             return
     pytest.fail(f"Tab does not reach {wanted}")
 

@@ -35,6 +35,6 @@ def test_files_say_what_the_onnx_model_says(bundle: Path, tmp_path: Path) -> Non
 
 
 def test_what_openvino_can_not_read_is_a_sentence(bundle: Path) -> None:
-    with pytest.raises(BundleError, match="can not be converted by OpenVINO") as caught:
+    with pytest.raises(BundleError, match="cannot be converted by OpenVINO") as caught:
         to_openvino(b"not a network", thawnet.load(bundle))
     assert "\n" not in str(caught.value)

@@ -33,7 +33,7 @@ from thawnet.training.checkpoint import RunState
 Photos = Callable[..., Path]
 FULL = r"^\S+: the disk is full; free some space and start again$"
 GONE = r"^\S+: the folder is gone; put it back, or choose another"
-READ_ONLY = r"^\S+: it can not be written; choose another folder with --out or THAWNET_CACHE$"
+READ_ONLY = r"^\S+: it cannot be written; choose another folder with --out or THAWNET_CACHE$"
 
 
 class Disk:
@@ -172,7 +172,7 @@ def test_results_that_stdout_does_not_take_end_in_one_sentence() -> None:
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr.startswith("thawnet: results can not be written to stdout: No space left")
+    assert done.stderr.startswith("thawnet: results cannot be written to stdout: No space left")
     assert done.stderr.count("\n") == 1
 
 

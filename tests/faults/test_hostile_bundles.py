@@ -75,7 +75,7 @@ def test_weights_outside_the_file_are_not_read(tmp_path: Path, place: str) -> No
         outside.external_data.add(key=key, value=value)
     folder = write_bundle(tmp_path / "bundle", network(weights=[outside]))
     np.ones(6, np.float32).tofile(folder / "weights.bin")
-    refused(folder, "can not open the network .*External data path")
+    refused(folder, "cannot open the network .*External data path")
 
 
 EVIL = helper.make_node("Evil", ["features"], ["logits"], domain="org.example")
@@ -97,14 +97,14 @@ FACTOR = helper.make_tensor("factor", TensorProto.INT64, [2], [10**6, 10**6])
 @pytest.mark.parametrize(
     ("nodes", "weights", "told"),
     [
-        ([*FEATURES, EVIL], [], "can not open the network"),
-        ([*FEATURES, *TWICE], [weight()], r"gives \{'logits': \(2, 2\)\} for 1 images"),
+        ([*FEATURES, EVIL], [], "cannot open the network"),
+        ([*FEATURES, *TWICE], [weight()], r"gives \{'logits': \(2, 2\)\} for 1 image,"),
         ([*FEATURES, LOGITS], [weight(value=float("nan"))], "no finite numbers"),
         ([*FEATURES, LOGITS], [weight(value=float("inf"))], "no finite numbers"),
-        ([*FEATURES, LOGITS], [weight(shape=(3, 5))], "can not open the network|takes and gives"),
-        ([*FEATURES, LOGITS], [weight(shape=(4, 2))], "can not (open|be computed)"),
-        ([*FEATURES, *HUGE], [weight(), FACTOR], r"can not be computed \(.*(alloc|memory)"),
-        ([LOGITS], [weight()], "can not open the network"),
+        ([*FEATURES, LOGITS], [weight(shape=(3, 5))], "cannot open the network|takes and gives"),
+        ([*FEATURES, LOGITS], [weight(shape=(4, 2))], "cannot (open|be computed)"),
+        ([*FEATURES, *HUGE], [weight(), FACTOR], r"cannot be computed \(.*(alloc|memory)"),
+        ([LOGITS], [weight()], "cannot open the network"),
     ],
 )
 def test_foreign_graph_is_refused_when_opened_or_computed(
@@ -118,7 +118,7 @@ def test_names_in_a_graph_that_are_no_text_are_a_sentence(
 ) -> None:
     for name in (b"features", b"thawnet.classes"):
         content = network().replace(name, b"\xff" * len(name))
-        refused(write_bundle(tmp_path / "bundle", content), "can not open the network")
+        refused(write_bundle(tmp_path / "bundle", content), "cannot open the network")
     assert capfd.readouterr().out == ""  # where results go
 
 

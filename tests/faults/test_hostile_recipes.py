@@ -130,7 +130,7 @@ def test_file_that_is_no_recipe_is_not_read_whole(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"more than 100,000 bytes; that is no recipe"):
         load_recipe(str(path))
     path.write_bytes(b"\xff\xfe")
-    with pytest.raises(RecipeError, match="can not be read"):
+    with pytest.raises(RecipeError, match="cannot be read"):
         load_recipe(str(path))
 
 

@@ -49,7 +49,7 @@ def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(one[name], other[name]) for name in one)
 
 
-# --- where it can not go on as it was ------------------------------------------------------------
+# --- where it cannot go on as it was ------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

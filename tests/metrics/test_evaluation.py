@@ -130,10 +130,10 @@ def test_table_of_many_classes_has_the_worst_of_them() -> None:
 def test_unreadable_images_are_listed_on_lines_of_their_own() -> None:
     lost = tuple(Unreadable(f"a/{number}\n.png", "it is cut") for number in range(12))
     lines = list(table(evaluated(unreadable=lost)))
-    at = lines.index("can not be read, 10 of 12; --json lists all")
+    at = lines.index("cannot be read, 10 of 12; --json lists all")
     assert lines[at + 1].split() == ["a/0?.png", "it", "is", "cut"]
     assert lines[at + 11] == ""
-    assert "can not be read" in table(evaluated(unreadable=lost[:1]))
+    assert "cannot be read" in table(evaluated(unreadable=lost[:1]))
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_figures_that_there_are_not_have_no_line() -> None:
     full = evaluated(superclasses={f"class {number:02d}": "one" for number in range(12)})
     assert "superclass accuracy" in "\n".join(table(full))
     plain = "\n".join(table(evaluated(classes=5, of=5)))
-    for absent in ("superclass", "top-5", "unlike", "can not be read"):
+    for absent in ("superclass", "top-5", "unlike", "cannot be read"):
         assert absent not in plain
 
 

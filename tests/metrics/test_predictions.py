@@ -53,9 +53,9 @@ HEAD = ",".join(COLUMNS) + "\n"
         (HEAD.encode(), "rows are of 0 parts"),
         (HEAD.encode() + b"test,a.png,cat\n", "line 2 has not 6 fields"),
         (HEAD.encode() + b"test,a,c,c,1,1\nvalidation,b,c,c,1,1\n", "rows are of 2 parts"),
-        (HEAD.encode() + b"test,\xff,c,c,1,1\n", "can not be read"),
-        (HEAD.encode() + b'test,"a,c,c,1,1\n', "can not be read"),
-        (HEAD.encode() + b"test," + b"a" * 200_000 + b",c,c,1,1\n", "can not be read"),
+        (HEAD.encode() + b"test,\xff,c,c,1,1\n", "cannot be read"),
+        (HEAD.encode() + b'test,"a,c,c,1,1\n', "cannot be read"),
+        (HEAD.encode() + b"test," + b"a" * 200_000 + b",c,c,1,1\n", "cannot be read"),
     ],
 )
 def test_damaged_file_is_one_sentence(content: bytes, told: str) -> None:

@@ -234,18 +234,18 @@ def test_backbone_that_can_not_be_used_is_one_sentence(backbone: str, told: str)
 
 def test_size_that_a_backbone_can_not_take_is_one_sentence() -> None:
     network = Network("inception_v3", 5, 32)
-    with pytest.raises(UsageError, match="can not take images of 32 x 32 pixels"):
+    with pytest.raises(UsageError, match="cannot take images of 32 x 32 pixels"):
         network.check()
 
 
 def test_padding_that_a_backbone_does_not_know_is_one_sentence() -> None:
-    with pytest.raises(UsageError, match="'vit_small_patch16_224' can not be built"):
+    with pytest.raises(UsageError, match="'vit_small_patch16_224' cannot be built"):
         Network("vit_small_patch16_224", 5, 224, padding="same")
 
 
 @pytest.mark.slow
 def test_a_model_of_most_timm_families_can_be_used() -> None:
-    """One model of each of timm's files, in stages as in one; a few can not, and say so."""
+    """One model of each of timm's files, in stages as in one; a few cannot, and say so."""
     import timm
 
     families: dict[str, list[str]] = {}

@@ -101,7 +101,7 @@ def test_nothing_is_fetched_by_a_weaker_way_than_was_asked_for(target: str) -> N
     ["http://127.0.0.1:1/a.jpg", "https://no.such.host.invalid/a", "http://[/"],
 )
 def test_address_without_a_server_is_a_reason(address: str) -> None:
-    with pytest.raises(ImageError, match="can not be fetched"):
+    with pytest.raises(ImageError, match="cannot be fetched"):
         fetch_image(address)
 
 

@@ -114,7 +114,7 @@ def test_requests_at_once_get_their_own_answers(serving: Callable[..., Service])
         ("/predict?top_k=0", b"x", PNG, 422, "top_k is '0'; it must be 1 to 1000"),
         ("/predict?top_k=a", b"x", PNG, 422, "top_k is 'a'; it must be"),
         ("/predict", b"x", {"Content-Type": "multipart/form-data"}, 400, "without a boundary"),
-        ("/predict", b"x", FORM, 400, "the form can not be read"),
+        ("/predict", b"x", FORM, 400, "the form cannot be read"),
         ("/predict", form(), FORM, 400, "holds no file"),
         ("/predict", form((None, b"a field")), FORM, 400, "holds no file"),
         ("/predict", form(("a.png", b"x"))[:-20], FORM, 400, "last boundary is missing"),

@@ -390,7 +390,7 @@ def test_stop_says_what_is_kept_and_how_to_go_on(
         run.train(options)
     assert caught.value.exit_code == 130
     assert str(caught.value) == (
-        "stopped; 1 epochs are kept: thawnet train --resume runs/photos-quick-1"
+        "stopped; 1 epoch is kept: thawnet train --resume runs/photos-quick-1"
     )
 
 
@@ -482,7 +482,7 @@ def test_best_validation_within_an_epoch_is_kept_and_patience_counts_whole_ones(
     rows = epochs_of(outcome)
     assert [row["epoch"] for row in rows] == [1, 1.5, 2, 2.5, 3, 3.5, 4]
     assert [row["epoch"] for row in rows if row.get("kept")] == [1, 2.5]
-    assert "kept epoch 2.5, the best on validation; 1 epochs without" in capsys.readouterr().err
+    assert "kept epoch 2.5, the best on validation; 1 epoch without" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("always_kept")

@@ -38,7 +38,7 @@ def _no_bar(_title: str, _images: int) -> Iterator[Callable[[int], None]]:
 def inspect(data: str, data_dir: Path | None = None, size: int = 96) -> Audit:
     """Audit DATA, everything that `thawnet train` takes.
 
-    size: pixels a side of the network's input. Raises DataError when DATA can not be opened.
+    size: pixels a side of the network's input. Raises DataError when DATA cannot be opened.
     """
     return audit(open_source(data, data_dir), size)
 
@@ -124,7 +124,7 @@ class _Look:
 
 
 def _look(items: Items, position: int) -> _Look | str:
-    """Return what one image is, or why it can not be read."""
+    """Return what one image is, or why it cannot be read."""
     try:
         raw = items.read(position)
         if isinstance(raw, bytes):

@@ -18,7 +18,7 @@ class Part:
     network's input. tiny: images too small to look for near copies of. modes, formats: how many
     images have which, in Pillow's names. turned: images that EXIF turns. animated: names of
     images with further frames. plain: names of images of one colour or a gradient. broken: name
-    and reason of what can not be read.
+    and reason of what cannot be read.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Audit:
     that thawnet would split off train as a test part, where the data has none. groups: every
     duplicate, worst first. straddling: groups with images on both sides of that split.
     findings: what to do, most important first. notes: what the source said on opening. unusable:
-    why a part can not be measured on, where one can not.
+    why a part cannot be measured on, where one cannot.
     """
 
     name: str

@@ -33,7 +33,7 @@ SIDE = 32  # pixels a side of a thumbnail
 # picture, the others the same product photographed alike; of 96 above 0.7, all. Of 96 between
 # 0.55 and 0.6, 20 are not.
 SIMILAR = 0.6
-# Pixels of the short side below which a copy can not be told from a look-alike (8 x 8 digits).
+# Pixels of the short side below which a copy cannot be told from a look-alike (8 x 8 digits).
 LEAST_SIDE = 16
 # Grey levels of structure below which a thumbnail says nothing: one colour, or a gradient.
 PLAIN = 2.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+from ..core.text import counted
 from .contents import Audit, Finding, Part
 from .duplicates import LEAST_SIDE
 
@@ -64,7 +65,7 @@ def _leaks(audit: Audit, part: Part) -> Iterator[Finding]:
     where = " or ".join(sorted(sources))
     yield Finding(
         f"{part.name}-leak",
-        f"{_count(len(leaked), f'{part.name} image')} of {part.images:,} ({share} %) "
+        f"{counted(len(leaked), f'{part.name} image')} of {part.images:,} ({share} %) "
         f"{_are(len(leaked))} in {where} too: {_kinds(len(exact), len(leaked))}; "
         f"{len(conflicting):,} under another class.",
         f"Take the copies out of {where}. If the split is published and must stay, say so "
@@ -78,7 +79,7 @@ def _conflicts(audit: Audit) -> Iterator[Finding]:
         exact = sum(group.exact for group in groups)
         yield Finding(
             "label-conflict",
-            f"{_count(len(groups), 'picture')} {_are(len(groups))} filed under more than one "
+            f"{counted(len(groups), 'picture')} {_are(len(groups))} filed under more than one "
             f"class: {_kinds(exact, len(groups))}.",
             "Look at each, keep it under the right class and delete it from the others.",
         )
@@ -89,7 +90,7 @@ def _broken(audit: Audit) -> Iterator[Finding]:
     if broken:
         yield Finding(
             "broken",
-            f"{_count(len(broken), 'image')} can not be read: {_some(broken)}.",
+            f"{counted(len(broken), 'image')} cannot be read: {_some(broken)}.",
             "Replace or delete them; training leaves them out.",
         )
 
@@ -117,7 +118,7 @@ def _few(train: Part) -> Iterator[Finding]:
         )
         yield Finding(
             "few-images",
-            f"{_count(len(few), 'class')} {_have(len(few))} fewer than {FEW} images in the train "
+            f"{counted(len(few), 'class')} {_have(len(few))} fewer than {FEW} images in the train "
             f"part: {_some([f'{name} ({count})' for count, name in few])}.{extra}",
             "Collect more of them, merge them with a class like them, or leave them out.",
         )
@@ -142,14 +143,14 @@ def _copies(audit: Audit) -> Iterator[Finding]:
         return
     exact = sum(group.exact for group in groups)
     across = (
-        f" {_count(audit.straddling, 'picture')} would be both in train and in the test part that "
+        f" {counted(audit.straddling, 'picture')} would be both in train and in the test part that "
         "thawnet splits off."
         if audit.straddling
         else ""
     )
     yield Finding(
         "copies",
-        f"{_count(len(groups), 'picture')} {_are(len(groups))} in the same class more than once: "
+        f"{counted(len(groups), 'picture')} {_are(len(groups))} in the same class more than once: "
         f"{_kinds(exact, len(groups))}.{across}",
         "Keep one of each. A split keeps exact copies on one side, near ones it does not know: "
         "they flatter the accuracy.",
@@ -171,7 +172,7 @@ def _coarse(audit: Audit) -> Iterator[Finding]:
             )
             yield Finding(
                 f"{name}-small",
-                f"The {name} part has {_count(count, 'image')}: {uncertain}.",
+                f"The {name} part has {counted(count, 'image')}: {uncertain}.",
                 "Hold more images back; until then quote the interval beside the accuracy.",
             )
 
@@ -181,7 +182,7 @@ def _plain(audit: Audit) -> Iterator[Finding]:
     if names:
         yield Finding(
             "plain",
-            f"{_count(len(names), 'image')} {_are(len(names))} of one colour or a bare gradient: "
+            f"{counted(len(names), 'image')} {_are(len(names))} of one colour or a bare gradient: "
             f"{_some(names)}.",
             "Look at them, and delete those that show nothing.",
         )
@@ -192,7 +193,7 @@ def _animated(audit: Audit) -> Iterator[Finding]:
     if names:
         yield Finding(
             "animated",
-            f"{_count(len(names), 'image')} {_have(len(names))} further frames or pages: "
+            f"{counted(len(names), 'image')} {_have(len(names))} further frames or pages: "
             f"{_some(names)}.",
             "Only the first is used; save the others as images of their own if they matter.",
         )
@@ -205,7 +206,7 @@ def _small(audit: Audit) -> Iterator[Finding]:
         share = (
             "All images are"
             if small == read
-            else f"{_count(small, 'image')} of {read:,} {_are(small)}"
+            else f"{counted(small, 'image')} of {read:,} {_are(small)}"
         )
         yield Finding(
             "smaller-than-input",
@@ -216,16 +217,10 @@ def _small(audit: Audit) -> Iterator[Finding]:
     if tiny:
         yield Finding(
             "too-small-to-compare",
-            f"{_count(tiny, 'image')} {_are(tiny)} under {LEAST_SIDE} pixels a side: too small to "
+            f"{counted(tiny, 'image')} {_are(tiny)} under {LEAST_SIDE} pixels a side: too small to "
             "tell a near copy from a look-alike, so only exact copies were looked for.",
             "Nothing, if the images are meant to be that small.",
         )
-
-
-def _count(count: int, noun: str) -> str:
-    if count == 1:
-        return f"1 {noun}"
-    return f"{count:,} {noun}{'es' if noun.endswith('s') else 's'}"
 
 
 def _kinds(exact: int, groups: int) -> str:

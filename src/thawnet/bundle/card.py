@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from ..core.text import printable
+from ..core.text import counted, printable
 from ..metrics.result import Result
 from .spec import Meaning
 
@@ -121,10 +121,10 @@ def model_card(
         train_from=_code(result.phases[1].trains_from),
         scores=_scores(result, len(meaning.classes)),
         part=part,
-        images="1 image" if images == 1 else f"{images:,} images",
+        images=counted(images, "image"),
         calibration=(
-            f"Probabilities are calibrated on {result.fitted_on:,} images like those it was "
-            "trained on and mean nothing on others"
+            f"Probabilities are calibrated on {counted(result.fitted_on, 'image')} like those it "
+            "was trained on and mean nothing on others"
             if result.fitted_on
             else "Probabilities are not calibrated"
         ),
@@ -232,7 +232,7 @@ def _scores(result: Result, classes: int) -> str:
     error = scores.expected_calibration_error.calibrated
     rows = [
         (f"{part} accuracy", f"{100 * scores.accuracy:.2f} %"),
-        ("95 % interval", f"{100 * low:.2f}-{100 * high:.2f} %, {scores.images:,} images"),
+        ("95 % interval", f"{100 * low:.2f}-{100 * high:.2f} %, {counted(scores.images, 'image')}"),
         *([("top-5 accuracy", f"{100 * scores.top_5:.2f} %")] if classes > 5 else []),
         ("balanced accuracy", f"{100 * scores.balanced_accuracy:.2f} %"),
         (

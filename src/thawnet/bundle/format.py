@@ -77,7 +77,7 @@ def write_bundle(
     """Write a new bundle, whole or not at all; the same content gives the same bytes.
 
     tensors: in timm's names, head included; None of a quantised network, which has no weights but
-    those in its ONNX model. onnx: see export.to_onnx; None where a backbone can not be exported.
+    those in its ONNX model. onnx: see export.to_onnx; None where a backbone cannot be exported.
     architecture: backbone, padding, epsilon, class_weights. trained_on: see `short_hashes`. facts:
     recipe, metrics, provenance, for people. card: the text of README.md.
     """
@@ -167,7 +167,7 @@ def _beginnings(hashes: NDArray[np.uint8]) -> NDArray[np.uint64]:
 def read_description(path: Path) -> Description:
     """Return what a bundle, or the bundle of a run folder, says of itself.
 
-    Raises BundleError when there is none or it can not be understood.
+    Raises BundleError when there is none or it cannot be understood.
     """
     folder = path if (path / DESCRIPTION).is_file() else path / RUN_BUNDLE
     file = folder / DESCRIPTION
@@ -268,7 +268,7 @@ def _limited(file: Path, limit: int) -> bytes:
             )
         return file.read_bytes()
     except OSError as error:
-        raise BundleError(f"'{file}' can not be read ({error.strerror})") from error
+        raise BundleError(f"'{file}' cannot be read ({error.strerror})") from error
 
 
 def _object(content: bytes, file: Path) -> dict[str, Any]:

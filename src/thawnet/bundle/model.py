@@ -18,6 +18,7 @@ from PIL import Image
 from .. import embedded
 from ..core.errors import BundleError, ImageError, UsageError, first_line
 from ..core.memory import available_cores
+from ..core.text import counted
 from ..image.decode import decode, read_file, upright_rgb
 from ..image.preprocess import Preprocess, seen_box, squared
 from .class_maps import class_map, read_class_weights
@@ -57,7 +58,7 @@ class Prediction:
     """What the network says of one image.
 
     classes: names, the most probable first. probabilities: theirs, 0 to 1, in that order.
-    unfamiliar: whether the image is unlike those trained on; None where the network can not tell.
+    unfamiliar: whether the image is unlike those trained on; None where the network cannot tell.
     explanation: where it was asked for and the network has class maps.
     """
 
@@ -116,7 +117,7 @@ class Model:
     path: its bundle. backbone: timm's name. classes: names in the order of the logits.
     preprocess: what happens to an image. temperature: what logits are divided by before they
     become probabilities, fitted on the validation images. unfamiliar: above which unfamiliarity an
-    image counts as unlike the training data, None where the network can not tell. batch: images
+    image counts as unlike the training data, None where the network cannot tell. batch: images
     that one thread computes at once. threads: how many do.
 
     It can be pickled, with the network in it. Unless `load` was told how many, it computes in as
@@ -140,7 +141,7 @@ class Model:
         self.batch = max(1, min(BATCH, BATCH_PIXELS // self.preprocess.size**2))
 
     def __reduce__(self) -> tuple[type[Model], tuple[Description, bytes, int | None]]:
-        """Let pickle open the network again: ONNX Runtime's session can not be copied."""
+        """Let pickle open the network again: ONNX Runtime's session cannot be copied."""
         return Model, self._made_of
 
     @cached_property
@@ -169,7 +170,7 @@ class Model:
         (height, width, 3) RGB or (height, width).
         top_k: how many classes to name; all where there are fewer. explain: where each was seen
         too, if the network has class maps.
-        Raises ImageError naming the first image that can not be read, UsageError for a wrong
+        Raises ImageError naming the first image that cannot be read, UsageError for a wrong
         top_k.
         """
         found: list[Prediction] = []
@@ -207,7 +208,7 @@ class Model:
         """Return what is found in (n, crop, crop, 3) uint8, as preprocess.squared cuts them.
 
         maps: the feature map too, if `class_weights` make class maps of it.
-        Raises BundleError for a network that can not be computed or gives no numbers.
+        Raises BundleError for a network that cannot be computed or gives no numbers.
         """
         wanted: dict[str, tuple[int, ...]] = {LOGITS: (len(squares), len(self.classes))}
         if self.unfamiliar is not None:
@@ -219,7 +220,7 @@ class Model:
             given = self._session.run(names, {IMAGES: squares})
         except Exception as error:  # ONNX Runtime's own exceptions share no other class
             raise BundleError(
-                f"'{self.path}': the network can not be computed ({first_line(error)}); train again"
+                f"'{self.path}': the network cannot be computed ({first_line(error)}); train again"
             ) from error
         found = dict(zip(names, given, strict=True))
         shapes = {name: found[name].shape for name in wanted}
@@ -229,8 +230,8 @@ class Model:
             shapes[FEATURE_MAP] = feature_map.shape[:2]
         if shapes != wanted or not np.isfinite(found[LOGITS]).all():
             raise BundleError(
-                f"'{self.path}': the network gives {shapes} for {len(squares)} images, or no "
-                f"finite numbers, where {wanted} are expected; copy the bundle again, or train"
+                f"'{self.path}': the network gives {shapes} for {counted(len(squares), 'image')}, "
+                f"or no finite numbers, where {wanted} are expected; copy it again, or train"
             )
         return Outputs(found[LOGITS], found.get(UNFAMILIARITY), feature_map)
 

@@ -96,7 +96,7 @@ def exported(
         got = _tried(content, probe.numpy())
     except Exception as error:  # any of timm's 1,300 models may raise anything
         raise BundleError(
-            f"the network can not be exported to ONNX ({first_line(error)})"
+            f"the network cannot be exported to ONNX ({first_line(error)})"
         ) from error
     for one, other in zip(got, wanted, strict=True):
         require_same(one, other, "ONNX")
@@ -106,7 +106,7 @@ def exported(
 def halved(content: bytes, smallest: int = HALVED_FROM) -> bytes:
     """Return an ONNX model with its large weights in float16; it still computes in float32.
 
-    Tensors of fewer than `smallest` values stay as they are, and so do those that float16 can not
+    Tensors of fewer than `smallest` values stay as they are, and so do those that float16 cannot
     hold; a model without any others comes back as it is. Each is followed by a Cast, which ONNX
     Runtime does once, when the model is opened.
     """
@@ -140,15 +140,15 @@ def probe_squares(spec: Preprocess) -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
-def require_same(found: NDArray[Any], wanted: NDArray[Any], form: str) -> float:
+def require_same(logits: NDArray[Any], reference: NDArray[Any], form: str) -> float:
     """Return the largest difference between what two forms of a network compute.
 
     Raises BundleError, naming the new `form`, when that is more than a thousandth.
     """
-    scale = max(1.0, float(np.abs(wanted).max()))
-    if not np.allclose(found, wanted, rtol=1e-3, atol=1e-3 * scale):
+    scale = max(1.0, float(np.abs(reference).max()))
+    if not np.allclose(logits, reference, rtol=1e-3, atol=1e-3 * scale):
         raise BundleError(f"the network computes something else once exported to {form}")
-    return float(np.abs(found - wanted).max())
+    return float(np.abs(logits - reference).max())
 
 
 def from_pixels(

@@ -37,7 +37,7 @@ def open_session(description: Description, content: bytes) -> onnxruntime.Infere
     # ONNX Runtime's own exceptions share no other class; names that are no UTF-8 have Python's.
     except Exception as error:
         raise BundleError(
-            f"'{description.path}': ONNX Runtime can not open the network ({first_line(error)}); "
+            f"'{description.path}': ONNX Runtime cannot open the network ({first_line(error)}); "
             "update onnxruntime, or train again"
         ) from error
     _check(description, found, carried)

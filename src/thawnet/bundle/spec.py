@@ -53,7 +53,7 @@ def parse_meaning(content: dict[str, Any]) -> Meaning:
     """Take the fields of a meaning out of model.json's content.
 
     Raises KeyError for one that is missing, and TypeError, ValueError, AttributeError or
-    OverflowError for a value that it can not have.
+    OverflowError for a value that it cannot have.
     """
     return Meaning(
         classes=_classes(content.pop("classes")),

@@ -61,7 +61,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Row:
-    """A recipe with its forecast, or the reason why it can not run."""
+    """A recipe with its forecast, or the reason why it cannot run."""
 
     recipe: str
     forecast: Forecast | None
@@ -100,7 +100,7 @@ def doctor(options: DoctorOptions) -> None:
 # --- the checklist -------------------------------------------------------------------------------
 
 
-def checklist(asked: TrainOptions, others: Others) -> Iterator[Check]:
+def checklist(options: TrainOptions, others: Others) -> Iterator[Check]:
     """Yield what was found about this machine, in a few seconds; takes no torch for granted.
 
     others: watched since before anything was measured.
@@ -108,13 +108,15 @@ def checklist(asked: TrainOptions, others: Others) -> Iterator[Check]:
     yield Check("python", f"{platform.python_version()}, {platform.system()} {platform.machine()}")
     yield from _packages()
     if not missing(["torch"]):
-        yield from _torch(asked)
+        yield from _torch(options)
     busy = others.busy()
     if busy is not None:
         yield _load(busy)
     yield _memory()
     yield _disk("cache disk", cache_folder(), "point THAWNET_CACHE at a larger disk")
-    yield _disk("runs disk", asked.out or Path("runs"), "give a folder on a larger disk with --out")
+    yield _disk(
+        "runs disk", options.out or Path("runs"), "give a folder on a larger disk with --out"
+    )
     entries = cache_entries()
     size = sum(size for _, size in entries)
     yield Check("cache", f"{len(entries)} entries, {_gigabytes(size)} (thawnet cache list)")
@@ -135,13 +137,13 @@ def _packages() -> Iterator[Check]:
         yield Check("packages", ", ".join([*known, "all that training needs"]))
 
 
-def _torch(asked: TrainOptions) -> Iterator[Check]:
+def _torch(options: TrainOptions) -> Iterator[Check]:
     import torch
 
     from ..training.machine import COMPILE_SPEEDUP, choose_device, decide, describe
 
-    device = choose_device(asked.device)
-    machine = decide(device, asked.precision or "auto", asked.compile)
+    device = choose_device(options.device)
+    machine = decide(device, options.precision or "auto", options.compile)
     facts = describe()
     others = [
         name
@@ -155,9 +157,9 @@ def _torch(asked: TrainOptions) -> Iterator[Check]:
     offered = f"; also there: {', '.join(others)} (--device)" if others else ""
     yield Check("device", f"{device}: {named}{offered}")
     slow = device == "cpu" and machine.dtype == "float32"
-    why = ": no fast bfloat16 here" if slow and asked.precision in (None, "auto") else ""
+    why = ": no fast bfloat16 here" if slow and options.precision in (None, "auto") else ""
     yield Check("precision", f"{machine.dtype}{why}")
-    if machine.compile == "no" and asked.compile == "auto":
+    if machine.compile == "no" and options.compile == "auto":
         todo = f"install g++ or clang: long runs are up to {COMPILE_SPEEDUP} times faster with it"
         yield Check("compiler", "none found", todo if device == "cpu" else "")
     else:
@@ -237,7 +239,7 @@ def _hub() -> Check:
         "give --weights FILE and --data-dir, or a mirror with HF_ENDPOINT; "
         "`thawnet train digits` needs neither"
     )
-    return Check("hub", f"{endpoint()} can not be reached ({why})", todo)
+    return Check("hub", f"{endpoint()} cannot be reached ({why})", todo)
 
 
 def _embedded() -> Check:
@@ -256,7 +258,7 @@ def _version(package: str) -> str:
 # --- the forecasts -------------------------------------------------------------------------------
 
 
-def _forecasts(asked: TrainOptions) -> tuple[str, list[Row]]:
+def _forecasts(options: TrainOptions) -> tuple[str, list[Row]]:
     """Open DATA as `train` does, and predict each recipe; the one taken by default is first."""
     began = time.perf_counter()
     from ..data.sources.open import open_source
@@ -267,21 +269,21 @@ def _forecasts(asked: TrainOptions) -> tuple[str, list[Row]]:
     from ..training.machine import keep_freed_memory
 
     keep_freed_memory()
-    recipe, machine = chosen(asked)
-    check_call(recipe, asked)
-    source = open_source(asked.data, asked.data_dir, console.progress, console.say)
-    check_parts(source, not asked.no_test)
+    recipe, machine = chosen(options)
+    check_call(recipe, options)
+    source = open_source(options.data, options.data_dir, console.progress, console.say)
+    check_parts(source, not options.no_test)
     lists = arrange(source, recipe.split_seed)
     short_side = typical_short_side(lists.train)
     opened = INTERPRETER + time.perf_counter() - began
-    names = [asked.recipe or recipe.name]
-    if not asked.recipe:
+    names = [options.recipe or recipe.name]
+    if not options.recipe:
         offered = [preset(name, machine.device) for name in PRESETS if name not in ON_GPU.values()]
         names += [name for name in offered if name != recipe.name]
     rows = []
     for name in names:
         console.say(f"measuring for recipe {name} ...")
-        own = replace(asked, recipe=name)
+        own = replace(options, recipe=name)
         try:
             row = Row(name, forecast(own, source, lists, short_side, opened))
         except ThawnetError as error:
@@ -295,14 +297,16 @@ def _forecasts(asked: TrainOptions) -> tuple[str, list[Row]]:
     return about, rows
 
 
-def _verdict(asked: TrainOptions, checks: Sequence[Check], rows: Sequence[Row]) -> tuple[bool, str]:
+def _verdict(
+    options: TrainOptions, checks: Sequence[Check], rows: Sequence[Row]
+) -> tuple[bool, str]:
     """Return whether the run can start, and the last line."""
     fatal = next((check for check in checks if check.fatal), None)
     if fatal is not None:
         return False, f"not ready: {fatal.name}: {fatal.found}; {fatal.todo}"
     if not rows:
         return True, "ready: name your data, as in `thawnet doctor photos`, for minutes and memory"
-    found, call = rows[0].forecast, command(asked)
+    found, call = rows[0].forecast, command(options)
     if found is None:
         return False, f"not ready: {rows[0].problem}"
     memory, free = available_memory(), _free(cache_folder())
@@ -324,11 +328,11 @@ def _verdict(asked: TrainOptions, checks: Sequence[Check], rows: Sequence[Row]) 
     )
 
 
-def command(asked: TrainOptions) -> str:
+def command(options: TrainOptions) -> str:
     """Return the call of `train` with these options, as a person types it."""
-    words = ["thawnet", "train", asked.data]
-    for field in fields(asked):
-        value = getattr(asked, field.name)
+    words = ["thawnet", "train", options.data]
+    for field in fields(options):
+        value = getattr(options, field.name)
         if field.name == "data" or value == field.default:
             continue
         words.append(f"--{field.name.replace('_', '-')}")
@@ -389,14 +393,14 @@ def _table(data: str, rows: Sequence[Row]) -> Iterator[str]:
     yield ""
 
 
-def _cells(found: Forecast) -> tuple[str, ...]:
-    compiled = ", compiled" if found.compiled else ""
+def _cells(forecast: Forecast) -> tuple[str, ...]:
+    compiled = ", compiled" if forecast.compiled else ""
     return (
-        found.recipe,
-        f"{found.total / 60:.1f}",
-        _gigabytes(found.memory),
-        _gigabytes(found.written),
-        f"{found.size} px",
-        found.train_from,
-        " + ".join(map(str, found.epochs)) + compiled,
+        forecast.recipe,
+        f"{forecast.total / 60:.1f}",
+        _gigabytes(forecast.memory),
+        _gigabytes(forecast.written),
+        f"{forecast.size} px",
+        forecast.train_from,
+        " + ".join(map(str, forecast.epochs)) + compiled,
     )

@@ -17,7 +17,7 @@ from ..core.errors import DataError, UsageError
 class EvaluateOptions:
     """Measure a trained network on labelled images: overall, per class, confusions, calibration.
 
-    The table goes to stdout, the accuracy last. An image that can not be read is listed and left
+    The table goes to stdout, the accuracy last. An image that cannot be read is listed and left
     out, and the exit status is 1.
     """
 

@@ -57,7 +57,7 @@ def export(options: ExportOptions) -> None:
     """Write a network in another form and print what was written and how it agrees.
 
     Raises UsageError for a wrong call or missing packages, BundleError when the bundle is not
-    whole, can not be written so, or does not pass the gate.
+    whole, cannot be written so, or does not pass the gate.
     """
     _check_call(options)
     from ..bundle.format import DESCRIPTION, ONNX, read_description, read_onnx

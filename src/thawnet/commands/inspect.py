@@ -16,6 +16,7 @@ from ..core import console
 from ..core.errors import UsageError
 from ..core.files import write_text
 from ..core.packages import require_installed
+from ..core.text import counted
 
 if TYPE_CHECKING:
     from ..audit.contents import Audit, Group, Member, Part
@@ -29,7 +30,7 @@ GROUPS = 10
 class InspectOptions:
     """Audit a data set before training: sizes, damage, copies, leaks, imbalance, and what to do.
 
-    It only reports: the exit status is 0 whatever is found, and 1 if DATA can not be opened.
+    It only reports: the exit status is 0 whatever is found, and 1 if DATA cannot be opened.
     """
 
     data: Annotated[str, tyro.conf.Positional] = "cifar100"
@@ -74,7 +75,7 @@ def inspect(options: InspectOptions) -> None:
 def report(audit: Audit, width: int) -> Iterator[str]:
     """Yield the lines of the report, wrapped at `width` columns but for names of files."""
     images = sum(part.images for part in audit.parts)
-    yield f"{audit.name}: {images:,} images in {len(audit.classes)} classes"
+    yield f"{audit.name}: {counted(images, 'image')} in {counted(len(audit.classes), 'class')}"
     yield ""
     yield from _table(audit)
     yield ""
@@ -114,7 +115,7 @@ def _table(audit: Audit) -> Iterator[str]:
     if "val" not in names:
         yield "val: none; thawnet train splits it off train (a tenth, at most 2,500 images)"
     if "test" not in names and not audit.unusable:
-        yield f"test: none; thawnet train splits it off train ({audit.split_off:,} images)"
+        yield f"test: none; thawnet train splits it off train ({counted(audit.split_off, 'image')})"
 
 
 def _share(name: str, number: int, part: Part) -> str:

@@ -22,6 +22,7 @@ from ..core import console
 from ..core.errors import DataError, ImageError, UsageError
 from ..core.files import new_file
 from ..core.memory import available_cores
+from ..core.text import counted, duration, escaped
 
 if TYPE_CHECKING:
     from ..bundle.model import Picture, Prediction
@@ -36,7 +37,7 @@ class PredictOptions:
     """Name the most probable classes of images, with a network that was trained.
 
     A line per image on stdout, in order: files as given, folders and patterns sorted. An image
-    that can not be read is reported in its place, the others are done, and the exit status is 1.
+    that cannot be read is reported in its place, the others are done, and the exit status is 1.
     """
 
     images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES...")]
@@ -138,13 +139,13 @@ def predict(options: PredictOptions) -> None:
         names = names[shard.rows]
         console.say(
             f"share {shard.number} of {shard.count} ({shard.told_by}): "
-            f"{len(names):,} of {everything:,} images"
+            f"{len(names):,} of {counted(everything, 'image')}"
         )
         out = out and shard.name(out)
     address = None if options.allow_url else next(filter(is_address, names), None)
     if address is not None:
         raise UsageError(
-            f"'{_printable(address)}' is an address; nothing is fetched without --allow-url"
+            f"'{escaped(address)}' is an address; nothing is fetched without --allow-url"
         )
     lines = _json if options.json else _csv if options.csv else _text
     # On a terminal the results themselves show how far it is.
@@ -160,12 +161,13 @@ def predict(options: PredictOptions) -> None:
             write(lines(name, found))
             advance(1)
     spent = time.perf_counter() - started
-    console.say(f"{len(names):,} images in {spent:.1f} s, {len(names) / spent:,.0f} images/s")
+    speed = f"{len(names) / spent:,.0f} images/s"
+    console.say(f"{counted(len(names), 'image')} in {duration(spent)}, {speed}")
     if out is not None:
         console.say(f"results {out}")
     if broken:
         raise DataError(
-            f"{broken:,} of {len(names):,} images could not be read; "
+            f"{broken:,} of {counted(len(names), 'image')} could not be read; "
             "the results say why, each in its place"
         )
 
@@ -225,27 +227,27 @@ def _tell_part(part: Path) -> None:
     console.say(f"results until here {part}; its last line may be cut")
 
 
-def _text(name: str, found: Prediction | ImageError) -> str:
-    if isinstance(found, ImageError):
-        return f"{_printable(name)}  can not be read: {_printable(str(found))}"
-    pairs = zip(found.classes, found.probabilities, strict=True)
-    said = ", ".join(f"{_printable(label)} {100 * share:.2f} %" for label, share in pairs)
-    strange = "  (unlike the training data)" if found.unfamiliar else ""
-    return f"{_printable(name)}  {said}{strange}"
+def _text(name: str, prediction: Prediction | ImageError) -> str:
+    if isinstance(prediction, ImageError):
+        return f"{escaped(name)}  cannot be read: {escaped(str(prediction))}"
+    pairs = zip(prediction.classes, prediction.probabilities, strict=True)
+    said = ", ".join(f"{escaped(label)} {100 * share:.2f} %" for label, share in pairs)
+    strange = "  (unlike the training data)" if prediction.unfamiliar else ""
+    return f"{escaped(name)}  {said}{strange}"
 
 
-def _json(name: str, found: Prediction | ImageError) -> str:
+def _json(name: str, prediction: Prediction | ImageError) -> str:
     # ASCII, so that a name that is not UTF-8 can be written too.
-    if isinstance(found, ImageError):
-        return json.dumps({"image": name, "error": str(found)})
-    return json.dumps({"image": name, **found.as_dict()})
+    if isinstance(prediction, ImageError):
+        return json.dumps({"image": name, "error": str(prediction)})
+    return json.dumps({"image": name, **prediction.as_dict()})
 
 
-def _csv(name: str, found: Prediction | ImageError) -> str:
-    if isinstance(found, ImageError):
-        return _row(name, "", "", "", "", str(found))
-    strange = "" if found.unfamiliar is None else str(found.unfamiliar).lower()
-    pairs = zip(found.classes, found.probabilities, strict=True)
+def _csv(name: str, prediction: Prediction | ImageError) -> str:
+    if isinstance(prediction, ImageError):
+        return _row(name, "", "", "", "", str(prediction))
+    strange = "" if prediction.unfamiliar is None else str(prediction.unfamiliar).lower()
+    pairs = zip(prediction.classes, prediction.probabilities, strict=True)
     return "\n".join(
         _row(name, str(place), label, f"{share:.6g}", strange, "")
         for place, (label, share) in enumerate(pairs, start=1)
@@ -257,12 +259,3 @@ def _row(*cells: str) -> str:
     csv.writer(text, lineterminator="").writerow(cells)
     # A file name need not be UTF-8; the bytes that are not become \udc..., as Python shows them.
     return text.getvalue().encode(errors="backslashreplace").decode()
-
-
-def _printable(text: str) -> str:
-    """Return text as one line that leaves a terminal alone."""
-    if text.isprintable():
-        return text
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
-    )

@@ -58,7 +58,7 @@ class ServeOptions:
 def serve(options: ServeOptions) -> None:
     """Serve until a signal asks to stop.
 
-    Raises UsageError for a wrong call or an address that can not be listened on, BundleError when
+    Raises UsageError for a wrong call or an address that cannot be listened on, BundleError when
     there is no network to predict with.
     """
     token = options.token or os.environ.get(TOKEN) or None

@@ -80,7 +80,7 @@ def result(text: str) -> None:
         except OSError as error:
             drop_stdout()
             raise RunError(
-                f"results can not be written to stdout: {error.strerror}; what was written before "
+                f"results cannot be written to stdout: {error.strerror}; what was written before "
                 "stays"
             ) from error
 

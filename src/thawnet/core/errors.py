@@ -3,11 +3,11 @@
     ThawnetError                 exit 1   a job failed; the message is one sentence for a person
     |-- UsageError               exit 2   the call itself is wrong (flag, recipe, layer, backbone)
     |   `-- RecipeError                   a recipe file or field
-    |-- DataError                         what was found at DATA can not be trained on
-    |   `-- ImageError                    one image can not be read
-    |-- WeightsError                      weights can not be found, read or fitted to the network
-    |-- BundleError                       a bundle can not be made, opened or trusted
-    |-- RunError                          a run folder can not be written, read, resumed or compared
+    |-- DataError                         what was found at DATA cannot be trained on
+    |   `-- ImageError                    one image cannot be read
+    |-- WeightsError                      weights cannot be found, read or fitted to the network
+    |-- BundleError                       a bundle cannot be made, opened or trusted
+    |-- RunError                          a run folder cannot be written, read, resumed or compared
     |   |-- DivergedError                 loss or gradient became NaN or infinite
     |   |-- DiskFullError                 there is no room left to write
     |   `-- RankLostError                 another process of the same run is gone
@@ -45,23 +45,23 @@ class RecipeError(UsageError):
 
 
 class DataError(ThawnetError):
-    """The data can not be trained on."""
+    """The data cannot be trained on."""
 
 
 class ImageError(DataError):
-    """One image can not be read; the message is the reason, without the image's name."""
+    """One image cannot be read; the message is the reason, without the image's name."""
 
 
 class WeightsError(ThawnetError):
-    """Weights can not be found, read or fitted to the network."""
+    """Weights cannot be found, read or fitted to the network."""
 
 
 class BundleError(ThawnetError):
-    """A bundle can not be made, opened or trusted."""
+    """A bundle cannot be made, opened or trusted."""
 
 
 class RunError(ThawnetError):
-    """A run folder can not be written, read, resumed or compared."""
+    """A run folder cannot be written, read, resumed or compared."""
 
 
 class DivergedError(RunError):

@@ -46,7 +46,7 @@ def clear_disk_errors(path: Path) -> Iterator[None]:
         if error.errno == errno.ENOENT:
             hint = "the folder is gone; put it back, or choose another with --out or THAWNET_CACHE"
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            hint = "it can not be written; choose another folder with --out or THAWNET_CACHE"
+            hint = "it cannot be written; choose another folder with --out or THAWNET_CACHE"
         else:
             hint = error.strerror or str(error)
         raise RunError(f"{path}: {hint}") from error

@@ -19,7 +19,7 @@ INSTALL = command_line("pip", "install", "thawnet[train]")
 
 
 def missing(packages: Sequence[str]) -> list[str]:
-    """Return those packages that can not be imported."""
+    """Return those packages that cannot be imported."""
     return [name for name in packages if importlib.util.find_spec(name) is None]
 
 

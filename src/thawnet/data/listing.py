@@ -47,7 +47,7 @@ def listed_items(
 
 
 def _hash_or_name(root: Path, name: str) -> bytes:
-    """A file that can not be read keeps a hash of its own; the store lists it as broken."""
+    """A file that cannot be read keeps a hash of its own; the store lists it as broken."""
     try:
         return hashlib.sha256(read_file(root / name)).digest()
     except (OSError, ImageError):
@@ -73,7 +73,7 @@ def read_or_reason(items: Items, position: int) -> Raw | str:
         if items.hashes[position].tobytes() != _hash_of_unread(name):
             # Not a broken image: a store would call it so for ever.
             raise RunError(
-                f"'{name}' was there when the images were listed and can not be read now "
+                f"'{name}' was there when the images were listed and cannot be read now "
                 f"({reason}); bring the data back and start again"
             ) from error
         return "no such file" if isinstance(error, FileNotFoundError) else reason

@@ -14,15 +14,15 @@ from .sources.folders import is_folder, is_image, visible
 STDIN = "-"
 
 
-def image_names(given: Sequence[str], stdin: Iterable[bytes]) -> Names:
+def image_names(names: Sequence[str], stdin: Iterable[bytes]) -> Names:
     """Return the images meant, in the order given; what is named twice is there twice.
 
-    given: files, whatever they are called; folders, for every image file below them, a folder's
+    names: files, whatever they are called; folders, for every image file below them, a folder's
     own first, sorted; patterns with * ? [] and ** for any depth, for the image files that they
     match, sorted; addresses; '-' for a name per line of `stdin`.
     Raises DataError for a folder or a pattern without images.
     """
-    return Names(name for each in given for name in _meant(each, stdin))
+    return Names(name for each in names for name in _meant(each, stdin))
 
 
 def is_address(name: str) -> bool:

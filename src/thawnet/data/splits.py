@@ -73,7 +73,7 @@ class TrainTest:
 
 
 def check_parts(source: Source, tested: bool) -> None:
-    """Raise DataError where names and labels alone show that a part can not be used.
+    """Raise DataError where names and labels alone show that a part cannot be used.
 
     tested: whether the test part will be read.
     """

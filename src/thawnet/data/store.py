@@ -147,7 +147,7 @@ def open_store(
     """Return the store of these images at this short side, building it in the cache if need be.
 
     `progress` is called with how many more images are done, `tell` with a line for a person.
-    Raises RunError when the cache can not be written.
+    Raises RunError when the cache cannot be written.
     """
     path = store_folder(items, side)
     if not path.is_dir():
@@ -165,7 +165,7 @@ def require_every_class(store: ImageStore, items: Items, classes: Sequence[str])
         which = (
             "the only training image" if count == 1 else f"none of the {count:,} training images"
         )
-        can = "can not" if count == 1 else "can"
+        can = "cannot" if count == 1 else "can"
         raise DataError(
             f"{which} of class '{classes[missing[0]]}' {can} be read; the first that failed: "
             f"'{name}' ({why}); replace what is broken, or remove the class"
@@ -186,7 +186,7 @@ def build(
     workers: int,
     tell: Tell = lambda text: None,
 ) -> None:
-    """Decode and reduce images into a folder, listing those that can not be read.
+    """Decode and reduce images into a folder, listing those that cannot be read.
 
     Goes on from where an earlier attempt was stopped; the bytes are the same.
     """
@@ -291,7 +291,7 @@ def load(path: Path, items: Items) -> ImageStore:
     whole = items if len(kept) == len(items) else items.subset(kept)
     ends = np.cumsum(shapes.astype(np.int64).prod(axis=1) * 3)
     return ImageStore(
-        # An empty file can not be mapped.
+        # An empty file cannot be mapped.
         pixels=np.memmap(path / "pixels.bin", dtype=np.uint8, mode="r")
         if len(kept)
         else np.zeros(0, np.uint8),

@@ -82,7 +82,7 @@ def quantise(
     content: its ONNX model. Weights are quantised per output channel, activations per tensor, after
     Jacob et al. 2018 (https://arxiv.org/abs/1712.05877), in ONNX's QDQ form: the model keeps the
     types of its inputs and outputs.
-    Raises BundleError when ONNX Runtime can not quantise the network, or, unless `anyway`, when
+    Raises BundleError when ONNX Runtime cannot quantise the network, or, unless `anyway`, when
     it is worse, see `loss`.
     """
     crop = description.meaning.preprocess.crop
@@ -179,7 +179,7 @@ def _static(
             model = onnx.load_model(quantised)
         except Exception as error:  # ONNX Runtime's own exceptions share no other class
             raise BundleError(
-                f"the network can not be quantised ({first_line(error)}); use --to onnx"
+                f"the network cannot be quantised ({first_line(error)}); use --to onnx"
             ) from error
     onnx.helper.set_model_props(model, meaning.marks)
     return bytes(model.SerializeToString(deterministic=True))

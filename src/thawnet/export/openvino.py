@@ -17,7 +17,7 @@ def to_openvino(onnx: bytes, model: Model) -> tuple[bytes, bytes, float]:
 
     Inputs and outputs keep their names; weights stay float32. Both files are read again here, run
     by OpenVINO on the CPU, and held against `model`, which ONNX Runtime runs.
-    Raises BundleError when OpenVINO can not read the network or computes something else.
+    Raises BundleError when OpenVINO cannot read the network or computes something else.
     """
     import openvino
 
@@ -35,7 +35,7 @@ def to_openvino(onnx: bytes, model: Model) -> tuple[bytes, bytes, float]:
             found = [np.array(compiled({IMAGES: squares[:count]})[LOGITS]) for count in (1, PROBES)]
         except Exception as error:  # OpenVINO raises RuntimeError and its own kinds
             raise BundleError(
-                f"the network can not be converted by OpenVINO ({first_line(error)})"
+                f"the network cannot be converted by OpenVINO ({first_line(error)})"
             ) from error
         wanted = model.outputs(squares).logits
         off = max(require_same(each, wanted[: len(each)], "OpenVINO") for each in found)

@@ -47,7 +47,7 @@ def to_pt2(description: Description, model: Model) -> tuple[bytes, float]:
     The program takes squares, (n, crop, crop, 3) uint8, as preprocess.squared cuts them, and gives
     logits, (n, classes) float32; n is free. It runs without timm and thawnet. It is loaded again
     here and held against `model`, the ONNX one.
-    Raises BundleError when it can not be exported or gives other logits.
+    Raises BundleError when it cannot be exported or gives other logits.
     """
     squares = probe_squares(model.preprocess)
     whole = _Logits(from_pixels(outputs(rebuild(description)), model.preprocess))
@@ -67,7 +67,7 @@ def to_pt2(description: Description, model: Model) -> tuple[bytes, float]:
             found = [loaded(torch.from_numpy(squares[:count])).numpy() for count in (1, PROBES)]
     except Exception as error:  # any of timm's 1,300 models may raise anything
         raise BundleError(
-            f"the network can not be exported by torch.export ({first_line(error)})"
+            f"the network cannot be exported by torch.export ({first_line(error)})"
         ) from error
     wanted = model.outputs(squares).logits
     return file.getvalue(), max(require_same(each, wanted[: len(each)], "pt2") for each in found)

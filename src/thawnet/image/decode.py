@@ -158,7 +158,7 @@ def _upright_rgb(image: Image.Image) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Turn an image as its EXIF says; what can not be read there says nothing."""
+    """Turn an image as its EXIF says; what cannot be read there says nothing."""
     try:
         return ImageOps.exif_transpose(image)
     except Exception:  # the pixels are whole; Pillow raises nearly anything on damaged EXIF

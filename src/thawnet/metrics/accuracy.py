@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from ..core.text import counted
 from .result import CalibrationErrors, Regression
 
 SIGNIFICANT = 0.05  # p from which on a difference is called chance
@@ -34,7 +35,7 @@ def quote(part: str, accuracy: float, images: int) -> str:
     low, high = interval(accuracy, images)
     return (
         f"{part} accuracy: {100 * accuracy:.2f} % "
-        f"(95 % interval {100 * low:.2f}-{100 * high:.2f}, {images:,} images)"
+        f"(95 % interval {100 * low:.2f}-{100 * high:.2f}, {counted(images, 'image')})"
     )
 
 
@@ -64,7 +65,7 @@ def calibrated(errors: CalibrationErrors, fitted_on: int) -> str:
     before, after = errors.uncalibrated, errors.calibrated
     if not fitted_on:
         return f"expected calibration error {100 * before:.2f} %, not calibrated"
-    images = "1 image" if fitted_on == 1 else f"{fitted_on:,} images"
+    images = counted(fitted_on, "image")
     worse = f"; fitted on {images}, the temperature made it worse" if after > before else ""
     return (
         f"expected calibration error {100 * after:.2f} % ({100 * before:.2f} % uncalibrated{worse})"

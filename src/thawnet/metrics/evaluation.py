@@ -85,7 +85,7 @@ class Evaluation:
     superclass_accuracy: float | None
     """Share of images taken for a class of their own superclass; None if the data has none."""
     unfamiliar: float | None
-    """Share of images unlike the training data; None if the model can not tell."""
+    """Share of images unlike the training data; None if the model cannot tell."""
     model_classes: int
     """How many classes the model knows."""
     taken_for_others: int
@@ -123,7 +123,7 @@ def sum_up(
     """Return the figures of n images, at least one.
 
     logits: (n, classes). labels: positions in subject.classes, (n,). trained_on: which images the
-    model was trained or chosen on, (n,). unfamiliar: which it calls so, (n,), None if it can not.
+    model was trained or chosen on, (n,). unfamiliar: which it calls so, (n,), None if it cannot.
     """
     classes = subject.classes
     predicted = logits.argmax(axis=1)

@@ -84,7 +84,7 @@ def read_predictions(path: Path) -> Predictions:
             f"'{path.parent}' has no {path.name}; a run by an older thawnet has none: train again"
         ) from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise RunError(f"'{path}' can not be read ({error})") from error
+        raise RunError(f"'{path}' cannot be read ({error})") from error
     if not rows or tuple(rows[0]) != COLUMNS:
         found = ", ".join(rows[0]) if rows else "nothing"
         raise RunError(f"'{path}' has other columns: {found}; expected {', '.join(COLUMNS)}")

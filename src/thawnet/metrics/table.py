@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..core.columns import aligned
-from ..core.text import printable
+from ..core.text import counted, printable
 from .accuracy import quote
 from .evaluation import QUOTED, Evaluation
 from .per_class import ClassScore
@@ -17,40 +17,40 @@ UNREADABLE = 10
 MORE = "--json lists all"
 
 
-def table(found: Evaluation) -> Iterator[str]:
+def table(evaluation: Evaluation) -> Iterator[str]:
     """Yield the lines, the accuracy last."""
-    yield printable(_heading(found))
+    yield printable(_heading(evaluation))
     yield ""
-    yield from _classes(found)
+    yield from _classes(evaluation)
     yield ""
-    yield from _confusions(found)
+    yield from _confusions(evaluation)
     yield ""
-    if found.unreadable:
-        yield from _unreadable(found)
+    if evaluation.unreadable:
+        yield from _unreadable(evaluation)
         yield ""
-    yield from _figures(found)
+    yield from _figures(evaluation)
     yield ""
-    yield from _accuracies(found)
+    yield from _accuracies(evaluation)
 
 
-def _heading(found: Evaluation) -> str:
-    part = "all of it" if found.part == "all" else f"its {QUOTED[found.part]} part"
-    own, known = len(found.per_class), found.model_classes
+def _heading(evaluation: Evaluation) -> str:
+    part = "all of it" if evaluation.part == "all" else f"its {QUOTED[evaluation.part]} part"
+    own, known = len(evaluation.per_class), evaluation.model_classes
     text = (
-        f"{found.data}, {part}: {found.images:,} images in {own:,} classes, each taken for one of "
-        f"the model's {known:,}"
+        f"{evaluation.data}, {part}: {counted(evaluation.images, 'image')} in "
+        f"{counted(own, 'class')}, each taken for one of the model's {known:,}"
     )
     if known > own:
-        text += f", {found.taken_for_others:,} of them for a class that has no images here"
+        text += f", {evaluation.taken_for_others:,} of them for a class that has no images here"
     return text
 
 
-def _classes(found: Evaluation) -> Iterator[str]:
-    shown, title = list(found.per_class), "class"
+def _classes(evaluation: Evaluation) -> Iterator[str]:
+    shown, title = list(evaluation.per_class), "class"
     if len(shown) > ALL_CLASSES:
         shown = sorted(shown, key=lambda score: score.f1)[:WORST]
-        title = f"lowest F1, {WORST} of {len(found.per_class):,}; {MORE}"
-    mean = found.macro
+        title = f"lowest F1, {WORST} of {len(evaluation.per_class):,}; {MORE}"
+    mean = evaluation.macro
     yield from aligned(
         [
             (title, "precision", "recall", "F1", "images"),
@@ -68,8 +68,8 @@ def _class(score: ClassScore) -> tuple[str, ...]:
     return (score.name, *shares, f"{score.support:,}")
 
 
-def _confusions(found: Evaluation) -> list[str]:
-    pairs = found.confusions
+def _confusions(evaluation: Evaluation) -> list[str]:
+    pairs = evaluation.confusions
     if not pairs:
         return ["no image was taken for another class"]
     title = "most often confused"
@@ -79,21 +79,24 @@ def _confusions(found: Evaluation) -> list[str]:
     return [title, *aligned(rows[:PAIRS])]
 
 
-def _unreadable(found: Evaluation) -> list[str]:
-    count = len(found.unreadable)
-    title = "can not be read"
+def _unreadable(evaluation: Evaluation) -> list[str]:
+    count = len(evaluation.unreadable)
+    title = "cannot be read"
     if count > UNREADABLE:
         title += f", {UNREADABLE} of {count:,}; {MORE}"
-    return [title, *aligned([(each.image, each.reason) for each in found.unreadable[:UNREADABLE]])]
+    return [
+        title,
+        *aligned([(each.image, each.reason) for each in evaluation.unreadable[:UNREADABLE]]),
+    ]
 
 
-def _figures(found: Evaluation) -> list[str]:
+def _figures(evaluation: Evaluation) -> list[str]:
     shares = {
-        "balanced accuracy": found.balanced_accuracy,
-        "top-5 accuracy": found.top_5,
-        "superclass accuracy": found.superclass_accuracy,
-        "expected calibration error": found.expected_calibration_error,
-        "unlike the training data": found.unfamiliar,
+        "balanced accuracy": evaluation.balanced_accuracy,
+        "top-5 accuracy": evaluation.top_5,
+        "superclass accuracy": evaluation.superclass_accuracy,
+        "expected calibration error": evaluation.expected_calibration_error,
+        "unlike the training data": evaluation.unfamiliar,
     }
     return aligned(
         [(name, _percent(share)) for name, share in shares.items() if share is not None],
@@ -101,21 +104,21 @@ def _figures(found: Evaluation) -> list[str]:
     )
 
 
-def _accuracies(found: Evaluation) -> Iterator[str]:
+def _accuracies(evaluation: Evaluation) -> Iterator[str]:
     """Give the accuracy and say how many of the images the model knows; what to quote is last."""
-    count, unseen = found.trained_on, found.unseen
+    count, unseen = evaluation.trained_on, evaluation.unseen
     among = "among those that the model was trained or chosen on"
     if unseen is None:
         yield f"all images are {among}: this says nothing of new ones"
-        yield found.line
+        yield evaluation.line
     elif count:
-        yield found.line
-        share = _percent(count / found.images)
-        yield f"{count:,} of {found.images:,} images ({share}) are {among}; on the others:"
+        yield evaluation.line
+        share = _percent(count / evaluation.images)
+        yield f"{count:,} of {evaluation.images:,} images ({share}) are {among}; on the others:"
         yield quote("unseen", unseen.accuracy, unseen.images)
     else:
         yield f"none of the images is {among}"
-        yield found.line
+        yield evaluation.line
 
 
 def _percent(share: float) -> str:

@@ -43,7 +43,7 @@ class Network(nn.Module):
 
         size: pixels a side of its input. padding: '' (the model's own) or 'same' (TensorFlow's).
         epsilon: of every batch-norm, None for the model's own.
-        Raises UsageError for a model that timm does not know or can not build so, or that has no
+        Raises UsageError for a model that timm does not know or cannot build so, or that has no
         single linear classifier.
         """
         super().__init__()
@@ -58,7 +58,7 @@ class Network(nn.Module):
             self._chain = trace(self.net, self.head_name)
         except Exception as error:  # any of timm's 1,300 models may raise anything
             raise UsageError(
-                f"--backbone '{backbone}' can not be taken apart into stages "
+                f"--backbone '{backbone}' cannot be taken apart into stages "
                 f"({first_line(error)}); choose another backbone"
             ) from error
         _glorot(self.head)
@@ -198,7 +198,7 @@ class Network(nn.Module):
                 whole, staged = self.eval()(probe), self.part(0)(probe)
         except Exception as error:  # any of timm's 1,300 models may raise anything
             raise UsageError(
-                f"--backbone '{self.backbone}' can not take images of {self.size} x {self.size} "
+                f"--backbone '{self.backbone}' cannot take images of {self.size} x {self.size} "
                 f"pixels ({first_line(error)}); choose another --size or backbone"
             ) from error
         if not torch.allclose(whole, staged, rtol=1e-3, atol=1e-4):
@@ -287,7 +287,7 @@ def _build(backbone: str, classes: int, size: int, padding: str) -> nn.Module:
     except Exception as error:  # any of timm's 1,300 models may raise anything
         asked = "".join(f", {name} {value!r}" for name, value in options.items())
         raise UsageError(
-            f"--backbone '{backbone}' can not be built for {classes} classes{asked} "
+            f"--backbone '{backbone}' cannot be built for {classes} classes{asked} "
             f"({first_line(error)})"
         ) from error
     return net

@@ -93,7 +93,7 @@ class _Tracer(fx.Tracer):
 def trace(net: nn.Module, head: str) -> Chain:
     """Trace a network in evaluation mode and cut it into stages; `head` names its classifier.
 
-    Raises ValueError when the classifier can not be cut off, and whatever torch.fx raises for a
+    Raises ValueError when the classifier cannot be cut off, and whatever torch.fx raises for a
     network whose computing depends on its input's values.
     """
     parameters = list(inspect.signature(net.forward).parameters.values())

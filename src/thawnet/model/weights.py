@@ -55,7 +55,7 @@ def load_weights(
 
     size: pixels a side that the network is to see; Keras publishes weights for several.
     `tell` receives a line for a person before a download.
-    Raises WeightsError when they can not be found or read, or are another backbone's.
+    Raises WeightsError when they cannot be found or read, or are another backbone's.
     """
     weights = _load(name, backbone, size, tell)
     if weights.architecture not in ("", backbone):
@@ -90,7 +90,7 @@ def _from_safetensors(path: Path, backbone: str) -> Weights:
             metadata: dict[str, str] = file.metadata() or {}
             given = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             tensors = _in_float(given)
-    # A dtype that torch lacks is a KeyError of safetensors, one that it can not read RuntimeError.
+    # A dtype that torch lacks is a KeyError of safetensors, one that it cannot read RuntimeError.
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
         raise WeightsError(
             f"--weights '{path}': not a readable safetensors file ({error})"

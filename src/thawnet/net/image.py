@@ -36,13 +36,13 @@ def fetch_image(address: str) -> bytes:
         error.close()
         raise ImageError(f"the server answered {error.code} {error.reason}") from error
     except urllib.error.URLError as error:
-        raise ImageError(f"can not be fetched ({_reason(error.reason)})") from error
+        raise ImageError(f"cannot be fetched ({_reason(error.reason)})") from error
     except TimeoutError:
         if time.monotonic() >= ends:
             raise ImageError(_LATE.format(MOST_SECONDS)) from None
         raise ImageError(f"the server said nothing for {SILENCE_SECONDS:.0f} s") from None
     except ERRORS as error:
-        raise ImageError(f"can not be fetched ({_reason(error)})") from error
+        raise ImageError(f"cannot be fetched ({_reason(error)})") from error
 
 
 def _content(address: str, ends: float) -> bytes:

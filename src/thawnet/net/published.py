@@ -62,7 +62,7 @@ def fetch(remote: Remote, tell: Tell) -> Path:
 
     The hash is checked, also of a file that is there already. A broken download starts again.
     When two processes ask, one downloads and the other waits.
-    Raises FetchError when it can not be had, RunError when the disk refuses.
+    Raises FetchError when it cannot be had, RunError when the disk refuses.
     """
     path = remote.path
     with clear_disk_errors(path.parent):
@@ -139,9 +139,9 @@ class Pace:
         self._came = 0
         self._since = time.monotonic()
 
-    def count(self, some: int) -> None:
+    def count(self, size: int) -> None:
         """Add bytes that came. Raises FetchError where they come slower than SLOWEST."""
-        self._came += some
+        self._came += size
         passed = time.monotonic() - self._since
         if passed > STALL_SECONDS:
             if self._came < SLOWEST * passed:

@@ -70,15 +70,15 @@ def loss_history(history: Sequence[Validation], held_out: str) -> Markup:
 def _history(
     history: Sequence[Validation],
     title: str,
-    told: str,
+    description: str,
     most: float,
     values: Callable[[Validation], tuple[float, float]],
-    shown: Callable[[float], str],
+    ticks: Callable[[float], str],
 ) -> Markup:
     epochs = [row.epoch for row in history]
     x = _Axis(min(0.0, *epochs), max(epochs), _LEFT, WIDTH - _RIGHT)
     y = _Axis(0.0, most, HEIGHT - _BOTTOM, _TOP)
-    parts = [_grid(y, shown), _scale(x, "epoch", lambda value: f"{value:g}"), _thaw(history, x)]
+    parts = [_grid(y, ticks), _scale(x, "epoch", lambda value: f"{value:g}"), _thaw(history, x)]
     for place, look in enumerate(("training", "held-out")):
         points = [(x(row.epoch), y(values(row)[place])) for row in history]
         line = " ".join(f"{across:.1f},{down:.1f}" for across, down in points)
@@ -90,7 +90,7 @@ def _history(
         if row.kept:
             kept = {"cx": x(row.epoch), "cy": y(values(row)[1])}
             parts.append(element("circle", class_="kept", r=5, **kept))
-    return _chart(title, told, *parts)
+    return _chart(title, description, *parts)
 
 
 def _thaw(history: Sequence[Validation], x: _Axis) -> Markup:
@@ -192,7 +192,7 @@ def _length(share: float) -> str:
     return f"{100 * share:.2f}%"
 
 
-def _chart(title: str, told: str, *parts: Markup) -> Markup:
+def _chart(title: str, description: str, *parts: Markup) -> Markup:
     return element(
         "svg",
         element("text", title, class_="title", x=0, y=_TOP - 16),
@@ -200,7 +200,7 @@ def _chart(title: str, told: str, *parts: Markup) -> Markup:
         class_="chart",
         viewBox=f"0 0 {WIDTH} {HEIGHT}",
         role="img",
-        aria_label=told,
+        aria_label=description,
     )
 
 
@@ -211,9 +211,9 @@ def _grid(y: _Axis, shown: Callable[[float], str]) -> Markup:
     return joined(element("g", *lines, class_="grid"), element("g", *words, class_="ticks end"))
 
 
-def _scale(x: _Axis, title: str, shown: Callable[[float], str]) -> Markup:
+def _scale(x: _Axis, title: str, text: Callable[[float], str]) -> Markup:
     ticks = _ticks(x.least, x.most)
-    words = [element("text", shown(at), x=x(at), y=HEIGHT - _BOTTOM + 18) for at in ticks]
+    words = [element("text", text(at), x=x(at), y=HEIGHT - _BOTTOM + 18) for at in ticks]
     middle = (_LEFT + WIDTH - _RIGHT) / 2
     return joined(
         element("g", *words, class_="ticks middle"),

@@ -125,27 +125,27 @@ def _what_differs(a: FinishedRun, b: FinishedRun) -> list[str]:
 # --- words ---------------------------------------------------------------------------------------
 
 
-def verdict(found: Comparison) -> str:
+def verdict(comparison: Comparison) -> str:
     """Return the comparison in one plain line."""
-    return f"{headline(found)}: {evidence(found)}"
+    return f"{headline(comparison)}: {evidence(comparison)}"
 
 
-def headline(found: Comparison) -> str:
+def headline(comparison: Comparison) -> str:
     """Return who is better, if that can be told."""
-    return f"{found.winner} is better" if found.winner else "no difference can be told"
+    return f"{comparison.winner} is better" if comparison.winner else "no difference can be told"
 
 
-def evidence(found: Comparison) -> str:
+def evidence(comparison: Comparison) -> str:
     """Return what the headline rests on; two decimals, as one image of 10,000 is 0.01 points."""
-    pairs = found.pairs
+    pairs = comparison.pairs
     low, high = (100 * end for end in difference_interval(pairs))
     a, b, gap = 100 * pairs.accuracy_a, 100 * pairs.accuracy_b, 100 * pairs.difference
-    if found.winner == "A":
+    if comparison.winner == "A":
         a, b, gap, low, high = b, a, -gap, -high, -low
-    shares = f"{b:.2f} % against {a:.2f} %" if found.winner else f"A {a:.2f} %, B {b:.2f} %"
+    shares = f"{b:.2f} % against {a:.2f} %" if comparison.winner else f"A {a:.2f} %, B {b:.2f} %"
     return (
         f"{shares}, difference {gap:.2f} points ({low:.2f} to {high:.2f}), "
-        f"McNemar {p_value(found.p)} on {pairs.images:,} {found.a.part} images"
+        f"McNemar {p_value(comparison.p)} on {pairs.images:,} {comparison.a.part} images"
     )
 
 
@@ -161,9 +161,9 @@ def p_value(p: float) -> str:
     return f"p = {np.format_float_positional(p, digits, fractional=False, trim='-')}"
 
 
-def table(found: Comparison) -> list[str]:
+def table(comparison: Comparison) -> list[str]:
     """Return the comparison as lines of aligned columns."""
-    a, b, pairs = found.a, found.b, found.pairs
+    a, b, pairs = comparison.a, comparison.b, comparison.pairs
     low, high = difference_interval(pairs)
     own = [run.result.scores for run in (a, b)]
     scores = [
@@ -188,7 +188,7 @@ def table(found: Comparison) -> list[str]:
             f"{100 * pairs.difference:.2f} points, 95 % interval {100 * low:.2f} to "
             f"{100 * high:.2f} (Newcombe 1998, method 10)",
         ),
-        ("McNemar's exact test", f"{p_value(found.p)}, two-sided"),
+        ("McNemar's exact test", f"{p_value(comparison.p)}, two-sided"),
     ]
     names = [("A", str(a.folder)), ("B", str(b.folder))]
     about = f"{a.result.data.name}: {pairs.images:,} {a.part} images, the same for both"
@@ -203,7 +203,7 @@ def table(found: Comparison) -> list[str]:
     lines += aligned([("what differs", "A", "B"), *different]) if different else [_SAME]
     lines += ["", *aligned(square), "", *aligned(tests), ""]
     for name, sign in (("A", 1), ("B", -1)):
-        lines += [*_wins(found.classes, name, sign), ""]
+        lines += [*_wins(comparison.classes, name, sign), ""]
     return [*lines, "The test speaks of these two networks; another seed of a recipe is another."]
 
 

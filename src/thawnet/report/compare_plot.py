@@ -37,8 +37,8 @@ LOOKS: dict[str, dict[str, Any]] = {
 NAME_LENGTH = 88  # characters of a run's name that fit beside its key
 
 
-def plot_comparison(path: Path, found: Comparison) -> None:
-    """Draw the comparison and write a PNG, 1800 x 960 pixels. Raises RunError if it can not be."""
+def plot_comparison(path: Path, comparison: Comparison) -> None:
+    """Draw the comparison and write a PNG, 1800 x 960 pixels. Raises RunError if it cannot be."""
     figure = Figure(figsize=(12, 6.4), dpi=150)
     grid = figure.add_gridspec(
         3,
@@ -52,29 +52,31 @@ def plot_comparison(path: Path, found: Comparison) -> None:
         wspace=0.17,
         hspace=0.95,
     )
-    _heading(figure, found)
-    _histories(figure.add_subplot(grid[:, 0]), found)
-    _accuracies(figure.add_subplot(grid[0, 1]), found)
-    _difference(figure.add_subplot(grid[1, 1]), found)
-    _discordant(figure.add_subplot(grid[2, 1]), found)
+    _heading(figure, comparison)
+    _histories(figure.add_subplot(grid[:, 0]), comparison)
+    _accuracies(figure.add_subplot(grid[0, 1]), comparison)
+    _difference(figure.add_subplot(grid[1, 1]), comparison)
+    _discordant(figure.add_subplot(grid[2, 1]), comparison)
     with warnings.catch_warnings():
         # A run's name may hold letters that the font lacks; they are drawn as boxes.
         warnings.filterwarnings("ignore", "Glyph", UserWarning)
         write_atomic(path, lambda file: figure.savefig(file, format="png"))
 
 
-def _runs(found: Comparison) -> list[tuple[str, FinishedRun]]:
-    return [("A", found.a), ("B", found.b)]
+def _runs(comparison: Comparison) -> list[tuple[str, FinishedRun]]:
+    return [("A", comparison.a), ("B", comparison.b)]
 
 
-def _heading(figure: Figure, found: Comparison) -> None:
+def _heading(figure: Figure, comparison: Comparison) -> None:
     left = 0.012
-    title = headline(found)
+    title = headline(comparison)
     figure.text(left, 0.975, title[0].upper() + title[1:], size=16, weight="bold", va="top")
-    told = shortened(found.a.result.data.name, 30) + ": " + evidence(found)
+    told = shortened(comparison.a.result.data.name, 30) + ": " + evidence(comparison)
     figure.text(left, 0.927, told, size=11, va="top", parse_math=False)
-    keys = [Line2D([], [], linewidth=1.8, **LOOKS[name]) for name, _ in _runs(found)]
-    names = [f"{name}   {shortened(str(run.folder), NAME_LENGTH)}" for name, run in _runs(found)]
+    keys = [Line2D([], [], linewidth=1.8, **LOOKS[name]) for name, _ in _runs(comparison)]
+    names = [
+        f"{name}   {shortened(str(run.folder), NAME_LENGTH)}" for name, run in _runs(comparison)
+    ]
     legend = figure.legend(
         keys,
         names,
@@ -99,10 +101,10 @@ def shortened(text: str, most: int) -> str:
     return text[:head] + "…" + text[head + 1 - most :]
 
 
-def _histories(axes: Axes, found: Comparison) -> None:
-    longest = max(run.history[-1].epoch for _, run in _runs(found))
-    every = spacing(max(len(run.history) for _, run in _runs(found)))
-    for name, run in _runs(found):
+def _histories(axes: Axes, comparison: Comparison) -> None:
+    longest = max(run.history[-1].epoch for _, run in _runs(comparison))
+    every = spacing(max(len(run.history) for _, run in _runs(comparison)))
+    for name, run in _runs(comparison):
         values = [100 * at.val_accuracy for at in run.history]
         epochs = [at.epoch for at in run.history]
         axes.plot(epochs, values, markevery=every, linewidth=1.8, **LOOKS[name])
@@ -111,25 +113,25 @@ def _histories(axes: Axes, found: Comparison) -> None:
     # Head-room for the captions, but no tick that promises more than 100 %.
     axes.set_yticks([tick for tick in axes.get_yticks()[1:-1] if tick <= 100])
     axes.set_xlim(0.5, longest + 0.5)
-    _thaws(axes, found, longest)
+    _thaws(axes, comparison, longest)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
-    parts = {run.recipe["validate_on"] for _, run in _runs(found)}
+    parts = {run.recipe["validate_on"] for _, run in _runs(comparison)}
     axes.set_title(
         f"{parts.pop()} accuracy after each epoch (%)"
         if len(parts) == 1
-        else f"accuracy after each epoch (%): A on {found.a.recipe['validate_on']}, "
-        f"B on {found.b.recipe['validate_on']}",
+        else f"accuracy after each epoch (%): A on {comparison.a.recipe['validate_on']}, "
+        f"B on {comparison.b.recipe['validate_on']}",
         loc="left",
         fontsize=11,
     )
     _bare(axes, grid="y")
 
 
-def _thaws(axes: Axes, found: Comparison, longest: float) -> None:
+def _thaws(axes: Axes, comparison: Comparison, longest: float) -> None:
     """Mark where each run thaws, as one line if both do at once; captions never share a line."""
     places: dict[float, list[str]] = {}
-    for name, run in _runs(found):
+    for name, run in _runs(comparison):
         first = sum(at.phase == 0 for at in run.history)
         if 0 < first < len(run.history):
             thaw = thawed_at([at.epoch for at in run.history], first)
@@ -155,20 +157,22 @@ def _thaws(axes: Axes, found: Comparison, longest: float) -> None:
             caption.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})
 
 
-def _accuracies(axes: Axes, found: Comparison) -> None:
-    for place, (name, run) in enumerate(_runs(found)):
-        ends = interval(run.result.scores.accuracy, found.pairs.images)
+def _accuracies(axes: Axes, comparison: Comparison) -> None:
+    for place, (name, run) in enumerate(_runs(comparison)):
+        ends = interval(run.result.scores.accuracy, comparison.pairs.images)
         accuracy = run.result.scores.accuracy
         _dot(axes, 1 - place, accuracy, ends, name, f"{100 * accuracy:.2f} %")
     axes.set_yticks([1, 0], ["A", "B"], fontweight="bold")
     axes.set_ylim(-0.55, 1.75)
-    axes.set_title(f"{found.a.part} accuracy with its 95 % interval (%)", loc="left", fontsize=11)
+    axes.set_title(
+        f"{comparison.a.part} accuracy with its 95 % interval (%)", loc="left", fontsize=11
+    )
     _bare(axes, grid="x")
 
 
-def _difference(axes: Axes, found: Comparison) -> None:
-    ends = difference_interval(found.pairs)
-    gap = found.pairs.difference
+def _difference(axes: Axes, comparison: Comparison) -> None:
+    ends = difference_interval(comparison.pairs)
+    gap = comparison.pairs.difference
     _dot(axes, 0, gap, ends, None, f"{100 * gap:+.2f}".replace("-", "\N{MINUS SIGN}"))
     low, high = axes.get_xlim()
     reach = 1.1 * max(abs(low), abs(high))
@@ -199,8 +203,8 @@ def _dot(
     )
 
 
-def _discordant(axes: Axes, found: Comparison) -> None:
-    pairs = found.pairs
+def _discordant(axes: Axes, comparison: Comparison) -> None:
+    pairs = comparison.pairs
     counts = {"A": pairs.only_a, "B": pairs.only_b}
     for place, (name, count) in enumerate(counts.items()):
         look = LOOKS[name]

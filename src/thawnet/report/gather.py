@@ -17,6 +17,7 @@ from ..bundle.model import Model, load
 from ..core import console
 from ..core.errors import BundleError, first_line
 from ..core.files import write_text
+from ..core.text import duration
 from ..data.store import ImageStore
 from ..metrics.accuracy import interval, slices
 from ..metrics.calibration import bins_of
@@ -38,7 +39,7 @@ from .content import (
     Suspects,
 )
 from .label_errors import margins
-from .markup import duration, percent
+from .markup import percent
 from .page import render
 from .pictures import picture, picture_audit
 
@@ -64,10 +65,10 @@ def write_report(material: Material, path: Path) -> dict[str, float]:
 
 
 @contextmanager
-def _timed(made: dict[str, float], section: str) -> Iterator[None]:
+def _timed(seconds: dict[str, float], section: str) -> Iterator[None]:
     begun = time.perf_counter()
     yield
-    made[section] = time.perf_counter() - begun
+    seconds[section] = time.perf_counter() - begun
 
 
 def gather(material: Material) -> Report:

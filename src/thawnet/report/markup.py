@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import unicodedata
-
 from markupsafe import Markup, escape
+
+from ..core.text import for_page
 
 
 def element(name: str, *children: object, **attributes: object) -> Markup:
@@ -33,33 +33,14 @@ def _short_number(value: object) -> object:
     return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else value
 
 
-def printable(text: str) -> str:
-    """Return text without characters that HTML or UTF-8 can not hold."""
-    return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cs") else c for c in text)
-
-
 def shortened(text: str, most: int = 48) -> str:
-    """Return printable text of at most `most` characters; what is left out is in the middle."""
+    """Return text for a page of at most `most` characters; what is left out is in the middle."""
     if len(text) > most:
         before = (most - 1) // 2
         text = f"{text[:before]}…{text[before + 1 - most :]}"
-    return printable(text)
+    return for_page(text)
 
 
 def percent(share: float, digits: int = 1) -> str:
     """Return a share, 0 to 1, as a percentage."""
     return f"{100 * share:.{digits}f} %"
-
-
-def duration(seconds: float) -> str:
-    """Return a time for a person, to about two digits."""
-    if seconds < 0.1:
-        return f"{1000 * seconds:.0f} ms"
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"

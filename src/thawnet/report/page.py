@@ -10,10 +10,11 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from ..core.text import duration
 from ..webpage import HOUSE, ICON
 from . import charts, matrix
 from .content import DataAudit, Picture, Report
-from .markup import duration, element, percent, shortened
+from .markup import element, percent, shortened
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _STYLES = (
@@ -94,8 +95,8 @@ def name(text: str, most: int = 48) -> Markup:
     return element("bdi", shortened(text, most), title=whole)
 
 
-def picture(shown: Picture, told: str) -> Markup:
-    """Return a picture with the map over it, hidden at first. told: what a reader hears of it."""
+def picture(shown: Picture, caption: str) -> Markup:
+    """Return a picture with its map, hidden at first. caption: what a screen reader says of it."""
     small = "image small" if max(shown.width, shown.height) < _SMOOTH else "image"
     size = {"width": shown.width, "height": shown.height}
     layers = [element("image", class_=small, href=_data(shown.data, shown.kind), **size)]
@@ -115,12 +116,12 @@ def picture(shown: Picture, told: str) -> Markup:
         )
     return element(
         "svg",
-        element("title", shortened(told, _TOLD)),
+        element("title", shortened(caption, _TOLD)),
         *layers,
         class_="picture",
         viewBox=f"0 0 {shown.width} {shown.height}",
         role="img",
-        aria_label=shortened(told, _TOLD),
+        aria_label=shortened(caption, _TOLD),
     )
 
 

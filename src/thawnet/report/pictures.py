@@ -98,7 +98,7 @@ def picture_audit(audit: Audit, source: Source) -> DataAudit:
 
 
 def _found(source: Source, wanted: set[tuple[str, str]]) -> dict[tuple[str, str], Picture]:
-    """Return pictures of images by part and name; what can not be read any more is left out."""
+    """Return pictures of images by part and name; what cannot be read any more is left out."""
     pictures: dict[tuple[str, str], Picture] = {}
     for part in {part for part, _ in wanted}:
         items = source.open_part(part)

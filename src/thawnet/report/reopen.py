@@ -55,7 +55,7 @@ def reopen_material(folder: Path, data: str | None, data_dir: Path | None) -> Ma
 
 
 def _features(found: Reopened) -> Batch | None:
-    """Return the frozen network's features of the training images, None where they can not be."""
+    """Return the frozen network's features of the training images, None where they cannot be."""
     recipe = found.recipe
     machine = decide(choose_device("auto"), recipe.precision, "no")
     try:

@@ -114,7 +114,7 @@ class Reader(Protocol):
     """Makes images of the bytes of a request."""
 
     def write(self, chunk: bytes) -> None:
-        """Take the next bytes. Raises Refused for what can not be read."""
+        """Take the next bytes. Raises Refused for what cannot be read."""
 
     def images(self) -> list[Upload]:
         """Return the images, once all bytes are written. Raises Refused where there is none."""
@@ -198,11 +198,11 @@ class _Form:
         if self._parts > self._most:
             raise Refused(400, f"the form has more than {self._most} parts, the most allowed")
 
-    def _header_field(self, some: bytes, start: int, end: int) -> None:
-        self._header += some[start:end]
+    def _header_field(self, piece: bytes, start: int, end: int) -> None:
+        self._header += piece[start:end]
 
-    def _header_value(self, some: bytes, start: int, end: int) -> None:
-        self._value += some[start:end]
+    def _header_value(self, piece: bytes, start: int, end: int) -> None:
+        self._value += piece[start:end]
 
     def _header_end(self) -> None:
         if self._header.lower() == b"content-disposition":
@@ -213,9 +213,9 @@ class _Form:
         self._header.clear()
         self._value.clear()
 
-    def _data(self, some: bytes, start: int, end: int) -> None:
+    def _data(self, piece: bytes, start: int, end: int) -> None:
         if self._pieces is not None:
-            self._pieces.append(some[start:end])
+            self._pieces.append(piece[start:end])
 
     def _part_end(self) -> None:
         if self._pieces is not None:
@@ -226,7 +226,7 @@ class _Form:
 
 
 def _unreadable(reason: str) -> Refused:
-    return Refused(400, f"the form can not be read ({reason})")
+    return Refused(400, f"the form cannot be read ({reason})")
 
 
 def _too_large(limits: Limits) -> Refused:

@@ -71,7 +71,7 @@ def resolve_call(options: TrainOptions, ranks: int) -> Call:
     ]
     if (found or changed) and not options.allow_different:
         raise RunError(
-            f"--resume '{folder}': this run can not end here with the bits it would have had: "
+            f"--resume '{folder}': this run cannot end here with the bits it would have had: "
             f"{'; '.join(found + changed)}; go on where it ran, or with other bits: "
             "--allow-different"
         )
@@ -92,7 +92,7 @@ def resumed_folder(options: TrainOptions) -> Path:
     return Path(options.resume) if options.resume else checkpoint.newest_unfinished(Path("runs"))
 
 
-def _require_no_other_flags(options: TrainOptions, asked: TrainOptions) -> None:
+def _require_no_other_flags(options: TrainOptions, original: TrainOptions) -> None:
     """Raise UsageError for flags beside --resume, which would have no effect."""
     plain = TrainOptions()
     for each in dataclasses.fields(TrainOptions):
@@ -100,11 +100,11 @@ def _require_no_other_flags(options: TrainOptions, asked: TrainOptions) -> None:
         allowed = ("resume", "allow_different", "workers", "no_test")
         if each.name in allowed or value == getattr(plain, each.name):
             continue
-        if value != getattr(asked, each.name):
+        if value != getattr(original, each.name):
             flag = "DATA" if each.name == "data" else f"--{each.name.replace('_', '-')}"
             raise UsageError(
                 f"{flag} '{value}': --resume goes on with what the run was asked for "
-                f"('{getattr(asked, each.name)}'); leave it out, or start a new run"
+                f"('{getattr(original, each.name)}'); leave it out, or start a new run"
             )
 
 
@@ -138,9 +138,9 @@ def chosen(options: TrainOptions) -> tuple[Recipe, Machine]:
     return recipe, machine
 
 
-def preset(asked: str | None, device: str) -> str:
+def preset(recipe: str | None, device: str) -> str:
     """Return the recipe that a device does when this one is asked for, or none in particular."""
-    name = asked or ("quick" if device == "cpu" else "full")
+    name = recipe or ("quick" if device == "cpu" else "full")
     return name if device == "cpu" else ON_GPU.get(name, name)
 
 

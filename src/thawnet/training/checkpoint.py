@@ -18,7 +18,7 @@ from ..core import console
 from ..core.cache import Pace
 from ..core.errors import DiskFullError, InterruptedRunError, RunError, suggest
 from ..core.files import clear_disk_errors, stops_caught, write_atomic
-from ..core.text import command_line
+from ..core.text import command_line, counted
 from ..metrics.result import RESULT, WHOLE, Validation
 
 VERSION = 5
@@ -196,7 +196,7 @@ def _no_run(folder: Path) -> str:
 def claimed(run: Path) -> Iterator[None]:
     """Hold a run folder, as one process at a time may.
 
-    Raises RunError when another holds it, or when it can not be written.
+    Raises RunError when another holds it, or when it cannot be written.
     """
     from filelock import FileLock, Timeout
 
@@ -217,13 +217,14 @@ def claimed(run: Path) -> Iterator[None]:
 def interrupted(state: RunState, run: Path) -> InterruptedRunError:
     """Return what a stop is told with: how much is kept, and how to go on."""
     epochs = int(state.history[-1].epoch) if state.history else 0
-    steps = f" and {state.step} steps" if state.step else ""
+    steps = f" and {counted(state.step, 'step')}" if state.step else ""
+    done = counted(epochs, "epoch") + steps
+    kept = "is" if epochs == 1 and not steps else "are"
     if state.options["data"] == IN_MEMORY:
         return InterruptedRunError(
-            f"stopped after {epochs} epochs{steps}; its images were in memory, so it can not be "
-            "resumed"
+            f"stopped after {done}; its images were in memory, so it cannot be resumed"
         )
-    return InterruptedRunError(f"stopped; {epochs} epochs{steps} are kept: {resume_command(run)}")
+    return InterruptedRunError(f"stopped; {done} {kept} kept: {resume_command(run)}")
 
 
 @contextmanager

@@ -96,7 +96,7 @@ class Exported:
 def export(run: Run, meaning: Meaning, unfamiliarity: nn.Module | None) -> Exported | None:
     """Return the ONNX model of a run's network, None if it has none.
 
-    unfamiliarity: see familiarity.fit_familiarity. A network that can not be exported, or whose
+    unfamiliarity: see familiarity.fit_familiarity. A network that cannot be exported, or whose
     export disagrees on validation images, does not lose its run by that: it is said on stderr.
     """
     try:
@@ -108,7 +108,7 @@ def export(run: Run, meaning: Meaning, unfamiliarity: nn.Module | None) -> Expor
             class_weights(run.network, parts),
         )
     except BundleError as error:
-        console.say(f"{error}: the bundle holds no model.onnx, `thawnet predict` can not use it")
+        console.say(f"{error}: the bundle holds no model.onnx, `thawnet predict` cannot use it")
         return None
 
 

@@ -145,7 +145,7 @@ def chip(device: str) -> str:
 
 
 def obstacles(machine: Machine, compiled: Sequence[bool]) -> list[str]:
-    """Say which decisions of a run this machine can not obey; compiled: of each phase."""
+    """Say which decisions of a run this machine cannot obey; compiled: of each phase."""
     try:
         choose_device(machine.device)
     except UsageError:

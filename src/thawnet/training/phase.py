@@ -11,6 +11,7 @@ import torch
 
 from ..core import console
 from ..core.errors import RunError, UsageError
+from ..core.text import counted
 from ..data.store import ImageStore
 from ..metrics.result import Validation, write_log
 from ..recipe import Phase
@@ -37,7 +38,7 @@ class PhaseJob:
         state, machine = run.state, run.machine
         if self.phase.batch_size < 2 * run.world.size:
             raise UsageError(
-                f"a batch of {self.phase.batch_size} images can not be shared by "
+                f"a batch of {self.phase.batch_size} images cannot be shared by "
                 f"{run.world.size} processes, two images for each; start fewer"
             )
         self.tail = self._new_tail()
@@ -49,7 +50,7 @@ class PhaseJob:
         console.say(
             f"phase {number + 1}, {self.plan.name}: {count:,} parameters train from "
             f"{self.plan.layer}, "
-            f"{'at most ' if self.phase.patience else ''}{self.phase.epochs} epochs, "
+            f"{'at most ' if self.phase.patience else ''}{counted(self.phase.epochs, 'epoch')}, "
             f"batch {self.phase.batch_size}, {'compiled' if self.plan.compiled else 'eager'}"
         )
         before = [int(row.epoch) for row in state.history if row.phase < number]
@@ -212,7 +213,7 @@ class PhaseJob:
         if row is not state.history[-1]:
             console.say(
                 f"kept epoch {row.epoch:g}, the best on validation"
-                + (f"; {patience} epochs without a better one" if stop else "")
+                + (f"; {counted(patience, 'epoch')} without a better one" if stop else "")
             )
         if run.world.leads:
             write_log(run.folder, state.history)

@@ -47,7 +47,7 @@ def require_free(chosen: Path | None) -> None:
 def new_run_folder(chosen: Path | None, data: str, recipe: str) -> Path:
     """Make the run folder: the one chosen, or the next free runs/<data>-<recipe>-<n>.
 
-    Raises RunError when the chosen folder is not empty or can not be made.
+    Raises RunError when the chosen folder is not empty or cannot be made.
     """
     require_free(chosen)
     if chosen is not None:

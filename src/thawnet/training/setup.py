@@ -13,6 +13,7 @@ from ..core import console
 from ..core.errors import DataError
 from ..core.files import sweep
 from ..core.memory import available_cores
+from ..core.text import counted
 from ..data.items import Items, Source
 from ..data.sources.open import open_source
 from ..data.splits import TrainTest, arrange, check_parts, split_off
@@ -154,7 +155,7 @@ def _claim(call: Call, data: str, recipe: str, state: RunState, held: ExitStack)
 def fit_input(recipe: Recipe, short_side: int) -> tuple[Recipe, Weights, Preprocess]:
     """Return the recipe with its input size, its weights, and the way of an image.
 
-    short_side: the data's typical one. Raises WeightsError when the weights can not be had.
+    short_side: the data's typical one. Raises WeightsError when the weights cannot be had.
     """
     fixed = has_fixed_size(recipe.backbone)
 
@@ -231,8 +232,8 @@ def open_parts(
             "a class needs at least 3 images"
         )
     console.say(
-        f"{source.name}: {len(source.classes)} classes, {len(train_images):,} training and "
-        f"{len(val):,} validation images, stored at {side} px"
+        f"{source.name}: {counted(len(source.classes), 'class')}, {len(train_images):,} training "
+        f"and {counted(len(val), 'validation image')}, stored at {side} px"
     )
     return train_images, val
 
@@ -263,7 +264,7 @@ def open_images(part: str, items: Items, side: int, options: TrainOptions) -> Im
         store = open_store(items, side, advance, workers, console.say)
     if store.broken:
         console.say(
-            f"{len(store.broken):,} of {len(items):,} {part} images can not be read, left out:"
+            f"{len(store.broken):,} of {len(items):,} {part} images cannot be read, left out:"
         )
         for name, reason in store.broken[:5]:
             console.say(f"  {name}: {reason}")

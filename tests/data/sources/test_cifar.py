@@ -190,7 +190,7 @@ def test_what_is_not_an_archive_is_one_sentence(tmp_path: Path) -> None:
         ("binary", {"train": bytes(3074 * 49)}, r"train.bin is 150,626 bytes, expected 153,700"),
         ("binary", {"train": b"\x00\x64" + bytes(3074 * 50 - 2)}, "not all between 0 and 99"),
         ("binary", {"fine_label_names": b"apple\nbear\n"}, "names 2 classes, expected 100"),
-        ("binary", {"fine_label_names": b"a\n" * 100}, "names 1 classes, expected 100"),
+        ("binary", {"fine_label_names": b"a\n" * 100}, "names 1 class, expected 100"),
         ("binary", {"test": None, "train": None}, "lacks 'train.bin'"),
         ("python", {"meta": b"junk"}, "not a whole pickle"),
         ("python", {"meta": pickle.dumps({"label_names": ["a"]})}, "no list 'fine_label_names'"),

@@ -117,7 +117,7 @@ def test_images_without_class_folders_are_told_the_layout(tmp_path: Path) -> Non
     (tmp_path / "flat").mkdir()
     draw(0, 0).save(tmp_path / "flat" / "1.png")
     with pytest.raises(
-        DataError, match=r"holds 1 images directly and no class folders; .*flat/cat/1.jpg.*CSV"
+        DataError, match=r"holds 1 image directly and no class folders; .*flat/cat/1.jpg.*CSV"
     ):
         open_source(str(tmp_path / "flat"))
 
@@ -169,9 +169,7 @@ def test_links_that_loop_are_not_followed(photos: Photos) -> None:
     source = open_source(str(folder))
     items = source.open_part("train")
     assert len(items) == 5  # the link to itself is a file, and broken
-    assert source.notes == (
-        "1 links to folders are not followed: copy the images into the class folder",
-    )
+    assert source.notes == ("not followed: 1 link to folders; copy the images in their place",)
     (folder / "c").symlink_to(folder, target_is_directory=True)
     with pytest.raises(DataError, match=r"c' is a link to a folder that holds it; remove the link"):
         open_source(str(folder))

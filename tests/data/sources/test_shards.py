@@ -137,7 +137,7 @@ def test_columns_of_another_kind_are_one_sentence(
     write: Write, cells: list[Any], labels: list[Any]
 ) -> None:
     path = write(cells, labels)
-    with pytest.raises(DataError, match=r"train-00000.parquet' can not be read \([^\n]*again$"):
+    with pytest.raises(DataError, match=r"train-00000.parquet' cannot be read \([^\n]*again$"):
         opened(path)
 
 
@@ -146,7 +146,7 @@ def test_a_shard_that_lacks_the_columns_of_the_first_is_one_sentence(write: Writ
     path = write([cell(b"a")], [0], 1)
     table = pyarrow.parquet.read_table(path).rename_columns(["img", "other"])
     pyarrow.parquet.write_table(table, path)
-    with pytest.raises(DataError, match=r"train-00001.parquet' can not be read \([^\n]*again$"):
+    with pytest.raises(DataError, match=r"train-00001.parquet' cannot be read \([^\n]*again$"):
         opened(path)
 
 
@@ -155,7 +155,7 @@ def test_damage_inside_a_shard_is_one_sentence(write: Write) -> None:
     content = bytearray(path.read_bytes())
     content[4:20_000] = bytes(19_996)
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"train-00000.parquet' can not be read \([^\n]*again$"):
+    with pytest.raises(DataError, match=r"train-00000.parquet' cannot be read \([^\n]*again$"):
         opened(path)
 
 

@@ -171,7 +171,7 @@ def test_file_and_group_in_two_parts_are_said(opened: Opened) -> None:
         "b/000.png,dog,train,", "b/001.png,dog,test,", "b/000.png,dog,test,",
     )  # fmt: skip
     assert source.notes[0] == "1 files are listed in more than one part of the split column"
-    assert source.notes[1].startswith("1 of 1 groups have images in more than one part")
+    assert source.notes[1].startswith("images of 1 group are in more than one part")
     groups = source.open_part("train").groups
     assert groups is not None
     assert groups.tolist() == [0, -1]

@@ -56,12 +56,12 @@ def unpack(path: Path, watch: Watch, tell: Tell) -> Path:
 
     Everything is checked before the first byte is written. Goes on from where an earlier attempt
     was stopped. Raises DataError, naming the archive and what it holds, for what is damaged,
-    leaves the folder, is no plain file, or is too much; RunError when the cache can not be written.
+    leaves the folder, is no plain file, or is too much; RunError when the cache cannot be written.
     """
     try:
         target = cache_folder() / "archives" / _key(path)
     except OSError as error:
-        raise DataError(f"'{path}' can not be read: {error.strerror}") from error
+        raise DataError(f"'{path}' cannot be read: {error.strerror}") from error
     if not target.is_dir():
         with building(target, tell) as work:
             if work is not None:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.errors import DataError
+from ...core.text import counted
 from ...net.hub import endpoint, fetch_shards
 from ...net.published import MIRROR, FetchError, Remote, Tell, fetch
 from ..items import Items, Source, sha256_rows
@@ -120,13 +121,13 @@ LAYOUTS = {
 def open_cifar(name: str, data_dir: Path | None, tell: Tell) -> Source:
     """Return 'cifar100' or 'cifar10' from `data_dir`, or downloaded; `tell` says which way.
 
-    Raises DataError with the ways on when it can not be had, or is not what it should be.
+    Raises DataError with the ways on when it cannot be had, or is not what it should be.
     """
     layout = LAYOUTS[name]
     source = _download(layout, tell) if data_dir is None else _open_local(layout, data_dir, tell)
     if len(source.classes) != layout.classes:
         raise DataError(
-            f"'{data_dir}' is not {name}: it has {len(source.classes)} classes, "
+            f"'{data_dir}' is not {name}: it has {counted(len(source.classes), 'class')}, "
             f"{name} has {layout.classes}"
         )
     return replace(source, name=name)
@@ -207,19 +208,19 @@ def _find(form: Form, path: Path) -> Path | None:
 # --- what is in it -------------------------------------------------------------------------------
 
 
-def _from_form(layout: Layout, form: Form, place: Path) -> Source:
-    content = read_members(place, (form.names,), LARGEST_EXTRA)[0]
-    classes = _class_names(layout, form, place, content)
+def _from_form(layout: Layout, form: Form, path: Path) -> Source:
+    content = read_members(path, (form.names,), LARGEST_EXTRA)[0]
+    classes = _class_names(layout, form, path, content)
     return Source(
         name=layout.name,
         classes=classes,
         parts=frozenset(form.parts),
-        open_part=partial(_open_part, layout, form, place),
+        open_part=partial(_open_part, layout, form, path),
     )
 
 
-def _class_names(layout: Layout, form: Form, place: Path, content: bytes) -> tuple[str, ...]:
-    where = f"'{place}': {form.names}"
+def _class_names(layout: Layout, form: Form, path: Path, content: bytes) -> tuple[str, ...]:
+    where = f"'{path}': {form.names}"
     if form is layout.binary:
         words: Any = content.split(b"\n")
     else:
@@ -234,20 +235,21 @@ def _class_names(layout: Layout, form: Form, place: Path, content: bytes) -> tup
     names = tuple(text.strip() for text in texts)
     if len(names) != layout.classes or len(set(names)) != len(names):
         raise DataError(
-            f"{where} names {len(set(names))} classes, expected {layout.classes}; download it again"
+            f"{where} names {counted(len(set(names)), 'class')}, expected {layout.classes}; "
+            "download it again"
         )
     if not all(name.isprintable() for name in names):
         raise DataError(f"{where} holds names with control characters; download it again")
     return names
 
 
-def _open_part(layout: Layout, form: Form, place: Path, part: str) -> Items:
+def _open_part(layout: Layout, form: Form, path: Path, part: str) -> Items:
     files = form.parts[part]
     count = layout.counts[part] // len(files)
-    contents = read_members(place, files, count * (PIXELS + layout.label_bytes) + LARGEST_EXTRA)
+    contents = read_members(path, files, count * (PIXELS + layout.label_bytes) + LARGEST_EXTRA)
     read = _binary_rows if form is layout.binary else _pickled_rows
     rows = [
-        read(layout, f"'{place}': {name}", content, count)
+        read(layout, f"'{path}': {name}", content, count)
         for name, content in zip(files, contents, strict=True)
     ]
     planes, labels = rows[0]
@@ -256,7 +258,7 @@ def _open_part(layout: Layout, form: Form, place: Path, part: str) -> Items:
         labels = np.concatenate([labels for _, labels in rows])
     if labels.min() < 0 or labels.max() >= layout.classes:
         raise DataError(
-            f"'{place}': labels of {part} are not all between 0 and {layout.classes - 1}"
+            f"'{path}': labels of {part} are not all between 0 and {layout.classes - 1}"
         )
     images = planes.transpose(0, 2, 3, 1)  # (n, 3, 32, 32) -> (n, 32, 32, 3), a view
     return Items(

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ...core.errors import DataError, suggest
+from ...core.text import counted
 from ...image.decode import SUFFIXES
 from ..items import VALIDATION_NAMES, Items, Source, Watch, unwatched
 from ..listing import listed_items
@@ -89,13 +90,13 @@ def check_names_differ(classes: Iterable[str], where: str) -> None:
 def visible(path: Path) -> list[os.DirEntry[str]]:
     """Return what a folder holds, but for hidden files and folders, sorted by name.
 
-    Raises DataError when the folder can not be listed.
+    Raises DataError when the folder cannot be listed.
     """
     try:
         with os.scandir(path) as entries:
             shown = [entry for entry in entries if entry.name[0] != "."]
     except OSError as error:
-        raise DataError(f"'{path}' can not be listed: {error.strerror}") from error
+        raise DataError(f"'{path}' cannot be listed: {error.strerror}") from error
     return sorted(shown, key=lambda entry: entry.name)
 
 
@@ -121,7 +122,7 @@ class _Listing:
     others: Counter[str] = field(default_factory=Counter)  # by suffix
     unlabelled: int = 0
     links: int = 0
-    fault: str = ""  # why its images can not be labelled
+    fault: str = ""  # why its images cannot be labelled
 
 
 def _part_roots(path: Path) -> dict[str, Path]:
@@ -183,7 +184,7 @@ def _no_classes(root: Path) -> str:
     direct = sum(is_image(entry.name) for entry in visible(root))
     if direct:
         return (
-            f"'{root}' holds {direct:,} images directly and no class folders; {expected}; "
+            f"'{root}' holds {counted(direct, 'image')} directly and no class folders; {expected}; "
             "or a CSV file with the columns path,label"
         )
     return f"no data at '{root}': {expected}"
@@ -235,7 +236,7 @@ def _walk(folder: Path, prefix: str, listing: _Listing) -> Iterator[str]:
 
 
 def _images(count: int) -> str:
-    return "1 image lies" if count == 1 else f"{count:,} images lie"
+    return f"{counted(count, 'image')} {'lies' if count == 1 else 'lie'}"
 
 
 def _notes(listings: Iterable[_Listing]) -> Iterator[str]:
@@ -252,4 +253,4 @@ def _notes(listings: Iterable[_Listing]) -> Iterator[str]:
     if unlabelled:
         yield f"left out: {_images(unlabelled)} beside the class folders, not in one"
     if links:
-        yield f"{links:,} links to folders are not followed: copy the images into the class folder"
+        yield f"not followed: {counted(links, 'link')} to folders; copy the images in their place"

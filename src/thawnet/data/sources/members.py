@@ -17,20 +17,20 @@ from ...core.errors import DataError
 LARGEST_ARCHIVE = 1 << 28  # bytes unpacked; the largest of CIFAR's four holds 187 MB
 
 
-def read_members(place: Path, names: tuple[str, ...], limit: int) -> list[bytes]:
+def read_members(path: Path, names: tuple[str, ...], limit: int) -> list[bytes]:
     """Return the files of these names, each of at most `limit` bytes, in that order.
 
-    place: a folder, or a tar, plain or gzipped, in which they may lie in any folder.
+    path: a folder, or a tar, plain or gzipped, in which they may lie in any folder.
     Raises DataError when one is missing or too large, or the archive is damaged.
     """
     found: dict[str, bytes] = {}
-    with _clear(place), _files(place) as files:
+    with _clear(path), _files(path) as files:
         for name, size, read in files:
             if name not in names or name in found:
                 continue
             if size > limit:
                 raise DataError(
-                    f"'{place}': {name} is {size:,} bytes, expected at most {limit:,}; "
+                    f"'{path}': {name} is {size:,} bytes, expected at most {limit:,}; "
                     "download it again"
                 )
             found[name] = read()
@@ -38,7 +38,7 @@ def read_members(place: Path, names: tuple[str, ...], limit: int) -> list[bytes]
                 break
     for name in names:
         if name not in found:
-            raise DataError(f"'{place}' lacks '{name}'; download it again")
+            raise DataError(f"'{path}' lacks '{name}'; download it again")
     return [found[name] for name in names]
 
 
@@ -46,19 +46,19 @@ Files = Iterator[tuple[str, int, Callable[[], bytes]]]  # name, bytes, the readi
 
 
 @contextmanager
-def _files(place: Path) -> Iterator[Files]:
+def _files(path: Path) -> Iterator[Files]:
     """Yield the regular files in a folder, or of a tar as they stream by; nothing is unpacked."""
-    if place.is_dir():
+    if path.is_dir():
         yield (
             (file.name, file.stat().st_size, file.read_bytes)
-            for file in sorted(place.iterdir())
+            for file in sorted(path.iterdir())
             if file.is_file()
         )
         return
-    with place.open("rb") as raw:
+    with path.open("rb") as raw:
         packed = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
-        limited: Any = _Limited(gzip.GzipFile(fileobj=raw) if packed else raw, place)
+        limited: Any = _Limited(gzip.GzipFile(fileobj=raw) if packed else raw, path)
         with tarfile.open(fileobj=limited, mode="r|") as tar:
             yield (
                 (Path(member.name).name, member.size, partial(_member, tar, member))
@@ -81,9 +81,9 @@ def _member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 class _Limited(io.RawIOBase):
     """A stream that ends in an error after LARGEST_ARCHIVE bytes, so that no bomb unpacks."""
 
-    def __init__(self, stream: IO[bytes] | gzip.GzipFile, place: Path) -> None:
+    def __init__(self, stream: IO[bytes] | gzip.GzipFile, path: Path) -> None:
         self.stream = stream
-        self.place = place
+        self.place = path
         self.left = LARGEST_ARCHIVE
 
     def read(self, size: int = -1) -> bytes:
@@ -97,11 +97,11 @@ class _Limited(io.RawIOBase):
 
 
 @contextmanager
-def _clear(place: Path) -> Iterator[None]:
+def _clear(path: Path) -> Iterator[None]:
     """Turn what a damaged archive or an unreadable file raises into one sentence."""
     try:
         yield
     except (EOFError, ValueError, tarfile.TarError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"'{place}' is cut or damaged ({error}); download it again") from error
+        raise DataError(f"'{path}' is cut or damaged ({error}); download it again") from error
     except OSError as error:
-        raise DataError(f"'{place}' can not be read ({error.strerror or error})") from error
+        raise DataError(f"'{path}' cannot be read ({error.strerror or error})") from error

@@ -31,7 +31,7 @@ def open_source(
 
     `watch` shows what takes a while; `tell` receives a line for a person: from where it
     came, or that another process must be waited for.
-    Raises DataError when nothing is there or what is there can not be trained on.
+    Raises DataError when nothing is there or what is there cannot be trained on.
     """
     return with_superclasses(_open(data, data_dir, watch, tell))
 

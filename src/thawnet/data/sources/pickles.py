@@ -33,7 +33,7 @@ def read_pickle(content: bytes) -> Any:
 
 
 def _check_numbers(content: bytes) -> None:
-    """Raise for a place in the pickle's memory, or a length, that its bytes can not need.
+    """Raise for a place in the pickle's memory, or a length, that its bytes cannot need.
 
     A pickle of ten bytes that names place 2^31 has the unpickler make room for all before, 17 GB.
     """
@@ -46,7 +46,7 @@ def _check_numbers(content: bytes) -> None:
 class _Reader(pickle.Unpickler):
     """Where a pickle names a function or class it is given a stand-in that holds data.
 
-    Every stand-in refuses BUILD on itself or checks what it is given, so that a pickle can not
+    Every stand-in refuses BUILD on itself or checks what it is given, so that a pickle cannot
     change what it was handed either.
     """
 

@@ -155,7 +155,7 @@ def _whole_numbers(labels: Any) -> Any:
 
 
 def _unreadable(shard: Path, error: Exception) -> DataError:
-    return DataError(f"'{shard}' can not be read ({first_line(error)}); download it again")
+    return DataError(f"'{shard}' cannot be read ({first_line(error)}); download it again")
 
 
 def _check_labels(shards: _Shards, classes: int) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.errors import DataError, suggest
+from ...core.text import counted
 from ..items import VALIDATION_NAMES, Items, Source, Watch, unwatched
 from ..listing import listed_items
 from ..names import Names
@@ -52,7 +53,7 @@ def from_table(path: Path, watch: Watch = unwatched, confined: bool = False) -> 
     Paths are relative to the CSV's folder; `confined` refuses those that leave it, for a table
     that came out of an archive. A label is a name and nothing else. A file that does not exist is
     left to the store, which lists it as broken. Raises DataError, with line numbers, when the
-    table can not be meant as it stands.
+    table cannot be meant as it stands.
     """
     rows, notes = _once_each(path, _read(path))
     if confined:
@@ -143,7 +144,7 @@ def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
     except csv.Error as error:
         raise DataError(f"'{path}', line {line + 1}: not a row of a CSV ({error})") from error
     except OSError as error:
-        raise DataError(f"'{path}' can not be read: {error.strerror}") from error
+        raise DataError(f"'{path}' cannot be read: {error.strerror}") from error
 
 
 def _places(path: Path, header: Sequence[str]) -> dict[str, int]:
@@ -258,8 +259,8 @@ def _straddling(rows: _Rows) -> Iterator[str]:
     divided = int((parts > 1).sum())
     if divided:
         yield (
-            f"{divided:,} of {len(parts):,} groups have images in more than one part of the "
-            "split column; accuracies there are not those on new groups"
+            f"images of {counted(divided, 'group')} are in more than one part of the split column; "
+            "accuracies there are not those on new groups"
         )
 
 

@@ -68,10 +68,12 @@ def _difference(model: Model, other: Model, squares: NDArray[np.uint8]) -> float
     return off
 
 
-def _off(found: Outputs, wanted: Outputs, temperature: float) -> float:
-    one, other = (softmax(each.logits / temperature) for each in (found, wanted))
+def _off(probabilities: Outputs, reference: Outputs, temperature: float) -> float:
+    one, other = (softmax(each.logits / temperature) for each in (probabilities, reference))
     off = float(np.abs(one - other).max())
-    if found.unfamiliarity is not None and wanted.unfamiliarity is not None:
-        scale = max(1.0, float(np.abs(wanted.unfamiliarity).max()))
-        off = max(off, float(np.abs(found.unfamiliarity - wanted.unfamiliarity).max()) / scale)
+    if probabilities.unfamiliarity is not None and reference.unfamiliarity is not None:
+        scale = max(1.0, float(np.abs(reference.unfamiliarity).max()))
+        off = max(
+            off, float(np.abs(probabilities.unfamiliarity - reference.unfamiliarity).max()) / scale
+        )
     return off

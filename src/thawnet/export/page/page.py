@@ -57,7 +57,7 @@ class Page:
 def make_page(model: Model, network: bytes, name: str, gpu: bool) -> Page:
     """Return the page of a network. network: the ONNX model to carry. name: for people.
 
-    gpu: as in Page. Raises BundleError for class weights that float16 can not hold.
+    gpu: as in Page. Raises BundleError for class weights that float16 cannot hold.
     """
     pictures = (
         {path.name: path for path in sorted(EXAMPLES.iterdir())} if is_embedded(model) else {}

@@ -42,13 +42,13 @@ class CachedFeed:
         self,
         views: int,
         open_view: Callable[[int], FeatureStore],
-        there: Callable[[int], bool],
+        is_ready: Callable[[int], bool],
         device: torch.device,
         first: int = 0,
     ) -> None:
         self.views = views
         self.open_view = open_view
-        self.there = there
+        self.there = is_ready
         self.device = device
         self.first = first
         self._opened: dict[int, FeatureStore] = {}

@@ -18,7 +18,7 @@
       this.answer = null; // as the predictor gave it, without the explanation
       this.removed = false;
       this.actions = actions;
-      this.size = undefined; // of the picture, in px; null where it can not be drawn
+      this.size = undefined; // of the picture, in px; null where it cannot be drawn
       this.element.setAttribute("aria-label", file.name);
       this.find(".file").textContent = this.find(".file").title = file.name;
       this.find(".remove").setAttribute("aria-label", `Remove ${file.name}`);

@@ -88,7 +88,7 @@
     byId("examples").replaceChildren(...places);
     byId("try").hidden = !places.length;
     model.examples.forEach((name, i) => {
-      // An example that can not be had is no reason to stop anything.
+      // An example that cannot be had is no reason to stop anything.
       exampleButton(name).then((button) => places[i].append(button), () => places[i].remove());
     });
   }
@@ -155,7 +155,7 @@
       await file.slice(0, 1).arrayBuffer();
       return null;
     } catch {
-      return "This file can not be read; it may have been moved or changed.";
+      return "This file cannot be read; it may have been moved or changed.";
     }
   }
 

@@ -71,7 +71,7 @@
     },
 
     // Draw a file's image upright, at most `side` px a side. Returns its own size in px, null where
-    // the browser can not: it does not know the format, or the image is too large for it.
+    // the browser cannot: it does not know the format, or the image is too large for it.
     async draw(canvas, file, side) {
       try {
         const size = await this.size(file);

@@ -113,7 +113,7 @@
       video.hidden = true;
       text.hidden = false;
       text.textContent =
-        "The camera can not be used: another program has it, or this page may not use it " +
+        "The camera cannot be used: another program has it, or this page may not use it " +
         "(the browser's settings for this address say).";
       if (!matchMedia("(pointer: coarse)").matches) return;
       text.textContent += " “Take it” opens the phone's own.";

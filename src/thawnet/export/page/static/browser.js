@@ -37,7 +37,7 @@
       answer = { ok: false };
     }
     if (!answer.ok) {
-      throw new Refusal(`A part of this page can not be had (${assets[name]}).`, { absent: true });
+      throw new Refusal(`A part of this page cannot be had (${assets[name]}).`, { absent: true });
     }
     return new Uint8Array(await answer.arrayBuffer());
   }
@@ -98,7 +98,7 @@
     opening ??= opened().catch((error) => {
       opening = null; // so that it can be tried again
       if (error instanceof Refusal) throw error;
-      throw new Refusal(`The network can not be computed here (${error.message}).`, {
+      throw new Refusal(`The network cannot be computed here (${error.message}).`, {
         absent: true,
       });
     });

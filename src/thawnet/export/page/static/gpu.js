@@ -53,7 +53,7 @@
   thawnet.graphics = {
     // The card as {ort, session}, or null: the processor is better. processor: it, likewise. onnx:
     // the network. runtime: gives the WebAssembly. computing: has one of the two compute. inTurn:
-    // runs a function when nothing else is computed. Rejects if the card can not be opened.
+    // runs a function when nothing else is computed. Rejects if the card cannot be opened.
     async better({ onnx, runtime, ...both }) {
       if (!(await there())) return null;
       const card = await opened(onnx, runtime);
