@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from thawnet.core.errors import UsageError
-from thawnet.model.backbone import Network, frozen_copy, mend_strided_depthwise
+from thawnet.model.backbone import Network
+from thawnet.model.folding import frozen_copy, mend_strided_depthwise
 from thawnet.model.keras_layers import keras_layers
 
 

@@ -16,7 +16,8 @@ from thawnet.bundle.onnx import to_onnx
 from thawnet.bundle.spec import Meaning
 from thawnet.core.errors import UsageError
 from thawnet.image.preprocess import Preprocess
-from thawnet.model.backbone import Network, channels_last, frozen_copy, mend_strided_depthwise
+from thawnet.model.backbone import Network
+from thawnet.model.folding import channels_last, frozen_copy, mend_strided_depthwise
 from thawnet.training.gate import outputs
 
 # Where 'upper' and 'middle' start.

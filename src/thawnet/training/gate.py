@@ -20,7 +20,8 @@ from ..data.items import spread_over
 from ..data.store import ImageStore
 from ..data.views import plain_views
 from ..image.preprocess import centre_crop
-from ..model.backbone import Network, frozen_copy
+from ..model.backbone import Network
+from ..model.folding import frozen_copy
 from .context import Run
 from .familiarity import middle_of
 from .trunk.cache import Origin

@@ -19,7 +19,8 @@ from ..data.sources.open import open_source
 from ..data.splits import TrainTest, arrange, check_parts, split_off
 from ..data.store import ImageStore, open_store, require_every_class, typical_short_side
 from ..image.preprocess import Preprocess, store_side
-from ..model.backbone import Network, channels_last, has_fixed_size
+from ..model.backbone import Network, has_fixed_size
+from ..model.folding import channels_last
 from ..model.weights import (
     Weights,
     fill,

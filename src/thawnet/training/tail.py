@@ -9,7 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from ..model.backbone import Network, mend_strided_depthwise
+from ..model.backbone import Network
+from ..model.folding import mend_strided_depthwise
 from .loop import Ema, Learner, make_optimizer
 from .machine import Machine
 from .plan import PhasePlan

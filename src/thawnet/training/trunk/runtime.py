@@ -17,7 +17,8 @@ from torch import fx
 
 from ...bundle.onnx import PROBES, exported
 from ...core.errors import BundleError
-from ...model.backbone import Network, frozen_copy
+from ...model.backbone import Network
+from ...model.folding import frozen_copy
 from ..machine import Machine
 
 Function = Callable[[torch.Tensor], torch.Tensor]
