@@ -22,7 +22,7 @@ from thawnet.core.errors import DataError, RunError
 from thawnet.data.sources.open import open_source
 from thawnet.data.splits import arrange, check_parts
 from thawnet.recipe import TrainOptions, load_recipe
-from thawnet.training import finish, run, setup
+from thawnet.training import finish, outputs, run, setup
 from thawnet.training.run_folder import Outcome
 
 Photos = Callable[..., Path]
@@ -209,7 +209,7 @@ def test_a_disk_that_fills_behind_the_last_epoch_costs_no_network(
         raise RunError("the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(finish, name, full)
+        patch.setattr(outputs, name, full)
         with pytest.raises(RunError, match=f"disk is full; {SAFE}"):
             run.train(parted)
     thawnet.load("run")

@@ -16,7 +16,7 @@ from thawnet.data.sources.open import open_source
 from thawnet.data.splits import arrange
 from thawnet.recipe import TrainOptions, load_recipe, to_table
 from thawnet.training import run
-from thawnet.training.finish import content_of
+from thawnet.training.outputs import content_of
 from thawnet.training.reopen import reopen, reopen_held_out
 from thawnet.training.setup import open_parts
 

@@ -26,10 +26,10 @@ from thawnet.data.store import ImageStore, open_store
 from thawnet.metrics.predictions import read_predictions
 from thawnet.metrics.result import read_result
 from thawnet.recipe import PRESETS, TrainOptions, load_recipe, to_table, to_toml
-from thawnet.training import checkpoint, finish, loop, phase, run, setup
+from thawnet.training import checkpoint, loop, outputs, phase, run, setup
 from thawnet.training.checkpoint import Keeper
 from thawnet.training.context import Run
-from thawnet.training.finish import content_of
+from thawnet.training.outputs import content_of
 from thawnet.training.phase import PhaseJob
 from thawnet.training.ranks import ALONE
 from thawnet.training.run_folder import Outcome
@@ -206,7 +206,7 @@ def test_temperature_is_fitted_on_validation_alone(
         fitted_on.append(len(labels))
         return 1.5
 
-    monkeypatch.setattr(finish, "fit_temperature", fit)
+    monkeypatch.setattr(outputs, "fit_temperature", fit)
     result = run.train(parted).result
     assert result.temperature == 1.5
     assert fitted_on == [result.metrics["validation"].images]

@@ -12,9 +12,9 @@ from ..core import console
 from ..core.errors import DataError, ThawnetError, first_line
 from ..data.store import typical_short_side
 from ..training.context import Material
-from ..training.finish import content_of
 from ..training.gate import squares_of
 from ..training.machine import choose_device, decide
+from ..training.outputs import content_of
 from ..training.pretrained import kept, pretrained_features
 from ..training.ranks import ALONE
 from ..training.reopen import Reopened, reopen

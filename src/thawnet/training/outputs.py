@@ -1,0 +1,266 @@
+"""What a finished run leaves: its bundle, predictions, plot and result."""
+
+from __future__ import annotations
+
+import datetime
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..bundle.card import model_card
+from ..bundle.format import RUN_BUNDLE, describe_bundle, short_hashes, write_bundle
+from ..bundle.spec import Meaning
+from ..core.files import fingerprint
+from ..data.sources.open import NAMED
+from ..data.store import ImageStore
+from ..metrics.accuracy import balanced_accuracy, calibrated, interval, quote, standing, top_k
+from ..metrics.calibration import calibration_error, fit_temperature
+from ..metrics.predictions import PREDICTIONS, write_predictions
+from ..metrics.result import (
+    Baselines,
+    CalibrationErrors,
+    DataFacts,
+    OpenedFrom,
+    PhaseResult,
+    Result,
+    Scores,
+    StartingWeights,
+    write_result,
+)
+from ..recipe import TrainOptions
+from .context import Run
+from .familiarity import fit_familiarity
+from .gate import Agreement, export
+from .loop import Metrics
+from .machine import describe, versions
+from .run_folder import Outcome
+
+# Metrics, logits (n, classes) and images of each part that was measured.
+Parts = dict[str, tuple[Metrics, NDArray[np.float32], ImageStore]]
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A network that lies in its bundle.
+
+    agreement: of its model.onnx with it, None where it has none.
+    """
+
+    meaning: Meaning
+    agreement: Agreement | None
+
+
+def write_network(run: Run, parts: Parts) -> Saved:
+    """Write the bundle as soon as the last epoch ends, so that nothing that fails later costs it.
+
+    parts: what validated, measured.
+    """
+    network, weights, recipe = run.network, run.weights, run.state.recipe
+    meaning = Meaning(run.source.classes, run.spec)
+    unfamiliarity = None
+    if "validation" in parts:  # where a run validates on the test part, nothing is fitted on it
+        _, held_out, val = parts["validation"]
+        meaning = replace(meaning, temperature=fit_temperature(held_out, val.labels))
+        familiarity = fit_familiarity(run, held_out)
+        if familiarity is not None:
+            unfamiliarity, unfamiliar = familiarity
+            meaning = replace(meaning, unfamiliar=unfamiliar)
+    exported = export(run, meaning, unfamiliarity)
+    saved = Saved(meaning, exported.agreement if exported else None)
+    result = _result(run, saved, parts)
+    write_bundle(
+        run.folder / RUN_BUNDLE,
+        {
+            name: value.detach().cpu().contiguous()
+            for name, value in network.net.state_dict().items()
+        },
+        exported.onnx if exported else None,
+        {
+            "backbone": network.backbone,
+            "padding": weights.padding,
+            "epsilon": weights.epsilon,
+            "class_weights": exported and exported.class_weights,
+        },
+        meaning,
+        short_hashes(np.concatenate([run.train.hashes, run.val.hashes])),
+        _facts(run, saved, result),
+        model_card(meaning, network.backbone, weights.licence, recipe, result),
+    )
+    return saved
+
+
+def write_end(run: Run, saved: Saved, parts: Parts, to_beat: Baselines) -> Outcome:
+    """Write all that a finished run leaves, result.json last, which marks it so, and sum it up.
+
+    saved: see `write_network`. to_beat: see baseline.baselines.
+    """
+    folder, state, classes, meaning = run.folder, run.state, run.source.classes, saved.meaning
+    part = headline(parts)
+    metrics, logits, images = parts[part]
+    write_predictions(
+        folder / PREDICTIONS,
+        part,
+        images.names,
+        images.labels,
+        logits,
+        classes,
+        meaning.temperature,
+    )
+    title = f"{run.source.name}, {run.network.backbone}, recipe {state.recipe['name']}"
+    # Imported here: matplotlib takes half a second, for which no run need wait at its start.
+    from .history_plot import plot_history
+
+    plot_history(folder / "history.png", state.history, title, state.recipe["validate_on"])
+    result = _result(run, saved, parts)
+    result = replace(
+        result,
+        baselines=to_beat,
+        opened_from=_opened_from(run.options),
+        standing=standing(metrics.accuracy, to_beat.logistic_regression_on_frozen_features),
+    )
+    line = quote(part, metrics.accuracy, metrics.images)
+    result = replace(result, lines=(*_comparison(result, len(classes)), line))
+    describe_bundle(
+        folder / RUN_BUNDLE,
+        _facts(run, saved, result),
+        model_card(meaning, run.network.backbone, run.weights.licence, state.recipe, result),
+    )
+    write_result(folder, result)
+    return Outcome(folder, result)
+
+
+def _result(run: Run, saved: Saved, parts: Parts) -> Result:
+    """Return what result.json says, but for what comes after the baselines."""
+    state, classes, temperature = run.state, run.source.classes, saved.meaning.temperature
+    return Result(
+        metrics={name: _scores(*values, temperature) for name, values in parts.items()},
+        temperature=temperature,
+        phases=tuple(_phases(run)),
+        seconds={name: round(value, 2) for name, value in state.seconds.items()},
+        seed=state.recipe["seed"],
+        processes=state.ranks,
+        compiled=tuple(state.compiled),
+        cached=state.cached,
+        different=tuple(state.different),
+        command=state.command,
+        finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        git_commit=_git_commit(),
+        versions=versions(),
+        machine={**describe(), **run.machine.as_dict()},
+        data=DataFacts(
+            name=run.source.name,
+            fingerprint=run.lists.fingerprint,
+            own_test=state.own_test,
+            content={name: content_of(images, classes) for name, (_, _, images) in parts.items()},
+        ),
+        weights=StartingWeights(run.weights.origin, run.weights.digest),
+    )
+
+
+def _facts(run: Run, saved: Saved, result: Result) -> dict[str, Any]:
+    """Return what a bundle says of its making. result: see `_result`."""
+    weights = run.weights
+    return {
+        "source": f"{weights.origin}; trained on {run.source.name} by thawnet",
+        "license": weights.licence,
+        "recipe": run.state.recipe,
+        "metrics": {name: asdict(scores) for name, scores in result.metrics.items()},
+        "data": asdict(result.data),
+        "starting_weights": asdict(result.weights),
+        "export": saved.agreement and asdict(saved.agreement),
+    }
+
+
+def _comparison(result: Result, classes: int) -> list[str]:
+    scores, baselines = result.scores, result.baselines
+    assert baselines is not None
+    regression = baselines.logistic_regression_on_frozen_features
+    low, high = regression.interval_95
+    return [
+        f"to beat: logistic regression on the frozen features {100 * regression.accuracy:.2f} % "
+        f"({100 * low:.2f}-{100 * high:.2f}), "
+        f"the most frequent class {100 * baselines.majority_class.accuracy:.2f} %",
+        result.standing,
+        f"balanced accuracy {100 * scores.balanced_accuracy:.2f} %"
+        + (f", top-5 accuracy {100 * scores.top_5:.2f} %" if classes > 5 else "")
+        + ", "
+        + calibrated(scores.expected_calibration_error, result.fitted_on),
+    ]
+
+
+def content_of(images: ImageStore, classes: Sequence[str]) -> str:
+    """Name the images meant and their classes, in whatever order they lie.
+
+    Two runs with the same name here were measured on the same images.
+    """
+    names = [classes[label] for label in images.labels]
+    hashes = [value.tobytes().hex() for value in images.hashes]
+    return fingerprint(sorted(zip(hashes, names, strict=True)))
+
+
+def _scores(
+    metrics: Metrics, logits: NDArray[np.float32], images: ImageStore, temperature: float
+) -> Scores:
+    labels = images.labels
+    return Scores(
+        accuracy=metrics.accuracy,
+        interval_95=interval(metrics.accuracy, metrics.images),
+        top_5=top_k(logits, labels, 5),
+        balanced_accuracy=balanced_accuracy(logits, labels),
+        expected_calibration_error=CalibrationErrors(
+            calibration_error(logits, labels), calibration_error(logits, labels, temperature)
+        ),
+        loss=metrics.loss,
+        images=metrics.images,
+    )
+
+
+def headline(parts: Parts) -> str:
+    """Return the part whose accuracy a run is quoted with: the test part, where it was read."""
+    return "test" if "test" in parts else "validation"
+
+
+def _opened_from(options: TrainOptions) -> OpenedFrom:
+    folder = None if options.data_dir is None else str(options.data_dir.resolve())
+    path = Path(options.data)
+    there = options.data not in NAMED and folder is None
+    return OpenedFrom(str(path.resolve()) if there else options.data, folder)
+
+
+def _phases(run: Run) -> Iterator[PhaseResult]:
+    before = 0.0
+    for number, plan in enumerate(run.plan):
+        phase = plan.phase
+        rows = [row for row in run.state.history if row.phase == number]
+        ended = rows[-1].epoch
+        yield PhaseResult(
+            name=plan.name,
+            trains_from=plan.layer,
+            batch_size=phase.batch_size,
+            lr=phase.lr,
+            patience=phase.patience,
+            epochs=phase.epochs,
+            epochs_run=round(ended - before),
+            kept=next(row for row in rows if row.kept),
+        )
+        before = ended
+
+
+def _git_commit() -> str | None:
+    """Return the commit of the checkout that thawnet runs from, if it runs from one."""
+    try:
+        done = subprocess.run(  # noqa: S603 - a fixed command
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],  # noqa: S607 - wherever git is
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
