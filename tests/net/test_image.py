@@ -93,7 +93,7 @@ def test_anything_else_is_a_reason(
 @pytest.mark.parametrize("target", ["http://b/image.jpg", "ftp://b/image.jpg"])
 def test_nothing_is_fetched_by_a_weaker_way_than_was_asked_for(target: str) -> None:
     with pytest.raises(ImageError, match="an address of another kind"):
-        image._look("https://a/image.jpg", target)
+        image._check_redirect("https://a/image.jpg", target)
 
 
 @pytest.mark.parametrize(

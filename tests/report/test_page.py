@@ -17,7 +17,8 @@ from support.whole_report import audit, picture, whole_report
 from thawnet.metrics.calibration import Bin
 from thawnet.metrics.result import CalibrationErrors
 from thawnet.report.content import ClassScore, Confusion, Reliability, Report
-from thawnet.report.markup import duration, element, shortened
+from thawnet.report.markup import element, shortened
+from thawnet.core.text import duration
 from thawnet.report.matrix import MOST, largest, matrix
 from thawnet.report.page import SECTIONS, render, render_audit
 

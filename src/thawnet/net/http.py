@@ -17,12 +17,12 @@ ERRORS = (OSError, HTTPException, ValueError)
 def open_address(
     address: str,
     timeout: float,
-    look: Callable[[str, str], None],
+    check_redirect: Callable[[str, str], None],
     headers: dict[str, str] | None = None,
 ) -> HTTPResponse:
     """Open an address, through the proxy that the environment names; redirects are followed.
 
-    timeout: seconds for each read of the socket. look: is given where a redirect is and where it
+    timeout: seconds for each read of the socket. check_redirect: is given where a redirect is and where it
     leads, and raises for one that must not be followed. Raises one of ERRORS, urllib's HTTPError
     for another status than 2xx among them.
     """
@@ -35,7 +35,7 @@ def open_address(
         urllib.request.HTTPSHandler(context=_trust()),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPErrorProcessor(),
-        _Redirects(look),
+        _Redirects(check_redirect),
     ):
         opener.add_handler(handler)
     return cast("HTTPResponse", opener.open(request, timeout=timeout))
@@ -57,8 +57,8 @@ def _trust() -> ssl.SSLContext:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    def __init__(self, look: Callable[[str, str], None]) -> None:
-        self._look = look
+    def __init__(self, check_redirect: Callable[[str, str], None]) -> None:
+        self._check_redirect = check_redirect
 
     def redirect_request(
         self,
@@ -70,7 +70,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         newurl: str,
     ) -> urllib.request.Request | None:
         try:
-            self._look(req.full_url, newurl)
+            self._check_redirect(req.full_url, newurl)
         except BaseException:
             fp.close()
             raise

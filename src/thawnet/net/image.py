@@ -49,7 +49,7 @@ def _content(address: str, ends: float) -> bytes:
     """Return what lies at an address; raises whatever urllib does, or ImageError."""
     content = bytearray()
     plain = quote(address, RESERVED, errors="surrogateescape")
-    with open_address(plain, SILENCE_SECONDS, _look) as response:
+    with open_address(plain, SILENCE_SECONDS, _check_redirect) as response:
         while some := response.read1(CHUNK):
             content += some
             if len(content) > MAX_BYTES:
@@ -67,7 +67,7 @@ def _reason(error: object) -> str:
     return first_line(error) if isinstance(error, BaseException) else str(error)
 
 
-def _look(address: str, target: str) -> None:
+def _check_redirect(address: str, target: str) -> None:
     """Follow redirects to web addresses only, and none that gives up https."""
     scheme = scheme_of(target)
     if scheme not in SCHEMES or (scheme_of(address) == "https" and scheme != "https"):

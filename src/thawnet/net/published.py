@@ -90,7 +90,7 @@ def _download(remote: Remote, file: IO[bytes]) -> None:
     came, pace, digest = 0, Pace(), hashlib.new(kind, usedforsecurity=False)
     require_https(remote.url)
     with _told_why():
-        response = within(ANSWER_SECONDS, lambda: open_address(remote.url, ANSWER_SECONDS, _look))
+        response = within(ANSWER_SECONDS, lambda: open_address(remote.url, ANSWER_SECONDS, _check_redirect))
     expected = remote.size if remote.hash is not None else response.length
     with response, console.progress(f"downloading {remote.name}", expected, "bytes") as advance:
         while piece := _read(response):
@@ -124,7 +124,7 @@ def _told_why() -> Iterator[None]:
         raise FetchError(reason(error)) from error
 
 
-def _look(address: str, target: str) -> None:
+def _check_redirect(address: str, target: str) -> None:
     """Follow redirects to https, and of a server on this machine to itself."""
     if scheme_of(target) == "https":
         return
