@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 import floor
+from thawnet.model.thawing import training_mode
 from thawnet.recipe import TrainOptions
 from thawnet.training.loop import Epoch, batches, train_epoch
 from thawnet.training.phase import PhaseJob
@@ -99,7 +100,7 @@ def main() -> None:
     with ExitStack() as held:
         run = setup(options, ALONE, held)
         job = PhaseJob(run, PHASE)
-        run.network.training_mode(job.phase.batch_norm, job.phase.bn_momentum)
+        training_mode(run.network, job.phase.batch_norm, job.phase.bn_momentum)
         warm = train(job, 0)  # compiles, if anything is compiled
         whole, compute = [], []
         for number in range(1, chosen.pairs + 1):

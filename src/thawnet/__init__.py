@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .core.errors import ThawnetError
     from .evaluation import evaluate
     from .job import train
-    from .metrics.evaluation import Evaluation
+    from .metrics.summary import Evaluation
     from .recipe import Phase, Recipe, TrainOptions, load_recipe
     from .training.run_folder import Outcome
 
@@ -40,7 +40,7 @@ __all__ = [
 _HOMES = {
     "Audit": "audit.contents",
     "Classifier": "classifier",
-    "Evaluation": "metrics.evaluation",
+    "Evaluation": "metrics.summary",
     "Model": "bundle.model",
     "Outcome": "training.run_folder",
     "Phase": "recipe",

@@ -19,7 +19,7 @@ from .core.text import counted, duration
 from .data.items import Items, Raw, Source, Watch, unwatched
 from .data.listing import read_or_reason
 from .data.sources.open import open_source
-from .metrics.evaluation import Evaluation, Subject, Unreadable, sum_up
+from .metrics.summary import Evaluation, Subject, Unreadable, sum_up
 from .net.published import Tell
 
 PARTS = ("train", "val", "test")

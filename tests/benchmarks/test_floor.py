@@ -8,6 +8,7 @@ import torch
 import floor
 from floor import Ceilings, Layer
 from thawnet.model.backbone import Network
+from thawnet.model.thawing import first_layer
 
 
 def test_every_layer_with_weights_is_counted() -> None:
@@ -25,7 +26,7 @@ def test_every_layer_with_weights_is_counted() -> None:
 
 def test_layers_behind_a_split_alone_are_counted() -> None:
     network = Network("mobilenetv2_100", 100, 96).eval()
-    split = network.stage_of(network.first_layer("upper"))
+    split = network.stage_of(first_layer(network, "upper"))
     found = floor.layers(network, split, torch.zeros(2, *network.shapes[split]))
     assert 1 < len(found) < 53
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from thawnet.bundle.meaning import Meaning
 from thawnet.bundle.onnx import exported, halved, to_onnx
-from thawnet.bundle.spec import Meaning
 from thawnet.core.errors import BundleError
 from thawnet.image.preprocess import Preprocess
 

@@ -16,9 +16,9 @@ from torch import nn
 import thawnet
 from support.runs import write_random_weights
 from thawnet.bundle.format import read_description, read_onnx
+from thawnet.bundle.meaning import Unfamiliar
 from thawnet.bundle.model import Model
 from thawnet.bundle.onnx import to_onnx
-from thawnet.bundle.spec import Unfamiliar
 from thawnet.core.errors import BundleError
 from thawnet.export import int8
 from thawnet.export.int8 import Quantised, images_per_second, quantise

@@ -208,7 +208,7 @@ def test_any_value_of_any_field_is_taken_or_refused(
 def test_class_names_are_text_in_every_form(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from thawnet.bundle.spec import Meaning
+    from thawnet.bundle.meaning import Meaning
 
     names = ("<script>alert(1)</script>", "=cmd|' /c calc'!A1, \"[red]\u202e")
     meaning = Meaning(names, bundle.MEANING.preprocess, 1.0)

@@ -15,6 +15,7 @@ from thawnet.data.splits import arrange
 from thawnet.forecast.estimate import Caches, Pass, PhaseSpeed, estimate
 from thawnet.forecast.forecast import Forecast, forecast
 from thawnet.model.backbone import Network
+from thawnet.model.thawing import first_layer
 from thawnet.recipe import PRESETS, Phase, Recipe, TrainOptions, load_recipe
 from thawnet.training.machine import COMPILE_SECONDS, COMPILE_SPEEDUP, Machine
 from thawnet.training.plan import PhasePlan, make_plan
@@ -79,7 +80,7 @@ def estimated(
 
 
 def place(network: Network, name: str) -> int:
-    return network.stage_of(network.first_layer(name))
+    return network.stage_of(first_layer(network, name))
 
 
 def test_one_pass_makes_a_view_for_both_phases_and_the_baseline(network: Network) -> None:

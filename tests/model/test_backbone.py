@@ -13,6 +13,7 @@ from thawnet.core.errors import UsageError
 from thawnet.model.backbone import Network
 from thawnet.model.folding import frozen_copy, mend_strided_depthwise
 from thawnet.model.keras_layers import keras_layers
+from thawnet.model.thawing import first_layer, thaw, training_mode
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +30,13 @@ def network() -> Network:
 
 
 def test_keras_index_100_thaws_the_parameters_of_the_design(network: Network) -> None:
-    network.thaw(network.first_layer("100"))
+    thaw(network, first_layer(network, "100"))
     counts = {name: value.numel() for name, value in network.trainable().items()}
     head = sum(count for name, count in counts.items() if name.startswith("classifier"))
     assert head == 128_100
     assert sum(counts.values()) - head == 1_861_440
     assert next(iter(counts)) == "blocks.4.1.conv_dw.weight"
-    assert network.stages[network.stage_of(network.first_layer("100"))] == "blocks.4.1"
+    assert network.stages[network.stage_of(first_layer(network, "100"))] == "blocks.4.1"
 
 
 @pytest.mark.parametrize(
@@ -59,8 +60,8 @@ def test_keras_index_100_thaws_the_parameters_of_the_design(network: Network) ->
 def test_a_layer_is_found_by_timm_and_keras_name(
     network: Network, name: str, layer: str, stage: str
 ) -> None:
-    assert network.first_layer(name) == layer
-    assert network.stages[network.stage_of(network.first_layer(name))] == stage
+    assert first_layer(network, name) == layer
+    assert network.stages[network.stage_of(first_layer(network, name))] == stage
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_a_layer_is_found_by_timm_and_keras_name(
 )
 def test_unknown_layer_suggests_the_nearest(network: Network, name: str, told: str) -> None:
     with pytest.raises(UsageError) as caught:
-        network.first_layer(name)
+        first_layer(network, name)
     assert told in str(caught.value)
 
 
@@ -127,7 +128,7 @@ def test_decimated_depthwise_gives_the_same_outputs_and_gradients(padding: str, 
     weight = torch.randn_like(expected)
     (expected * weight).sum().backward()
     wanted = [x.grad.clone(), conv.weight.grad.clone()]
-    plain.thaw(plain.first_layer("all"))
+    thaw(plain, first_layer(plain, "all"))
     mend_strided_depthwise(plain.net)
     mended = plain.net.get_submodule("blocks.5.0.conv_dw")
     assert type(mended) is not type(conv)
@@ -141,8 +142,8 @@ def test_decimated_depthwise_gives_the_same_outputs_and_gradients(padding: str, 
 
 
 def test_only_thawed_batch_norms_use_batch_statistics(network: Network) -> None:
-    network.thaw(network.first_layer("100"))
-    network.training_mode("train", 0.001)
+    thaw(network, first_layer(network, "100"))
+    training_mode(network, "train", 0.001)
     moving = {
         name
         for name, module in network.net.named_modules()
@@ -153,7 +154,7 @@ def test_only_thawed_batch_norms_use_batch_statistics(network: Network) -> None:
     assert "bn1" not in moving
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     assert {norm.momentum for norm in norms} == {0.001}
-    network.training_mode("frozen", 0.001)
+    training_mode(network, "frozen", 0.001)
     assert not any(module.training for module in network.net.modules())
 
 

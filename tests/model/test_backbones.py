@@ -12,12 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from thawnet.bundle.meaning import Meaning
 from thawnet.bundle.onnx import to_onnx
-from thawnet.bundle.spec import Meaning
 from thawnet.core.errors import UsageError
 from thawnet.image.preprocess import Preprocess
 from thawnet.model.backbone import Network
 from thawnet.model.folding import channels_last, frozen_copy, mend_strided_depthwise
+from thawnet.model.thawing import first_layer, thaw, training_mode
 from thawnet.training.gate import outputs
 
 # Where 'upper' and 'middle' start.
@@ -102,7 +103,7 @@ def test_upper_and_middle_part_start_where_the_resolution_has_fallen_to_a_sixtee
 ) -> None:
     network = Network(backbone, 5, SIZE)
     found = [
-        network.stages[network.stage_of(network.first_layer(part))] for part in ("upper", "middle")
+        network.stages[network.stage_of(first_layer(network, part))] for part in ("upper", "middle")
     ]
     assert found == list(BACKBONES[backbone])
 
@@ -146,9 +147,9 @@ def assert_same_training(network: Network, train_from: str) -> None:
 
     def trained(cached: bool) -> dict[str, torch.Tensor]:
         own = copy.deepcopy(network)
-        own.thaw(own.first_layer(train_from))
-        own.training_mode("train", 0.1)
-        split = own.stage_of(own.first_layer(train_from))
+        thaw(own, first_layer(own, train_from))
+        training_mode(own, "train", 0.1)
+        split = own.stage_of(first_layer(own, train_from))
         x = images
         if cached and split:
             with torch.no_grad():
@@ -168,9 +169,9 @@ def assert_same_training(network: Network, train_from: str) -> None:
 
 def test_frozen_weights_do_not_move_and_thawed_ones_do(network: Network) -> None:
     own = copy.deepcopy(network)
-    own.thaw(own.first_layer("upper"))
-    own.training_mode("train", 0.1)
-    first = own.layers.index(own.first_layer("upper"))
+    thaw(own, first_layer(own, "upper"))
+    training_mode(own, "train", 0.1)
+    first = own.layers.index(first_layer(own, "upper"))
     logits = own(torch.randn(8, 3, SIZE, SIZE))
     nn.functional.cross_entropy(logits, torch.arange(8) % 5).backward()
     for place, layer in enumerate(own.layers[:-1]):
@@ -183,11 +184,11 @@ def test_frozen_weights_do_not_move_and_thawed_ones_do(network: Network) -> None
 
 def test_mended_network_computes_the_same(network: Network) -> None:
     own = copy.deepcopy(network)
-    own.thaw(own.first_layer("all"))
+    thaw(own, first_layer(own, "all"))
     mend_strided_depthwise(own.net)
     images = torch.randn(2, 3, SIZE, SIZE)
     with torch.no_grad():
-        for split in (0, own.stage_of(own.first_layer("upper"))):
+        for split in (0, own.stage_of(first_layer(own, "upper"))):
             x = network.part(0, split)(images) if split else images
             assert torch.allclose(own.part(split)(x), network(images), rtol=1e-3, atol=1e-4)
 
@@ -195,7 +196,7 @@ def test_mended_network_computes_the_same(network: Network) -> None:
 def test_exported_network_computes_the_same_mended_or_not(network: Network) -> None:
     spec = Preprocess(SIZE, 40, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     own = copy.deepcopy(network)
-    own.thaw(own.first_layer("all"))
+    thaw(own, first_layer(own, "all"))
     mend_strided_depthwise(own.net)
     meaning = Meaning(tuple("abcde"), spec)
     exported, mended = (to_onnx(outputs(each), meaning) for each in (network, own))

@@ -14,11 +14,11 @@ import pytest
 
 from support.results import validation
 from support.whole_report import audit, picture, whole_report
+from thawnet.core.text import duration
 from thawnet.metrics.calibration import Bin
 from thawnet.metrics.result import CalibrationErrors
 from thawnet.report.content import ClassScore, Confusion, Reliability, Report
 from thawnet.report.markup import element, shortened
-from thawnet.core.text import duration
 from thawnet.report.matrix import MOST, largest, matrix
 from thawnet.report.page import SECTIONS, render, render_audit
 

@@ -25,8 +25,8 @@ def write_random_bundle(
     import torch
 
     from thawnet.bundle.format import short_hashes, write_bundle
+    from thawnet.bundle.meaning import Meaning
     from thawnet.bundle.onnx import to_onnx
-    from thawnet.bundle.spec import Meaning
     from thawnet.data.items import sha256_rows
     from thawnet.image.preprocess import Preprocess
     from thawnet.model.backbone import Network
@@ -61,8 +61,8 @@ def write_colours(path: Path) -> Path:
     from torch import nn
 
     from thawnet.bundle.format import short_hashes, write_bundle
+    from thawnet.bundle.meaning import Meaning, Unfamiliar
     from thawnet.bundle.onnx import to_onnx
-    from thawnet.bundle.spec import Meaning, Unfamiliar
     from thawnet.data.items import sha256_rows
     from thawnet.image.preprocess import Preprocess
 

@@ -51,9 +51,10 @@ def write_random_weights(path: Path, backbone: str, padding: str = "") -> Path:
 
 def plan_of(network: Network, phase: Phase, compiled: bool = False) -> PhasePlan:
     """Return the plan of a phase as it stands, on 1,000 images."""
+    from thawnet.model.thawing import first_layer
     from thawnet.training.plan import PhasePlan
 
-    layer = network.first_layer(phase.train_from)
+    layer = first_layer(network, phase.train_from)
     split = network.stage_of(layer)
     return PhasePlan("head", phase, 1000, layer, split, compiled, (split,), (split,))
 

@@ -25,6 +25,7 @@ from thawnet.data.sources.open import open_source
 from thawnet.data.store import ImageStore, open_store
 from thawnet.metrics.predictions import read_predictions
 from thawnet.metrics.result import read_result
+from thawnet.model.thawing import first_layer
 from thawnet.recipe import PRESETS, TrainOptions, load_recipe, to_table, to_toml
 from thawnet.training import checkpoint, loop, outputs, phase, run, setup
 from thawnet.training.checkpoint import Keeper
@@ -87,7 +88,7 @@ def test_frozen_tensors_are_bit_identical_after_each_phase(
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"classifier.weight", "classifier.bias"}
     PhaseJob(job, 1).do(keeper)
-    first = job.network.layers.index(job.network.first_layer(job.recipe.finetune.train_from))
+    first = job.network.layers.index(first_layer(job.network, job.recipe.finetune.train_from))
     frozen = job.network.layers[:first]
     after = job.network.net.state_dict()
     changed = {

@@ -11,6 +11,7 @@ import torch
 
 from support.runs import TINY, epoch_of, plan_of
 from thawnet.model.backbone import Network
+from thawnet.model.thawing import training_mode
 from thawnet.recipe import Phase
 from thawnet.training.loop import train_epoch
 from thawnet.training.machine import Machine
@@ -24,7 +25,7 @@ def some_tail(device: str) -> tuple[Network, Tail, torch.Tensor]:
     phase = Phase(train_from="blocks.6.0", epochs=1, lr=0.1)
     plan = plan_of(network, phase)
     tail = Tail(network, plan, Machine(device, "float32", 1, "no"))
-    network.training_mode("train", 0.1)
+    training_mode(network, "train", 0.1)
     return network, tail, torch.randn(4, *network.shapes[plan.split])
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..core.text import counted, printable
 from ..metrics.result import Result
-from .spec import Meaning
+from .meaning import Meaning
 
 # Licences by the names that the hub knows them by; others are told in words.
 LICENCES = ("apache-2.0", "mit", "bsd-3-clause")

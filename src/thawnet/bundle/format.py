@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..core.errors import BundleError, first_line
 from ..core.files import new_folder, sha256_file, write_json, write_text
 from ..core.text import shown
-from .spec import Meaning, parse_meaning, require_text
+from .meaning import Meaning, parse_meaning, require_text
 
 if TYPE_CHECKING:
     import torch

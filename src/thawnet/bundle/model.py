@@ -23,9 +23,9 @@ from ..image.decode import decode, read_file, upright_rgb
 from ..image.preprocess import Preprocess, seen_box, squared
 from .class_maps import class_map, read_class_weights
 from .format import Description, read_description, read_onnx
+from .meaning import Unfamiliar
 from .onnx import FEATURE_MAP, IMAGES, LOGITS, UNFAMILIARITY
 from .session import open_session
-from .spec import Unfamiliar
 
 # The last gives encoded bytes when a thread is ready for them; it may raise ImageError or OSError.
 Picture = str | Path | bytes | Image.Image | NDArray[np.uint8] | Callable[[], bytes]

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from ..core.errors import BundleError, first_line
 from ..image.preprocess import Preprocess
+from .meaning import Meaning
 from .padding import fix_padding
-from .spec import Meaning
 
 if TYPE_CHECKING:
     import torch

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..core.memory import PeakMemory, available_memory, used_memory
 from ..data.store import ImageStore
 from ..data.views import undrawn_views
+from ..model.thawing import training_mode
 from ..recipe import Phase
 from ..training.baseline import STRENGTHS, regression
 from ..training.context import Run
@@ -59,7 +60,7 @@ class Probe:
         """See Speeds; it thaws the layers of the phase as the run does."""
         network, machine, phase = self.run.network, self.run.machine, plan.phase
         tail = Tail(network, replace(plan, compiled=False), machine)
-        network.training_mode(phase.batch_norm, phase.bn_momentum)
+        training_mode(network, phase.batch_norm, phase.bn_momentum)
         step = self._step(tail, self._feed(plan.split, phase.views, live), phase)
         begun = time.perf_counter()
         frozen = frozen_function(tail.kept, plan.split, None, machine, briefly=True)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from ..core.columns import aligned
 from ..core.text import counted, printable
 from .accuracy import quote
-from .evaluation import QUOTED, Evaluation
 from .per_class import ClassScore
+from .summary import QUOTED, Evaluation
 
 ALL_CLASSES = 20  # more are shown by the worst
 WORST = 10

@@ -1,4 +1,4 @@
-"""The network as an ordered list of stages: built, frozen, split, folded."""
+"""The network as an ordered list of stages, which can be split between any two of them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,7 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..core.errors import UsageError, first_line, suggest
-from . import keras_layers
 from .chain import HEAD, trace
-
-ALL = "all"
-UPPER = "upper"
-MIDDLE = "middle"
 
 
 class Network(nn.Module):
@@ -73,7 +68,12 @@ class Network(nn.Module):
         """Return logits, (n, classes), for normalised images (n, 3, size, size)."""
         return self.net(images)  # type: ignore[no-any-return]
 
-    # --- freezing ------------------------------------------------------------------------------
+    # --- layers and stages ----------------------------------------------------------------------
+
+    @property
+    def stage_layers(self) -> list[list[str]]:
+        """Names of the modules that hold weights in each stage; of the head's none."""
+        return [list(stage.layers) for stage in self._chain.stages]
 
     @property
     def layers(self) -> list[str]:
@@ -84,34 +84,6 @@ class Network(nn.Module):
         found = [layer for stage in self._chain.stages[:-1] for layer in stage.layers]
         return [*dict.fromkeys(found), HEAD]
 
-    def first_layer(self, train_from: str) -> str:
-        """Resolve 'head', 'upper', 'middle', 'all', a timm or Keras name or index to a layer.
-
-        'upper' starts half-way through the stages that work at a sixteenth of the input's
-        resolution; all stages of many vision transformers do. 'middle' starts with the stage that
-        brings the resolution down to that. Raises UsageError with the nearest names.
-        """
-        layers = self.layers
-        if train_from == ALL:
-            return layers[0]
-        if train_from == UPPER:
-            return self._upper
-        if train_from == MIDDLE:
-            return self._middle
-        wanted = (
-            keras_layers.to_timm(train_from) if self.backbone == keras_layers.BACKBONE else None
-        ) or train_from
-        for name in layers:
-            if name and (name == wanted or name.startswith(f"{wanted}.")):
-                return name
-        known = [*self.stages, *filter(None, layers)]
-        near = (
-            keras_layers.suggest_layer(train_from, known)
-            if self.backbone == keras_layers.BACKBONE
-            else suggest(train_from, known)
-        )
-        raise UsageError(f"--train-from '{train_from}': {self.backbone} has no such layer; {near}")
-
     def stage_of(self, layer: str) -> int:
         """Return the position of the stage that holds a layer, one of `layers`."""
         if layer == HEAD:
@@ -119,33 +91,6 @@ class Network(nn.Module):
         return next(
             place for place, stage in enumerate(self._chain.stages) if layer in stage.layers
         )
-
-    def thaw(self, layer: str) -> None:
-        """Freeze every layer before this one, one of `layers`, and thaw the rest.
-
-        Frozen batch-norms keep their statistics because they stay in evaluation mode
-        (see `training_mode`).
-        """
-        layers = self.layers
-        thawed = set(layers[layers.index(layer) :])
-        for name, module in self.net.named_modules():
-            for parameter in module.parameters(recurse=False):
-                parameter.requires_grad_(name in thawed or module is self.head)
-
-    def training_mode(self, batch_norm: str, momentum: float) -> None:
-        """Put thawed batch-norms in training mode and everything else in evaluation mode.
-
-        batch_norm: 'train' lets thawed batch-norms use and update batch statistics with torch's
-        `momentum` (1 - Keras's); 'frozen' leaves every batch-norm as it is.
-        """
-        self.eval()
-        for module in self.net.modules():
-            own = list(module.parameters(recurse=False))
-            if isinstance(module, _BatchNorm):
-                module.momentum = momentum
-                if batch_norm == "train" and any(parameter.requires_grad for parameter in own):
-                    # Only the flag of this module: its activation and dropout have none.
-                    module.training = True
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Return the parameters to train, by name."""
@@ -206,27 +151,11 @@ class Network(nn.Module):
     @cached_property
     def coarse(self) -> int:
         """The first stage whose input has a sixteenth of the resolution or less."""
-        sides = self._sides()
+        sides = self.sides
         return next(
             (place for place, side in enumerate(sides) if side and side * 16 <= self.size),
             len(sides) - 1,
         )
-
-    @cached_property
-    def _upper(self) -> str:
-        sides, stages = self._sides(), self._chain.stages
-        weighty = [place for place, side in enumerate(sides) if side and stages[place].layers]
-        # A network that never comes down so far takes the coarsest stages that it has.
-        wanted = sides[min(self.coarse, weighty[-1])]
-        same = [place for place in weighty if sides[place] == wanted]
-        return stages[same[len(same) // 2]].layers[0]
-
-    @cached_property
-    def _middle(self) -> str:
-        stages = self._chain.stages
-        # The stage before may hold no weights, as a pooling does.
-        reducing = max(place for place in range(self.coarse) if stages[place].layers)
-        return stages[reducing].layers[0]
 
     @cached_property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -240,8 +169,9 @@ class Network(nn.Module):
             module.training = True
         return tuple(tuple(each.shape[1:]) for each in (x, *results[:-1]))
 
-    def _sides(self) -> list[int]:
-        """Return the positions a side that each stage's input has; 0 once it is pooled."""
+    @cached_property
+    def sides(self) -> list[int]:
+        """The positions a side that each stage's input has; 0 once it is pooled."""
         sides: list[int] = []
         for place, shape in enumerate(self.shapes):
             # (channels, h, w), (h, w, channels) or (tokens, channels)

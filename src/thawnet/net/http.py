@@ -22,9 +22,9 @@ def open_address(
 ) -> HTTPResponse:
     """Open an address, through the proxy that the environment names; redirects are followed.
 
-    timeout: seconds for each read of the socket. check_redirect: is given where a redirect is and where it
-    leads, and raises for one that must not be followed. Raises one of ERRORS, urllib's HTTPError
-    for another status than 2xx among them.
+    timeout: seconds for each read of the socket. check_redirect: is given where a redirect is and
+    where it leads, and raises for one that must not be followed. Raises one of ERRORS, urllib's
+    HTTPError for another status than 2xx among them.
     """
     asked = {"User-Agent": "thawnet", "Accept-Encoding": "identity", **(headers or {})}
     request = urllib.request.Request(address, headers=asked)  # noqa: S310 - handlers as below

@@ -90,7 +90,9 @@ def _download(remote: Remote, file: IO[bytes]) -> None:
     came, pace, digest = 0, Pace(), hashlib.new(kind, usedforsecurity=False)
     require_https(remote.url)
     with _told_why():
-        response = within(ANSWER_SECONDS, lambda: open_address(remote.url, ANSWER_SECONDS, _check_redirect))
+        response = within(
+            ANSWER_SECONDS, lambda: open_address(remote.url, ANSWER_SECONDS, _check_redirect)
+        )
     expected = remote.size if remote.hash is not None else response.length
     with response, console.progress(f"downloading {remote.name}", expected, "bytes") as advance:
         while piece := _read(response):

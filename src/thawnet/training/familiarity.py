@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
-from ..bundle.spec import Unfamiliar
+from ..bundle.meaning import Unfamiliar
 from ..core import console
 from ..data.store import ImageStore
-from ..model.backbone import MIDDLE, Network
+from ..model.backbone import Network
+from ..model.thawing import MIDDLE, first_layer
 from .context import Run
 from .trunk.feeds import LiveFeed
 
@@ -96,7 +97,7 @@ def fit_familiarity(
 
 def middle_of(network: Network) -> int | None:
     """Return the stage whose input is looked at, None if that has no channels and positions."""
-    place = network.stage_of(network.first_layer(MIDDLE))
+    place = network.stage_of(first_layer(network, MIDDLE))
     shape = network.shapes[place]
     return place if 0 < place < network.last_map and len(shape) == 3 else None
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from torch import nn
 
+from ..bundle.meaning import Meaning
 from ..bundle.onnx import FEATURE_MAP, FEATURES, IMAGES, LOGITS, MIDDLE, to_onnx
-from ..bundle.spec import Meaning
 from ..core import console
 from ..core.errors import BundleError
 from ..data.items import spread_over

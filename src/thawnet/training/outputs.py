@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..bundle.card import model_card
 from ..bundle.format import RUN_BUNDLE, describe_bundle, short_hashes, write_bundle
-from ..bundle.spec import Meaning
+from ..bundle.meaning import Meaning
 from ..core.files import fingerprint
 from ..data.sources.open import NAMED
 from ..data.store import ImageStore

@@ -14,6 +14,7 @@ from ..core.errors import RunError, UsageError
 from ..core.text import counted
 from ..data.store import ImageStore
 from ..metrics.result import Validation, write_log
+from ..model.thawing import training_mode
 from ..recipe import Phase
 from .checkpoint import Keeper, timed
 from .context import Run
@@ -90,7 +91,7 @@ class PhaseJob:
     def do(self, keeper: Keeper) -> None:
         """Train from the state's epoch and step on, to the end of the phase."""
         state = self.run.state
-        self.run.network.training_mode(self.phase.batch_norm, self.phase.bn_momentum)
+        training_mode(self.run.network, self.phase.batch_norm, self.phase.bn_momentum)
         if not (state.epoch or state.round or state.step):
             with timed(state, self.plan.name):
                 self._fit_memory()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from ..model.backbone import Network
+from ..model.thawing import first_layer
 from ..recipe import Phase, Recipe
 from .machine import Machine
 
@@ -98,7 +99,7 @@ def make_plan(
 
 def layers_of(recipe: Recipe, network: Network) -> list[str]:
     """Return the first layer that each phase trains."""
-    return [network.first_layer(phase.train_from) for phase in recipe.phases]
+    return [first_layer(network, phase.train_from) for phase in recipe.phases]
 
 
 def steps_per_epoch(phase: Phase, images: int) -> int:

@@ -11,6 +11,7 @@ from torch import nn
 
 from ..model.backbone import Network
 from ..model.folding import mend_strided_depthwise
+from ..model.thawing import thaw
 from .loop import Ema, Learner, make_optimizer
 from .machine import Machine
 from .plan import PhasePlan
@@ -35,7 +36,7 @@ class Tail:
     ) -> None:
         phase = plan.phase
         self._network = network
-        network.thaw(plan.layer)
+        thaw(network, plan.layer)
         if machine.mends:
             mend_strided_depthwise(network.net)
         named = network.trainable()

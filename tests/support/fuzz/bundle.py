@@ -12,7 +12,7 @@ import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from thawnet.bundle.format import VERSION
-from thawnet.bundle.spec import Meaning
+from thawnet.bundle.meaning import Meaning
 from thawnet.image.preprocess import Preprocess
 
 SIDE = 8

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from thawnet.metrics.accuracy import interval
 from thawnet.metrics.calibration import calibration_error
-from thawnet.metrics.evaluation import Evaluation, Subject, Unreadable, sum_up
+from thawnet.metrics.summary import Evaluation, Subject, Unreadable, sum_up
 from thawnet.metrics.table import table
 
 IMAGES = 400

@@ -1,0 +1,87 @@
+"""Which layers train: a place that a person names becomes a layer, thawed with all behind it."""
+
+from __future__ import annotations
+
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..core.errors import UsageError, suggest
+from . import keras_layers
+from .backbone import Network
+
+ALL = "all"
+UPPER = "upper"
+MIDDLE = "middle"
+
+
+def first_layer(network: Network, train_from: str) -> str:
+    """Resolve 'head', 'upper', 'middle', 'all', a timm or Keras name or index to a layer.
+
+    'upper' starts half-way through the stages that work at a sixteenth of the input's
+    resolution; all stages of many vision transformers do. 'middle' starts with the stage that
+    brings the resolution down to that. Raises UsageError with the nearest names.
+    """
+    layers = network.layers
+    if train_from == ALL:
+        return layers[0]
+    if train_from == UPPER:
+        return _upper(network)
+    if train_from == MIDDLE:
+        return _middle(network)
+    wanted = (
+        keras_layers.to_timm(train_from) if network.backbone == keras_layers.BACKBONE else None
+    ) or train_from
+    for name in layers:
+        if name and (name == wanted or name.startswith(f"{wanted}.")):
+            return name
+    known = [*network.stages, *filter(None, layers)]
+    near = (
+        keras_layers.suggest_layer(train_from, known)
+        if network.backbone == keras_layers.BACKBONE
+        else suggest(train_from, known)
+    )
+    raise UsageError(f"--train-from '{train_from}': {network.backbone} has no such layer; {near}")
+
+
+def thaw(network: Network, layer: str) -> None:
+    """Freeze every layer before this one, one of `layers`, and thaw the rest.
+
+    Frozen batch-norms keep their statistics because they stay in evaluation mode
+    (see `training_mode`).
+    """
+    layers = network.layers
+    thawed = set(layers[layers.index(layer) :])
+    for name, module in network.net.named_modules():
+        for parameter in module.parameters(recurse=False):
+            parameter.requires_grad_(name in thawed or module is network.head)
+
+
+def training_mode(network: Network, batch_norm: str, momentum: float) -> None:
+    """Put thawed batch-norms in training mode and everything else in evaluation mode.
+
+    batch_norm: 'train' lets thawed batch-norms use and update batch statistics with torch's
+    `momentum` (1 - Keras's); 'frozen' leaves every batch-norm as it is.
+    """
+    network.eval()
+    for module in network.net.modules():
+        own = list(module.parameters(recurse=False))
+        if isinstance(module, _BatchNorm):
+            module.momentum = momentum
+            if batch_norm == "train" and any(parameter.requires_grad for parameter in own):
+                # Only the flag of this module: its activation and dropout have none.
+                module.training = True
+
+
+def _upper(network: Network) -> str:
+    sides, stages = network.sides, network.stage_layers
+    weighty = [place for place, side in enumerate(sides) if side and stages[place]]
+    # A network that never comes down so far takes the coarsest stages that it has.
+    wanted = sides[min(network.coarse, weighty[-1])]
+    same = [place for place in weighty if sides[place] == wanted]
+    return stages[same[len(same) // 2]][0]
+
+
+def _middle(network: Network) -> str:
+    stages = network.stage_layers
+    # The stage before may hold no weights, as a pooling does.
+    reducing = max(place for place in range(network.coarse) if stages[place])
+    return stages[reducing][0]
