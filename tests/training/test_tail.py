@@ -68,14 +68,14 @@ def test_the_average_is_what_counts_where_one_is_kept() -> None:
     network = Network(TINY, 3, 32)
     plain = Phase(train_from="head", epochs=1, lr=0.1)
     machine = Machine("cpu", "float32", 1, "no")
-    assert Tail(network, plan_of(network, plain), machine).kept is network
+    assert Tail(network, plan_of(network, plain), machine).evaluated is network
     tail = Tail(network, plan_of(network, replace(plain, ema=0.9)), machine)
-    assert tail.kept is tail.averaged is not network
+    assert tail.evaluated is tail.averaged is not network
     before = network.head.bias.detach().clone()
     x = torch.randn(8, network.head.in_features)
     labels = torch.zeros(8, dtype=torch.int64)
     epoch = epoch_of(x, labels, order=[np.arange(8)] * 5, steps=5)
     train_epoch(tail.learner, epoch, lambda done: None)
     moved = (network.head.bias - before).abs()
-    assert ((tail.kept.head.bias - before).abs() < moved).all()  # it lags behind
-    assert (tail.kept.head.bias != before).all()
+    assert ((tail.evaluated.head.bias - before).abs() < moved).all()  # it lags behind
+    assert (tail.evaluated.head.bias != before).all()

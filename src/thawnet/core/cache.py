@@ -53,7 +53,7 @@ class Pace:
         """Whether the last time was long enough ago."""
         return time.monotonic() - self._last >= self._every
 
-    def kept(self) -> None:
+    def restart(self) -> None:
         """Start counting afresh, once the work is kept."""
         self._last = time.monotonic()
 
@@ -86,7 +86,7 @@ class Building:
         if not self.folder.is_dir() or any(not os.fstat(file.fileno()).st_nlink for file in files):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.folder))
         write_json(self.folder / self._note, note)
-        self.pace.kept()
+        self.pace.restart()
 
     def notes(self) -> list[Any]:
         """Return what each member kept last, of this process or an earlier one."""

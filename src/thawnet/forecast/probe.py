@@ -63,7 +63,7 @@ class Probe:
         training_mode(network, phase.batch_norm, phase.bn_momentum)
         step = self._step(tail, self._feed(plan.split, phase.views, live), phase)
         begun = time.perf_counter()
-        frozen = frozen_function(tail.kept, plan.split, None, machine, briefly=True)
+        frozen = frozen_function(tail.evaluated, plan.split, None, machine, briefly=True)
         between = time.perf_counter() - begun
         read = self._feed(plan.split, 1, val_live).epoch(0)
         validated = self._evaluated(lambda rows: spread(machine, frozen, read(rows)))

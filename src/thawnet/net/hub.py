@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .limits import within
-from .published import ANSWER_SECONDS, FetchError, Pace, reason, require_https
+from .published import ANSWER_SECONDS, FetchError, MinimumPace, reason, require_https
 
 T = TypeVar("T")
 
@@ -94,7 +94,7 @@ def _watch_pace(response: Any) -> None:
     """Have an answer's bytes counted as they come: the client's time limit is for each read."""
     from httpx2 import SyncByteStream
 
-    stream, pace = response.stream, Pace()
+    stream, pace = response.stream, MinimumPace()
 
     class Watched(SyncByteStream):
         def __iter__(self) -> Iterator[bytes]:

@@ -87,7 +87,7 @@ def _hash(remote: Remote, path: Path) -> str:
 def _download(remote: Remote, file: IO[bytes]) -> None:
     """Copy what a server sends, as it is sent, watching its number of bytes and its pace."""
     kind = remote.hash.split(":")[0] if remote.hash else "md5"
-    came, pace, digest = 0, Pace(), hashlib.new(kind, usedforsecurity=False)
+    came, pace, digest = 0, MinimumPace(), hashlib.new(kind, usedforsecurity=False)
     require_https(remote.url)
     with _told_why():
         response = within(
@@ -134,7 +134,7 @@ def _check_redirect(address: str, target: str) -> None:
         raise FetchError("it redirects to plain http, which is not followed")
 
 
-class Pace:
+class MinimumPace:
     """How fast bytes come, over STALL_SECONDS at a time."""
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ from ..training.context import Material
 from ..training.gate import squares_of
 from ..training.machine import choose_device, decide
 from ..training.outputs import content_of
-from ..training.pretrained import kept, pretrained_features
+from ..training.pretrained import cached_reader, pretrained_features
 from ..training.ranks import ALONE
 from ..training.reopen import Reopened, reopen
 from ..training.setup import fit_input
@@ -64,4 +64,4 @@ def _features(found: Reopened) -> Batch | None:
         console.say(f"the pretrained weights are not at hand ({first_line(error)})")
         return None
     feed_of = pretrained_features(recipe, found.source, weights, spec, machine, ALONE)
-    return kept(feed_of(found.train))
+    return cached_reader(feed_of(found.train))

@@ -116,7 +116,7 @@ class Keeper:
         self.clock()
         if self.folder is not None:
             save(self.state, self.folder)
-        self._pace.kept()
+        self._pace.restart()
         if self.asked:
             raise KeyboardInterrupt
 

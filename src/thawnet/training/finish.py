@@ -26,7 +26,7 @@ from .loop import Metrics, evaluate
 from .machine import return_freed_memory
 from .outputs import Parts, headline, write_end, write_network
 from .phase import EVALUATION_BATCH
-from .pretrained import kept, pretrained_features
+from .pretrained import cached_reader, pretrained_features
 from .run_folder import Outcome, write_broken
 from .setup import open_images, require_some
 from .trunk.feeds import Batch, Feed, LiveFeed
@@ -67,7 +67,7 @@ def finish(run: Run, keeper: Keeper, report: Callable[[Material], None] | None) 
             outcome = write_end(run, saved, parts, to_beat)
             if report is not None and not run.options.no_report:
                 console.say(outcome.line)  # the report takes a while
-                report(_material(run, outcome, parts, kept(train)))
+                report(_material(run, outcome, parts, cached_reader(train)))
             return outcome
 
         return world.lead(write)

@@ -174,7 +174,7 @@ class PhaseJob:
         return trained, state.spent
 
     def _validate(self, keeper: Keeper) -> Metrics:
-        run, kept = self.run, self.tail.kept
+        run, kept = self.run, self.tail.evaluated
         run.world.align(run.network.net)
         run.world.align(kept.net)
         frozen = frozen_function(kept, self.plan.split, None, run.machine, briefly=True)
@@ -192,7 +192,7 @@ class PhaseJob:
 
     def _close(self, trained: Metrics, held_out: Metrics, spent: float) -> None:
         """Note what a round came to, and move the state on: to the next, or epoch, or phase."""
-        run, state, kept = self.run, self.run.state, self.tail.kept
+        run, state, kept = self.run, self.run.state, self.tail.evaluated
         patience, whole = self.phase.patience, state.round + 1 == self.plan.rounds
         waited = self._note_best(held_out) if patience else 0
         stop = whole and 0 < patience <= waited
@@ -234,7 +234,7 @@ class PhaseJob:
         """Keep the best network so far, by accuracy, then loss; return its age in epochs."""
         state, best = self.run.state, self.run.state.best
         if best is None or (held_out.accuracy, -held_out.loss) > (best["accuracy"], -best["loss"]):
-            weights = self.tail.kept.net.state_dict()
+            weights = self.tail.evaluated.net.state_dict()
             state.best = {
                 "accuracy": held_out.accuracy,
                 "loss": held_out.loss,

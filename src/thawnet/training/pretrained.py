@@ -41,6 +41,6 @@ def pretrained_features(
     return feed_of
 
 
-def kept(feed: Feed) -> Batch | None:
+def cached_reader(feed: Feed) -> Batch | None:
     """Return what reads the features of a feed, None where they are not cached."""
     return feed.epoch(0) if isinstance(feed, CachedFeed) else None

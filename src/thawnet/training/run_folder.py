@@ -1,4 +1,4 @@
-"""The run folder: made, claimed, and what is written when a run starts and after each epoch."""
+"""The run folder: made, and what is written into it when a run starts."""
 
 from __future__ import annotations
 

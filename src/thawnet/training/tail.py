@@ -24,7 +24,7 @@ class Tail:
     """The stages of a network that one phase trains, thawed in place.
 
     averaged: a second network, in which the exponential average is kept if the phase asks for one.
-    kept: the network that counts: that one, or the one that trains.
+    evaluated: the network that counts: that one, or the one that trains.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Tail:
         named = network.trainable()
         self.averaged = copy.deepcopy(network)
         ema = Ema(network.net, self.averaged.net, phase.ema) if phase.ema else None
-        self.kept = self.averaged if ema else network
+        self.evaluated = self.averaged if ema else network
         part: nn.Module = network.part(plan.split)
         self._eager = part
         if plan.compiled:

@@ -284,7 +284,7 @@ def _compute(
                 progress(len(found[0]))
                 if pace.due():
                     keep()
-                    pace.kept()
+                    pace.restart()
         except KeyboardInterrupt:
             keep()
             raise
