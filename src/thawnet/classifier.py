@@ -173,7 +173,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
 
     def __sklearn_tags__(self) -> Any:
         """Tell scikit-learn that X is not a table: it has four dimensions."""
-        tags = super().__sklearn_tags__()  # type: ignore[no-untyped-call]
+        tags = super().__sklearn_tags__()  # type: ignore[no-untyped-call] # scikit-learn has no types
         tags.input_tags.two_d_array = False
         return tags
 

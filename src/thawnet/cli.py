@@ -100,7 +100,7 @@ def guarded(job: Callable[[], object]) -> int:
         console.say(f"thawnet: {error if told else 'stopped'}")
         # A stop that passed through an `exec`, as of dataclasses, makes Python end by SIGINT
         # whatever status it is given, until the next `exec`.
-        exec("")  # noqa: S102
+        exec("")  # noqa: S102 - nothing is executed, see above
         return 128 + stop
     return 0
 

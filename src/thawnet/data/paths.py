@@ -64,11 +64,11 @@ def _below(folder: str) -> Iterator[str]:
 
 def _some(names: Iterator[str], otherwise: str) -> Iterator[str]:
     count = 0
-    for count, name in enumerate(names, start=1):  # noqa: B007
+    for count, name in enumerate(names, start=1):  # noqa: B007 - looked at behind the loop
         yield name
     if not count:
         raise DataError(f"{otherwise}; images end in .jpg, .png, .webp, .bmp, .gif, .tif or .ppm")
 
 
 def _is_image_file(name: str) -> bool:
-    return is_image(os.path.basename(name)) and not os.path.isdir(name)  # noqa: PTH112, PTH119
+    return is_image(os.path.basename(name)) and not os.path.isdir(name)  # noqa: PTH112, PTH119 - as above

@@ -57,7 +57,7 @@ class Network(nn.Module):
     @property
     def head(self) -> nn.Linear:
         """The classifier, features -> logits."""
-        return self.net.get_submodule(self.head_name)  # type: ignore[return-value]
+        return self.net.get_submodule(self.head_name)  # type: ignore[return-value] # see _head_name
 
     @property
     def stages(self) -> list[str]:
@@ -66,7 +66,7 @@ class Network(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return logits, (n, classes), for normalised images (n, 3, size, size)."""
-        return self.net(images)  # type: ignore[no-any-return]
+        return self.net(images)  # type: ignore[no-any-return] # modules return Any
 
     # --- layers and stages ----------------------------------------------------------------------
 
@@ -220,7 +220,7 @@ def _build(backbone: str, classes: int, size: int, padding: str) -> nn.Module:
 
 
 def _head_name(net: nn.Module, backbone: str) -> str:
-    head: Any = net.get_classifier()  # type: ignore[operator]
+    head: Any = net.get_classifier()  # type: ignore[operator] # timm adds it
     for name, module in net.named_modules():
         if module is head and isinstance(head, nn.Linear):
             return str(name)

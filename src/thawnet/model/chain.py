@@ -73,8 +73,8 @@ class _Tracer(fx.Tracer):
     def __init__(self) -> None:
         from timm.models import get_notrace_functions, get_notrace_modules
 
-        functions: list[Any] = get_notrace_functions()  # type: ignore[no-untyped-call]
-        modules: list[type] = get_notrace_modules()  # type: ignore[no-untyped-call]
+        functions: list[Any] = get_notrace_functions()
+        modules: list[type] = get_notrace_modules()
         super().__init__(autowrap_functions=tuple(functions))
         self._thread = threading.get_ident()
         # Also timm's own kinds of these, which the default would look into.

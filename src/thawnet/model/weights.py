@@ -88,7 +88,7 @@ def _from_safetensors(path: Path, backbone: str) -> Weights:
     try:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
-            given = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            given = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no dict
             tensors = _in_float(given)
     # A dtype that torch lacks is a KeyError of safetensors, one that it cannot read RuntimeError.
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:

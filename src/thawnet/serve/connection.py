@@ -202,7 +202,7 @@ class PunctualProtocol(H11Protocol):
     _deadline: asyncio.TimerHandle | None = None
     _closed = math.inf  # when it was, by the loop's clock
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # TCP
         """Start the clock; over the cap, close whoever has kept silent for longest."""
         self._line = _Transport(transport, self._linger)
         super().connection_made(self._line)
@@ -225,7 +225,7 @@ class PunctualProtocol(H11Protocol):
         elif self.loop.time() < self._closed + LINGER:
             self._restart(SILENCE)
 
-    def eof_received(self) -> bool:  # type: ignore[override]
+    def eof_received(self) -> bool:  # type: ignore[override] # asyncio takes a bool
         """Keep the connection until what was asked on it is answered; nothing more will be."""
         self._line.finished = True
         if self._answering():

@@ -23,7 +23,7 @@ class Counts:
     def __init__(self, waiting: Callable[[], int], under_way: Callable[[], int]) -> None:
         """waiting: images in the queue. under_way: requests that are received or computed."""
         # When each counter began: as many lines again, which nobody reads.
-        disable_created_metrics()  # type: ignore[no-untyped-call]
+        disable_created_metrics()
         registry = self._registry = CollectorRegistry()
         self.requests = Counter(
             "thawnet_requests", "Requests answered", ["path", "status"], registry=registry

@@ -194,7 +194,7 @@ def train_epoch(
         if world.size > 1:
             # Gradients are averaged over ranks, whose shares may differ by an image.
             loss = loss * (len(own) * world.size / len(positions))
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         norm = nn.utils.get_total_norm([p.grad for p in learner.parameters if p.grad is not None])
         optimizer.step()
         if learner.ema is not None:

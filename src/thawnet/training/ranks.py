@@ -101,7 +101,7 @@ class World:
             error = caught
         found = next((each for each in self.everybody.gather(error) if each is not None), None)
         if found is None:
-            return value  # type: ignore[no-any-return]
+            return value  # type: ignore[no-any-return] # what was sent
         if self.leads:
             raise found
         sys.exit(found.exit_code)
@@ -109,7 +109,7 @@ class World:
     def lead(self, job: Callable[[], T]) -> T:
         """Let the leader do a job, and return its result on every rank."""
         value = self.agree(lambda: job() if self.leads else None)
-        return self.everybody.share(value)  # type: ignore[return-value]
+        return self.everybody.share(value)  # type: ignore[return-value] # the leader has it
 
     def in_turn(self, job: Callable[[], T]) -> T:
         """Do a job on each machine's first rank, then on the others, who find what it fetched."""
@@ -117,7 +117,7 @@ class World:
             return job()
         mine = self.agree(lambda: job() if self.first else None)
         other = self.agree(lambda: None if self.first else job())
-        return mine if self.first else other  # type: ignore[return-value]
+        return mine if self.first else other  # type: ignore[return-value] # one has it
 
     def total(self, values: torch.Tensor) -> torch.Tensor:
         """Return the sum of every rank's tensor, on its device."""

@@ -51,7 +51,7 @@ class Tail:
             # CUDA graphs spare a GPU the calls of a step's kernels. Gradients that ranks exchange
             # must not lie in a graph's memory.
             mode = "reduce-overhead" if machine.device == "cuda" and world.size == 1 else "default"
-            part = torch.compile(part, dynamic=False, mode=mode)  # type: ignore[assignment]
+            part = torch.compile(part, dynamic=False, mode=mode)  # type: ignore[assignment] # a callable
         self.learner = Learner(
             compute=world.wrap(part),
             parameters=list(named.values()),
@@ -91,7 +91,7 @@ class Tail:
         try:
             with self.learner.machine.autocast():
                 total = compute(x).float().sum()
-            total.backward()  # type: ignore[no-untyped-call]
+            total.backward()
         finally:
             for name, value in self._network.net.named_buffers():
                 value.copy_(before[name])

@@ -230,7 +230,7 @@ class _Tar(_Archive):
                 if info is None:
                     break
                 # tarfile lists all it has seen, for links, which are not followed here.
-                self._file.members.clear()  # type: ignore[attr-defined]
+                self._file.members.clear()  # type: ignore[attr-defined] # no stub has it
                 if info.size < 0:  # the next header would be this one again, for ever
                     self.refuse(f"holds '{info.name}' of {info.size:,} bytes")
                 if info.isdir():

@@ -88,9 +88,7 @@ def _opened(shard: Path) -> Any:
 
     try:
         # Buffered, else whole row groups would be fetched before the first of their rows.
-        return pyarrow.parquet.ParquetFile(  # type: ignore[no-untyped-call]
-            shard, pre_buffer=False, buffer_size=2**16
-        )
+        return pyarrow.parquet.ParquetFile(shard, pre_buffer=False, buffer_size=2**16)
     except (pyarrow.lib.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(
             f"'{shard}' is not a whole parquet file ({shard.stat().st_size:,} bytes; "
@@ -127,7 +125,7 @@ class _Shards:
                     for batch in file.iter_batches(
                         min(max(1, fit), BATCH_ROWS), [group], [self.image, self.label]
                     ):
-                        images = compute.struct_field(  # type: ignore[attr-defined]
+                        images = compute.struct_field(  # type: ignore[attr-defined] # made at import
                             batch.column(self.image), "bytes"
                         )
                         yield (number, group), images, _whole_numbers(batch.column(self.label))
