@@ -1,6 +1,6 @@
 """What is fuzzed: each target's valid inputs, how they are spoilt, and the reader that gets them.
 
-A new target is a class (fuzz_target.py) with `seeds`, `run` and, where spoilt bytes will not do,
+A new target is a class (target.py) with `seeds`, `run` and, where spoilt bytes will not do,
 `make`, and its place in TARGETS.
 """
 

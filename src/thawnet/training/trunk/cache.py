@@ -40,7 +40,7 @@ GPU_BLOCK = 1024  # images of 96 px that pass through a GPU at once
 class Origin:
     """All that decides a trunk's output, but for the view and the split.
 
-    cuts, thaws: see frozen.frozen_function.
+    cuts, thaws: see runtime.frozen_function.
     """
 
     network: Network
