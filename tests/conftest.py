@@ -88,7 +88,7 @@ def own_signals() -> Iterator[None]:
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the plot of a run's history out: drawing it takes as long as a small run's training.
 
-    It is drawn by training/test_history_plot.py, by the `finished` run and by every command in a process.
+    training/test_history_plot.py draws it, the `finished` run, and every command in a process.
     """
 
     def write(path: Path, *_: object) -> None:
