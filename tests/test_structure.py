@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import thawnet
+from thawnet.export.page.page import RUNTIME
 
 ROOT = Path(thawnet.__file__).parent
 
@@ -22,6 +24,27 @@ def test_no_command_is_put_together_by_hand() -> None:
     )
     for file in ROOT.rglob("*.py"):
         assert not by_hand.search(file.read_text(encoding="utf-8")), file
+
+
+def test_every_path_that_is_written_down_exists() -> None:
+    checkout = ROOT.parents[1]
+    places = [checkout, *(checkout / name for name in ("docs", "tools", "benchmarks", "tests"))]
+    texts = [path for place in places for path in place.glob("*") if path.is_file()]
+    assert {path.name for path in texts} >= {"NOTICE", "README.md", "vendor_ort.py"}
+    for path in texts:
+        if path.suffix in ("", ".md", ".py", ".toml"):
+            for named in re.findall(r"src/thawnet/[\w./-]*\w", path.read_text(encoding="utf-8")):
+                assert (checkout / named).exists(), f"{path.name}: {named}"
+
+
+def test_runtimes_are_brought_to_where_the_page_takes_them_from() -> None:
+    name = ROOT.parents[1] / "tools" / "vendor_ort.py"
+    spec = importlib.util.spec_from_file_location("vendor_ort", name)
+    assert spec
+    assert spec.loader
+    vendor = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(vendor)
+    assert vendor.FOLDER == RUNTIME
 
 
 def test_every_public_name_exists() -> None:

@@ -1,4 +1,4 @@
-"""Take ONNX Runtime Web from npm into src/thawnet/browser/runtime.
+"""Take ONNX Runtime Web from npm into src/thawnet/export/page/runtime.
 
     python tools/vendor_ort.py [--check]
 
@@ -32,7 +32,7 @@ BUILDS = {
     "ort": ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm", True),
     "ort-gpu": ("ort.jspi.bundle.min.mjs", "ort-wasm-simd-threaded.jspi.wasm", False),
 }
-FOLDER = Path(__file__).resolve().parents[1] / "src" / "thawnet" / "browser" / "runtime"
+FOLDER = Path(__file__).resolve().parents[1] / "src" / "thawnet" / "export" / "page" / "runtime"
 
 LICENSE = f"""/*
 ONNX Runtime Web {VERSION}, from the npm package onnxruntime-web. Changed here: its files have other
