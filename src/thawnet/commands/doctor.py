@@ -21,7 +21,7 @@ from ..core.errors import ThawnetError, UsageError
 from ..core.files import cache_entries, cache_folder
 from ..core.memory import available_memory, total_memory
 from ..core.packages import INSTALL, TRAIN_PACKAGES, missing
-from ..core.text import command_line
+from ..core.text import command_line, counted
 from ..recipe import ON_GPU, PRESETS, TrainOptions
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def _torch(options: TrainOptions) -> Iterator[Check]:
         yield Check("compiler", "none found", todo if device == "cpu" else "")
     else:
         yield Check("compiler", f"torch.compile: {machine.compile}")
-    yield Check("cores", f"{os.cpu_count()}, {machine.threads} threads compute")
+    yield Check("cores", f"{os.cpu_count()}, {counted(machine.threads, 'thread')} to compute with")
 
 
 class Others:

@@ -174,7 +174,7 @@ def table(comparison: Comparison) -> list[str]:
             "balanced accuracy",
             *(f"{100 * each.balanced_accuracy:.2f} %" for each in own),
         ),
-        ("wall time, all stages", *(f"{_wall(run):,.1f} s" for run in (a, b))),
+        ("wall time", *(f"{run.result.seconds[WHOLE]:,.1f} s" for run in (a, b))),
         ("  training alone", *(f"{_training(run):,.1f} s" for run in (a, b))),
     ]
     square = [
@@ -214,11 +214,6 @@ def _with_interval(run: FinishedRun, images: int) -> str:
     accuracy = run.result.scores.accuracy
     low, high = interval(accuracy, images)
     return f"{100 * accuracy:.2f} % ({100 * low:.2f}-{100 * high:.2f})"
-
-
-def _wall(run: FinishedRun) -> float:
-    """Return the seconds of all stages, of every process that a resumed run took."""
-    return sum(value for name, value in run.result.seconds.items() if name != WHOLE)
 
 
 def _training(run: FinishedRun) -> float:

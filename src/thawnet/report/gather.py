@@ -17,7 +17,7 @@ from ..bundle.model import Model, load
 from ..core import console
 from ..core.errors import BundleError, first_line
 from ..core.files import write_text
-from ..core.text import duration
+from ..core.text import counted, duration
 from ..data.store import ImageStore
 from ..metrics.accuracy import interval, slices
 from ..metrics.calibration import bins_of
@@ -331,7 +331,7 @@ def _facts(material: Material) -> list[tuple[str, str]]:
     machine, versions = result.machine, result.versions
     head, finetune = result.phases
     where = machine["gpu"] if machine["device"] == "cuda" else machine["processor"]
-    threads = "" if machine["device"] == "cuda" else f", {machine['threads']} threads"
+    threads = "" if machine["device"] == "cuda" else f", {counted(machine['threads'], 'thread')}"
     return [
         ("Trained", f"{recipe.backbone} at {recipe.size} px, recipe {recipe.name}"),
         ("Epochs of the head", _epochs(head)),

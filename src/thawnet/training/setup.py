@@ -70,7 +70,7 @@ def setup(
     )
     console.say(
         f"{recipe.name}: {recipe.backbone} at {recipe.size} px from '{recipe.weights}' weights, "
-        f"{machine.device}, {machine.dtype}, {machine.threads} threads"
+        f"{machine.device}, {machine.dtype}, {counted(machine.threads, 'thread')}"
         + (f", {world.size} processes" if world.size > 1 else "")
     )
     network = world.agree(lambda: build_network(recipe, source, weights, machine))
