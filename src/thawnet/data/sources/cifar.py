@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.errors import DataError
-from ...core.text import counted
+from ...core.text import command_line, counted
 from ...net.hub import endpoint, fetch_shards
 from ...net.published import MIRROR, FetchError, Remote, Tell, fetch
 from ..items import Items, Source, sha256_rows
@@ -180,7 +180,8 @@ def _open_local(layout: Layout, path: Path, tell: Tell) -> Source:
     raise DataError(
         f"--data-dir '{path}' holds no {layout.name}: expected parquet shards (train-*.parquet, "
         f"test-*.parquet), {layout.binary.stem}.tar.gz, {layout.python.stem}.tar.gz, what one of "
-        "them unpacks to, or train/<class>/* and test/<class>/*"
+        "them unpacks to, or train/<class>/* and test/<class>/*; for images of your own: "
+        + command_line("thawnet", "train", path)
     )
 
 
