@@ -1,4 +1,4 @@
-"""What the rows say: a line for each figure, its median, the least and the most of its runs."""
+"""The figures of the rows, a line each: the median of its runs, the least and the most."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What is wrong with a data set, found before training."""
+"""Audit of a data set: damage, copies, leaks and imbalance, before training."""

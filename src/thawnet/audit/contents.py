@@ -1,4 +1,4 @@
-"""What an audit holds: the parts of a data set, groups of copies, and what to do."""
+"""The contents of an audit: parts of a data set, groups of copies, findings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SCOPES: tuple[Scope, ...] = ("parts and classes", "parts", "classes", "one class
 
 @dataclass(frozen=True)
 class Part:
-    """What one part holds. Everything but `images` is about what can be read.
+    """Counts and sizes of one part. Everything but `images` is about what can be read.
 
     counts: images of each class. stored_bytes: as they lie on disk. width, height: smallest,
     median and largest, in pixels, upright. smaller: images whose short side is below the

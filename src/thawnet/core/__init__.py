@@ -1,1 +1,1 @@
-"""What every room stands on and that knows nothing of images."""
+"""The base of every room: errors, text, files, console; nothing here knows of images."""

@@ -118,9 +118,9 @@ def forecast(
                 for part, items in listed.items()
                 if items is not None and not stores[part]
             )
-            caches = _caches(run, stores)
-            probe = Probe(run, sample, Path(scratch))
             pooled = len(network.stages) - 1
+            caches = _caches(run, stores, pooled)
+            probe = Probe(run, sample, Path(scratch))
             stages, fits = estimate(run.plan, pooled, images, caches, probe)
         # What was freed is used again in the end, for the features of the baseline.
         gc.collect()
@@ -189,14 +189,16 @@ def _images(recipe: Recipe, listed: Mapping[str, Items | None]) -> dict[str, int
     return images
 
 
-def _caches(run: Run, stores: Mapping[str, ImageStore | None]) -> Caches:
-    """Return the feature caches that are there already; stores: of the parts listed."""
+def _caches(run: Run, stores: Mapping[str, ImageStore | None], pooled: int) -> Caches:
+    """Return the feature caches that are there already.
+
+    stores: of the parts listed. pooled: the split whose features the head reads.
+    """
     train, val = stores["train"], stores["val"]
     on_test = run.recipe.validate_on == "test"
     there = {"test": val if on_test else stores["test"]}
     if train and ((run.lists.val is None and not on_test) or val):
         there["train"], there["val"] = divide(train, val, run.recipe.split_seed)
-    pooled = len(run.network.stages) - 1
     splits = {pooled, *(phase.split for phase in run.plan)} - {0}
     size = run.machine.torch_dtype.itemsize
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -177,8 +177,8 @@ class Result:
 
     @property
     def headline(self) -> str:
-        """The part whose accuracy is quoted: 'test' where it was read, else 'validation'."""
-        return "test" if "test" in self.metrics else "validation"
+        """The part whose accuracy is quoted."""
+        return headline(self.metrics)
 
     @property
     def scores(self) -> Scores:
@@ -189,6 +189,11 @@ class Result:
     def fitted_on(self) -> int:
         """How many images the temperature was fitted on, 0 where none was."""
         return self.metrics["validation"].images if "validation" in self.metrics else 0
+
+
+def headline(parts: Container[str]) -> str:
+    """Return which of the parts measured is quoted: 'test' where it was read, else 'validation'."""
+    return "test" if "test" in parts else "validation"
 
 
 def write_result(folder: Path, result: Result) -> None:

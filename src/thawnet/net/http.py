@@ -1,4 +1,4 @@
-"""Addresses opened over http and https alone, each redirect looked at before it is followed."""
+"""Opens http and https addresses alone, and checks each redirect before following it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ def open_address(
     address: str,
     timeout: float,
     check_redirect: Callable[[str, str], None],
-    headers: dict[str, str] | None = None,
 ) -> HTTPResponse:
     """Open an address, through the proxy that the environment names; redirects are followed.
 
@@ -26,8 +25,8 @@ def open_address(
     where it leads, and raises for one that must not be followed. Raises one of ERRORS, urllib's
     HTTPError for another status than 2xx among them.
     """
-    asked = {"User-Agent": "thawnet", "Accept-Encoding": "identity", **(headers or {})}
-    request = urllib.request.Request(address, headers=asked)  # noqa: S310 - handlers as below
+    headers = {"User-Agent": "thawnet", "Accept-Encoding": "identity"}
+    request = urllib.request.Request(address, headers=headers)  # noqa: S310 - handlers as below
     opener = urllib.request.OpenerDirector()  # nothing opens file:, ftp: or data:
     for handler in (
         urllib.request.ProxyHandler(),
@@ -79,4 +78,4 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 def scheme_of(address: str) -> str:
     """Return an address's scheme in lower case, '' for none."""
-    return urlsplit(address).scheme.lower()
+    return urlsplit(address).scheme

@@ -47,7 +47,6 @@ def reopen_material(folder: Path, data: str | None, data_dir: Path | None) -> Ma
         recipe=found.recipe,
         source=found.source,
         train=found.train,
-        part=finished.part,
         measured=measured,
         logits=model.all_logits(squares),
         features=_features(found),

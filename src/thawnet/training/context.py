@@ -93,9 +93,9 @@ def origin_of(
 class Material:
     """What a report is made of.
 
-    history: what log.jsonl holds. measured: the images of `part`,
-    and logits: theirs, (n, classes). features: gives those of the frozen network for training
-    images, (n, d), None where they are not cached.
+    history: what log.jsonl holds. measured: the images of `part`. logits: theirs, (n, classes).
+    features: reads those of the frozen network for training images, (n, d), None where they are
+    not cached.
     """
 
     folder: Path
@@ -104,7 +104,11 @@ class Material:
     recipe: Recipe
     source: Source
     train: ImageStore
-    part: str
     measured: ImageStore
     logits: NDArray[np.float32]
     features: Batch | None
+
+    @property
+    def part(self) -> str:
+        """The part that was measured: 'test' or 'validation'."""
+        return self.result.headline

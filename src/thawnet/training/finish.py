@@ -15,16 +15,14 @@ from ..core import console
 from ..core.errors import InterruptedRunError, RunError, ThawnetError
 from ..data.items import Items
 from ..data.store import ImageStore
-from ..metrics.result import (
-    Baselines,
-)
+from ..metrics.result import Baselines, headline
 from . import checkpoint
 from .baseline import Labelled, baselines, joined, taken
 from .checkpoint import IN_MEMORY, Keeper, timed
 from .context import Material, Run
 from .loop import Metrics, evaluate
 from .machine import return_freed_memory
-from .outputs import Parts, headline, write_end, write_network
+from .outputs import Parts, write_end, write_network
 from .phase import EVALUATION_BATCH
 from .pretrained import cached_reader, pretrained_features
 from .run_folder import Outcome, write_broken
@@ -111,8 +109,7 @@ def _measure(
 
 
 def _material(run: Run, outcome: Outcome, parts: Parts, features: Batch | None) -> Material:
-    part = headline(parts)
-    _, logits, measured = parts[part]
+    _, logits, measured = parts[headline(parts)]
     return Material(
         folder=run.folder,
         result=outcome.result,
@@ -120,7 +117,6 @@ def _material(run: Run, outcome: Outcome, parts: Parts, features: Batch | None) 
         recipe=run.recipe,
         source=run.source,
         train=run.train,
-        part=part,
         measured=measured,
         logits=logits,
         features=features,

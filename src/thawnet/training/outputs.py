@@ -30,6 +30,7 @@ from ..metrics.result import (
     Result,
     Scores,
     StartingWeights,
+    headline,
     write_result,
 )
 from ..recipe import TrainOptions
@@ -218,11 +219,6 @@ def _scores(
         loss=metrics.loss,
         images=metrics.images,
     )
-
-
-def headline(parts: Parts) -> str:
-    """Return the part whose accuracy a run is quoted with: the test part, where it was read."""
-    return "test" if "test" in parts else "validation"
 
 
 def _opened_from(options: TrainOptions) -> OpenedFrom:
