@@ -20,11 +20,11 @@ from figures import REFERENCE, keras_run, reached
 from measured import faster_to, of
 from records import machines
 from thawnet.core.files import write_atomic
-from thawnet.training.history_plot import HELD_OUT
+from thawnet.training.history_plot import VAL
 
 INK = "#333333"
 PALE = "#8a8a8a"
-QUICK = str(HELD_OUT["color"])
+QUICK = str(VAL["color"])
 FULL = "#c4661f"
 BEST = "#2f7d4f"
 SPEED = "#a3205a"

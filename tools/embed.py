@@ -54,7 +54,7 @@ def main(run: Path, data_dir: Path) -> None:
     told = description.facts
     network = rebuild(description)
     content = halved(read_onnx(description))
-    squares = held_out(description, data_dir)
+    squares = val_squares(description, data_dir)
     found = compared(description, network, content, squares)
     print(found)
     if found.decided_top_1 < GATE_AGREEMENT:
@@ -87,7 +87,7 @@ def main(run: Path, data_dir: Path) -> None:
     print(f"{embedded.BUNDLE}: {size / 1e6:.2f} MB")
 
 
-def held_out(description: Description, data_dir: Path) -> np.ndarray:
+def val_squares(description: Description, data_dir: Path) -> np.ndarray:
     """Return the images that the run validated on, as squares, (n, crop, crop, 3)."""
     told = description.facts
     lists = arrange(open_source(told["data"]["name"], data_dir), told["recipe"]["split_seed"])

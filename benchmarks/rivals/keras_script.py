@@ -228,8 +228,8 @@ def main() -> None:
     parser.add_argument("--warm", type=int, default=20, help="steps that are not timed")
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="of each phase, with --whole")
     chosen = parser.parse_args()
-    (images, labels), held_out = load_part(chosen.data, "train"), load_part(chosen.data, "test")
-    train, test = batches(images, labels, shuffle=True), batches(*held_out, shuffle=False)
+    (images, labels), test_part = load_part(chosen.data, "train"), load_part(chosen.data, "test")
+    train, test = batches(images, labels, shuffle=True), batches(*test_part, shuffle=False)
     loaded = time.perf_counter()
     model, trunk = build(chosen.weights, 100)
     built = time.perf_counter()
@@ -241,7 +241,7 @@ def main() -> None:
         "data": round(loaded - IMPORTED, 3),
         "model": round(built - loaded, 3),
         "images": len(images),
-        "held_out": len(held_out[0]),
+        "held_out": len(test_part[0]),
         "batch": BATCH,
         "warm": chosen.warm,
         **time_steps(model, trunk, train, test, chosen.warm, chosen.steps),

@@ -149,7 +149,7 @@ def test_network_that_the_gate_refuses_leaves_nothing(
     def lost(*_arguments: object) -> Any:
         raise BundleError("too much is lost, and nothing is written")
 
-    monkeypatch.setattr(reopen, "reopen_held_out", lambda *_: (None, None))
+    monkeypatch.setattr(reopen, "reopen_train_val", lambda *_: (None, None))
     monkeypatch.setattr(int8, "quantise", lost)
     status, out, err = called(capfd, "export", bundle, "--to", "onnx-int8")
     assert (status, out) == (1, "")

@@ -27,14 +27,14 @@ from thawnet.recipe import TrainOptions
 from thawnet.training import run
 from thawnet.training.familiarity import middle_of, pooled
 from thawnet.training.gate import outputs
-from thawnet.training.reopen import reopen_held_out
+from thawnet.training.reopen import reopen_train_val
 from thawnet.training.run_folder import Outcome
 
 
 def quantised(folder: Path, **more: Any) -> Quantised:
     """Quantise the network of a run."""
     told = read_description(folder)
-    return quantise(told, read_onnx(told), *reopen_held_out(told, None, None), **more)
+    return quantise(told, read_onnx(told), *reopen_train_val(told, None, None), **more)
 
 
 def ends(onnx: bytes) -> list[tuple[str, str, int]]:
@@ -64,7 +64,7 @@ def test_int8_network_is_small_and_looks_the_same_from_outside(
     before = read_onnx(told)
     assert ends(found.onnx) == ends(before)
     assert len(found.onnx) < 0.4 * len(before)
-    train, val = reopen_held_out(told, options.data, None)
+    train, val = reopen_train_val(told, options.data, None)
     (calibrated, count), (measured, _) = looked_at
     assert count == found.calibrated_on == 30
     assert calibrated < set(train.names)

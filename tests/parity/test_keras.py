@@ -28,7 +28,7 @@ from thawnet.training.run_folder import Outcome
 
 NAME = "mobilenetv2_100"
 IMAGES = 640
-HELD_OUT = 250
+TEST_IMAGES = 250
 # Five a side: with three, two pooled deviations would be exceeded by chance about every fourth time
 # over the eight figures compared.
 SEEDS = (1, 2, 3, 4, 5)
@@ -173,7 +173,7 @@ def options(seed: int, size: int) -> TrainOptions:
 def subset(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
     """Let runs see a fixed part of CIFAR-100; return it as arrays, (train, test)."""
     train_items, train = part_of_cifar("train", IMAGES)
-    test_items, test = part_of_cifar("test", HELD_OUT)
+    test_items, test = part_of_cifar("test", TEST_IMAGES)
     source = dataclasses.replace(
         open_source("cifar100", CIFAR),
         open_part={"train": train_items, "test": test_items}.__getitem__,
@@ -210,12 +210,12 @@ def test_same_batches_give_keras_fit_to_four_digits(
     print(f"ours\n{ours}\nKeras\n{theirs}\nmargins where they differ in the end {apart}")
     assert off[:, [0, 2]].max() < 1e-3  # losses, in nats
     # Accuracies in images, which are whole numbers: Keras gives shares in float32.
-    learnt, held_out = np.rint(off[:, 1] * IMAGES), np.rint(off[:, 3] * HELD_OUT)
-    assert learnt.max() <= 1
-    assert held_out[:-1].max() <= 1
+    trained, tested = np.rint(off[:, 1] * IMAGES), np.rint(off[:, 3] * TEST_IMAGES)
+    assert trained.max() <= 1
+    assert tested[:-1].max() <= 1
     # In the end they may differ where two classes are as good as equal, and nowhere else: on
     # another processor than the one this was written on two images do, of 500.
-    assert held_out[-1] <= len(apart)
+    assert tested[-1] <= len(apart)
     assert (apart < 0.01).all()
 
 

@@ -84,7 +84,7 @@ def whole_report(names: list[str], images: int = 100) -> Report:
             Validation(2.5, 1, 1.5, 0.6, 1.2, 0.68),
             Validation(3, 1, 1.4, 0.63, 1.1, 0.71, kept=True),
         ],
-        held_out="validation",
+        validated_on="validation",
         seconds=[("data", 6.2), ("features", 42.5), ("fine-tune", 5000.0)],
         classes=classes,
         confusion=Confusion(names, counts),

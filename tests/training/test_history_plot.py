@@ -36,8 +36,8 @@ def test_curves_are_the_figures_of_every_validation(
     assert figure.get_suptitle() == "digits"
     epochs = [1, 2, 2.5, 3]
     for axes, key, scale in zip(figure.axes, ("accuracy", "loss"), (100, 1), strict=True):
-        train, held_out, thaw, *others = curves(axes)
-        for curve, name in ((train, f"train_{key}"), (held_out, f"val_{key}")):
+        train, val, thaw, *others = curves(axes)
+        for curve, name in ((train, f"train_{key}"), (val, f"val_{key}")):
             assert curve == (epochs, pytest.approx([scale * getattr(row, name) for row in HISTORY]))
         assert thaw[0] == [2.25, 2.25]  # between the head's last and the next
         assert [line.get_label() for line in axes.lines[:2]] == ["training", "validation"]

@@ -188,10 +188,10 @@ def test_metrics_are_of_each_batch_before_its_own_step() -> None:
     assert found.images == 20
     assert found.loss == pytest.approx(-np.log(shares[np.arange(20), labels]).mean(), rel=1e-5)
     assert found.accuracy == (logits.argmax(axis=1) == labels.numpy()).mean()
-    held_out, _ = evaluate(
+    evaluated, _ = evaluate(
         lambda positions: net(inputs[positions]), labels.numpy(), 7, lambda done: None
     )
-    assert held_out.loss == pytest.approx(found.loss, rel=1e-5)
+    assert evaluated.loss == pytest.approx(found.loss, rel=1e-5)
     # The last step was number 5 of 9, from 0.
     assert optimizer.param_groups[0]["lr"] == rate(still, 5, 9)
     assert optimizer.param_groups[0]["eps"] == epsilon(still, 5)

@@ -102,7 +102,7 @@ def test_one_pass_caches_what_a_later_phase_reads_of_its_views(network: Network)
         later = dataclasses.replace(TAIL, views=views)
         first, second = planned(network, early, later)
         assert first.cached == ((first.split, second.split) if both else (first.split,))
-        assert first.cached_held_out == (first.split, second.split)  # which has one view always
+        assert first.cached_val == (first.split, second.split)  # which has one view always
         assert second.cached == (second.split,)
 
 

@@ -17,7 +17,7 @@ from thawnet.data.splits import arrange
 from thawnet.recipe import TrainOptions, load_recipe, to_table
 from thawnet.training import run
 from thawnet.training.outputs import content_of
-from thawnet.training.reopen import reopen, reopen_held_out
+from thawnet.training.reopen import reopen, reopen_train_val
 from thawnet.training.setup import open_parts
 
 
@@ -30,7 +30,7 @@ def test_images_that_trained_and_validated_come_back_and_others_are_refused(
 ) -> None:
     found = run.train(options)
     told = read_description(found.folder)
-    train, val = reopen_held_out(told, options.data, None)
+    train, val = reopen_train_val(told, options.data, None)
     assert content_of(val, told.meaning.classes) == found.result.data.content["validation"]
     with (found.folder / "predictions.csv").open() as file:
         tested = {row["image"] for row in csv.DictReader(file)}
@@ -69,7 +69,7 @@ def told_of(bundle: Path, **changes: Any) -> Description:
 
 
 def test_data_that_is_known_by_name_need_not_be_given(bundle: Path) -> None:
-    train, val = reopen_held_out(told_of(bundle), None, None)
+    train, val = reopen_train_val(told_of(bundle), None, None)
     assert 1400 < len(train) < 1500
     assert 100 < len(val) < 200
 
@@ -94,7 +94,7 @@ def test_bundle_that_tells_too_little_is_refused_in_a_sentence(
 
 def test_recipe_that_validates_on_the_test_part_holds_nothing_out(bundle: Path) -> None:
     with pytest.raises(UsageError, match="validates on the test part"):
-        reopen_held_out(told_of(bundle, recipe=to_table(load_recipe("seed"))), None, None)
+        reopen_train_val(told_of(bundle, recipe=to_table(load_recipe("seed"))), None, None)
 
 
 def test_images_that_validate_must_be_the_same(bundle: Path) -> None:

@@ -192,10 +192,10 @@ def _validation(options: ExportOptions, description: Description) -> NDArray[np.
 
     from ..data.items import spread_over
     from ..training.gate import GATE_IMAGES, squares_of
-    from ..training.reopen import reopen_held_out
+    from ..training.reopen import reopen_train_val
 
     try:
-        _, val = reopen_held_out(description, options.data, options.data_dir)
+        _, val = reopen_train_val(description, options.data, options.data_dir)
     except ThawnetError as error:
         if asked:
             raise
@@ -209,11 +209,11 @@ def _int8(options: ExportOptions, description: Description, onnx: bytes, out: Pa
     from ..bundle.card import int8_card
     from ..bundle.format import read_trained_on, require_weights, write_bundle
     from ..export.int8 import quantise
-    from ..training.reopen import reopen_held_out
+    from ..training.reopen import reopen_train_val
 
     require_weights(description)  # what is quantised already is not quantised again
     trained_on = read_trained_on(description)
-    train, val = reopen_held_out(description, options.data, options.data_dir)
+    train, val = reopen_train_val(description, options.data, options.data_dir)
     found = quantise(description, onnx, train, val, options.anyway)
     facts, figures = dict(description.facts), found.as_dict()
     # These figures are float32's.

@@ -94,13 +94,13 @@ def estimate(
     pooled: the split whose features the head reads. images: of the parts 'train', 'val' and 'test'
     that it reads; a recipe that validates on the test part has no 'val'.
     """
-    held_out = "val" if "val" in images else "test"
+    val_part = "val" if "val" in images else "test"
     seconds, fits = {"features": 0.0}, True
     for phase in plan:
         live = {}
         for part, views, splits in (
             ("train", phase.phase.views, phase.cached),
-            (held_out, 1, phase.cached_held_out),
+            (val_part, 1, phase.cached_val),
         ):
             wanted = phase.split > 0 and views > 0
             passes = caches.fill(part, images[part], views, splits) if wanted else None
@@ -108,9 +108,9 @@ def estimate(
                 fits = False
             live[part] = passes is None
             seconds["features"] += sum(map(speeds.passing, passes or ()))
-        speed = speeds.phase(phase, live["train"], live[held_out])
+        speed = speeds.phase(phase, live["train"], live[val_part])
         step = speed.step / COMPILE_SPEEDUP if phase.compiled else speed.step
-        validated = phase.rounds * images[held_out] * speed.validated
+        validated = phase.rounds * images[val_part] * speed.validated
         epochs = phase.phase.epochs * (phase.steps * step + validated + speed.epoch)
         seconds[phase.name] = epochs + (COMPILE_SECONDS if phase.compiled else 0)
     # The baseline reads pooled features of every part in the end.

@@ -31,11 +31,14 @@ class _Axis:
         return self.start + share * (self.end - self.start)
 
 
-def accuracy_history(history: Sequence[Validation], held_out: str) -> Markup:
-    """Draw the accuracies of every validation, the thaw marked. held_out: what 'val' was."""
+def accuracy_history(history: Sequence[Validation], validated_on: str) -> Markup:
+    """Draw the accuracies of every validation, the thaw marked.
+
+    validated_on: 'validation' or 'test'.
+    """
     last = next((row for row in reversed(history) if row.kept), history[-1])
     told = (
-        f"Accuracy by epoch. On {held_out} it goes from {percent(history[0].val_accuracy)} "
+        f"Accuracy by epoch. On {validated_on} it goes from {percent(history[0].val_accuracy)} "
         f"to {percent(last.val_accuracy)} at epoch {last.epoch:g}."
     )
     most = min(1.0, max(max(row.train_accuracy, row.val_accuracy) for row in history) * 1.1)
@@ -49,11 +52,14 @@ def accuracy_history(history: Sequence[Validation], held_out: str) -> Markup:
     )
 
 
-def loss_history(history: Sequence[Validation], held_out: str) -> Markup:
-    """Draw the losses of every validation, the thaw marked. held_out: what 'val' was."""
+def loss_history(history: Sequence[Validation], validated_on: str) -> Markup:
+    """Draw the losses of every validation, the thaw marked.
+
+    validated_on: 'validation' or 'test'.
+    """
     last = next((row for row in reversed(history) if row.kept), history[-1])
     told = (
-        f"Cross-entropy in nats by epoch. On {held_out} it goes from {history[0].val_loss:.2f} "
+        f"Cross-entropy in nats by epoch. On {validated_on} it goes from {history[0].val_loss:.2f} "
         f"to {last.val_loss:.2f} at epoch {last.epoch:g}."
     )
     most = max(max(row.train_loss, row.val_loss) for row in history) * 1.05

@@ -187,9 +187,9 @@ class Report:
     without its full stop. flattered: whether the images measured on chose the epoch. part: what was
     measured on, 'test' or 'validation'. accuracy, with its 95 % interval, top_5 and balanced
     accuracy: in [0, 1], over `images` images. facts: labels and values about training, data and
-    machine. held_out: what `history` validates on. seconds: of each stage of the run, one after
-    another. missing: sentences about what is not shown, and why. made: seconds that finding out
-    each section took, by its key in page.SECTIONS; under any other name it is told at the end.
+    machine. validated_on: the part that `history` is about. seconds: of each stage of the run, one
+    after another. missing: sentences about what is not shown, and why. made: seconds that finding
+    out each section took, by its key in page.SECTIONS; under any other name it is told at the end.
     """
 
     title: str
@@ -204,7 +204,7 @@ class Report:
     rivals: list[Rival]
     facts: list[tuple[str, str]]
     history: list[Validation]
-    held_out: str
+    validated_on: str
     seconds: list[tuple[str, float]]
     classes: list[ClassScore]
     confusion: Confusion

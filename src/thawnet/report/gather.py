@@ -115,7 +115,7 @@ def gather(material: Material) -> Report:
         rivals=_rivals(material),
         facts=_facts(material),
         history=material.history,
-        held_out=recipe.validate_on,
+        validated_on=recipe.validate_on,
         seconds=_stages(result.seconds),
         classes=rows,
         confusion=confusion,

@@ -21,7 +21,7 @@ from .trunk.feeds import LiveFeed
 FAR = 2.0
 SHRINKAGE = 0.05  # of the covariance towards a multiple of the identity
 FALSE_ALARMS = 0.05  # share of the validation images that are called unfamiliar
-LEAST_HELD_OUT = 40  # validation images: with fewer, that share would be one image or none
+LEAST_VALIDATION = 40  # validation images: with fewer, that share would be one image or none
 MOST_LEARNT_FROM = 4_000
 AT_ONCE = 250
 
@@ -84,14 +84,14 @@ def fit_familiarity(
     middle with channels and positions, as in transformers. The threshold is where FALSE_ALARMS of
     them lie above it.
     """
-    if len(run.val) < LEAST_HELD_OUT or middle_of(run.network) is None:
+    if len(run.val) < LEAST_VALIDATION or middle_of(run.network) is None:
         return None
     rows = some_of_each(run.train.labels, len(run.source.classes))
     learnt = _middle(run, run.train.subset(rows), "measuring what is familiar")
     told = Unfamiliarity(learnt)
-    held_out, answers = _middle(run, run.val, "measuring false alarms"), torch.from_numpy(logits)
-    told.measure(held_out, answers)
-    found = told(held_out, answers).numpy().astype(np.float64)
+    middle, answers = _middle(run, run.val, "measuring false alarms"), torch.from_numpy(logits)
+    told.measure(middle, answers)
+    found = told(middle, answers).numpy().astype(np.float64)
     return told, Unfamiliar(float(np.quantile(found, 1 - FALSE_ALARMS)), FALSE_ALARMS)
 
 

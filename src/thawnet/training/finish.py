@@ -39,12 +39,12 @@ def finish(run: Run, keeper: Keeper, report: Callable[[Material], None] | None) 
     world = run.world
     # What training took is free now; kept, it would add to what the last stages take.
     return_freed_memory()
-    held_out = "validation" if run.recipe.validate_on == "validation" else "test"
-    parts = {held_out: _measure(run, keeper, held_out, run.val)}
+    validated_on = run.recipe.validate_on
+    parts: Parts = {validated_on: _measure(run, keeper, validated_on, run.val)}
     keeper.save()
     saved = world.lead(lambda: write_network(run, parts))
     with _network_stays(run):
-        if held_out != "test" and not run.options.no_test and run.lists.test is not None:
+        if validated_on != "test" and not run.options.no_test and run.lists.test is not None:
             with timed(run.state, "test"):
                 images = _test_images(run, run.lists.test())
             parts["test"] = _measure(run, keeper, "test", images)
@@ -156,15 +156,15 @@ def measure_baselines(
         for some in np.array_split(wanted, len(wanted) // 256 + 1):
             yield batch(some).float().cpu().numpy(), labels[some]
 
-    held_out = run.val if run.recipe.validate_on == "validation" else None
+    val_images = run.val if run.recipe.validate_on == "validation" else None
     test = feed_of(measured)
-    chosen_by = feed_of(held_out) if held_out is not None else None
+    val_feed = feed_of(val_images) if val_images is not None else None
 
     def fit() -> Baselines:
         some = joined(pieces(run.train, train, taken(len(run.train))))
         val = None
-        if held_out is not None and chosen_by is not None:
-            val = pieces(held_out, chosen_by)
+        if val_images is not None and val_feed is not None:
+            val = pieces(val_images, val_feed)
         frequent = int(np.bincount(run.train.labels).argmax())
         with console.progress("logistic regression on frozen features", 3) as advance:
             return baselines(some, frequent, val, pieces(measured, test), own, advance)

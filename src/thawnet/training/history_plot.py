@@ -24,25 +24,25 @@ TRAIN: dict[str, Any] = {
     "markersize": 4,
     "markerfacecolor": "white",
 }
-HELD_OUT: dict[str, Any] = {"color": "#0b4f8a", "linestyle": "-", "marker": "o", "markersize": 4.5}
+VAL: dict[str, Any] = {"color": "#0b4f8a", "linestyle": "-", "marker": "o", "markersize": 4.5}
 
 
-def plot_history(path: Path, history: Sequence[Validation], title: str, held_out: str) -> None:
+def plot_history(path: Path, history: Sequence[Validation], title: str, validated_on: str) -> None:
     """Draw accuracy and loss over all epochs and write a PNG, 1800 x 810 pixels.
 
-    held_out: what 'val' was, for the legend.
+    validated_on: 'validation' or 'test', for the legend.
     """
     figure = Figure(figsize=(12, 5.4), dpi=150, layout="constrained")
     figure.suptitle(title, fontsize=14, fontweight="bold")
     left, right = figure.subplots(1, 2)
-    _curves(left, history, "accuracy", 100.0, "accuracy (%)", held_out)
-    _curves(right, history, "loss", 1.0, "cross-entropy (nats)", held_out)
+    _curves(left, history, "accuracy", 100.0, "accuracy (%)", validated_on)
+    _curves(right, history, "loss", 1.0, "cross-entropy (nats)", validated_on)
     # Head-room for the captions, but no tick that promises more than 100 %.
     left.set_yticks([tick for tick in left.get_yticks()[1:-1] if tick <= 100])
     kept = max((place for place, row in enumerate(history) if row.kept), default=-1)
     accuracy = 100 * history[kept].val_accuracy
     place = history[kept].epoch
-    left.plot(place, accuracy, marker="o", markersize=8, color=HELD_OUT["color"], zorder=4)
+    left.plot(place, accuracy, marker="o", markersize=8, color=VAL["color"], zorder=4)
     left.annotate(
         f"{accuracy:.1f} %",
         (place, accuracy),
@@ -50,7 +50,7 @@ def plot_history(path: Path, history: Sequence[Validation], title: str, held_out
         textcoords="offset points",
         ha="right",
         fontweight="bold",
-        color=HELD_OUT["color"],
+        color=VAL["color"],
     )
     left.legend(loc="lower right", frameon=False)
     write_atomic(path, lambda file: figure.savefig(file, format="png"))
@@ -70,11 +70,11 @@ def thawed_at(epochs: Sequence[float], first: int) -> float:
 
 
 def _curves(
-    axes: Axes, history: Sequence[Validation], key: str, scale: float, title: str, held_out: str
+    axes: Axes, history: Sequence[Validation], key: str, scale: float, title: str, validated_on: str
 ) -> None:
     epochs = [row.epoch for row in history]
     every = spacing(len(history))
-    for name, label, look in (("train", "training", TRAIN), ("val", held_out, HELD_OUT)):
+    for name, label, look in (("train", "training", TRAIN), ("val", validated_on, VAL)):
         values = [scale * getattr(row, f"{name}_{key}") for row in history]
         axes.plot(epochs, values, label=label, markevery=every, **look)
     low, high = axes.get_ylim()

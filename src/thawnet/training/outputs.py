@@ -65,9 +65,9 @@ def write_network(run: Run, parts: Parts) -> Saved:
     meaning = Meaning(run.source.classes, run.spec)
     unfamiliarity = None
     if "validation" in parts:  # where a run validates on the test part, nothing is fitted on it
-        _, held_out, val = parts["validation"]
-        meaning = replace(meaning, temperature=fit_temperature(held_out, val.labels))
-        familiarity = fit_familiarity(run, held_out)
+        _, val_logits, val = parts["validation"]
+        meaning = replace(meaning, temperature=fit_temperature(val_logits, val.labels))
+        familiarity = fit_familiarity(run, val_logits)
         if familiarity is not None:
             unfamiliarity, unfamiliar = familiarity
             meaning = replace(meaning, unfamiliar=unfamiliar)

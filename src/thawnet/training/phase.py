@@ -58,7 +58,7 @@ class PhaseJob:
         self.earlier = max(before, default=0)
         with timed(state, "features"):
             self.feed = self._feed("train", run.train, self.plan.cached, self.phase.views)
-            self.val_feed = self._feed("validation", run.val, self.plan.cached_held_out, 1)
+            self.val_feed = self._feed("validation", run.val, self.plan.cached_val, 1)
         self.labels = torch.from_numpy(run.train.labels).to(machine.torch_device)
         self.class_weights: torch.Tensor | None = None
         if run.recipe.balance:
@@ -106,8 +106,8 @@ class PhaseJob:
                         self.feed.epoch(number)
                 trained, spent = self._train(keeper, self.feed.epoch(number))
                 with timed(state, self.plan.name):
-                    held_out = self._validate(keeper)
-                self._close(trained, held_out, spent)
+                    val = self._validate(keeper)
+                self._close(trained, val, spent)
                 ended = state.phase != self.number
                 if keeper.due or ended or not self.feed.ready(self.earlier + state.epoch):
                     self._update()
@@ -180,7 +180,7 @@ class PhaseJob:
         frozen = frozen_function(kept, self.plan.split, None, run.machine, briefly=True)
         read = self.val_feed.epoch(0)
         with console.progress("validating", len(run.val)) as advance:
-            held_out, _ = evaluate(
+            val, _ = evaluate(
                 lambda positions: spread(run.machine, frozen, read(positions)),
                 run.val.labels,
                 EVALUATION_BATCH,
@@ -188,16 +188,16 @@ class PhaseJob:
                 run.world,
                 *keeper.logits("validation", self._update),
             )
-        return held_out
+        return val
 
-    def _close(self, trained: Metrics, held_out: Metrics, spent: float) -> None:
+    def _close(self, trained: Metrics, val: Metrics, spent: float) -> None:
         """Note what a round came to, and move the state on: to the next, or epoch, or phase."""
         run, state, kept = self.run, self.run.state, self.tail.evaluated
         patience, whole = self.phase.patience, state.round + 1 == self.plan.rounds
-        waited = self._note_best(held_out) if patience else 0
+        waited = self._note_best(val) if patience else 0
         stop = whole and 0 < patience <= waited
         last = stop or (whole and state.epoch + 1 == self.phase.epochs)
-        self._record(trained, held_out, spent, last)
+        self._record(trained, val, spent, last)
         state.logits = {}
         if not whole:
             state.round += 1
@@ -230,14 +230,14 @@ class PhaseJob:
         state.averaged = self.tail.averaged.net.state_dict() if averaged else None
         state.optimizer = learner.optimizer.state_dict() if under_way else None
 
-    def _note_best(self, held_out: Metrics) -> int:
+    def _note_best(self, val: Metrics) -> int:
         """Keep the best network so far, by accuracy, then loss; return its age in epochs."""
         state, best = self.run.state, self.run.state.best
-        if best is None or (held_out.accuracy, -held_out.loss) > (best["accuracy"], -best["loss"]):
+        if best is None or (val.accuracy, -val.loss) > (best["accuracy"], -best["loss"]):
             weights = self.tail.evaluated.net.state_dict()
             state.best = {
-                "accuracy": held_out.accuracy,
-                "loss": held_out.loss,
+                "accuracy": val.accuracy,
+                "loss": val.loss,
                 "epoch": state.epoch,
                 "row": len(state.history),
                 "network": {name: value.clone() for name, value in weights.items()},
@@ -245,7 +245,7 @@ class PhaseJob:
             return 0
         return state.epoch - int(best["epoch"])
 
-    def _record(self, trained: Metrics, held_out: Metrics, spent: float, last: bool) -> None:
+    def _record(self, trained: Metrics, val: Metrics, spent: float, last: bool) -> None:
         run, state = self.run, self.run.state
         done = (state.round + 1) / self.plan.rounds  # of the epoch
         total = self.earlier + state.epoch + (1 if done == 1 else round(done, 3))
@@ -254,8 +254,8 @@ class PhaseJob:
             phase=self.number,
             train_loss=round(trained.loss, 5),
             train_accuracy=round(trained.accuracy, 5),
-            val_loss=round(held_out.loss, 5),
-            val_accuracy=round(held_out.accuracy, 5),
+            val_loss=round(val.loss, 5),
+            val_accuracy=round(val.accuracy, 5),
             seconds=round(spent, 2),
             images_per_second=round(trained.images / spent, 1),
             elapsed=round(sum(state.seconds.get(name, 0.0) for name in LEARNING) + spent, 2),
@@ -271,6 +271,6 @@ class PhaseJob:
         remaining = f", {left / 60:.1f} min left in this phase" if left > 60 else ""
         console.say(
             f"epoch {total:4g} {self.plan.name:9s} train {100 * trained.accuracy:6.2f} % "
-            f"loss {trained.loss:.3f}   {run.recipe.validate_on} {100 * held_out.accuracy:6.2f} % "
-            f"loss {held_out.loss:.3f}   {row.images_per_second:,.0f} images/s{remaining}"
+            f"loss {trained.loss:.3f}   {run.recipe.validate_on} {100 * val.accuracy:6.2f} % "
+            f"loss {val.loss:.3f}   {row.images_per_second:,.0f} images/s{remaining}"
         )

@@ -35,7 +35,7 @@ class PhasePlan:
     """Whether its training step is compiled."""
     cached: tuple[int, ...]
     """Splits whose features one pass over the training images caches, its own first."""
-    cached_held_out: tuple[int, ...]
+    cached_val: tuple[int, ...]
     """The same of the images that validate."""
 
     @property
@@ -90,7 +90,7 @@ def make_plan(
             split=split,
             compiled=not only_head and machine.compiles(images * phase.epochs, network.size),
             cached=cached(number, phase.views),
-            cached_held_out=cached(number, 0),
+            cached_val=cached(number, 0),
         )
         return plan.with_batch(batches[number]) if number in batches else plan
 

@@ -63,8 +63,8 @@ def reopen(description: Description, data: str | None, data_dir: Path | None) ->
     if lists.fingerprint == told.everything:
         side = description.meaning.preprocess.side
         train, val = open_parts(told.recipe, asked, source, lists, side)
-        held_out = told.recipe.validate_on == "validation"
-        if not held_out or content_of(val, source.classes) == told.validation:
+        validated_on_test = told.recipe.validate_on == "test"
+        if validated_on_test or content_of(val, source.classes) == told.validation:
             return Reopened(told.recipe, source, lists, train, val, side)
     raise DataError(
         f"--data '{data}' is not what '{description.path}' was trained on ('{told.name}'): images "
@@ -85,7 +85,7 @@ def _opened_from(description: Description) -> tuple[str | None, Path | None]:
     return (data, folder) if there else (None, None)
 
 
-def reopen_held_out(
+def reopen_train_val(
     description: Description, data: str | None, data_dir: Path | None
 ) -> tuple[ImageStore, ImageStore]:
     """Return the images that trained the network of a bundle, and those that validated it.
