@@ -25,7 +25,6 @@ import pytest
 from thawnet.core.errors import DataError
 from thawnet.core.files import cache_entries
 from thawnet.data.sources import archives
-from thawnet.data.sources.members import read_members
 from thawnet.data.sources.open import open_source
 
 
@@ -102,8 +101,6 @@ def test_negative_size_does_not_go_round_for_ever(tmp_path: Path, size: bytes, k
     path = tmp_path / "x.tar"
     path.write_bytes(with_checksums(bytes(header)) + bytes(10_240))
     refused(path, r"of -[\d,]+ bytes|holds no files|is not a whole zip or tar archive")
-    with pytest.raises(DataError, match=r"cut or damaged|lacks"):
-        read_members(path, ("1.png",), 10)
 
 
 def test_zip_that_asks_for_memory_is_refused(tmp_path: Path) -> None:

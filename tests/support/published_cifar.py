@@ -69,10 +69,10 @@ def files_of(name: str, form: str, parts: dict[str, Part], classes: list[str]) -
     return files
 
 
-def pack(path: Path, folder: str, files: dict[str, bytes]) -> Path:
+def pack(path: Path, files: dict[str, bytes]) -> Path:
     with tarfile.open(path, "w:gz", compresslevel=1) as tar:
         for name, content in files.items():
-            member = tarfile.TarInfo(f"{folder}/{name}")
+            member = tarfile.TarInfo(f"published/{name}")
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
     return path

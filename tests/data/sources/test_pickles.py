@@ -1,4 +1,4 @@
-"""Pickles that ask for more than their bytes can need. What they may name: test_cifar.py."""
+"""Pickles read as data: what comes out, what they may not name, and what they may not cost."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pickle
 import pickletools
 import tracemalloc
 
+import numpy as np
 import pytest
 
 from thawnet.data.sources.pickles import PickleRefusedError, read_pickle
@@ -40,3 +41,40 @@ def test_numbering_that_pickle_itself_does_is_read(protocol: int) -> None:
     content = pickle.dumps(labels, protocol)
     assert any("PUT" in op.name or op.name == "MEMOIZE" for op, _, _ in pickletools.genops(content))
     assert read_pickle(content) == labels
+
+
+ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n"
+DTYPE = b"cnumpy\ndtype\n"
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        b"cos\nsystem\n(S'true'\ntR.",
+        b"cbuiltins\neval\n.",
+        b"cnumpy\nload\n.",
+        b"cnumpy.core.multiarray\nscalar\n.",
+        b"\x80\x02" + DTYPE + b"U\x01O\x85R.",  # objects in an array
+        b"\x80\x02" + DTYPE + b"U\x02u1\x85R.",  # a dtype by itself
+        b"\x80\x02" + DTYPE + b"}(U\x01aK\x01ub.",  # BUILD on a stand-in
+        b"\x80\x02" + ARRAY + b")\x81.",  # NEWOBJ on one
+        b"\x80\x02" + ARRAY + b")R.",  # an array without content
+        b"\x80\x02" + ARRAY + b")R(K\x01K\x05\x85" + DTYPE + b"U\x02u1\x85R\x89U\x01xtb.",
+        b"\x80\x02](](K\x01ee.",  # a list in a list
+        b"\x80\x02U\x05ab.",
+        b"P1\n.",
+        b"\x82\x01.",
+        b".",
+        b"",
+    ],
+)
+def test_only_numbers_strings_lists_and_byte_arrays_come_out_of_a_pickle(hostile: bytes) -> None:
+    with pytest.raises(PickleRefusedError):
+        read_pickle(hostile)
+
+
+def test_arrays_that_python_3_writes_are_read() -> None:
+    array = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    for value in (array, np.asfortranarray(array)):
+        read = read_pickle(pickle.dumps({"data": value}, protocol=2))["data"]
+        assert np.array_equal(read, array)

@@ -22,7 +22,6 @@ from support.fuzz.target import Target, encoded, picture
 from thawnet.core.errors import DataError
 from thawnet.data.items import unwatched
 from thawnet.data.sources import archives
-from thawnet.data.sources.members import read_members
 from thawnet.data.sources.open import open_source
 from thawnet.data.sources.pickles import PickleRefusedError, read_pickle
 from thawnet.data.sources.table import from_table
@@ -123,27 +122,6 @@ def with_checksums(content: bytes) -> bytes:
             block[148:156] = b" " * 8
             spoilt[start + 148 : start + 156] = b"%06o\0 " % sum(block)
     return bytes(spoilt)
-
-
-class Published(Target):
-    """CIFAR's archive, of which members are read without unpacking."""
-
-    name = "cifar"
-
-    @cached_property
-    def seeds(self) -> Sequence[bytes]:
-        """The tars of the other target."""
-        return Tar(self.folder).seeds
-
-    def make(self, rng: random.Random) -> bytes:
-        """As the other target."""
-        return Tar(self.folder).make(rng)
-
-    def run(self, content: bytes) -> None:
-        """Read two members."""
-        path = self.folder / "hostile.tar.gz"
-        path.write_bytes(content)
-        read_members(path, ("1.png", "3.png"), 10_000)
 
 
 class Pickle(Target):

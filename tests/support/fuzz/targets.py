@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from support.fuzz.bundle import network, write_bundle
-from support.fuzz.data import Pickle, Published, Shard, Table, Tar, Zip
+from support.fuzz.data import Pickle, Shard, Table, Tar, Zip
 from support.fuzz.mutate import mutated, spoilt, toml
 from support.fuzz.requests import Request
 from support.fuzz.target import Target, encoded, picture
@@ -190,7 +190,7 @@ class Weights(Target):
 TARGETS: dict[str, type[Target]] = {
     target.name: target
     for target in (
-        *(Decode, Zip, Tar, Published, Pickle, Shard, Table, Described, Onnx, Weights, Toml),
+        *(Decode, Zip, Tar, Pickle, Shard, Table, Described, Onnx, Weights, Toml),
         Request,
     )
 }

@@ -20,53 +20,55 @@ from ...core.errors import DataError
 from ...core.text import command_line, counted
 from ...net.hub import endpoint, fetch_shards
 from ...net.published import MIRROR, FetchError, Remote, Tell, fetch
-from ..items import Items, Source, sha256_rows
+from ..items import Items, Source, Watch, sha256_rows
 from ..names import Names
+from .archives import is_archive, unpack
 from .folders import from_class_folders
-from .members import read_members
 from .pickles import PickleRefusedError, read_pickle
 from .shards import from_shards
 
+COUNTS = {"train": 50_000, "test": 10_000}
 PIXELS = 3 * 32 * 32
 LARGEST_EXTRA = 1 << 24  # bytes of names and labels beside the pixels
-
-Rows = tuple[NDArray[np.uint8], NDArray[np.int64]]  # (n, 3, 32, 32) pixels, (n,) labels
 
 
 @dataclass(frozen=True)
 class Form:
-    """A published form: its archive's stem, the folder inside, and the files of each part."""
+    """A form in which a data set is published."""
 
     stem: str
-    folder: str
+    """The archive's name, without its suffix."""
     names: str
+    """The file that lists the classes."""
     parts: dict[str, tuple[str, ...]]
+    """The files of each part."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """One of the two data sets. label_key, names_key: in its pickles."""
+    """One of the two data sets."""
 
     name: str
-    repository: str
+    classes: int
     archive: Remote
+    """The published binary archive."""
     binary: Form
     python: Form
-    classes: int
-    counts: dict[str, int]
     label_bytes: int
+    """Of each binary record; the last one is the label."""
     label_key: str
+    """Where the pickles keep the labels."""
     names_key: str
+    """Where the pickle of the names keeps those."""
 
 
 _BASE = "https://www.cs.toronto.edu/~kriz"
-_COUNTS = {"train": 50_000, "test": 10_000}
 _BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
 
 LAYOUTS = {
     "cifar100": Layout(
         name="cifar100",
-        repository="uoft-cs/cifar100",
+        classes=100,
         archive=Remote(
             _BASE,
             "cifar-100-binary.tar.gz",
@@ -75,42 +77,28 @@ LAYOUTS = {
         ),
         binary=Form(
             "cifar-100-binary",
-            "cifar-100-binary",
             "fine_label_names.txt",
             {"train": ("train.bin",), "test": ("test.bin",)},
         ),
-        python=Form(
-            "cifar-100-python",
-            "cifar-100-python",
-            "meta",
-            {"train": ("train",), "test": ("test",)},
-        ),
-        classes=100,
-        counts=_COUNTS,
+        python=Form("cifar-100-python", "meta", {"train": ("train",), "test": ("test",)}),
         label_bytes=2,
         label_key="fine_labels",
         names_key="fine_label_names",
     ),
     "cifar10": Layout(
         name="cifar10",
-        repository="uoft-cs/cifar10",
+        classes=10,
         archive=Remote(
             _BASE, "cifar-10-binary.tar.gz", "md5:c32a1d4ab5d03f1284b67883e8d87530", 170_052_171
         ),
         binary=Form(
             "cifar-10-binary",
-            "cifar-10-batches-bin",
             "batches.meta.txt",
             {"train": tuple(f"{name}.bin" for name in _BATCHES), "test": ("test_batch.bin",)},
         ),
         python=Form(
-            "cifar-10-python",
-            "cifar-10-batches-py",
-            "batches.meta",
-            {"train": _BATCHES, "test": ("test_batch",)},
+            "cifar-10-python", "batches.meta", {"train": _BATCHES, "test": ("test_batch",)}
         ),
-        classes=10,
-        counts=_COUNTS,
         label_bytes=1,
         label_key="labels",
         names_key="label_names",
@@ -118,16 +106,20 @@ LAYOUTS = {
 }
 
 
-def open_cifar(name: str, data_dir: Path | None, tell: Tell) -> Source:
+def open_cifar(name: str, data_dir: Path | None, watch: Watch, tell: Tell) -> Source:
     """Return 'cifar100' or 'cifar10' from `data_dir`, or downloaded; `tell` says which way.
 
     Raises DataError with the ways on when it cannot be had, or is not what it should be.
     """
     layout = LAYOUTS[name]
-    source = _download(layout, tell) if data_dir is None else _open_local(layout, data_dir, tell)
-    if len(source.classes) != layout.classes:
+    if data_dir is None:
+        source = _download(layout, watch, tell)
+    else:
+        source = _open_local(layout, data_dir, watch, tell)
+    classes = len(set(source.classes))
+    if classes != layout.classes:
         raise DataError(
-            f"'{data_dir}' is not {name}: it has {counted(len(source.classes), 'class')}, "
+            f"'{data_dir}' is not {name}: it has {counted(classes, 'class')}, "
             f"{name} has {layout.classes}"
         )
     return replace(source, name=name)
@@ -136,19 +128,19 @@ def open_cifar(name: str, data_dir: Path | None, tell: Tell) -> Source:
 # --- the ways to it ------------------------------------------------------------------------------
 
 
-def _download(layout: Layout, tell: Tell) -> Source:
+def _download(layout: Layout, watch: Watch, tell: Tell) -> Source:
     name, archive = layout.name, layout.archive
     missed = ""
     if not archive.path.is_file():  # what was downloaded before is used before anything else
-        folder: Path | None = None
+        repository = f"uoft-cs/{name}"
         try:
-            folder = fetch_shards(layout.repository)
+            folder = fetch_shards(repository)
         except FetchError as error:
             missed = str(error)
-        if folder is not None:
-            tell(f"{name}: from the Hugging Face hub, {layout.repository}")
-            return _from_shards(folder)
-        tell(f"{name}: not from {endpoint()} ({missed}); trying the published archive")
+            tell(f"{name}: not from {endpoint()} ({missed}); trying the published archive")
+        else:
+            tell(f"{name}: from the Hugging Face hub, {repository}")
+            return from_shards(folder, sorted(folder.glob("*.parquet")))
     try:
         path = fetch(archive, tell)
     except FetchError as error:
@@ -158,25 +150,30 @@ def _download(layout: Layout, tell: Tell) -> Source:
             f"copy with --data-dir, a mirror with the variable HF_ENDPOINT or {MIRROR}, "
             "or try the embedded data: thawnet train digits"
         ) from error
-    tell(f"{name}: from the published archive, {path}")
-    return _from_form(layout, layout.binary, path)
+    return _open_local(layout, path, watch, tell)
 
 
-def _open_local(layout: Layout, path: Path, tell: Tell) -> Source:
+def _open_local(layout: Layout, path: Path, watch: Watch, tell: Tell) -> Source:
     if not path.exists():
         raise DataError(f"--data-dir '{path}': no such file or folder")
-    folder = _shard_folder(path)
-    if folder is not None:
-        tell(f"{layout.name}: from the parquet shards in {folder}")
-        return _from_shards(folder)
-    for form in (layout.binary, layout.python):
-        place = _find(form, path)
-        if place is not None:
-            tell(f"{layout.name}: from {place}")
-            return _from_form(layout, form, place)
+    # The hub's repositories have their shards in a folder.
+    shards = sorted(path.glob("*.parquet")) or sorted(path.glob("*/*.parquet"))
+    if shards:
+        first = shards[0].parent
+        tell(f"{layout.name}: from the parquet shards in {first}")
+        return from_shards(first, [shard for shard in shards if shard.parent == first])
+    forms = (layout.binary, layout.python)
+    archives = (file for form in forms for file in sorted(path.glob(f"{form.stem}*")))
+    for origin in (path, *filter(is_archive, archives)):
+        root = unpack(origin, watch, tell) if origin.is_file() else origin
+        for form in forms:
+            folder = _folder_of(form, root)
+            if folder is not None:
+                tell(f"{layout.name}: from {origin}")
+                return _from_form(layout, form, folder, origin)
     if (path / "train").is_dir():
         tell(f"{layout.name}: from the class folders in {path}")
-        return from_class_folders(path)
+        return from_class_folders(path, watch)
     raise DataError(
         f"--data-dir '{path}' holds no {layout.name}: expected parquet shards (train-*.parquet, "
         f"test-*.parquet), {layout.binary.stem}.tar.gz, {layout.python.stem}.tar.gz, what one of "
@@ -185,81 +182,49 @@ def _open_local(layout: Layout, path: Path, tell: Tell) -> Source:
     )
 
 
-def _shard_folder(path: Path) -> Path | None:
-    """Return the folder of the shards: `path`, or one below it as the hub's repositories have."""
-    found = sorted(path.glob("*.parquet")) or sorted(path.glob("*/*.parquet"))
-    return found[0].parent if found else None
-
-
-def _from_shards(folder: Path) -> Source:
-    return from_shards(folder, sorted(folder.glob("*.parquet")))
-
-
-def _find(form: Form, path: Path) -> Path | None:
-    """Return the archive or folder at or right below `path` that has this form."""
-    if path.is_file():
-        return path if path.name.startswith(form.stem) else None
-    for folder in (path, path / form.folder):
+def _folder_of(form: Form, root: Path) -> Path | None:
+    """Return `root`, or the folder in it, that holds this form."""
+    for folder in (root, *sorted(names.parent for names in root.glob(f"*/{form.names}"))):
         if all((folder / name).is_file() for name in (form.names, *form.parts["train"])):
             return folder
-    archives = sorted(path.glob(f"{form.stem}*.tar*")) + sorted(path.glob(f"{form.stem}*.tgz"))
-    return next((archive for archive in archives if archive.is_file()), None)
+    return None
 
 
 # --- what is in it -------------------------------------------------------------------------------
 
 
-def _from_form(layout: Layout, form: Form, path: Path) -> Source:
-    content = read_members(path, (form.names,), LARGEST_EXTRA)[0]
-    classes = _class_names(layout, form, path, content)
-    return Source(
-        name=layout.name,
-        classes=classes,
-        parts=frozenset(form.parts),
-        open_part=partial(_open_part, layout, form, path),
-    )
-
-
-def _class_names(layout: Layout, form: Form, path: Path, content: bytes) -> tuple[str, ...]:
-    where = f"'{path}': {form.names}"
+def _from_form(layout: Layout, form: Form, folder: Path, origin: Path) -> Source:
+    """Return the source that `folder` holds; origin: what the user knows it as."""
+    where = f"'{origin}': {form.names}"
+    content = _content(folder / form.names, where, LARGEST_EXTRA)
     if form is layout.binary:
         words: Any = content.split(b"\n")
     else:
-        words = _unpickled(where, content).get(layout.names_key)
+        words = _unpickled(content, where).get(layout.names_key)
     if not isinstance(words, list) or not all(isinstance(word, (bytes, str)) for word in words):
         raise DataError(f"{where} has no list '{layout.names_key}'; download it again")
-    texts = (
-        word.decode("latin-1") if isinstance(word, bytes) else word
-        for word in words
-        if word.strip()
+    texts = (word.decode("latin-1") if isinstance(word, bytes) else word for word in words)
+    return Source(
+        name=layout.name,
+        classes=tuple(text.strip() for text in texts if text.strip()),
+        parts=frozenset(form.parts),
+        open_part=partial(_open_part, layout, form, folder, origin),
     )
-    names = tuple(text.strip() for text in texts)
-    if len(names) != layout.classes or len(set(names)) != len(names):
-        raise DataError(
-            f"{where} names {counted(len(set(names)), 'class')}, expected {layout.classes}; "
-            "download it again"
-        )
-    if not all(name.isprintable() for name in names):
-        raise DataError(f"{where} holds names with control characters; download it again")
-    return names
 
 
-def _open_part(layout: Layout, form: Form, path: Path, part: str) -> Items:
+def _open_part(layout: Layout, form: Form, folder: Path, origin: Path, part: str) -> Items:
     files = form.parts[part]
-    count = layout.counts[part] // len(files)
-    contents = read_members(path, files, count * (PIXELS + layout.label_bytes) + LARGEST_EXTRA)
+    count = COUNTS[part] // len(files)
     read = _binary_rows if form is layout.binary else _pickled_rows
-    rows = [
-        read(layout, f"'{path}': {name}", content, count)
-        for name, content in zip(files, contents, strict=True)
-    ]
-    planes, labels = rows[0]
-    if len(rows) > 1:
-        planes = np.concatenate([pixels for pixels, _ in rows])
-        labels = np.concatenate([labels for _, labels in rows])
+    pieces = []
+    for name in files:
+        where = f"'{origin}': {name}"
+        largest = count * (layout.label_bytes + PIXELS) + LARGEST_EXTRA
+        pieces.append(read(layout, _content(folder / name, where, largest), where, count))
+    planes, labels = (np.concatenate(arrays) for arrays in zip(*pieces, strict=True))
     if labels.min() < 0 or labels.max() >= layout.classes:
         raise DataError(
-            f"'{path}': labels of {part} are not all between 0 and {layout.classes - 1}"
+            f"'{origin}': labels of {part} are not all between 0 and {layout.classes - 1}"
         )
     images = planes.transpose(0, 2, 3, 1)  # (n, 3, 32, 32) -> (n, 32, 32, 3), a view
     return Items(
@@ -270,7 +235,22 @@ def _open_part(layout: Layout, form: Form, path: Path, part: str) -> Items:
     )
 
 
-def _binary_rows(layout: Layout, where: str, content: bytes, count: int) -> Rows:
+def _content(file: Path, where: str, largest: int) -> bytes:
+    try:
+        size = file.stat().st_size
+        if size > largest:
+            raise DataError(
+                f"{where} is {size:,} bytes, expected at most {largest:,}; download it again"
+            )
+        return file.read_bytes()
+    except OSError as error:
+        raise DataError(f"{where} cannot be read ({error.strerror}); download it again") from error
+
+
+Rows = tuple[NDArray[np.uint8], NDArray[np.int64]]  # (n, 3, 32, 32) pixels, (n,) labels
+
+
+def _binary_rows(layout: Layout, content: bytes, where: str, count: int) -> Rows:
     record = layout.label_bytes + PIXELS
     if len(content) != count * record:
         raise DataError(
@@ -282,28 +262,23 @@ def _binary_rows(layout: Layout, where: str, content: bytes, count: int) -> Rows
     return table[:, layout.label_bytes :].reshape(count, 3, 32, 32), labels
 
 
-def _pickled_rows(layout: Layout, where: str, content: bytes, count: int) -> Rows:
-    table = _unpickled(where, content)
-    pixels, labels = table.get("data"), table.get(layout.label_key)
-    if not isinstance(pixels, np.ndarray) or pixels.shape != (count, PIXELS):
-        found = pixels.shape if isinstance(pixels, np.ndarray) else type(pixels).__name__
+def _pickled_rows(layout: Layout, content: bytes, where: str, count: int) -> Rows:
+    table = _unpickled(content, where)
+    pixels = np.asarray(table.get("data"))
+    if pixels.shape != (count, PIXELS):  # flat lists and arrays of bytes are all there can be
         raise DataError(
-            f"{where} has no 'data' of {count:,} x {PIXELS} bytes (found {found}); "
+            f"{where} has no 'data' of {count:,} x {PIXELS} bytes (its shape is {pixels.shape}); "
             "download it again"
         )
-    if (
-        not isinstance(labels, list)
-        or len(labels) != count
-        or not all(type(label) is int and 0 <= label < layout.classes for label in labels)
-    ):
+    labels = np.asarray(table.get(layout.label_key))
+    if labels.shape != (count,) or labels.dtype != np.int64:
         raise DataError(
-            f"{where} has no '{layout.label_key}' of {count:,} numbers between 0 and "
-            f"{layout.classes - 1}; download it again"
+            f"{where} has no '{layout.label_key}' of {count:,} whole numbers; download it again"
         )
-    return pixels.reshape(count, 3, 32, 32), np.asarray(labels, dtype=np.int64)
+    return pixels.reshape(count, 3, 32, 32), labels
 
 
-def _unpickled(where: str, content: bytes) -> dict[str, Any]:
+def _unpickled(content: bytes, where: str) -> dict[str, Any]:
     try:
         value = read_pickle(content)
     except PickleRefusedError as error:

@@ -40,7 +40,7 @@ def _open(data: str, data_dir: Path | None, watch: Watch, tell: Tell) -> Source:
     if data == "digits":
         return digits()
     if data in LAYOUTS:
-        return open_cifar(data, data_dir, tell)
+        return open_cifar(data, data_dir, watch, tell)
     path = Path(data) if data_dir is None else data_dir / data
     if not os.path.exists(path):  # noqa: PTH110 - a name that no file can have raises in pathlib
         raise DataError(
