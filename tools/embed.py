@@ -79,7 +79,11 @@ def main(run: Path, data_dir: Path) -> None:
         read_trained_on(description),
         facts | {"export": asdict(found)},
         model_card(
-            description.meaning, description.backbone, told["license"], told["recipe"], result
+            description.meaning,
+            description.architecture.backbone,
+            told["license"],
+            told["recipe"],
+            result,
         )
         + NOTE,
     )

@@ -24,7 +24,7 @@ def write_random_bundle(
     """Write the bundle of a network of 48 px with random weights, for classes a, b and c."""
     import torch
 
-    from thawnet.bundle.format import short_hashes, write_bundle
+    from thawnet.bundle.format import Architecture, short_hashes, write_bundle
     from thawnet.bundle.meaning import Meaning
     from thawnet.bundle.onnx import to_onnx
     from thawnet.data.items import sha256_rows
@@ -41,12 +41,7 @@ def write_random_bundle(
         path,
         network.net.state_dict(),
         to_onnx(outputs(network), meaning),
-        {
-            "backbone": network.backbone,
-            "padding": padding,
-            "epsilon": epsilon,
-            "class_weights": class_weights(network, outputs(network)),
-        },
+        Architecture(backbone, padding, epsilon, class_weights(network, outputs(network))),
         meaning,
         short_hashes(sha256_rows([b"seen"])),
         {"source": "random", "license": licence},
@@ -60,7 +55,7 @@ def write_colours(path: Path) -> Path:
     import torch
     from torch import nn
 
-    from thawnet.bundle.format import short_hashes, write_bundle
+    from thawnet.bundle.format import Architecture, short_hashes, write_bundle
     from thawnet.bundle.meaning import Meaning, Unfamiliar
     from thawnet.bundle.onnx import to_onnx
     from thawnet.data.items import sha256_rows
@@ -80,7 +75,7 @@ def write_colours(path: Path) -> Path:
         path,
         head.state_dict(),
         to_onnx({"middle": mean, "features": nn.Identity(), "logits": head}, meaning, Brightness()),
-        {"backbone": "mean", "padding": "", "epsilon": None, "class_weights": None},
+        Architecture("mean", "", None, None),
         meaning,
         short_hashes(sha256_rows([b"seen"])),
         {"source": "by hand", "license": "none"},

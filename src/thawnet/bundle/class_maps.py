@@ -37,7 +37,7 @@ def read_class_weights(description: Description) -> NDArray[np.float32] | None:
     see format.write_safetensors.
     Raises BundleError when model.safetensors is not what model.json describes.
     """
-    name = description.class_weights
+    name = description.architecture.class_weights
     if name is None:
         return None
     content = read_weights(description)

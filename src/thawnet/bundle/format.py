@@ -1,4 +1,4 @@
-"""What lies in a bundle, how it is written, and what is checked when it is opened."""
+"""The files of a bundle: written whole, and checked when they are read."""
 
 from __future__ import annotations
 
@@ -28,47 +28,45 @@ ONNX = "model.onnx"
 DESCRIPTION = "model.json"
 TRAINED_ON = "trained_on.bin"
 CARD = "README.md"
-RUN_BUNDLE = "bundle"  # where it lies in a run folder
+RUN_BUNDLE = "bundle"  # its folder in a run folder
 
 MAX_DESCRIPTION = 16 * 2**20  # bytes; 20,000 class names take less than one million
 MAX_FILE = 2**31  # bytes; protobuf's own limit
 
 
 @dataclass(frozen=True)
-class Description:
-    """What model.json says of the network beside it.
+class Architecture:
+    """What rebuilds the network from model.safetensors."""
 
-    path: the bundle. backbone: timm's name. padding: '' (the model's own) or 'same'
-    (TensorFlow's). epsilon: of every batch-norm, None for the model's own. class_weights: which
-    tensor of model.safetensors makes class maps of the feature map, None where none does. sha256:
-    of the files beside it, by name. facts: the rest, as it stands there, unchecked.
-    """
+    backbone: str
+    """timm's name."""
+    padding: str
+    """'' for the model's own, 'same' for TensorFlow's."""
+    epsilon: float | None
+    """Of every batch-norm; None for the model's own."""
+    class_weights: str | None
+    """The tensor that makes class maps of the feature map, None where none does."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What model.json says."""
 
     path: Path
-    backbone: str
-    padding: str
-    epsilon: float | None
-    class_weights: str | None
+    """The bundle's folder."""
+    architecture: Architecture
     meaning: Meaning
     sha256: dict[str, str]
+    """Of the files beside model.json, by name."""
     facts: dict[str, Any]
-
-    @property
-    def architecture(self) -> dict[str, Any]:
-        """What rebuilds the network, as `write_bundle` takes it."""
-        return {
-            "backbone": self.backbone,
-            "padding": self.padding,
-            "epsilon": self.epsilon,
-            "class_weights": self.class_weights,
-        }
+    """All the rest, unchecked."""
 
 
 def write_bundle(
     path: Path,
     tensors: Mapping[str, torch.Tensor] | None,
     onnx: bytes | None,
-    architecture: Mapping[str, Any],
+    architecture: Architecture,
     meaning: Meaning,
     trained_on: NDArray[np.uint64],
     facts: Mapping[str, Any],
@@ -76,22 +74,21 @@ def write_bundle(
 ) -> None:
     """Write a new bundle, whole or not at all; the same content gives the same bytes.
 
-    tensors: in timm's names, head included; None of a quantised network, which has no weights but
-    those in its ONNX model. onnx: see export.to_onnx; None where a backbone cannot be exported.
-    architecture: backbone, padding, epsilon, class_weights. trained_on: see `short_hashes`. facts:
-    recipe, metrics, provenance, for people. card: the text of README.md.
+    tensors: in timm's names, head included; None for a quantised network, whose weights are in its
+    ONNX model alone. onnx: see onnx.to_onnx; None where the backbone cannot be exported.
+    trained_on: see `short_hashes`. facts: recipe, metrics, provenance, for people. card: README.md.
     """
     preprocess = meaning.preprocess
     metadata = {
         "format": "pt",
-        "architecture": str(architecture["backbone"]),
-        "pad_type": str(architecture["padding"]),
+        "architecture": architecture.backbone,
+        "pad_type": architecture.padding,
         "input_size": str(preprocess.size),
         "mean": ",".join(map(repr, preprocess.mean)),
         "std": ",".join(map(repr, preprocess.std)),
     }
-    if architecture["epsilon"] is not None:
-        metadata["bn_eps"] = repr(architecture["epsilon"])
+    if architecture.epsilon is not None:
+        metadata["bn_eps"] = repr(architecture.epsilon)
     metadata |= {key: str(facts[key]) for key in ("source", "license") if key in facts}
     with new_folder(path) as folder:
         if tensors is not None:
@@ -106,7 +103,7 @@ def write_bundle(
             folder / DESCRIPTION,
             {
                 "format": VERSION,
-                "architecture": dict(architecture),
+                "architecture": asdict(architecture),
                 "classes": list(meaning.classes),
                 "preprocess": preprocess.as_dict(),
                 "temperature": meaning.temperature,
@@ -118,7 +115,7 @@ def write_bundle(
 
 
 def describe_bundle(path: Path, facts: Mapping[str, Any], card: str) -> None:
-    """Replace what a bundle that was just written says for people: its facts and its card."""
+    """Replace the facts and the card of a bundle that was just written."""
     content = json.loads((path / DESCRIPTION).read_text(encoding="utf-8"))
     write_text(path / CARD, card)
     write_json(path / DESCRIPTION, {**content, **facts})
@@ -149,7 +146,7 @@ def write_safetensors(
 def short_hashes(hashes: NDArray[np.uint8]) -> NDArray[np.uint64]:
     """Return the first 8 bytes of SHA-256 hashes, (n, 32), sorted and each once, (k,).
 
-    With 50,000 of them, an image that is none of them is taken for one once in 10^14 times.
+    With 50,000 of them, another image is taken for one of them once in 10^14 times.
     """
     return np.unique(_beginnings(hashes))
 
@@ -165,18 +162,23 @@ def _beginnings(hashes: NDArray[np.uint8]) -> NDArray[np.uint64]:
 
 
 def read_description(path: Path) -> Description:
-    """Return what a bundle, or the bundle of a run folder, says of itself.
+    """Return the description of a bundle, or of the bundle of a run folder.
 
     Raises BundleError when there is none or it cannot be understood.
     """
     folder = path if (path / DESCRIPTION).is_file() else path / RUN_BUNDLE
     file = folder / DESCRIPTION
     if not file.is_file():
-        what = "holds no bundle" if path.is_dir() else "no such folder"
+        reason = "holds no bundle" if path.is_dir() else "no such folder"
         raise BundleError(
-            f"'{path}': {what}; give a finished run, as in runs/digits-quick-1, or its bundle/"
+            f"'{path}': {reason}; give a finished run, as in runs/digits-quick-1, or its bundle/"
         )
-    content = _object(_limited(file, MAX_DESCRIPTION), file)
+    try:
+        content = json.loads(_read(file, MAX_DESCRIPTION))
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"'{file}' is not JSON ({error}); the file is damaged") from error
+    if not isinstance(content, dict):
+        raise BundleError(f"'{file}' holds no JSON object; the file is damaged")
     version = content.pop("format", None)
     if version != VERSION:
         raise BundleError(
@@ -184,13 +186,9 @@ def read_description(path: Path) -> Description:
             "train again, or use the thawnet that wrote it"
         )
     try:
-        architecture = content.pop("architecture")
         return Description(
             path=folder,
-            backbone=_backbone(architecture["backbone"]),
-            padding=require_text(architecture["padding"]),
-            epsilon=_epsilon(architecture["epsilon"]),
-            class_weights=_class_weights(architecture["class_weights"]),
+            architecture=_architecture(content.pop("architecture")),
             meaning=parse_meaning(content),
             sha256={
                 require_text(key): require_text(value)
@@ -201,24 +199,24 @@ def read_description(path: Path) -> Description:
     except KeyError as error:
         raise BundleError(f"'{file}': the field {error} is missing; the file is damaged") from None
     except (AttributeError, TypeError, ValueError, OverflowError) as error:
-        told = first_line(error)
-        raise BundleError(f"'{file}' is not understood ({told}); the file is damaged") from error
+        reason = first_line(error)
+        raise BundleError(f"'{file}' is not understood ({reason}); the file is damaged") from error
 
 
 def read_onnx(description: Description) -> bytes:
     """Return model.onnx of a bundle. Raises BundleError unless it is the file that was written."""
     if ONNX not in description.sha256:
         raise BundleError(
-            f"'{description.path}' holds no {ONNX}: {description.backbone} could not be exported; "
-            "train another backbone to predict with"
+            f"'{description.path}' holds no {ONNX}: {description.architecture.backbone} could not "
+            "be exported; train another backbone to predict with"
         )
-    return _described(description, ONNX)
+    return _read_described(description, ONNX)
 
 
 def read_weights(description: Description) -> bytes:
     """Return model.safetensors of a bundle. Raises BundleError as `read_onnx` does."""
     require_weights(description)
-    return _described(description, WEIGHTS)
+    return _read_described(description, WEIGHTS)
 
 
 def require_weights(description: Description) -> None:
@@ -235,7 +233,7 @@ def read_trained_on(description: Description) -> NDArray[np.uint64]:
 
     Raises BundleError as `read_onnx` does.
     """
-    content = _described(description, TRAINED_ON)
+    content = _read_described(description, TRAINED_ON)
     if len(content) % 8:
         raise BundleError(
             f"'{description.path / TRAINED_ON}' is no list of hashes ({len(content):,} bytes); "
@@ -244,19 +242,19 @@ def read_trained_on(description: Description) -> NDArray[np.uint64]:
     return np.frombuffer(content, "<u8")
 
 
-def _described(description: Description, name: str) -> bytes:
+def _read_described(description: Description, name: str) -> bytes:
     file = description.path / name
-    content = _limited(file, MAX_FILE)
-    found, wanted = hashlib.sha256(content).hexdigest(), description.sha256.get(name, "nothing")
-    if found != wanted:
+    content = _read(file, MAX_FILE)
+    digest, expected = hashlib.sha256(content).hexdigest(), description.sha256.get(name, "nothing")
+    if digest != expected:
         raise BundleError(
-            f"'{file}' is not the file that {DESCRIPTION} describes (SHA-256 {found[:12]}..., "
-            f"expected {wanted[:12]}...); copy the bundle again"
+            f"'{file}' is not the file that {DESCRIPTION} describes (SHA-256 {digest[:12]}..., "
+            f"expected {expected[:12]}...); copy the bundle again"
         )
     return content
 
 
-def _limited(file: Path, limit: int) -> bytes:
+def _read(file: Path, limit: int) -> bytes:
     try:
         status = file.stat()
         if not stat.S_ISREG(status.st_mode):  # a pipe would wait for ever
@@ -271,28 +269,19 @@ def _limited(file: Path, limit: int) -> bytes:
         raise BundleError(f"'{file}' cannot be read ({error.strerror})") from error
 
 
-def _object(content: bytes, file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"'{file}' is not JSON ({error}); the file is damaged") from error
-    if not isinstance(found, dict):
-        raise BundleError(f"'{file}' holds no JSON object; the file is damaged")
-    return found
-
-
-def _backbone(value: Any) -> str:
+def _architecture(values: Any) -> Architecture:
+    backbone, epsilon = values["backbone"], values["epsilon"]
     # `thawnet export` names a file after it, and PyTorch's network is built by it.
-    if not re.fullmatch(r"\w[\w.-]{0,99}", require_text(value), re.ASCII):
-        raise ValueError(f"backbone must be the name of a model in timm, received {shown(value)}")
-    return str(value)
-
-
-def _epsilon(value: Any) -> float | None:
-    if value is not None and (type(value) is not float or not 0 < value < 1):
-        raise ValueError(f"epsilon must be between 0 and 1, or null, received {shown(value)}")
-    return value
-
-
-def _class_weights(value: Any) -> str | None:
-    return None if value is None else require_text(value)
+    if not re.fullmatch(r"\w[\w.-]{0,99}", require_text(backbone), re.ASCII):
+        raise ValueError(
+            f"backbone must be the name of a model in timm, received {shown(backbone)}"
+        )
+    if epsilon is not None and (type(epsilon) is not float or not 0 < epsilon < 1):
+        raise ValueError(f"epsilon must be between 0 and 1, or null, received {shown(epsilon)}")
+    tensor = values["class_weights"]
+    return Architecture(
+        backbone,
+        require_text(values["padding"]),
+        epsilon,
+        None if tensor is None else require_text(tensor),
+    )

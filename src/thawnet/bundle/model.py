@@ -129,7 +129,7 @@ class Model:
     ) -> None:
         """content: model.onnx. Raises BundleError as `load` does where the two do not fit."""
         self.path: Path = description.path
-        self.backbone: str = description.backbone
+        self.backbone: str = description.architecture.backbone
         self.classes: tuple[str, ...] = description.meaning.classes
         self.preprocess: Preprocess = description.meaning.preprocess
         self.temperature: float = description.meaning.temperature

@@ -65,7 +65,7 @@ def _check(
     known = {FEATURES: 1, FEATURE_MAP: 3, UNFAMILIARITY: 0}
     needed = {FEATURES}
     needed |= set() if meaning.unfamiliar is None else {UNFAMILIARITY}
-    needed |= set() if description.class_weights is None else {FEATURE_MAP}
+    needed |= set() if description.architecture.class_weights is None else {FEATURE_MAP}
     if (
         {name: found.get(name) for name in wanted} != wanted
         or not needed <= others.keys() <= known.keys()

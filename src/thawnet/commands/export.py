@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -124,7 +124,7 @@ def _free(options: ExportOptions, description: Description) -> Path:
     elif options.to == PAGE:
         default = f"{name}.html" if options.single_file else f"{name}-page"
     else:
-        default = f"{description.backbone}{SUFFIXES[options.to]}"
+        default = f"{description.architecture.backbone}{SUFFIXES[options.to]}"
     out = options.out or Path(default)
     for path in (out, out.with_suffix(".bin")) if options.to == "openvino" else (out,):
         if path.exists():
@@ -225,11 +225,11 @@ def _int8(options: ExportOptions, description: Description, onnx: bytes, out: Pa
         out,
         None,
         found.onnx,
-        description.architecture | {"class_weights": None},  # they are float32
+        replace(description.architecture, class_weights=None),  # they are float32
         description.meaning,
         trained_on,
         facts,
-        int8_card(description.meaning, description.backbone, data, licence, figures),
+        int8_card(description.meaning, description.architecture.backbone, data, licence, figures),
     )
     (exact, accuracy), (before, speed) = found.accuracies, found.speeds
     return (

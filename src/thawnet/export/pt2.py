@@ -22,20 +22,20 @@ def rebuild(description: Description) -> Network:
 
     Raises BundleError when model.safetensors is missing, changed, or of another network.
     """
-    content = read_weights(description)
+    content, architecture = read_weights(description), description.architecture
     network = Network(
-        description.backbone,
+        architecture.backbone,
         len(description.meaning.classes),
         description.meaning.preprocess.size,
-        description.padding,
-        description.epsilon,
+        architecture.padding,
+        architecture.epsilon,
     )
     try:
         network.net.load_state_dict(load(content))
     # A dtype that torch lacks is a KeyError of safetensors.
     except (RuntimeError, SafetensorError, KeyError, ValueError) as error:
         raise BundleError(
-            f"'{description.path / WEIGHTS}' does not fit {description.backbone} "
+            f"'{description.path / WEIGHTS}' does not fit {architecture.backbone} "
             f"({first_line(error)}); use the timm that it was trained with, or train again"
         ) from error
     return network.eval()

@@ -13,7 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..bundle.card import model_card
-from ..bundle.format import RUN_BUNDLE, describe_bundle, short_hashes, write_bundle
+from ..bundle.format import (
+    RUN_BUNDLE,
+    Architecture,
+    describe_bundle,
+    short_hashes,
+    write_bundle,
+)
 from ..bundle.meaning import Meaning
 from ..core.files import fingerprint
 from ..data.sources.open import NAMED
@@ -81,12 +87,12 @@ def write_network(run: Run, parts: Parts) -> Saved:
             for name, value in network.net.state_dict().items()
         },
         exported.onnx if exported else None,
-        {
-            "backbone": network.backbone,
-            "padding": weights.padding,
-            "epsilon": weights.epsilon,
-            "class_weights": exported and exported.class_weights,
-        },
+        Architecture(
+            network.backbone,
+            weights.padding,
+            weights.epsilon,
+            exported.class_weights if exported else None,
+        ),
         meaning,
         short_hashes(np.concatenate([run.train.hashes, run.val.hashes])),
         _facts(run, saved, result),
