@@ -38,7 +38,7 @@ from thawnet.image.preprocess import squared
 from thawnet.metrics.result import read_result
 from thawnet.model.backbone import Network
 from thawnet.training.gate import GATE_AGREEMENT, GATE_BATCH, Agreement, agreement, outputs
-from thawnet.training.setup import divide
+from thawnet.training.parts import divide
 
 NOTE = """
 ## Rounded

@@ -19,7 +19,7 @@ from support.runs import TINY
 from thawnet import cli
 from thawnet.core.errors import BundleError
 from thawnet.export import int8, openvino, pt2
-from thawnet.training import reopen
+from thawnet.training import trained_on
 from thawnet.training.run_folder import Outcome
 
 
@@ -149,7 +149,7 @@ def test_network_that_the_gate_refuses_leaves_nothing(
     def lost(*_arguments: object) -> Any:
         raise BundleError("too much is lost, and nothing is written")
 
-    monkeypatch.setattr(reopen, "reopen_train_val", lambda *_: (None, None))
+    monkeypatch.setattr(trained_on, "reopen_train_val", lambda *_: (None, None))
     monkeypatch.setattr(int8, "quantise", lost)
     status, out, err = called(capfd, "export", bundle, "--to", "onnx-int8")
     assert (status, out) == (1, "")

@@ -26,9 +26,10 @@ from thawnet.data.sources import archives
 from thawnet.data.sources.arrays import from_arrays
 from thawnet.data.sources.open import open_source
 from thawnet.data.store import ImageStore, open_store
-from thawnet.recipe import TrainOptions
+from thawnet.recipe import TrainOptions, load_recipe
 from thawnet.training import checkpoint, run
 from thawnet.training.checkpoint import RunState
+from thawnet.training.machine import Machine
 
 Photos = Callable[..., Path]
 FULL = r"^\S+: the disk is full; free some space and start again$"
@@ -158,7 +159,8 @@ def test_unpacking_goes_on_when_a_full_disk_has_room_again(
 def test_a_checkpoint_that_fills_a_disk_is_one_sentence_wherever_its_writer_is(
     disk: Disk, room: int
 ) -> None:
-    state = RunState({"data": "photos"}, {}, {}, {}, 1, "", "")
+    machine = Machine("cpu", "float32", 1, "no")
+    state = RunState(TrainOptions("photos"), load_recipe("quick"), machine, {}, 1)
     state.network = {"weight": torch.zeros(500_000 // 4)}
     filler = disk.fill()
     os.truncate(filler, filler.stat().st_size - room)

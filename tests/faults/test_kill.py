@@ -195,7 +195,7 @@ def test_of_two_processes_at_once_one_works_and_the_other_says_that_it_waits(
 def test_training_says_that_it_waits_for_the_store(
     photos: Photos, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from thawnet.training.setup import open_images
+    from thawnet.training.parts import open_images
 
     source = open_source(str(photos({"a": 2, "b": 2})))
     items = source.open_part("train")

@@ -22,7 +22,7 @@ from thawnet.core.errors import DataError, RunError
 from thawnet.data.sources.open import open_source
 from thawnet.data.splits import arrange, check_parts
 from thawnet.recipe import TrainOptions, load_recipe
-from thawnet.training import finish, outputs, run, setup
+from thawnet.training import finish, outputs, parts, run
 from thawnet.training.run_folder import Outcome
 
 Photos = Callable[..., Path]
@@ -103,8 +103,8 @@ def test_one_broken_photo_in_a_class_of_four_is_left_out_whichever_part_it_falls
     source, asked = open_source(str(folder)), TrainOptions()
     lists = arrange(source, 0)
     assert lists.test is not None
-    train, val = setup.open_parts(load_recipe("quick"), asked, source, lists, 40)
-    test = setup.open_images("test", lists.test(), 40, asked)
+    train, val = parts.open_parts(load_recipe("quick"), asked, source, lists, 40)
+    test = parts.open_images("test", lists.test(), 40, asked)
     assert len(train) + len(val) + len(test) == 7
     assert set(train.labels) == {0, 1}
     assert f"a/{broken:03d}.png" in capsys.readouterr().err
@@ -118,7 +118,7 @@ def test_a_class_without_a_readable_training_image_is_told_with_how_many_there_w
         path.write_text(f"no image, {path.name}")
     source = open_source(str(folder))
     with pytest.raises(DataError, match=r"none of the 3 training images of class 'a' can be read"):
-        setup.open_parts(load_recipe("quick"), TrainOptions(), source, arrange(source, 0), 40)
+        parts.open_parts(load_recipe("quick"), TrainOptions(), source, arrange(source, 0), 40)
 
 
 @pytest.fixture

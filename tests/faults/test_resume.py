@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -65,7 +66,7 @@ def test_other_machine_is_refused_unless_other_bits_are_allowed(
     if name == "device" and torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     state = checkpoint.load(begun)
-    state.machine[name] = value
+    state.machine = dataclasses.replace(state.machine, **{name: value})
     checkpoint.save(state, begun)
     with pytest.raises(RunError, match=rf"{told}.*--allow-different"):
         run.train(TrainOptions(resume=str(begun)))
@@ -77,7 +78,8 @@ def test_bfloat16_and_a_compiler_that_are_gone_are_refused(
     begun: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state = checkpoint.load(begun)
-    state.machine["dtype"], state.compiled = "bfloat16", [False, True]
+    state.machine = dataclasses.replace(state.machine, dtype="bfloat16")
+    state.compiled = [False, True]
     checkpoint.save(state, begun)
     monkeypatch.setattr(machine, "_fast_bfloat16", lambda device: False)
     monkeypatch.setattr(machine, "_can_compile", lambda device: False)
@@ -95,7 +97,7 @@ def test_other_versions_are_refused_by_name(begun: Path) -> None:
 
 def test_run_keeps_its_number_of_threads(begun: Path) -> None:
     state = checkpoint.load(begun)
-    state.machine["threads"] = 1
+    state.machine = dataclasses.replace(state.machine, threads=1)
     checkpoint.save(state, begun)
     before = torch.get_num_threads()
     try:

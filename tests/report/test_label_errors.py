@@ -87,8 +87,9 @@ def test_of_the_500_most_suspect_in_20_000_of_cifar100_60_percent_were_flipped(
     from thawnet.data.store import typical_short_side
     from thawnet.recipe import TrainOptions, load_recipe, resolve
     from thawnet.training.machine import decide
+    from thawnet.training.parts import open_images
+    from thawnet.training.pretrained import build_network, fit_input
     from thawnet.training.ranks import ALONE
-    from thawnet.training.setup import build_network, fit_input, open_images
     from thawnet.training.trunk.cache import Origin
     from thawnet.training.trunk.feeds import make_feed
 

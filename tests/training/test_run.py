@@ -27,10 +27,10 @@ from thawnet.metrics.predictions import read_predictions
 from thawnet.metrics.result import read_result
 from thawnet.model.thawing import first_layer
 from thawnet.recipe import PRESETS, TrainOptions, load_recipe, to_table, to_toml
-from thawnet.training import checkpoint, loop, outputs, phase, run, setup
+from thawnet.training import checkpoint, loop, outputs, phase, pretrained, run, setup
 from thawnet.training.checkpoint import Keeper
 from thawnet.training.context import Run
-from thawnet.training.outputs import content_of
+from thawnet.training.parts import content_of
 from thawnet.training.phase import PhaseJob
 from thawnet.training.ranks import ALONE
 from thawnet.training.run_folder import Outcome
@@ -70,7 +70,7 @@ def test_digits_start_from_the_network_that_comes_with_the_package(
         asked.append(name)
         raise WeightsError("enough")
 
-    monkeypatch.setattr(setup, "load_weights", stop)
+    monkeypatch.setattr(pretrained, "load_weights", stop)
     with pytest.raises(WeightsError, match="enough"):
         begin(TrainOptions(data="digits", recipe=recipe))
     assert asked == ["bundled"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from thawnet.training.setup import natural_size
+from thawnet.training.pretrained import natural_size
 
 
 @pytest.mark.parametrize(

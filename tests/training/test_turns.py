@@ -18,8 +18,8 @@ from support.photos import draw
 from support.runs import TINY
 from thawnet.core import console
 from thawnet.model.chain import trace
-from thawnet.training import turns
-from thawnet.training.turns import own_turn
+from thawnet.training import run
+from thawnet.training.run import own_turn
 
 X = np.stack([np.asarray(draw(label, number, (12, 12))) for label in (0, 1) for number in range(8)])
 Y = np.repeat([0, 1], 8)
@@ -81,7 +81,7 @@ def test_a_training_waits_for_the_other_and_says_so_once(
 ) -> None:
     order: list[str] = []
     waiting = threading.Event()
-    monkeypatch.setattr(turns.console, "say", lambda text: (order.append(text), waiting.set()))
+    monkeypatch.setattr(run.console, "say", lambda text: (order.append(text), waiting.set()))
 
     @own_turn()
     def second() -> None:

@@ -192,7 +192,7 @@ def _validation(options: ExportOptions, description: Description) -> NDArray[np.
 
     from ..data.items import spread_over
     from ..training.gate import GATE_IMAGES, squares_of
-    from ..training.reopen import reopen_train_val
+    from ..training.trained_on import reopen_train_val
 
     try:
         _, val = reopen_train_val(description, options.data, options.data_dir)
@@ -209,7 +209,7 @@ def _int8(options: ExportOptions, description: Description, onnx: bytes, out: Pa
     from ..bundle.card import int8_card
     from ..bundle.format import read_trained_on, require_weights, write_bundle
     from ..export.int8 import quantise
-    from ..training.reopen import reopen_train_val
+    from ..training.trained_on import reopen_train_val
 
     require_weights(description)  # what is quantised already is not quantised again
     trained_on = read_trained_on(description)

@@ -34,7 +34,7 @@ def report(options: ReportOptions) -> None:
     """Write a report and print where it is."""
     require_installed("a report", TRAIN_PACKAGES)
     from ..report.gather import REPORT, write_report
-    from ..report.reopen import reopen_material
+    from ..report.material import reopen_material
 
     path = options.out or options.run / REPORT
     material = reopen_material(options.run, options.data, options.data_dir)

@@ -26,9 +26,10 @@ from ..training.call import check_call, chosen
 from ..training.checkpoint import RunState
 from ..training.context import Run
 from ..training.machine import return_freed_memory
+from ..training.parts import divide
 from ..training.plan import make_plan
+from ..training.pretrained import build_network, fit_input
 from ..training.ranks import ALONE
-from ..training.setup import build_network, divide, fit_input
 from ..training.trunk import cache
 from .estimate import Caches, estimate
 from .probe import Probe
@@ -98,9 +99,6 @@ def forecast(
             images = _images(recipe, listed)
             run = Run(
                 folder=Path(scratch),
-                options=options,
-                recipe=recipe,
-                machine=machine,
                 world=ALONE,
                 source=source,
                 lists=lists,
@@ -110,7 +108,7 @@ def forecast(
                 train=sample,
                 val=sample,
                 plan=make_plan(recipe, network, machine, images["train"]),
-                state=RunState({}, {}, {}, {}, 1, "", ""),
+                state=RunState(options, recipe, machine, {}, 1),
             )
             stores = {part: _stored(items, spec.side) for part, items in listed.items()}
             missing = sum(

@@ -72,8 +72,7 @@ class Probe:
     def test(self) -> float:
         """See Speeds."""
         run = self.run
-        origin = run.origin(self.sample)
-        exact = replace(origin, machine=replace(run.machine, dtype="float32"))
+        exact = run.exact_origin(self.sample)
         return self._evaluated(LiveFeed(exact, len(run.network.stages), 1, 0).epoch(0))
 
     def fit(self, rows: int) -> float:

@@ -1,10 +1,9 @@
-"""What a call asks for: a new run by its recipe and flags, or a run to go on with as it was."""
+"""The decisions of a run before its data is read: from recipe and flags, or of the run resumed."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from .. import embedded
@@ -13,78 +12,60 @@ from ..core.errors import RunError, UsageError
 from ..core.text import command_line
 from ..model.backbone import require_model
 from ..model.weights import BUNDLED, IMAGENET, KERAS
-from ..recipe import (
-    ON_GPU,
-    Recipe,
-    TrainOptions,
-    load_recipe,
-    options_from_dict,
-    options_to_dict,
-    parse_recipe,
-    resolve,
-    to_toml,
-)
+from ..recipe import ON_GPU, Recipe, TrainOptions, load_recipe, resolve
 from . import checkpoint, run_folder
 from .checkpoint import IN_MEMORY, RunState
 from .machine import Machine, choose_device, decide, obstacles, versions
 
 
-@dataclass(frozen=True)
-class Call:
-    """What a run is asked to do; folder, state: of the run that is resumed."""
+def resolve_call(options: TrainOptions, ranks: int) -> tuple[Path | None, RunState]:
+    """Return the state of a new run, or the folder of the run to resume and its state."""
+    if options.resume is not None:
+        folder = resumed_folder(options)
+        return folder, _resumed(folder, options, ranks)
+    run_folder.require_free(options.out)
+    recipe, machine = chosen(options)
+    return None, RunState(options, recipe, machine, versions(), ranks, command=command())
 
-    options: TrainOptions
-    recipe: Recipe
-    machine: Machine
-    folder: Path | None = None
-    state: RunState | None = None
 
-
-def resolve_call(options: TrainOptions, ranks: int) -> Call:
-    """Return what the call asks for, or what the run that it resumes was asked for."""
-    if options.resume is None:
-        run_folder.require_free(options.out)
-        return Call(options, *chosen(options))
-    folder = resumed_folder(options)
+def _resumed(folder: Path, options: TrainOptions, ranks: int) -> RunState:
+    """Return the state of a run, brought up to date with where and how it is resumed."""
     state = checkpoint.load(folder)
-    asked = options_from_dict(state.options)
-    if asked.data == IN_MEMORY:
+    if state.options.data == IN_MEMORY:
         raise RunError(
             f"--resume '{folder}': its images were in memory (thawnet.Classifier) and are gone; "
             "fit again, or name another run"
         )
-    _require_no_other_flags(options, asked)
-    asked = dataclasses.replace(
-        asked,
+    _require_no_other_flags(options, state.options)
+    state.options = dataclasses.replace(
+        state.options,
         allow_different=options.allow_different,
-        no_test=asked.no_test or options.no_test,
+        no_test=state.options.no_test or options.no_test,
     )
-    state.options = options_to_dict(asked)
-    recipe = parse_recipe(to_toml(state.recipe), str(folder))
-    machine = Machine(**state.machine)
-    found = obstacles(machine, state.compiled)
+    lacking = obstacles(state.machine, state.compiled)
     here = versions()
     changed = [
-        f"it ran with {name} {was}; this is {here.get(name)}"
-        for name, was in state.versions.items()
-        if here.get(name) != was
+        f"it ran with {name} {version}; this is {here.get(name)}"
+        for name, version in state.versions.items()
+        if here.get(name) != version
     ]
-    if (found or changed) and not options.allow_different:
+    if (lacking or changed) and not options.allow_different:
         raise RunError(
             f"--resume '{folder}': this run cannot end here with the bits it would have had: "
-            f"{'; '.join(found + changed)}; go on where it ran, or with other bits: "
+            f"{'; '.join(lacking + changed)}; go on where it ran, or with other bits: "
             "--allow-different"
         )
     if state.ranks != ranks:
         changed.append(f"it ran in {state.ranks} processes; these are {ranks}")
-    for line in found + changed:
+    for line in lacking + changed:
         console.say(f"going on, but {line}")
-    if found or state.ranks != ranks:
-        machine = decide(choose_device(asked.device), recipe.precision, asked.compile)
-        state.machine, state.ranks, state.compiled = machine.as_dict(), ranks, []
+    if lacking or state.ranks != ranks:
+        device = choose_device(state.options.device)
+        state.machine = decide(device, state.recipe.precision, state.options.compile)
+        state.ranks, state.compiled = ranks, []
     state.versions = here
-    state.different += found + changed
-    return Call(asked, recipe, machine, folder, state)
+    state.different += lacking + changed
+    return state
 
 
 def resumed_folder(options: TrainOptions) -> Path:
@@ -94,17 +75,14 @@ def resumed_folder(options: TrainOptions) -> Path:
 
 def _require_no_other_flags(options: TrainOptions, original: TrainOptions) -> None:
     """Raise UsageError for flags beside --resume, which would have no effect."""
-    plain = TrainOptions()
-    for each in dataclasses.fields(TrainOptions):
-        value = getattr(options, each.name)
-        allowed = ("resume", "allow_different", "workers", "no_test")
-        if each.name in allowed or value == getattr(plain, each.name):
-            continue
-        if value != getattr(original, each.name):
-            flag = "DATA" if each.name == "data" else f"--{each.name.replace('_', '-')}"
+    allowed = ("resume", "allow_different", "workers", "no_test")
+    for option in dataclasses.fields(TrainOptions):
+        name, value = option.name, getattr(options, option.name)
+        if name not in allowed and value not in (option.default, getattr(original, name)):
+            flag = "DATA" if name == "data" else f"--{name.replace('_', '-')}"
             raise UsageError(
                 f"{flag} '{value}': --resume goes on with what the run was asked for "
-                f"('{getattr(original, each.name)}'); leave it out, or start a new run"
+                f"('{getattr(original, name)}'); leave it out, or start a new run"
             )
 
 

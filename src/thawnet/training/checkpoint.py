@@ -16,10 +16,27 @@ from numpy.typing import NDArray
 
 from ..core import console
 from ..core.cache import Pace
-from ..core.errors import DiskFullError, InterruptedRunError, RunError, suggest
+from ..core.errors import (
+    DiskFullError,
+    InterruptedRunError,
+    RunError,
+    first_line,
+    is_stop,
+    suggest,
+)
 from ..core.files import clear_disk_errors, stops_caught, write_atomic
 from ..core.text import command_line, counted
 from ..metrics.result import RESULT, WHOLE, Validation
+from ..recipe import (
+    Recipe,
+    TrainOptions,
+    options_from_dict,
+    options_to_dict,
+    parse_recipe,
+    to_table,
+    to_toml,
+)
+from .machine import Machine
 
 VERSION = 5
 FILE = Path("checkpoint") / "state.pt"
@@ -29,51 +46,54 @@ IN_MEMORY = "(in memory)"  # stands for DATA in a run that was handed its images
 
 @dataclass
 class RunState:
-    """All that changes while a run goes on, and all that was decided when it began.
+    """All that changes while a run goes on, and all that was decided when it began."""
 
-    options: the command's options. recipe: as tables. machine: the run-time decisions; compiled:
-    of each phase; versions: of packages; ranks: processes. data, weights: fingerprints.
-    command: as a person typed it. own_test: whether the data came with a test part; tested: the
-    fingerprint of the test images whose logits are held.
-    cached: for each phase and part, whether its features are cached. batches: of phases whose own
-    did not fit the device's memory.
-
-    phase, epoch, round, step: what to do next: batch `step` of an epoch, from 0; after the last
-    batch of a round, see plan.rounds, the validation. totals: of the epoch under way, see
-    loop.train_epoch; spent: its seconds. logits: what a validation or test has found so far, by
-    part. history: a line per validation.
-    seconds: per stage. network: weights. averaged, optimizer: of the phase under way. best: its
-    best validation so far, if it stops early: accuracy, loss, epoch, row of history, network.
-    different: why this run is not bit for bit what it would have been, if it was resumed elsewhere.
-    """
-
-    options: dict[str, Any]
-    recipe: dict[str, Any]
-    machine: dict[str, Any]
+    options: TrainOptions
+    recipe: Recipe
+    machine: Machine
     versions: dict[str, str | None]
+    """Of the packages that decide its numbers."""
     ranks: int
-    data: str
-    weights: str
+    """Processes."""
+    data: str = ""
+    """Fingerprint of all but the test part."""
+    weights: str = ""
+    """Fingerprint of the pretrained weights."""
     command: str = ""
+    """The command line as a person typed it."""
     own_test: bool = False
+    """Whether the data came with a test part."""
     tested: str = ""
+    """Fingerprint of the test images whose logits are in `logits`."""
     compiled: list[bool] = field(default_factory=list)
+    """Of each phase."""
     cached: dict[str, bool] = field(default_factory=dict)
+    """Whether the features of each phase and part are cached."""
     batches: dict[int, int] = field(default_factory=dict)
+    """Of phases whose own batch did not fit the device's memory."""
     phase: int = 0
     epoch: int = 0
+    """Of the phase, from 0."""
     round: int = 0
+    """Of the epoch, see PhasePlan.rounds."""
     step: int = 0
+    """The next batch of the epoch; after the last of a round, the validation comes next."""
     totals: list[float] | None = None
+    """Of the epoch under way, see loop.train_epoch."""
     spent: float = 0.0
+    """Seconds of the epoch under way."""
     logits: dict[str, torch.Tensor] = field(default_factory=dict)
+    """What a validation or test has computed so far, by part."""
     history: list[Validation] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    """Of each stage."""
     network: dict[str, torch.Tensor] | None = None
     averaged: dict[str, torch.Tensor] | None = None
     optimizer: dict[str, Any] | None = None
     best: dict[str, Any] | None = None
+    """The phase's best validation, if it stops early: accuracy, loss, epoch, row, network."""
     different: list[str] = field(default_factory=list)
+    """Why this run is not bit for bit what it would have been, if it was resumed elsewhere."""
 
 
 @contextmanager
@@ -160,8 +180,12 @@ class Keeper:
 
 def save(state: RunState, run: Path) -> None:
     """Write the state so that a reader finds this one or the one before, never a part."""
-    content = {name: getattr(state, name) for name in state.__dataclass_fields__}
-    content["history"] = [asdict(row) for row in state.history]
+    content = vars(state) | {
+        "options": options_to_dict(state.options),
+        "recipe": to_table(state.recipe),
+        "machine": asdict(state.machine),
+        "history": [asdict(row) for row in state.history],
+    }
     write_atomic(run / FILE, lambda file: torch.save({"version": VERSION, **content}, file))
 
 
@@ -171,13 +195,16 @@ def load(run: Path) -> RunState:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         version = content.pop("version")
-        content["history"] = [Validation(**row) for row in content["history"]]
     except FileNotFoundError:
         raise RunError(_no_run(run)) from None
     except (OSError, RuntimeError, pickle.UnpicklingError, KeyError, AttributeError) as error:
         raise RunError(f"'{path}' is not a readable checkpoint ({error})") from error
     if version != VERSION:
         raise RunError(f"'{path}' is of version {version}; this thawnet reads version {VERSION}")
+    content["options"] = options_from_dict(content["options"])
+    content["recipe"] = parse_recipe(to_toml(content["recipe"]), str(run))
+    content["machine"] = Machine(**content["machine"])
+    content["history"] = [Validation(**row) for row in content["history"]]
     return RunState(**content)
 
 
@@ -214,13 +241,13 @@ def claimed(run: Path) -> Iterator[None]:
         lock.release()
 
 
-def interrupted(state: RunState, run: Path) -> InterruptedRunError:
+def _interrupted(state: RunState, run: Path) -> InterruptedRunError:
     """Return what a stop is told with: how much is kept, and how to go on."""
     epochs = int(state.history[-1].epoch) if state.history else 0
     steps = f" and {counted(state.step, 'step')}" if state.step else ""
     done = counted(epochs, "epoch") + steps
     kept = "is" if epochs == 1 and not steps else "are"
-    if state.options["data"] == IN_MEMORY:
+    if state.options.data == IN_MEMORY:
         return InterruptedRunError(
             f"stopped after {done}; its images were in memory, so it cannot be resumed"
         )
@@ -229,13 +256,22 @@ def interrupted(state: RunState, run: Path) -> InterruptedRunError:
 
 @contextmanager
 def resumable(state: RunState, run: Path) -> Iterator[None]:
-    """Say of a full disk how the run is resumed when there is room."""
+    """Say of a stop, a full disk or a full GPU how the run is resumed."""
     try:
         yield
     except DiskFullError as error:
-        if state.options["data"] == IN_MEMORY:
+        if state.options.data == IN_MEMORY:
             raise
         raise DiskFullError(f"{error}: {resume_command(run)}") from error
+    except torch.OutOfMemoryError as error:
+        raise RunError(
+            f"the GPU's memory is full ({first_line(error)}); close what else uses it and "
+            f"go on with {command_line('--resume', run)}, or begin again with a smaller --size"
+        ) from error
+    except (KeyboardInterrupt, RuntimeError, ImportError) as error:
+        if not is_stop(error):
+            raise
+        raise _interrupted(state, run) from error
 
 
 def resume_command(run: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from ..model.weights import Weights
 from ..recipe import Recipe, TrainOptions
 from .checkpoint import RunState
 from .machine import Machine
-from .plan import Plan
+from .plan import Plan, layers_of
 from .ranks import World
 from .trunk.cache import Origin
 from .trunk.feeds import Batch
@@ -31,9 +30,6 @@ class Run:
     """Everything a phase needs. `state` is what changes and what a checkpoint holds."""
 
     folder: Path
-    options: TrainOptions
-    recipe: Recipe
-    machine: Machine
     world: World
     source: Source
     lists: TrainTest
@@ -45,12 +41,25 @@ class Run:
     plan: Plan
     state: RunState
 
+    @property
+    def options(self) -> TrainOptions:
+        """The command's options."""
+        return self.state.options
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe, under the options and with its input size."""
+        return self.state.recipe
+
+    @property
+    def machine(self) -> Machine:
+        """The run-time decisions."""
+        return self.state.machine
+
     def origin(self, images: ImageStore) -> Origin:
         """Return what decides the trunk's output for some images."""
-        splits = [phase.split for phase in self.plan]
         return origin_of(
             self.network,
-            splits,
             self.recipe,
             self.source,
             self.weights,
@@ -59,10 +68,14 @@ class Run:
             images,
         )
 
+    def exact_origin(self, images: ImageStore) -> Origin:
+        """Return the same in the arithmetic that ships, float32."""
+        exact = dataclasses.replace(self.machine, dtype="float32")
+        return dataclasses.replace(self.origin(images), machine=exact)
+
 
 def origin_of(
     network: Network,
-    splits: Sequence[int],
     recipe: Recipe,
     source: Source,
     weights: Weights,
@@ -70,10 +83,8 @@ def origin_of(
     machine: Machine,
     images: ImageStore,
 ) -> Origin:
-    """Return what decides the output of a network's frozen layers for some images of a source.
-
-    splits: of both phases.
-    """
+    """Return what decides the output of a network's frozen layers for some images of a source."""
+    splits = [network.stage_of(layer) for layer in layers_of(recipe, network)]
     augment = recipe.augment
     if not source.mirror_safe:
         augment = dataclasses.replace(augment, flip=False)
@@ -91,22 +102,21 @@ def origin_of(
 
 @dataclass(frozen=True)
 class Material:
-    """What a report is made of.
-
-    history: what log.jsonl holds. measured: the images of `part`. logits: theirs, (n, classes).
-    features: reads those of the frozen network for training images, (n, d), None where they are
-    not cached.
-    """
+    """What a report is made of."""
 
     folder: Path
     result: Result
     history: list[Validation]
+    """What log.jsonl holds."""
     recipe: Recipe
     source: Source
     train: ImageStore
     measured: ImageStore
+    """The images of `part`."""
     logits: NDArray[np.float32]
+    """Theirs, (n, classes)."""
     features: Batch | None
+    """Reads the frozen network's features of training images, (n, d); None if not cached."""
 
     @property
     def part(self) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -115,8 +113,7 @@ def _middle(run: Run, images: ImageStore, title: str) -> torch.Tensor:
     """Return the mean activations, (n, channels), in the arithmetic that ships."""
     place = middle_of(run.network)
     assert place is not None
-    exact = replace(run.origin(images), machine=replace(run.machine, dtype="float32"))
-    batch = LiveFeed(exact, place, 1, 0).epoch(0)
+    batch = LiveFeed(run.exact_origin(images), place, 1, 0).epoch(0)
     pieces = []
     with console.progress(title, len(images)) as advance:
         for rows in np.array_split(np.arange(len(images)), len(images) // AT_ONCE + 1):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -23,10 +22,10 @@ from .context import Material, Run
 from .loop import Metrics, evaluate
 from .machine import return_freed_memory
 from .outputs import Parts, write_end, write_network
+from .parts import open_images, require_some
 from .phase import EVALUATION_BATCH
 from .pretrained import cached_reader, pretrained_features
 from .run_folder import Outcome, write_broken
-from .setup import open_images, require_some
 from .trunk.feeds import Batch, Feed, LiveFeed
 
 
@@ -91,10 +90,8 @@ def _measure(
     run: Run, keeper: Keeper, part: str, images: ImageStore
 ) -> tuple[Metrics, NDArray[np.float32], ImageStore]:
     """Return metrics and logits of a part; those that an earlier attempt found are kept."""
-    exact = dataclasses.replace(run.machine, dtype="float32")
-    origin = dataclasses.replace(run.origin(images), machine=exact)
     with timed(run.state, "test"):
-        logits_of = LiveFeed(origin, len(run.network.stages), 1, 0).epoch(0)
+        logits_of = LiveFeed(run.exact_origin(images), len(run.network.stages), 1, 0).epoch(0)
         with console.progress(f"reading {part}", len(images)) as advance:
             metrics, logits = evaluate(
                 logits_of,

@@ -9,7 +9,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -84,10 +84,6 @@ class Machine:
         """Return the context in which networks run."""
         reduced = self.torch_dtype != torch.float32
         return torch.autocast(self.torch_device.type, self.torch_dtype, enabled=reduced)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain values for the checkpoint."""
-        return asdict(self)
 
 
 def keep_freed_memory() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from ..bundle.format import (
     write_bundle,
 )
 from ..bundle.meaning import Meaning
-from ..core.files import fingerprint
 from ..data.sources.open import NAMED
 from ..data.store import ImageStore
 from ..metrics.accuracy import balanced_accuracy, calibrated, interval, quote, standing, top_k
@@ -39,12 +38,13 @@ from ..metrics.result import (
     headline,
     write_result,
 )
-from ..recipe import TrainOptions
+from ..recipe import TrainOptions, to_table
 from .context import Run
 from .familiarity import fit_familiarity
 from .gate import Agreement, export
 from .loop import Metrics
 from .machine import describe, versions
+from .parts import content_of
 from .run_folder import Outcome
 
 # Metrics, logits (n, classes) and images of each part that was measured.
@@ -67,7 +67,7 @@ def write_network(run: Run, parts: Parts) -> Saved:
 
     parts: what validated, measured.
     """
-    network, weights, recipe = run.network, run.weights, run.state.recipe
+    network, weights, recipe = run.network, run.weights, run.recipe
     meaning = Meaning(run.source.classes, run.spec)
     unfamiliarity = None
     if "validation" in parts:  # where a run validates on the test part, nothing is fitted on it
@@ -96,7 +96,7 @@ def write_network(run: Run, parts: Parts) -> Saved:
         meaning,
         short_hashes(np.concatenate([run.train.hashes, run.val.hashes])),
         _facts(run, saved, result),
-        model_card(meaning, network.backbone, weights.licence, recipe, result),
+        model_card(meaning, network.backbone, weights.licence, to_table(recipe), result),
     )
     return saved
 
@@ -118,11 +118,11 @@ def write_end(run: Run, saved: Saved, parts: Parts, to_beat: Baselines) -> Outco
         classes,
         meaning.temperature,
     )
-    title = f"{run.source.name}, {run.network.backbone}, recipe {state.recipe['name']}"
+    title = f"{run.source.name}, {run.network.backbone}, recipe {run.recipe.name}"
     # Imported here: matplotlib takes half a second, for which no run need wait at its start.
     from .history_plot import plot_history
 
-    plot_history(folder / "history.png", state.history, title, state.recipe["validate_on"])
+    plot_history(folder / "history.png", state.history, title, run.recipe.validate_on)
     result = _result(run, saved, parts)
     result = replace(
         result,
@@ -135,7 +135,9 @@ def write_end(run: Run, saved: Saved, parts: Parts, to_beat: Baselines) -> Outco
     describe_bundle(
         folder / RUN_BUNDLE,
         _facts(run, saved, result),
-        model_card(meaning, run.network.backbone, run.weights.licence, state.recipe, result),
+        model_card(
+            meaning, run.network.backbone, run.weights.licence, to_table(run.recipe), result
+        ),
     )
     write_result(folder, result)
     return Outcome(folder, result)
@@ -149,7 +151,7 @@ def _result(run: Run, saved: Saved, parts: Parts) -> Result:
         temperature=temperature,
         phases=tuple(_phases(run)),
         seconds={name: round(value, 2) for name, value in state.seconds.items()},
-        seed=state.recipe["seed"],
+        seed=run.recipe.seed,
         processes=state.ranks,
         compiled=tuple(state.compiled),
         cached=state.cached,
@@ -158,7 +160,7 @@ def _result(run: Run, saved: Saved, parts: Parts) -> Result:
         finished=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         git_commit=_git_commit(),
         versions=versions(),
-        machine={**describe(), **run.machine.as_dict()},
+        machine={**describe(), **asdict(run.machine)},
         data=DataFacts(
             name=run.source.name,
             fingerprint=run.lists.fingerprint,
@@ -175,7 +177,7 @@ def _facts(run: Run, saved: Saved, result: Result) -> dict[str, Any]:
     return {
         "source": f"{weights.origin}; trained on {run.source.name} by thawnet",
         "license": weights.licence,
-        "recipe": run.state.recipe,
+        "recipe": to_table(run.recipe),
         "metrics": {name: asdict(scores) for name, scores in result.metrics.items()},
         "data": asdict(result.data),
         "starting_weights": asdict(result.weights),
@@ -198,16 +200,6 @@ def _comparison(result: Result, classes: int) -> list[str]:
         + ", "
         + calibrated(scores.expected_calibration_error, result.fitted_on),
     ]
-
-
-def content_of(images: ImageStore, classes: Sequence[str]) -> str:
-    """Name the images meant and their classes, in whatever order they lie.
-
-    Two runs with the same name here were measured on the same images.
-    """
-    names = [classes[label] for label in images.labels]
-    hashes = [value.tobytes().hex() for value in images.hashes]
-    return fingerprint(sorted(zip(hashes, names, strict=True)))
 
 
 def _scores(

@@ -1,20 +1,76 @@
-"""What the network as it came sees in images: before anything was learnt or thawed."""
+"""The pretrained network as a run starts with it: its input size, its weights, its features."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
+import torch
+
+from ..core import console
 from ..data.items import Source
 from ..data.store import ImageStore
-from ..image.preprocess import Preprocess
-from ..model.weights import Weights
+from ..image.preprocess import Preprocess, store_side
+from ..model.backbone import Network, has_fixed_size
+from ..model.folding import channels_last
+from ..model.weights import Weights, fill, load_weights, published_size
 from ..recipe import Recipe
 from .context import origin_of
 from .machine import Machine
 from .plan import layers_of
 from .ranks import World
-from .setup import build_network
 from .trunk.feeds import Batch, CachedFeed, Feed, make_feed
+
+
+def fit_input(recipe: Recipe, short_side: int) -> tuple[Recipe, Weights, Preprocess]:
+    """Return the recipe with its input size, its weights, and the way of an image.
+
+    short_side: the data's typical one. Raises WeightsError when the weights cannot be had.
+    """
+    fixed = has_fixed_size(recipe.backbone)
+
+    def chosen(published: int) -> int:
+        return recipe.size or natural_size(published, short_side, fixed, recipe.small_size)
+
+    # Keras publishes weights for several sizes: the one that this data asks for is loaded.
+    wanted = chosen(published_size(recipe.backbone))
+    weights = load_weights(recipe.weights, recipe.backbone, wanted, console.say)
+    recipe = dataclasses.replace(recipe, size=chosen(weights.size))
+    side = store_side(recipe.size, short_side)
+    return recipe, weights, Preprocess(recipe.size, side, weights.mean, weights.std)
+
+
+def build_network(recipe: Recipe, source: Source, weights: Weights, machine: Machine) -> Network:
+    """Return the pretrained network with a fresh head, on the device, as a run starts with it."""
+    # The head's initial weights are the only random ones; the seed decides them.
+    torch.manual_seed(recipe.seed)
+    network = Network(
+        recipe.backbone, len(source.classes), recipe.size, weights.padding, weights.epsilon
+    )
+    fill(network, weights, recipe.weights)
+    layers_of(recipe, network)  # one that is not there is told before images are decoded
+    network.check()
+    channels_last(network.to(machine.torch_device))
+    return network
+
+
+def natural_size(
+    weights_size: int, short_side: int, fixed: bool, small: int = Recipe.small_size
+) -> int:
+    """Return the input size for data: the one the weights were trained at, within reason.
+
+    Images are enlarged by a quarter at most: beyond that, time grows and what is seen does not
+    (128 px photos were no better at 224 px than at 160, at more than twice the time). Small ones
+    by more, up to `small` pixels, which 32 px give and fewer in proportion, as networks from larger
+    images see little in fewer pixels: CIFAR's frozen features reach 65 % at 128 px and 58 at 96. At
+    least 96 px, below which convolutional networks have next to no positions left to pool. A
+    multiple of 32, the networks' largest stride. A `fixed` size is kept.
+    """
+    if fixed:
+        return weights_size
+    shown = 32 * round(small * min(short_side, 32) / 32 / 32)
+    enlarged = max(32 * round(1.25 * short_side / 32), shown)
+    return max(96, min(weights_size, enlarged))
 
 
 def pretrained_features(
@@ -31,11 +87,10 @@ def pretrained_features(
     images in the same order, and computes a share.
     """
     network = build_network(recipe, source, weights, machine)
-    splits = [network.stage_of(layer) for layer in layers_of(recipe, network)]
     pooled = len(network.stages) - 1
 
     def feed_of(images: ImageStore) -> Feed:
-        origin = origin_of(network, splits, recipe, source, weights, spec, machine, images)
+        origin = origin_of(network, recipe, source, weights, spec, machine, images)
         return make_feed(origin, [pooled], 1, 0, None, world)[0]
 
     return feed_of

@@ -143,6 +143,15 @@ class World:
 ALONE = World()
 
 
+@contextmanager
+def joined() -> Iterator[World]:
+    """Be one of the processes of a run; their connections end when the block is done."""
+    world = join()
+    yield world
+    if world.size > 1:
+        dist.destroy_process_group()
+
+
 def join() -> World:
     """Return the processes that torchrun started together with this one, or this one alone.
 
@@ -196,12 +205,6 @@ def _team(everybody: Ranks) -> Ranks:
         if everybody.rank in members:
             own = Ranks(members.index(everybody.rank), len(members), group)
     return own
-
-
-def leave(world: World) -> None:
-    """End the connections when a run is done."""
-    if world.size > 1:
-        dist.destroy_process_group()
 
 
 @contextmanager

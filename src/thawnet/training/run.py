@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import torch
 
 from ..core import console
-from ..core.errors import RunError, first_line, is_stop
-from ..core.text import command_line
 from ..data.items import Source
 from ..recipe import TrainOptions
-from . import checkpoint
 from .call import resumed_folder
-from .checkpoint import IN_MEMORY, Keeper
+from .checkpoint import IN_MEMORY, Keeper, resumable
 from .context import Material
 from .finish import finish
 from .phase import PhaseJob
-from .ranks import join, leave, losses_told
+from .ranks import joined, losses_told
 from .run_folder import Outcome, finished
 from .setup import setup
-from .turns import own_turn
 
 
-@own_turn()
 def train(
     options: TrainOptions,
     source: Source | None = None,
@@ -43,34 +39,44 @@ def train(
     folder.
     """
     started = time.perf_counter()
-    world = join()
     if source is not None:
         options = dataclasses.replace(options, data=IN_MEMORY)
-    if options.resume is not None:
-        before = world.lead(lambda: finished(resumed_folder(options)))
-        if before is not None:
-            console.say(f"{before.folder} is finished; nothing is left to do")
-            leave(world)
-            return before
-    with ExitStack() as held:
+    with own_turn(), joined() as world, ExitStack() as held:
+        if options.resume is not None:
+            before = world.lead(lambda: finished(resumed_folder(options)))
+            if before is not None:
+                console.say(f"{before.folder} is finished; nothing is left to do")
+                return before
         with losses_told(world):
             run = setup(options, world, held, source)
         keeper = Keeper(run.state, run.folder if world.leads else None, started)
-        try:
-            with losses_told(world, run.folder), checkpoint.resumable(run.state, run.folder):
-                keeper.save()
-                for number in range(run.state.phase, 2):
-                    PhaseJob(run, number).do(keeper)
-                outcome = finish(run, keeper, report)
-        except torch.OutOfMemoryError as error:
-            raise RunError(
-                f"the GPU's memory is full ({first_line(error)}); close what else uses it and "
-                f"go on with {command_line('--resume', run.folder)}, or begin again with a "
-                "smaller --size"
-            ) from error
-        except (KeyboardInterrupt, RuntimeError, ImportError) as error:
-            if not is_stop(error):
-                raise
-            raise checkpoint.interrupted(run.state, run.folder) from error
-    leave(world)
-    return outcome
+        with resumable(run.state, run.folder), losses_told(world, run.folder):
+            keeper.save()
+            for number in range(run.state.phase, 2):
+                PhaseJob(run, number).do(keeper)
+            return finish(run, keeper, report)
+
+
+_turn = threading.Lock()
+
+
+@contextmanager
+def own_turn() -> Iterator[None]:
+    """Wait until no other thread of this process trains, and let the next wait for this one.
+
+    Tracing, exporting and compiling a network patch torch for the whole process, and every training
+    takes all cores: side by side, none would be faster. What a training sets for the whole process
+    is put back.
+    """
+    if not _turn.acquire(blocking=False):
+        console.say("another thread of this process is training; waiting for it")
+        _turn.acquire()
+    threads, tf32 = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
+    random = torch.get_rng_state()
+    try:
+        yield
+    finally:
+        torch.set_rng_state(random)
+        torch.backends.cudnn.allow_tf32 = tf32
+        torch.set_num_threads(threads)
+        _turn.release()

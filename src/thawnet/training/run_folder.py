@@ -13,8 +13,7 @@ from ..core.files import clear_disk_errors, write_json, write_text
 from ..core.text import command_line
 from ..data.store import ImageStore
 from ..metrics.result import Result, read_result
-from ..recipe import to_toml
-from .checkpoint import RunState
+from ..recipe import Recipe, to_table, to_toml
 
 
 @dataclass(frozen=True)
@@ -81,10 +80,10 @@ def finished(folder: Path) -> Outcome | None:
         return None
 
 
-def write_start(folder: Path, state: RunState, train: ImageStore, val: ImageStore) -> None:
+def write_start(folder: Path, recipe: Recipe, train: ImageStore, val: ImageStore) -> None:
     """Write the resolved recipe, and the list of broken images if there are any."""
     heading = "# The complete recipe of this run: thawnet train DATA --recipe this-file\n"
-    write_text(folder / "recipe.toml", heading + to_toml(state.recipe))
+    write_text(folder / "recipe.toml", heading + to_toml(to_table(recipe)))
     write_broken(folder, [train, val])
 
 

@@ -14,11 +14,10 @@ from ..data.store import typical_short_side
 from ..training.context import Material
 from ..training.gate import squares_of
 from ..training.machine import choose_device, decide
-from ..training.outputs import content_of
-from ..training.pretrained import cached_reader, pretrained_features
+from ..training.parts import content_of
+from ..training.pretrained import cached_reader, fit_input, pretrained_features
 from ..training.ranks import ALONE
-from ..training.reopen import Reopened, reopen
-from ..training.setup import fit_input
+from ..training.trained_on import Reopened, reopen
 from ..training.trunk.feeds import Batch
 from .run_reader import read_finished
 

@@ -14,8 +14,7 @@ from ..data.splits import TrainTest, arrange
 from ..data.store import ImageStore
 from ..metrics.result import read_result
 from ..recipe import Recipe, TrainOptions, parse_recipe, to_toml
-from .outputs import content_of
-from .setup import open_images, open_parts
+from .parts import content_of, open_images, open_parts
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,8 @@ from thawnet.data.sources.open import open_source
 from thawnet.data.splits import arrange
 from thawnet.recipe import TrainOptions, load_recipe, to_table
 from thawnet.training import run
-from thawnet.training.outputs import content_of
-from thawnet.training.reopen import reopen, reopen_train_val
-from thawnet.training.setup import open_parts
+from thawnet.training.parts import content_of, open_parts
+from thawnet.training.trained_on import reopen, reopen_train_val
 
 
 def hashes(images: Any) -> set[bytes]:

@@ -1,0 +1,100 @@
+"""The images of a run's parts: split, decoded, and named by their content."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from ..core import console
+from ..core.errors import DataError
+from ..core.files import fingerprint
+from ..core.memory import available_cores
+from ..core.text import counted
+from ..data.items import Items, Source
+from ..data.splits import TrainTest, split_off
+from ..data.store import ImageStore, open_store, require_every_class
+from ..recipe import Recipe, TrainOptions
+
+VALIDATION_LIMIT = 2500
+
+Part = TypeVar("Part", Items, ImageStore)
+
+
+def open_parts(
+    recipe: Recipe, options: TrainOptions, source: Source, lists: TrainTest, side: int
+) -> tuple[ImageStore, ImageStore]:
+    """Return the images that train and those that validate, stored at a short side of `side`.
+
+    Raises DataError when there are too few to validate on, or a class has none to train on.
+    """
+    for note in source.notes:
+        console.say(note)
+    images = open_images("train", lists.train, side, options)
+    require_every_class(images, lists.train, source.classes)
+    part, items = "validation", lists.val
+    if recipe.validate_on == "test":
+        if lists.test is None:
+            raise DataError(
+                f"recipe '{recipe.name}' validates on the test part, which is gone; bring it back"
+            )
+        console.say("validating on the test part, as the reference does; it selects nothing")
+        part, items = "test", lists.test()
+    other: ImageStore | None = None
+    if items is not None:
+        other = require_some(open_images(part, items, side, options), part)
+    train_images, val = divide(images, other, recipe.split_seed)
+    if len(val) == 0:
+        raise DataError(
+            f"{len(images)} training images are too few to validate on; "
+            "a class needs at least 3 images"
+        )
+    console.say(
+        f"{source.name}: {counted(len(source.classes), 'class')}, {len(train_images):,} training "
+        f"and {counted(len(val), 'validation image')}, stored at {side} px"
+    )
+    return train_images, val
+
+
+def divide(images: Part, other: Part | None, split_seed: int) -> tuple[Part, Part]:
+    """Return what trains and what validates: `other`, or a share of the training images."""
+    if other is not None:
+        return images, other
+    rest, part = split_off(images.labels, images.ties, split_seed, VALIDATION_LIMIT)
+    return images.subset(rest), images.subset(part)
+
+
+def require_some(store: ImageStore, part: str) -> ImageStore:
+    """Return the images of a part that is measured on. Raises DataError if none could be read."""
+    if not len(store):
+        name, why = store.broken[0]
+        raise DataError(
+            f"none of the {len(store.broken):,} {part} images can be read; the first that failed: "
+            f"'{name}' ({why}); replace them, or take the {part} part away"
+        )
+    return store
+
+
+def open_images(part: str, items: Items, side: int, options: TrainOptions) -> ImageStore:
+    """Open the store of one part, building it under a progress bar, and list what is broken."""
+    workers = options.workers or available_cores()
+    with console.progress(f"decoding {part}", len(items)) as advance:
+        store = open_store(items, side, advance, workers, console.say)
+    if store.broken:
+        console.say(
+            f"{len(store.broken):,} of {len(items):,} {part} images cannot be read, left out:"
+        )
+        for name, reason in store.broken[:5]:
+            console.say(f"  {name}: {reason}")
+        if len(store.broken) > 5:
+            console.say("  ... all are listed in broken.json in the run folder")
+    return store
+
+
+def content_of(images: ImageStore, classes: Sequence[str]) -> str:
+    """Name the images meant and their classes, in whatever order they lie.
+
+    Two runs with the same name here were measured on the same images.
+    """
+    names = [classes[label] for label in images.labels]
+    hashes = [value.tobytes().hex() for value in images.hashes]
+    return fingerprint(sorted(zip(hashes, names, strict=True)))
