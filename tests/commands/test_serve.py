@@ -171,10 +171,10 @@ import threading, urllib.request
 from pathlib import Path
 from thawnet.bundle.model import load
 from thawnet.serve.app import Settings, make_app
-from thawnet.serve.connection import listen, make_server
+from thawnet.serve.connection import Server, listen
 model = load(Path(sys.argv[1]))
 listening = listen("127.0.0.1", 0)
-server = make_server(make_app(model, Settings("x")))
+server = Server(make_app(model, Settings("x")))
 thread = threading.Thread(target=server.run, args=([listening],))
 thread.start()
 port = listening.getsockname()[1]

@@ -400,7 +400,7 @@ def test_reset_by_the_client_harms_nobody_else(
 
 
 def test_times_and_numbers_go_with_those_of_others(model: Model) -> None:
-    config = connection.make_server(make_app(model, Settings("colours"))).config
+    config = connection.Server(make_app(model, Settings("colours"))).config
     assert config.timeout_keep_alive > 60  # seconds that nginx and other proxies keep theirs
     assert Limits().seconds < connection.SECONDS <= 60  # the body's limit answers first
     assert connection.MOST < 1024  # open files that a process may have

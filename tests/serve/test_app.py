@@ -29,14 +29,15 @@ def test_one_image_as_the_body(service: Service) -> None:
     assert reply.json["milliseconds"] > 0
 
 
-def test_many_images_are_answered_in_their_order_the_broken_one_too(service: Service) -> None:
-    body = form(("r.png", picture("red")), ("x.png", b"no"), ("b.jpg", picture("blue", (9, 70))))
-    reply = service.ask("POST", "/predict", body, FORM)
+def test_many_images_are_answered_in_their_order_the_broken_ones_too(service: Service) -> None:
+    parts = (("r.png", picture("red")), ("x.png", b"no"), ("b.jpg", picture("blue", (9, 70))))
+    reply = service.ask("POST", "/predict", form(*parts * 20), FORM)  # several batches
     assert reply.status == 200
-    red, broken, blue = reply.json["images"]
-    assert (red["image"], red["predictions"][0]["class"]) == ("r.png", "red")
-    assert broken == {"image": "x.png", "error": "not an image in a known format"}
-    assert (blue["image"], blue["predictions"][0]["class"]) == ("b.jpg", "blue")
+    images = iter(reply.json["images"])
+    for red, broken, blue in zip(images, images, images, strict=True):
+        assert (red["image"], red["predictions"][0]["class"]) == ("r.png", "red")
+        assert broken == {"image": "x.png", "error": "not an image in a known format"}
+        assert (blue["image"], blue["predictions"][0]["class"]) == ("b.jpg", "blue")
 
 
 def test_probabilities_are_those_of_predict(service: Service, model: Model) -> None:
@@ -46,22 +47,6 @@ def test_probabilities_are_those_of_predict(service: Service, model: Model) -> N
     assert [each["class"] for each in found["predictions"]] == list(wanted.classes)
     shares = [each["probability"] for each in found["predictions"]]
     np.testing.assert_allclose(shares, wanted.probabilities, rtol=1e-5)
-
-
-def test_every_orientation_gets_the_class_that_predict_gives_it(
-    bundle: Path, serving: Callable[..., Service], tmp_path: Path
-) -> None:
-    model = load(bundle, threads=1)
-    service = serving(model)
-    pixels = np.random.default_rng(3).integers(0, 256, (44, 60, 3), np.uint8)
-    for turned in range(1, 9):
-        file = tmp_path / f"{turned}.jpg"
-        exif = Image.Exif()
-        exif[0x0112] = turned
-        Image.fromarray(pixels).save(file, quality=95, exif=exif)
-        (wanted,) = model.predict([file], 3)
-        (found,) = service.ask("POST", "/predict", file.read_bytes(), PNG).json["images"]
-        assert [each["class"] for each in found["predictions"]] == list(wanted.classes)
 
 
 def test_explanation_comes_when_it_is_asked_for(
@@ -204,16 +189,19 @@ def test_openapi_describes_what_is_there(service: Service) -> None:
     assert "example" in json.dumps(answers["200"])
 
 
-def test_failure_inside_is_a_sentence_without_details(
-    serving: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
+def test_failure_inside_is_a_sentence_without_details_and_the_next_is_served(
+    service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def fail(*_arguments: object) -> None:
         raise RuntimeError("/secret/path")
 
-    monkeypatch.setattr(Worker, "predict", fail)
-    reply = serving().ask("POST", "/predict", picture("red"), PNG)
+    with monkeypatch.context() as broken:
+        broken.setattr(Worker, "predict", fail)
+        reply = service.ask("POST", "/predict", picture("red"), PNG)
     assert reply.status == 500
     assert reply.json == {"error": "this failed here; the service's log says why"}
+    assert caplog.messages[0] == "a batch failed: RuntimeError('/secret/path')"
+    assert service.ask("POST", "/predict", picture("red"), PNG).status == 200
 
 
 def test_examples_are_those_given_and_nothing_else(

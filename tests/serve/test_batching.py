@@ -13,10 +13,8 @@ import pytest
 from support.awaiting import awaited
 from support.service import picture
 from thawnet.bundle.model import Model, load
-from thawnet.core.errors import ImageError
 from thawnet.serve.batching import Batcher
-from thawnet.serve.refusals import Busy, Failed, Refused
-from thawnet.serve.workers import Worker
+from thawnet.serve.refusals import Busy, Refused
 
 
 def test_images_of_several_callers_are_computed_at_once(model: Model) -> None:
@@ -45,35 +43,6 @@ def test_full_queue_is_busy_and_takes_again_later(model: Model) -> None:
             assert await batcher.predict([picture("red")], 1, False)
 
     awaited(ask())
-
-
-def test_request_of_many_images_is_done_in_pieces_and_put_together(model: Model) -> None:
-    async def ask() -> list[Any]:
-        batcher = Batcher(model, 50, 0.0)
-        async with batcher.running():
-            return await batcher.predict([picture("green"), b"broken"] * 20, 1, False)
-
-    found = awaited(ask())
-    assert [isinstance(each, ImageError) for each in found] == [False, True] * 20
-
-
-def test_failure_reaches_whoever_asked_and_the_next_is_served(
-    model: Model, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def fail(*_arguments: object) -> None:
-        raise ZeroDivisionError
-
-    async def ask() -> None:
-        batcher = Batcher(model, 10, 0.0)
-        async with batcher.running():
-            with monkeypatch.context() as broken:
-                broken.setattr(Worker, "predict", fail)
-                with pytest.raises(Failed):
-                    await batcher.predict([picture("red")] * model.batch, 1, False)
-            assert await batcher.predict([picture("red")], 1, False)
-
-    awaited(ask())
-    assert caplog.messages == ["a batch failed: ZeroDivisionError()"]
 
 
 class Fragile(Model):

@@ -85,10 +85,10 @@ def served(network: Model, **changes: Any) -> Iterator[Service]:
     """Run a service with some settings changed, on a free port."""
     pytest.importorskip("fastapi", reason="the packages of thawnet[serve] are not installed")
     from thawnet.serve.app import Settings, make_app
-    from thawnet.serve.connection import listen, make_server
+    from thawnet.serve.connection import Server, listen
 
     listening = listen("127.0.0.1", 0)
-    server = make_server(make_app(network, replace(Settings("colours"), **changes)))
+    server = Server(make_app(network, replace(Settings("colours"), **changes)))
     thread = threading.Thread(target=server.run, args=([listening],))
     thread.start()
     while not server.started:

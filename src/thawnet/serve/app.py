@@ -1,10 +1,10 @@
-"""The service: what is asked at which address, and what is answered."""
+"""The service: its addresses and their answers."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
-from ..bundle.model import Explanation, Model
+from ..bundle.model import Model
 from ..core.errors import ImageError
 from ..image.decode import MAX_PIXELS
 from ..webpage import HOUSE, ICON
@@ -34,20 +34,21 @@ TOP_K = 1000  # classes named at most
 
 @dataclass(frozen=True)
 class Settings:
-    """How a service is set up.
-
-    name: of the model, for people. token: None lets everyone ask. local: bound to this machine
-    alone. examples: pictures to try, by name. waiting: images in the queue at most. window: seconds
-    that a free process waits for a batch to fill.
-    """
+    """The settings of a service."""
 
     name: str
+    """Display name of the model."""
     token: str | None = None
+    """None lets everyone ask."""
     local: bool = True
+    """Bound to this machine alone."""
     examples: dict[str, Path] = field(default_factory=dict)
+    """Pictures to try, by name."""
     limits: Limits = field(default_factory=Limits)
     waiting: int = 1024
+    """Images in the queue at most."""
     window: float = 0.002
+    """Seconds that a free process waits for a batch to fill."""
 
 
 def make_app(model: Model, settings: Settings) -> FastAPI:
@@ -72,28 +73,34 @@ def make_app(model: Model, settings: Settings) -> FastAPI:
     )
     app.add_middleware(Guard, token=settings.token, local=settings.local)
     _answer_errors(app, counts)
-    facts = _facts(model, settings)
+    limits = settings.limits
+    facts = {
+        **page_facts(model, settings.name, settings.examples),
+        "limits": {"body_bytes": limits.body, "images": limits.images, "pixels": MAX_PIXELS},
+    }
 
     @app.post(
         "/predict",
         summary="Name the most probable classes of one or many images",
         responses=schema.predictions(),
-        openapi_extra=schema.request(settings.limits, TOP_K),
+        openapi_extra=schema.request(limits, TOP_K),
     )
     async def predict(request: Request) -> Response:
         started = time.perf_counter()
-        top_k, explain = _asked(request.query_params)
+        top_k, explain = _parameters(request.query_params)
         with intake.room(), intake.body() as body:
-            reader = reader_of(request.headers.get("content-type", ""), settings.limits)
+            reader = reader_of(request.headers.get("content-type", ""), limits)
             await body.receive(request, reader)
             uploads = reader.images()
-            answers = await batcher.predict([each.data for each in uploads], top_k, explain)
-        said = [_said(*pair, top_k) for pair in zip(uploads, answers, strict=True)]
-        broken = sum("error" in each for each in said)
+            answers = await batcher.predict([upload.data for upload in uploads], top_k, explain)
+        images = [
+            _as_dict(upload, answer, top_k) for upload, answer in zip(uploads, answers, strict=True)
+        ]
+        broken = sum("error" in image for image in images)
         spent = time.perf_counter() - started
-        status = 422 if broken == len(said) else 200
-        counts.predicted(status, len(said) - broken, broken, spent)
-        return JSONResponse({"images": said, "milliseconds": round(1000 * spent, 1)}, status)
+        status = 422 if broken == len(images) else 200
+        counts.predicted(status, len(images) - broken, broken, spent)
+        return JSONResponse({"images": images, "milliseconds": round(1000 * spent, 1)}, status)
 
     @app.get("/model", summary="The network that answers", response_model=schema.ModelFacts)
     async def describe() -> Response:
@@ -122,28 +129,19 @@ def make_app(model: Model, settings: Settings) -> FastAPI:
             raise Refused(404, "there is no such example")
         return FileResponse(settings.examples[name])
 
-    for file in (HOUSE, ICON):
-        app.add_route(f"/static/{file.name}", _sending(file))
+    @app.get(f"/static/{HOUSE.name}", include_in_schema=False)
+    async def colours() -> Response:
+        return FileResponse(HOUSE)
+
+    @app.get(f"/static/{ICON.name}", include_in_schema=False)
+    async def icon() -> Response:
+        return FileResponse(ICON)
+
     app.mount("/static", StaticFiles(directory=STATIC))
     return app
 
 
-def _sending(file: Path) -> Callable[[Request], Awaitable[Response]]:
-    async def send(_request: Request) -> Response:
-        return FileResponse(file)
-
-    return send
-
-
-def _facts(model: Model, settings: Settings) -> dict[str, Any]:
-    limits = settings.limits
-    return {
-        **page_facts(model, settings.name, settings.examples),
-        "limits": {"body_bytes": limits.body, "images": limits.images, "pixels": MAX_PIXELS},
-    }
-
-
-def _asked(query: Mapping[str, str]) -> tuple[int, bool]:
+def _parameters(query: Mapping[str, str]) -> tuple[int, bool]:
     """Return top_k and explain."""
     top_k, explain = query.get("top_k", "5"), query.get("explain", "false")
     if not re.fullmatch(r"\d{1,4}", top_k, re.ASCII) or not 1 <= int(top_k) <= TOP_K:
@@ -153,32 +151,26 @@ def _asked(query: Mapping[str, str]) -> tuple[int, bool]:
     return int(top_k), explain == "true"
 
 
-def _said(upload: Upload, answer: Answer, top_k: int) -> dict[str, Any]:
-    """Return what the JSON says of one image, as `thawnet predict --json` does."""
+def _as_dict(upload: Upload, answer: Answer, top_k: int) -> dict[str, Any]:
+    """Return an image's answer as JSON has it, the same as that of `thawnet predict --json`."""
     if isinstance(answer, ImageError):
         return {"image": upload.name, "error": str(answer)}
-    said: dict[str, Any] = {"image": upload.name, **answer.as_dict(top_k)}
-    if answer.explanation is not None:
-        said["explanation"] = _explained(answer.explanation, top_k)
-    return said
-
-
-def _explained(explanation: Explanation, top_k: int) -> dict[str, Any]:
-    maps = np.round(explanation.maps[:top_k].astype(np.float64), 3)
-    return {"box": [round(side, 4) for side in explanation.box], "maps": maps.tolist()}
+    fields: dict[str, Any] = {"image": upload.name, **answer.as_dict(top_k)}
+    if explanation := answer.explanation:
+        maps = np.round(explanation.maps[:top_k].astype(np.float64), 3)
+        box = [round(side, 4) for side in explanation.box]
+        fields["explanation"] = {"box": box, "maps": maps.tolist()}
+    return fields
 
 
 def _answer_errors(app: FastAPI, counts: Counts) -> None:
     """Let every error be answered as {"error": sentence}, and count it."""
 
-    def answered(request: Request, refused: Refused) -> Response:
-        route = request.scope.get("route")
-        counts.requests.labels(getattr(route, "path", "other"), refused.status).inc()
-        return refusal(refused)
-
     @app.exception_handler(Refused)
     async def refused(request: Request, error: Refused) -> Response:
-        return answered(request, error)
+        route = request.scope.get("route")
+        counts.requests.labels(getattr(route, "path", "other"), error.status).inc()
+        return refusal(error)
 
     @app.exception_handler(HTTPException)
     async def unknown(request: Request, error: HTTPException) -> Response:
@@ -187,8 +179,9 @@ def _answer_errors(app: FastAPI, counts: Counts) -> None:
             405: f"{request.method} is not allowed at this address",
         }
         sentence = sentences.get(error.status_code, str(error.detail))
-        return answered(request, Refused(error.status_code, sentence, dict(error.headers or {})))
+        headers = dict(error.headers or {})
+        return await refused(request, Refused(error.status_code, sentence, headers))
 
     @app.exception_handler(Exception)
     async def failed(request: Request, _error: Exception) -> Response:
-        return answered(request, Failed())
+        return await refused(request, Failed())

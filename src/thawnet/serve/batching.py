@@ -17,16 +17,19 @@ from .workers import AHEAD, Answer, Worker, WorkerLostError
 
 @dataclass
 class _Waiting:
-    """One image of a request, and where its answer goes.
-
-    suspect: a process ended while it computed this image, or another one of the same batch.
-    """
+    """One image of a request, and where its answer goes."""
 
     data: bytes
     top_k: int
     explain: bool
     answer: asyncio.Future[Answer]
     suspect: bool = False
+    """A process ended while it computed this image, or another one of the same batch."""
+
+    def fail(self, error: Refused) -> None:
+        """Answer with an error."""
+        if not self.answer.done():  # else the client is gone
+            self.answer.set_exception(error)
 
 
 class Batcher:
@@ -67,7 +70,7 @@ class Batcher:
             for worker in workers:
                 await stack.enter_async_context(worker.running())
             tasks = [
-                asyncio.create_task(self._work(each)) for each in workers for _ in range(AHEAD)
+                asyncio.create_task(self._work(worker)) for worker in workers for _ in range(AHEAD)
             ]
             try:
                 yield
@@ -93,53 +96,48 @@ class Batcher:
             if len(self._queue) < self.model.batch:
                 await asyncio.sleep(self.window)
             await worker.ready.wait()  # while it is replaced, the others take its images
-            if not (some := self._take()):
+            if not (batch := self._take()):
                 continue
             started = time.monotonic()
             try:
-                found = await worker.predict(
-                    [each.data for each in some],
-                    max(each.top_k for each in some),
-                    any(each.explain for each in some),
+                answers = await worker.predict(
+                    [image.data for image in batch],
+                    max(image.top_k for image in batch),
+                    any(image.explain for image in batch),
                 )
             except WorkerLostError as lost:
-                self._again(some, lost.begun)
+                self._again(batch, lost.begun)
                 continue
             except Exception as error:
                 logging.getLogger(__name__).error("a batch failed: %r", error)
-                for each in some:
-                    if not each.answer.done():
-                        each.answer.set_exception(Failed())
+                for image in batch:
+                    image.fail(Failed())
                 continue
-            self._seen(len(some), time.monotonic() - started)
-            for each, answer in zip(some, found, strict=True):
-                if not each.answer.done():  # else whoever asked is gone
-                    each.answer.set_result(answer)
+            self._seen(len(batch), time.monotonic() - started)
+            for image, answer in zip(batch, answers, strict=True):
+                if not image.answer.done():  # else the client is gone
+                    image.answer.set_result(answer)
 
     def _take(self) -> list[_Waiting]:
         """Return the longest waiting images, as many as are computed at once."""
-        some: list[_Waiting] = []
-        while self._queue and len(some) < self.model.batch:
-            if some and (some[0].suspect or self._queue[0].suspect):
+        batch: list[_Waiting] = []
+        while self._queue and len(batch) < self.model.batch:
+            if batch and (batch[0].suspect or self._queue[0].suspect):
                 break
-            each = self._queue.popleft()
-            if not each.answer.cancelled():
-                some.append(each)
+            image = self._queue.popleft()
+            if not image.answer.cancelled():
+                batch.append(image)
         if not self._queue:
             self._filled.clear()
-        return some
+        return batch
 
-    def _again(self, lost: list[_Waiting], begun: bool) -> None:
+    def _again(self, batch: list[_Waiting], begun: bool) -> None:
         """Put images back to the head of the queue, but for one whose second process ended."""
-        for each in reversed(lost):
-            if begun and each.suspect:
-                if not each.answer.done():
-                    each.answer.set_exception(
-                        Refused(
-                            500, "a worker process ended twice while it read this request's images"
-                        )
-                    )
+        for image in reversed(batch):
+            if begun and image.suspect:
+                sentence = "a worker process ended twice while it read this request's images"
+                image.fail(Refused(500, sentence))
                 continue
-            each.suspect = each.suspect or begun
-            self._queue.appendleft(each)
+            image.suspect = image.suspect or begun
+            self._queue.appendleft(image)
         self._filled.set()

@@ -1,4 +1,4 @@
-"""The server: when a connection is closed, and how, so that no answer is lost with it.
+"""The server, whose connections are closed in time, and so that no answer is lost.
 
 A socket that is closed before everything sent to it was read answers with a reset, which deletes
 what the other side has not read yet: a proxy then says 502 in place of a refusal. So an answer that
@@ -14,7 +14,7 @@ import math
 import socket
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from starlette.datastructures import Headers, MutableHeaders
@@ -45,22 +45,20 @@ def listen(host: str, port: int) -> socket.socket:
 def run(app: ASGIApp, listening: socket.socket) -> None:
     """Serve until SIGINT or SIGTERM; what was taken until then is answered."""
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn passes the signal on in the end
-        make_server(app).run([listening])
-
-
-def make_server(app: ASGIApp) -> Server:
-    """Return uvicorn, set up; it stops once `should_exit` is set."""
-    return Server(LastAnswers(app))
+        Server(app).run([listening])
 
 
 class Server(uvicorn.Server):
-    """uvicorn, which announces a stop on open connections before it closes them."""
+    """uvicorn, which announces a stop on open connections before it closes them.
 
-    def __init__(self, answers: LastAnswers) -> None:
-        self._answers = answers
+    It stops once `should_exit` is set.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._answers = LastAnswers(app)
         super().__init__(
             uvicorn.Config(
-                answers,
+                self._answers,
                 http=PunctualProtocol,
                 ws="none",
                 lifespan="on",
@@ -83,11 +81,10 @@ class Server(uvicorn.Server):
 
 
 class LastAnswers:
-    """ASGI middleware: tells a client which answer is the last on its connection.
+    """ASGI middleware: says `Connection: close` with the last answer of a connection.
 
-    That is every answer while the service is stopping, and one to a request of which too much is
-    still to come: if only a little is missing, it is read first, for proxies that read no answer
-    before they have sent everything.
+    That is every answer while the service stops, and one to a request of which much is still to
+    come. A small rest is read first, for proxies that read no answer before they have sent all.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -115,10 +112,10 @@ class LastAnswers:
 
 
 class _Body:
-    """The body of a request. ended: nothing more of it will come."""
+    """The body of a request."""
 
     def __init__(self, headers: Headers, receive: Receive) -> None:
-        self.ended = False
+        self.ended = False  # nothing more of it will come
         self._receive = receive
         length = headers.get("content-length", "0")  # h11 lets only numbers pass
         self._small = int(length) <= DRAIN
@@ -203,13 +200,12 @@ class PunctualProtocol(H11Protocol):
     _closed = math.inf  # when it was, by the loop's clock
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # TCP
-        """Start the clock; over the cap, close whoever has kept silent for longest."""
+        """Start the clock; over the cap, close the connection that was silent for longest."""
         self._line = _Transport(transport, self._linger)
         super().connection_made(self._line)
         self._restart(SECONDS)
         if len(self.connections) > MOST:
-            own = [each for each in self.connections if isinstance(each, PunctualProtocol)]
-            oldest = min(own, key=lambda each: each.due)
+            oldest = min(cast("set[PunctualProtocol]", self.connections), key=lambda own: own.due)
             if oldest.due < math.inf:
                 oldest._line.cut()
 

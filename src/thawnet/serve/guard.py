@@ -1,9 +1,9 @@
-"""What every request passes: who may ask, and what every answer carries."""
+"""The guard before every request: names, origins, the token, and the security headers."""
 
 from __future__ import annotations
 
 import hmac
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
@@ -34,8 +34,8 @@ HEADERS = {
 class Guard:
     """ASGI middleware: refuses strangers, adds the security headers.
 
-    A page of another site that a user has open can send requests to a service on his own machine;
-    its browser says from where in Origin, and the name that it looked up in Host (DNS rebinding).
+    A page of another site can send requests to a service on the machine of a user who has it open.
+    The browser names the site in Origin, and the name that it looked up in Host (DNS rebinding).
     """
 
     def __init__(self, app: ASGIApp, token: str | None, local: bool) -> None:
@@ -69,16 +69,16 @@ class Guard:
 
     def _check(self, path: str, headers: Headers) -> None:
         host, origin = headers.get("host", ""), headers.get("origin")
-        if self._local and _name(f"//{host}") not in LOOPBACK:
+        if self._local and _parsed(f"//{host}").hostname not in LOOPBACK:
             raise Refused(
                 403, "this service answers to the names localhost, 127.0.0.1 and ::1 alone"
             )
-        if origin is not None and _netloc(origin) != host:
+        if origin is not None and (_parsed(origin).netloc or None) != host:
             raise Refused(403, "pages of other sites may not use this service")
         if self._token is None or path in OPEN or path.startswith(STATIC):
             return
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        right = hmac.compare_digest(given.strip().encode(), self._token)
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        right = hmac.compare_digest(token.strip().encode(), self._token)
         if scheme.lower() != "bearer" or not right:
             raise Refused(
                 401,
@@ -92,16 +92,8 @@ def refusal(refused: Refused) -> JSONResponse:
     return JSONResponse({"error": refused.sentence}, refused.status, refused.headers)
 
 
-def _name(address: str) -> str | None:
+def _parsed(address: str) -> SplitResult:
     try:
-        return urlsplit(address).hostname
+        return urlsplit(address)
     except ValueError:  # such as a bracket left open
-        return None
-
-
-def _netloc(origin: str) -> str | None:
-    """Return the host and port of an origin, None where it has none."""
-    try:
-        return urlsplit(origin).netloc or None
-    except ValueError:
-        return None
+        return urlsplit("")

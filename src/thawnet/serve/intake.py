@@ -22,24 +22,26 @@ PLAIN = ("application/octet-stream", "image/")  # the body is one image
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may take, and what all of them may.
-
-    body: bytes of a request. images: of a request. seconds: to receive it. requests: received or
-    computed at once. total: bytes of all bodies that are held.
-    """
+    """The limits of one request, and of all together."""
 
     body: int = 32 * 2**20
+    """Bytes of a request."""
     images: int = 64
+    """Images, or parts, of a request."""
     seconds: float = 30.0
+    """To receive a request."""
     requests: int = 256
+    """Requests that are received or computed at once."""
     total: int = 256 * 2**20
+    """Bytes of all bodies that are held."""
 
 
 @dataclass
 class Upload:
-    """One image as it was sent: its file's name, None where there was none, and its bytes."""
+    """One image as it was sent."""
 
     name: str | None
+    """The file's name, if it has one."""
     data: bytes
 
 
@@ -82,8 +84,7 @@ class Body:
     async def receive(self, request: Request, reader: Reader) -> None:
         """Read everything. Raises Refused for what is too large, too slow, or cut off."""
         limits = self._intake.limits
-        said = request.headers.get("content-length", "0")
-        if said.isdecimal() and int(said) > limits.body:
+        if int(request.headers.get("content-length", "0")) > limits.body:  # h11 checked it
             raise _too_large(limits)
         try:
             async with asyncio.timeout(limits.seconds):
@@ -206,9 +207,9 @@ class _Form:
 
     def _header_end(self) -> None:
         if self._header.lower() == b"content-disposition":
-            _, said = parse_options_header(bytes(self._value))
-            if b"filename" in said:
-                self._files.append(Upload(said[b"filename"].decode(errors="replace"), b""))
+            _, options = parse_options_header(bytes(self._value))
+            if b"filename" in options:
+                self._files.append(Upload(options[b"filename"].decode(errors="replace"), b""))
                 self._pieces = []
         self._header.clear()
         self._value.clear()

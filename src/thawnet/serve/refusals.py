@@ -1,4 +1,4 @@
-"""Why a request is refused: a status and one sentence for whoever sent it."""
+"""Refusals of a request: a status and one sentence for its sender."""
 
 from __future__ import annotations
 

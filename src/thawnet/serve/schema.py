@@ -28,7 +28,7 @@ class Explanation(BaseModel):
 
 
 class Answer(BaseModel):
-    """What there is to say of one image: predictions, or why there are none."""
+    """The predictions for one image, or why there are none."""
 
     image: str | None = Field(description="the file's name, if one was sent")
     predictions: list[Guess] | None = Field(None, description="the most probable first")
@@ -74,60 +74,34 @@ class Error(BaseModel):
     error: str
 
 
-_ONE = {
-    "image": "cup.jpg",
-    "predictions": [
-        {"class": "cup", "probability": 0.981},
-        {"class": "bowl", "probability": 0.012},
+EXAMPLE = {
+    "images": [
+        {
+            "image": "cup.jpg",
+            "predictions": [
+                {"class": "cup", "probability": 0.981},
+                {"class": "bowl", "probability": 0.012},
+            ],
+            "unfamiliar": False,
+        },
+        {"image": "notes.txt", "error": "not an image in a known format"},
     ],
-    "unfamiliar": False,
-}
-_BROKEN = {"image": "notes.txt", "error": "not an image in a known format"}
-_SENTENCES = {
-    400: "the form has more than 64 parts, the most allowed",
-    401: "this service asks for its token: Authorization: Bearer TOKEN",
-    403: "pages of other sites may not use this service",
-    408: "1,024 bytes came in 30 seconds; the whole request must come in that time",
-    413: f"the request is larger than {Limits.body / 2**20:g} MiB, the most that is taken",
-    415: "Content-Type is 'text/plain'; send an image as image/jpeg, image/png and so on, "
-    f"or images as {FORM}",
-    503: "1,024 images are waiting already; try again in a second",
+    "milliseconds": 7.4,
 }
 
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Describe the statuses with which a request may be refused."""
-    return {
-        status: {
-            "model": Error,
-            "content": {"application/json": {"example": {"error": _SENTENCES[status]}}},
-        }
-        for status in statuses
-    }
+    return {status: {"model": Error} for status in statuses}
 
 
 def predictions() -> dict[int | str, dict[str, Any]]:
     """Describe the answers of POST /predict."""
-    found = {"images": [_ONE, _BROKEN], "milliseconds": 7.4}
-    none = {"images": [_BROKEN], "milliseconds": 1.1}
     return {
-        200: {"model": Answers, "content": {"application/json": {"example": found}}},
+        200: {"model": Answers, "content": {"application/json": {"example": EXAMPLE}}},
         422: {
+            "model": Answers | Error,
             "description": "No image can be read, or a parameter is wrong",
-            "content": {
-                "application/json": {
-                    "schema": {
-                        "anyOf": [
-                            {"$ref": "#/components/schemas/Answers"},
-                            {"$ref": "#/components/schemas/Error"},
-                        ]
-                    },
-                    "examples": {
-                        "images": {"value": none},
-                        "parameter": {"value": {"error": "top_k is '0'; it must be 1 to 1000"}},
-                    },
-                }
-            },
         },
         **refusals(400, 401, 403, 408, 413, 415, 503),
     }
@@ -135,14 +109,14 @@ def predictions() -> dict[int | str, dict[str, Any]]:
 
 def request(limits: Limits, top_k: int) -> dict[str, Any]:
     """Describe what POST /predict takes. top_k: classes that can be named."""
-    picture = {"schema": {"type": "string", "format": "binary"}}
+    file = {"type": "string", "format": "binary"}
     form = {
         "type": "object",
         "required": ["image"],
         "properties": {
             "image": {
                 "type": "array",
-                "items": {"type": "string", "format": "binary"},
+                "items": file,
                 "minItems": 1,
                 "maxItems": limits.images,
                 "description": "a file part for each image",
@@ -168,9 +142,10 @@ def request(limits: Limits, top_k: int) -> dict[str, Any]:
             "required": True,
             "content": {
                 FORM: {"schema": form},
-                "image/jpeg": picture,
-                "image/png": picture,
-                "application/octet-stream": picture,
+                **{
+                    kind: {"schema": file}
+                    for kind in ("image/jpeg", "image/png", "application/octet-stream")
+                },
             },
         },
     }

@@ -12,7 +12,6 @@ import socket
 import struct
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, BinaryIO
 
 from ..bundle.model import Model, Prediction
 from ..core.errors import ImageError
@@ -22,7 +21,7 @@ Answer = Prediction | ImageError
 AHEAD = 2  # batches that a process has at once: the next one lies ready when one is done
 STOP_SECONDS = 10.0  # for what it computes, before it is killed
 PAUSE = 0.2  # seconds before one that ended is replaced
-LENGTH = struct.Struct("!Q")  # goes before each message
+LENGTH = struct.Struct("!Q")  # goes before each answer
 # The same on every system, and nothing of this process's threads, locks and sockets is inherited.
 _processes = multiprocessing.get_context("spawn")
 
@@ -41,8 +40,8 @@ class WorkerLostError(Exception):
 class Worker:
     """A process with the network open, which answers batches one after another.
 
-    Python runs one thread of a process at a time, and threads that decode and one that speaks HTTP
-    would wait for each other. And what an image does to a decoder does not end the service.
+    Threads that decode and one that speaks HTTP would wait for each other, as would threads that
+    wait for processes (docs/experiments.md). And a fault in a decoder does not end the service.
     """
 
     def __init__(self, model: Model) -> None:
@@ -70,7 +69,7 @@ class Worker:
         await self.ready.wait()
         answer: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
         self._waiting.append(answer)
-        self._writer.write(_message((images, top_k, explain)))
+        self._writer.write(pickle.dumps((images, top_k, explain), pickle.HIGHEST_PROTOCOL))
         return await answer
 
     async def _listen(self) -> None:
@@ -78,25 +77,26 @@ class Worker:
         while True:
             try:
                 (length,) = LENGTH.unpack(await self._reader.readexactly(LENGTH.size))
-                found = pickle.loads(await self._reader.readexactly(length))  # noqa: S301 - its own
+                data = await self._reader.readexactly(length)
             except (OSError, EOFError):
                 await self._replace()
                 continue
-            answer = self._waiting.popleft()
-            if answer.done():
+            answers = pickle.loads(data)  # noqa: S301 - its own
+            waiting = self._waiting.popleft()
+            if waiting.done():
                 continue
-            if isinstance(found, str):
-                answer.set_exception(RuntimeError(found))
+            if isinstance(answers, str):
+                waiting.set_exception(RuntimeError(answers))
             else:
-                answer.set_result(found)
+                waiting.set_result(answers)
 
     async def _replace(self) -> None:
         """Give back what was asked, and start another process."""
         self.ready.clear()
         lost, self._waiting = self._waiting, deque()
-        for position, answer in enumerate(lost):
-            if not answer.done():
-                answer.set_exception(WorkerLostError(begun=position == 0))
+        for position, answers in enumerate(lost):
+            if not answers.done():
+                answers.set_exception(WorkerLostError(begun=position == 0))
         await self._stop()
         logging.getLogger(__name__).error(
             "a worker process ended (exit status %s); another one is started",
@@ -114,7 +114,7 @@ class Worker:
         theirs.close()
         self._reader, self._writer = await asyncio.open_connection(sock=ours)
         # Not as an argument: `start` would wait for ever if the process ends before it has read it.
-        self._writer.write(_message(self._model))
+        self._writer.write(pickle.dumps(self._model, pickle.HIGHEST_PROTOCOL))
         self.ready.set()
 
     async def _stop(self) -> None:
@@ -126,34 +126,18 @@ class Worker:
             await asyncio.to_thread(self._process.join)
 
 
-def _message(content: Any) -> bytes:
-    data = pickle.dumps(content, pickle.HIGHEST_PROTOCOL)
-    return LENGTH.pack(len(data)) + data
-
-
 def _work(line: socket.socket) -> None:
     """Read the model, then answer until the other end of the line is closed, however it was."""
     for number in (signal.SIGINT, signal.SIGTERM):  # a terminal and a supervisor send them to all
         signal.signal(number, signal.SIG_IGN)
-    with line, line.makefile("rb") as questions, contextlib.suppress(OSError, EOFError):
-        model = _read(questions)
+    closed = (OSError, EOFError, pickle.UnpicklingError)
+    with line, line.makefile("rb") as questions, contextlib.suppress(*closed):
+        model: Model = pickle.load(questions)  # noqa: S301 - the service's own, as what follows
         while True:
-            images, top_k, explain = _read(questions)
+            images, top_k, explain = pickle.load(questions)  # noqa: S301
             try:
                 answer: list[Answer] | str = model.predict_batch(images, top_k, explain)
             except Exception as error:
                 answer = f"{type(error).__name__}: {error}"
-            line.sendall(_message(answer))
-
-
-def _read(messages: BinaryIO) -> Any:
-    """Return the next message. Raises EOFError where the other side closed the line before it."""
-    (length,) = LENGTH.unpack(_exactly(messages, LENGTH.size))
-    return pickle.loads(_exactly(messages, length))  # noqa: S301 - the service's own
-
-
-def _exactly(messages: BinaryIO, length: int) -> bytes:
-    data = messages.read(length)
-    if len(data) < length:
-        raise EOFError
-    return data
+            data = pickle.dumps(answer, pickle.HIGHEST_PROTOCOL)
+            line.sendall(LENGTH.pack(len(data)) + data)
