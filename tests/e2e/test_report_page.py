@@ -80,7 +80,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     names = [HOSTILE, *(f"class {number:03d}" for number in range(1, 100))]
     (folder / "hundred.html").write_text(render(whole_report(names)), encoding="utf-8")
     (folder / "few.html").write_text(render(whole_report(names[:5])), encoding="utf-8")
-    (folder / "audit.html").write_text(render_audit(audit(HOSTILE, "b")), encoding="utf-8")
+    (folder / "audit.html").write_text(render_audit(*audit(HOSTILE, "b")), encoding="utf-8")
     return folder
 
 

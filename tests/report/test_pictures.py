@@ -13,7 +13,7 @@ from support.photos import draw
 from thawnet.audit.audit import audit
 from thawnet.bundle.model import Explanation
 from thawnet.data.sources.open import open_source
-from thawnet.report.pictures import SIDE, coloured, picture, picture_audit
+from thawnet.report.pictures import SIDE, coloured, copies_of, picture
 
 
 def decoded(data: bytes) -> Image.Image:
@@ -48,15 +48,12 @@ def test_explanation_becomes_overlay_and_box() -> None:
     assert decoded(found.overlay).size == (3, 3)
 
 
-def test_audit_shows_its_copies(photos: Callable[..., Path]) -> None:
+def test_copies_are_shown_as_pictures(photos: Callable[..., Path]) -> None:
     folder = photos({"a": 12, "b": 12})
     (folder / "b" / "copy.png").write_bytes((folder / "a" / "003.png").read_bytes())
     source = open_source(str(folder))
-    found = picture_audit(audit(source, 32), source)
-    assert found.groups >= 1
-    worst = found.copies[0]
-    assert worst.kind == "the same pixels"
-    assert {label for _, label, _ in worst.members} == {"a", "b"}
-    assert all(shown is not None for _, _, shown in worst.members)
-    assert found.rows[0][:2] == ["train", "25"]
-    assert found.findings
+    copies = copies_of(audit(source, 32), source)
+    group, members = copies[0]
+    assert group.exact
+    assert {member.label for member, _ in members} == {"a", "b"}
+    assert all(shown is not None for _, shown in members)

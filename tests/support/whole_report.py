@@ -7,21 +7,20 @@ import io
 import numpy as np
 from PIL import Image
 
+from support.results import result_of, scores
+from thawnet.audit.contents import Audit, Finding, Group, Member, Part
 from thawnet.metrics.calibration import Bin
-from thawnet.metrics.result import CalibrationErrors, Validation
+from thawnet.metrics.result import CalibrationErrors, Scores, Validation
 from thawnet.report.content import (
-    ClassScore,
+    ClassRow,
     Confusion,
     Copies,
-    DataAudit,
     Example,
     Pair,
     Picture,
-    Reliability,
     Report,
     Rival,
     Suspect,
-    Suspects,
 )
 
 
@@ -30,7 +29,7 @@ def picture(name: str, side: int = 32, seed: int = 0) -> Picture:
     noise = np.random.default_rng(seed)
     over = _encoded(noise.integers(0, 256, (3, 3, 4), np.uint8), "png")
     data = _encoded(noise.integers(0, 256, (side, side, 3), np.uint8), "webp")
-    return Picture(name, data, "image/webp", side, side, over, (0.125, 0.0, 0.875, 1.0))
+    return Picture(name, data, side, side, over, (0.125, 0.0, 0.875, 1.0))
 
 
 def _encoded(pixels: np.ndarray, kind: str) -> bytes:
@@ -47,7 +46,7 @@ def whole_report(names: list[str], images: int = 100) -> Report:
     np.fill_diagonal(counts, 0)
     np.fill_diagonal(counts, np.maximum(1, images - counts.sum(axis=1) - np.arange(count) % 7))
     classes = [
-        ClassScore(
+        ClassRow(
             name,
             int(counts[place].sum()),
             float(counts[place, place] / counts[place].sum()),
@@ -59,18 +58,22 @@ def whole_report(names: list[str], images: int = 100) -> Report:
     ]
     first, second = names[0], names[1]
     shown = [picture(f"{name}/{at}.png", seed=at) for at, name in enumerate([first] * 12)]
-    mistakes = [Example(each.name, each, first, second, 0.98, 0.01) for each in shown]
-    hits = [Example("gone.png", None, first, first, 0.31, 0.31)]
+    mistakes = [Example(each, first, second, 0.98, 0.01) for each in shown]
+    hits = [Example(shown[0], first, first, 0.31, 0.31)]
     bins = [Bin(0.2, 0.3, 10), Bin(0.6, 0.55, 30), Bin(0.95, 0.9, 60)]
+    errors = CalibrationErrors(0.0935, 0.0195)
+    test = Scores(0.7135, (0.7046, 0.7223), 0.93, 0.7, errors, 1.0, 10_000)
+    audited, copies = audit(first, second)
     return Report(
         title=f"network on {first}",
-        part="test",
-        accuracy=0.7135,
-        interval=(0.7046, 0.7223),
-        images=10_000,
-        top_5=0.93,
-        balanced=0.7,
-        standing="this network is 19.35 points better than logistic regression",
+        result=result_of(
+            "test",
+            0.7135,
+            10_000,
+            metrics={"test": test, "validation": scores(0.7, 2500)},
+            temperature=0.76,
+            standing="this network is 19.35 points better than logistic regression",
+        ),
         flattered=False,
         rivals=[
             Rival("the most frequent class", 0.01),
@@ -87,36 +90,59 @@ def whole_report(names: list[str], images: int = 100) -> Report:
         validated_on="validation",
         seconds=[("data", 6.2), ("features", 42.5), ("fine-tune", 5000.0)],
         classes=classes,
-        confusion=Confusion(names, counts),
+        confusion=Confusion(names, counts, counts.sum(axis=1)),
         pairs=[Pair(first, second, 12, 100, shown[:6])],
         mistakes=mistakes,
         hits=hits,
-        reliability=Reliability(0.76, bins, bins, CalibrationErrors(0.0935, 0.0195), 2500),
-        suspects=Suspects(47_500, [Suspect("a.png", shown[0], first, second, 4.2)]),
-        audit=audit(first, second),
+        uncalibrated=bins,
+        calibrated=bins,
+        training_images=47_500,
+        suspects=[Suspect(shown[0], first, second, 4.2)],
+        audit=audited,
+        copies=copies,
         missing=[f"No image of {first} could be read."],
-        made=[("confusion", 0.4), ("reading images", 1.25)],
+        made={"confusion": 0.4, "reading images": 1.25},
     )
 
 
-def audit(first: str, second: str) -> DataAudit:
-    """Return an audit of data with these two classes."""
-    return DataAudit(
+def audit(first: str, second: str) -> tuple[Audit, Copies]:
+    """Return an audit of data with these two classes, and its copies."""
+    copies = [Member("train", first, "a.png"), Member("test", second, "gone.png")]
+    groups = [Group("parts and classes", True, 1.0, False, tuple(copies))] * 7
+    audited = Audit(
         name=f"photos of {first}",
-        classes=2,
-        images=300,
-        header=["part", "images", "stored as"],
-        rows=[["train", "200", "JPEG"], ["test", "100", "PNG"]],
-        smallest=[(second, 50)],
-        largest=[(first, 150)],
-        findings=[(f"1 picture of {first} is in train and test.", "Take it out of train.")],
-        copies=[
-            Copies(
-                "exact",
-                "in two parts",
-                [("train", first, picture("a.png")), ("test", second, None)],
-            )
-        ],
-        groups=7,
-        notes=["val: none; thawnet train splits it off train"],
+        classes=(first, second),
+        size=32,
+        parts=(
+            _part("train", {first: 150, second: 50}, "JPEG"),
+            _part("test", {first: 50, second: 50}, "PNG"),
+        ),
+        split_off=0,
+        straddling=0,
+        groups=tuple(groups),
+        notes=("val: none; thawnet train splits it off train",),
+        findings=(
+            Finding("copies", f"1 picture of {first} is in train and test.", "Take it out."),
+        ),
+    )
+    return audited, [(groups[0], [(copies[0], picture("a.png")), (copies[1], None)])]
+
+
+def _part(name: str, counts: dict[str, int], kind: str) -> Part:
+    images = sum(counts.values())
+    return Part(
+        name=name,
+        images=images,
+        stored_bytes=10_000 * images,
+        counts=counts,
+        width=(32, 40, 64),
+        height=(32, 32, 32),
+        smaller=0,
+        tiny=0,
+        modes={"RGB": images},
+        formats={kind: images},
+        turned=1,
+        animated=(),
+        plain=(),
+        broken=(),
     )

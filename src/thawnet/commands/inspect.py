@@ -60,9 +60,9 @@ def inspect(options: InspectOptions) -> None:
     found = audit(source, options.size, console.progress)
     if options.html is not None:
         from ..report.page import render_audit
-        from ..report.pictures import picture_audit
+        from ..report.pictures import copies_of
 
-        write_text(options.html, render_audit(picture_audit(found, source)))
+        write_text(options.html, render_audit(found, copies_of(found, source)))
         console.say(f"page {options.html}: open it in a browser")
     if options.json:
         console.result(json.dumps(found.as_dict(), indent=2, ensure_ascii=False))

@@ -1,4 +1,4 @@
-"""What a finished run has to show for itself, gathered for its report."""
+"""The contents of a finished run's report, gathered from what the run left."""
 
 from __future__ import annotations
 
@@ -21,30 +21,17 @@ from ..core.text import counted, duration
 from ..data.store import ImageStore
 from ..metrics.accuracy import interval, slices
 from ..metrics.calibration import bins_of
-from ..metrics.confusion import confused_order, confusion_matrix
-from ..metrics.per_class import class_scores, confusions
+from ..metrics.per_class import confused_order, confusion_matrix, confusions
 from ..metrics.result import WHOLE, PhaseResult
 from ..training.context import Material
-from .content import (
-    ClassScore,
-    Confusion,
-    DataAudit,
-    Example,
-    Pair,
-    Picture,
-    Reliability,
-    Report,
-    Rival,
-    Suspect,
-    Suspects,
-)
+from .content import ClassRow, Confusion, Example, Pair, Picture, Report, Rival, Suspect
 from .label_errors import margins
 from .markup import percent
 from .page import render
-from .pictures import picture, picture_audit
+from .pictures import copies_of, picture
 
 REPORT = "report.html"
-# The author's figure for the reference job, which whoever trains on CIFAR-100 may compare with.
+# The author's figure for the reference job.
 REFERENCE = {"cifar100": 0.7135}
 CLOSE = 0.9  # probability; a hit that was given more was no close call
 PAIRS = 9  # of confused classes that are shown
@@ -57,11 +44,11 @@ LEAST_FOR_SUSPECTS = 200
 
 def write_report(material: Material, path: Path) -> dict[str, float]:
     """Write the report of a run, and return the seconds that each section took."""
-    found = gather(material)
-    made = dict(found.made)
-    with _timed(made, "page"):
-        write_text(path, render(found))
-    return made
+    report = gather(material)
+    with _timed(report.made, "page"):
+        page = render(report)
+    write_text(path, page)
+    return report.made
 
 
 @contextmanager
@@ -74,59 +61,62 @@ def _timed(seconds: dict[str, float], section: str) -> Iterator[None]:
 def gather(material: Material) -> Report:
     """Return everything that a report holds."""
     made: dict[str, float] = {}
+    missing: list[str] = []
     classes, labels = material.source.classes, material.measured.labels
-    result, recipe, missing = material.result, material.recipe, list[str]()
-    scores = result.scores
+    result, recipe = material.result, material.recipe
     predicted = material.logits.argmax(1)
     with _timed(made, "confusion"):
         matrix = confusion_matrix(labels, predicted, len(classes))
         order = confused_order(matrix)
-        confusion = Confusion([classes[each] for each in order], matrix[np.ix_(order, order)])
-        rows = _class_rows(labels, predicted, classes)
-    with _timed(made, "calibration"):
-        reliability = Reliability(
-            result.temperature,
-            bins_of(material.logits, labels),
-            bins_of(material.logits, labels, result.temperature),
-            scores.expected_calibration_error,
-            result.fitted_on,
+        confusion = Confusion(
+            [classes[position] for position in order],
+            matrix[np.ix_(order, order)],
+            matrix.sum(axis=1)[order],
         )
+    with _timed(made, "calibration"):
+        uncalibrated = bins_of(material.logits, labels)
+        calibrated = bins_of(material.logits, labels, result.temperature)
     with _timed(made, "examples"):
         model = _model(material, missing)
-        sure = _confidence(material)
-        pairs = _pairs(material, predicted, sure, model)
-        mistakes, hits = _examples(material, predicted, sure, model)
+        probabilities = _probabilities(material)
+        pairs = _pairs(material, predicted, probabilities, model)
+        mistakes, hits = _examples(material, predicted, probabilities, model)
     with _timed(made, "suspects"):
         suspects = _suspects(material, missing)
     with _timed(made, "data"):
-        audited = _audited(material, missing)
-    low, high = scores.interval_95
+        audited, copies = None, []
+        if material.part == "test":
+            source = material.source.opened_once()
+            audited = audit(source, recipe.size, console.progress)
+            copies = copies_of(audited, source)
+        else:
+            missing.append(
+                "What the data holds is not shown: this run read no test part. "
+                "`thawnet inspect` looks at all of it."
+            )
     return Report(
         title=f"{result.data.name}, {recipe.backbone}, recipe {recipe.name}",
-        part=material.part,
-        accuracy=scores.accuracy,
-        interval=(low, high),
-        images=scores.images,
-        top_5=scores.top_5,
-        balanced=scores.balanced_accuracy,
-        standing=result.standing,
+        result=result,
+        history=material.history,
+        validated_on=recipe.validate_on,
         flattered=material.part == recipe.validate_on == "validation"
         and any(phase.patience for phase in result.phases),
         rivals=_rivals(material),
         facts=_facts(material),
-        history=material.history,
-        validated_on=recipe.validate_on,
         seconds=_stages(result.seconds),
-        classes=rows,
+        classes=_class_rows(matrix, classes),
         confusion=confusion,
         pairs=pairs,
         mistakes=mistakes,
         hits=hits,
-        reliability=reliability,
+        uncalibrated=uncalibrated,
+        calibrated=calibrated,
+        training_images=len(material.train),
         suspects=suspects,
         audit=audited,
+        copies=copies,
         missing=missing,
-        made=list(made.items()),
+        made=made,
     )
 
 
@@ -137,21 +127,20 @@ def _stages(seconds: dict[str, float]) -> list[tuple[str, float]]:
     return [*stages, ("start and rest", rest)] if rest > 0 else stages
 
 
-def _class_rows(
-    labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: Sequence[str]
-) -> list[ClassScore]:
-    most: dict[str, tuple[str, int]] = {}
-    for each in confusions(labels, predicted, classes):
-        most.setdefault(each.true, (each.predicted, each.images))
-    called = np.bincount(predicted, minlength=len(classes))
-    rows = []
-    for score in class_scores(labels, predicted, classes):
-        taken_for, count = most.get(score.name, (None, 0))
-        precision = score.precision if called[classes.index(score.name)] else None
-        rows.append(
-            ClassScore(score.name, score.support, score.recall, precision, taken_for, count)
+def _class_rows(matrix: NDArray[np.int64], classes: Sequence[str]) -> list[ClassRow]:
+    images, called, hits = matrix.sum(axis=1), matrix.sum(axis=0), matrix.diagonal()
+    wrong = matrix - np.diag(hits)
+    return [
+        ClassRow(
+            name=classes[place],
+            images=int(images[place]),
+            recall=float(hits[place] / images[place]),
+            precision=float(hits[place] / called[place]) if called[place] else None,
+            confused_with=classes[wrong[place].argmax()],
+            confusions=int(wrong[place].max()),
         )
-    return rows
+        for place in np.flatnonzero(images).tolist()
+    ]
 
 
 def _model(material: Material, missing: list[str]) -> Model | None:
@@ -169,87 +158,82 @@ def _model(material: Material, missing: list[str]) -> Model | None:
     return model
 
 
-def _shown(images: ImageStore, rows: Sequence[int], model: Model | None) -> list[Picture]:
+def _pictures(images: ImageStore, rows: NDArray[np.int64], model: Model | None) -> list[Picture]:
     """Return pictures of some images, with the map of the class that each is taken for."""
     if not len(rows):
         return []
-    squares = images.batch(np.array(rows, np.int64))
-    found = model.predict(squares, 1, explain=True) if model else [None] * len(rows)
+    squares = images.batch(rows)
+    maps = (
+        [prediction.explanation for prediction in model.predict(squares, 1, explain=True)]
+        if model
+        else [None] * len(rows)
+    )
     names = images.names
     return [
-        picture(names[row], Image.fromarray(square), each.explanation if each else None)
-        for row, square, each in zip(rows, squares, found, strict=True)
+        picture(names[row], Image.fromarray(square), explanation)
+        for row, square, explanation in zip(rows.tolist(), squares, maps, strict=True)
     ]
+
+
+def _probabilities(material: Material) -> NDArray[np.float32]:
+    """Return calibrated probabilities, (n, classes)."""
+    probabilities = np.empty_like(material.logits)
+    for some in slices(len(probabilities)):
+        scaled = material.logits[some] / material.result.temperature
+        probabilities[some] = softmax(scaled, axis=1)
+    return probabilities
 
 
 def _pairs(
     material: Material,
     predicted: NDArray[np.int64],
-    sure: NDArray[np.float32],
+    probabilities: NDArray[np.float32],
     model: Model | None,
 ) -> list[Pair]:
-    """Return the classes that are most often confused; sure: probabilities, (n, classes)."""
-    images, classes = material.measured, material.source.classes
-    labels = images.labels
-    shown = []
-    for each in confusions(labels, predicted, classes)[:PAIRS]:
-        true, found = classes.index(each.true), classes.index(each.predicted)
-        rows = np.flatnonzero((labels == true) & (predicted == found))
-        rows = rows[np.argsort(-sure[rows, found], kind="stable")][:OF_A_PAIR]
-        shown.append(
-            Pair(
-                each.true,
-                each.predicted,
-                each.images,
-                int((labels == true).sum()),
-                _shown(images, rows.tolist(), model),
-            )
-        )
-    return shown
+    """Return the classes that are most often confused, with the most confident confusions."""
+    labels, classes = material.measured.labels, material.source.classes
+    pairs = []
+    for pair in confusions(labels, predicted, classes)[:PAIRS]:
+        true, other = classes.index(pair.true), classes.index(pair.predicted)
+        rows = np.flatnonzero((labels == true) & (predicted == other))
+        rows = rows[np.argsort(-probabilities[rows, other], kind="stable")][:OF_A_PAIR]
+        pictures = _pictures(material.measured, rows, model)
+        images = int((labels == true).sum())
+        pairs.append(Pair(pair.true, pair.predicted, pair.images, images, pictures))
+    return pairs
 
 
 def _examples(
     material: Material,
     predicted: NDArray[np.int64],
-    sure: NDArray[np.float32],
+    probabilities: NDArray[np.float32],
     model: Model | None,
 ) -> tuple[list[Example], list[Example]]:
     """Return the most confident mistakes, and the least confident hits among the close calls."""
-    images, classes = material.measured, material.source.classes
-    labels, names = images.labels, images.names
-    confidence = sure.max(1)
+    labels, classes = material.measured.labels, material.source.classes
+    confidence = probabilities.max(1)
     wrong = np.flatnonzero(predicted != labels)
     right = np.flatnonzero((predicted == labels) & (confidence < CLOSE))
-    chosen = (
-        wrong[np.argsort(-confidence[wrong], kind="stable")][:EXAMPLES],
-        right[np.argsort(confidence[right], kind="stable")][:EXAMPLES],
-    )
-    mistakes, hits = (
-        [
+
+    def examples(rows: NDArray[np.int64]) -> list[Example]:
+        return [
             Example(
-                names[row],
-                shown,
+                picture,
                 classes[labels[row]],
                 classes[predicted[row]],
                 float(confidence[row]),
-                float(sure[row, labels[row]]),
+                float(probabilities[row, labels[row]]),
             )
-            for row, shown in zip(rows.tolist(), _shown(images, rows.tolist(), model), strict=True)
+            for row, picture in zip(rows, _pictures(material.measured, rows, model), strict=True)
         ]
-        for rows in chosen
+
+    return (
+        examples(wrong[np.argsort(-confidence[wrong], kind="stable")][:EXAMPLES]),
+        examples(right[np.argsort(confidence[right], kind="stable")][:EXAMPLES]),
     )
-    return mistakes, hits
 
 
-def _confidence(material: Material) -> NDArray[np.float32]:
-    """Return calibrated probabilities, (n, classes)."""
-    found = np.empty_like(material.logits)
-    for some in slices(len(found)):
-        found[some] = softmax(material.logits[some] / material.result.temperature, axis=1)
-    return found
-
-
-def _suspects(material: Material, missing: list[str]) -> Suspects | None:
+def _suspects(material: Material, missing: list[str]) -> list[Suspect] | None:
     train, classes = material.train, material.source.classes
     if len(train) < max(LEAST_FOR_SUSPECTS, 5 * len(classes)):
         missing.append(
@@ -263,28 +247,13 @@ def _suspects(material: Material, missing: list[str]) -> Suspects | None:
         )
         return None
     labels = train.labels
-    found, other = margins(material.features, labels, train.ties, len(classes))
-    rows = np.argsort(-found, kind="stable")[:SUSPECTS]
-    rows = rows[found[rows] > 0]
-    names = train.names
-    return Suspects(
-        len(train),
-        [
-            Suspect(names[row], shown, classes[labels[row]], classes[other[row]], float(found[row]))
-            for row, shown in zip(rows.tolist(), _shown(train, rows.tolist(), None), strict=True)
-        ],
-    )
-
-
-def _audited(material: Material, missing: list[str]) -> DataAudit | None:
-    if material.part != "test":
-        missing.append(
-            "What the data holds is not shown: this run read no test part. `thawnet inspect` looks "
-            "at all of it."
-        )
-        return None
-    source = material.source.opened_once()
-    return picture_audit(audit(source, material.recipe.size, console.progress), source)
+    margin, other = margins(material.features, labels, train.ties, len(classes))
+    rows = np.argsort(-margin, kind="stable")[:SUSPECTS]
+    rows = rows[margin[rows] > 0]
+    return [
+        Suspect(picture, classes[labels[row]], classes[other[row]], float(margin[row]))
+        for row, picture in zip(rows, _pictures(train, rows, None), strict=True)
+    ]
 
 
 def _rivals(material: Material) -> list[Rival]:
@@ -292,6 +261,7 @@ def _rivals(material: Material) -> list[Rival]:
     assert result.baselines is not None
     regression = result.baselines.logistic_regression_on_frozen_features
     majority = result.baselines.majority_class.accuracy
+    head, final = (phase.kept.val_accuracy for phase in result.phases)
     rivals = [
         Rival("most frequent class", majority, interval(majority, result.scores.images)),
         Rival(
@@ -300,7 +270,14 @@ def _rivals(material: Material) -> list[Rival]:
             regression.interval_95,
             f"learnt from {regression.training_images:,} images",
         ),
-        _head_alone(material),
+        # Both on the images that validated.
+        Rival(
+            "end of phase 1: the head alone",
+            head,
+            note=f"on {material.recipe.validate_on} while it trained, where this run had "
+            f"{percent(final, 2)}",
+            own=final,
+        ),
     ]
     reference = REFERENCE.get(result.data.name)
     if reference is not None and material.part == "test":
@@ -308,15 +285,6 @@ def _rivals(material: Material) -> list[Rival]:
             Rival("the reference recipe, as its author reports it", reference, note="on test")
         )
     return rivals
-
-
-def _head_alone(material: Material) -> Rival:
-    """Return the network as phase 1 left it, beside the final one on the images that validated."""
-    head, final = (phase.kept.val_accuracy for phase in material.result.phases)
-    note = f"on {material.recipe.validate_on} while it trained, where this run had"
-    return Rival(
-        "end of phase 1: the head alone", head, note=f"{note} {percent(final, 2)}", own=final
-    )
 
 
 def _epochs(phase: PhaseResult) -> str:

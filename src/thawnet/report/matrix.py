@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from dataclasses import dataclass
 
 import numpy as np
 from markupsafe import Markup
@@ -23,26 +22,16 @@ _LONGEST = 22  # letters of a name
 _LETTER = 0.56  # of a letter's height: its mean width
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """What is drawn of a confusion matrix: names, counts and the rows' images, drawn or not."""
-
-    names: list[str]
-    counts: NDArray[np.int64]
-    images: NDArray[np.int64]
-
-
-def largest(confusion: Confusion) -> Drawn:
-    """Return what is drawn of a confusion matrix: the MOST classes with the most mistakes."""
-    counts = confusion.counts
-    images = counts.sum(axis=1)
+def largest(confusion: Confusion) -> Confusion:
+    """Return the MOST classes with the most mistakes, their names short."""
+    counts, images = confusion.counts, confusion.images
     # Stable, so that classes with equally many mistakes are kept in their order.
     kept = np.sort(np.argsort(counts.diagonal() - images, kind="stable")[:MOST])
     names = [shortened(confusion.names[place], _LONGEST) for place in kept]
-    return Drawn(names, counts[np.ix_(kept, kept)], images[kept])
+    return Confusion(names, counts[np.ix_(kept, kept)], images[kept])
 
 
-def matrix(drawn: Drawn) -> Markup:
+def matrix(drawn: Confusion) -> Markup:
     """Draw a confusion matrix: a row for each class, a column for each answer.
 
     A cell's colour is by the square root of its share of the row, in STEPS steps, so that single
@@ -80,7 +69,7 @@ def _size(count: int) -> str:
     return "few" if count <= _FEW else "some" if count <= COUNTED else "many"
 
 
-def legend(drawn: Drawn) -> Markup:
+def legend(drawn: Confusion) -> Markup:
     """Return a line that says what the colours of `matrix` mean."""
     _, full = _roots(drawn)
     steps = range(1, STEPS + 1)
@@ -100,7 +89,7 @@ def _told(full: float) -> str:
     return f"mistaken: {percent(middle)} of a class in the middle, {percent(most)} at the end"
 
 
-def _roots(drawn: Drawn) -> tuple[NDArray[np.float64], float]:
+def _roots(drawn: Confusion) -> tuple[NDArray[np.float64], float]:
     """Return square roots of the shares of rows, and which of them has all of the colour."""
     roots = np.sqrt(drawn.counts / np.maximum(drawn.images, 1)[:, None])
     wrong = roots * ~np.eye(len(roots), dtype=bool)
@@ -112,7 +101,7 @@ def _step(share: float) -> int:
     return math.ceil(share * STEPS - 1e-9)
 
 
-def _cells(drawn: Drawn) -> list[Markup]:
+def _cells(drawn: Confusion) -> list[Markup]:
     names, counts = drawn.names, drawn.counts
     roots, full = _roots(drawn)
     groups: dict[tuple[str, int], list[Markup]] = defaultdict(list)
@@ -130,7 +119,7 @@ def _cells(drawn: Drawn) -> list[Markup]:
     ]
 
 
-def _counts(drawn: Drawn, margin: float, cell: float) -> Markup:
+def _counts(drawn: Confusion, margin: float, cell: float) -> Markup:
     counts = drawn.counts
     roots, full = _roots(drawn)
     words = []

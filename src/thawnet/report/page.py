@@ -10,10 +10,11 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from ..audit.contents import Audit
 from ..core.text import duration
 from ..webpage import HOUSE, ICON
 from . import charts, matrix
-from .content import DataAudit, Picture, Report
+from .content import Copies, Picture, Report
 from .markup import element, percent, shortened
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -44,22 +45,26 @@ def render(report: Report) -> str:
 
     A policy in its head lets a browser run that script alone and load nothing.
     """
-    made = dict(report.made)
+    shown = {
+        "examples": report.mistakes or report.hits,
+        "suspects": report.suspects is not None,
+        "data": report.audit,
+    }
+    pictures = [example.picture for example in (*report.mistakes, *report.hits)]
+    pictures += [picture for pair in report.pairs for picture in pair.pictures]
     return _page(
         "report.html",
         report=report,
-        audit=report.audit,
-        made=made,
-        elsewhere={name: seconds for name, seconds in made.items() if name not in SECTIONS},
-        sections=[name for name in SECTIONS if _has(report, name)],
+        elsewhere={name: spent for name, spent in report.made.items() if name not in SECTIONS},
+        sections=[name for name in SECTIONS if shown.get(name, True)],
         drawn=matrix.largest(report.confusion),
-        maps=_has_maps(report),
+        maps=any(picture.overlay is not None for picture in pictures),
     )
 
 
-def render_audit(audit: DataAudit) -> str:
+def render_audit(audit: Audit, copies: Copies) -> str:
     """Return the HTML of what is in the data alone, as `render` does."""
-    return _page("audit.html", audit=audit, made={}, maps=False)
+    return _page("audit.html", audit=audit, copies=copies)
 
 
 def _page(template: str, **content: object) -> str:
@@ -99,7 +104,7 @@ def picture(shown: Picture, caption: str) -> Markup:
     """Return a picture with its map, hidden at first. caption: what a screen reader says of it."""
     small = "image small" if max(shown.width, shown.height) < _SMOOTH else "image"
     size = {"width": shown.width, "height": shown.height}
-    layers = [element("image", class_=small, href=_data(shown.data, shown.kind), **size)]
+    layers = [element("image", class_=small, href=_data(shown.data, "image/webp"), **size)]
     if shown.overlay is not None:
         left, top, right, bottom = shown.box
         layers.append(
@@ -123,25 +128,6 @@ def picture(shown: Picture, caption: str) -> Markup:
         role="img",
         aria_label=shortened(caption, _TOLD),
     )
-
-
-def _has(report: Report, section: str) -> bool:
-    content: dict[str, object] = {
-        "history": report.history,
-        "time": report.seconds,
-        "confusion": report.confusion.names,
-        "classes": report.classes,
-        "examples": report.mistakes or report.hits,
-        "suspects": report.suspects,
-        "data": report.audit,
-    }
-    return bool(content.get(section, True))
-
-
-def _has_maps(report: Report) -> bool:
-    examples = [example.picture for example in (*report.mistakes, *report.hits)]
-    pictures = [*examples, *(shown for pair in report.pairs for shown in pair.pictures)]
-    return any(shown is not None and shown.overlay is not None for shown in pictures)
 
 
 @cache
