@@ -47,7 +47,7 @@ soak: $(READY)
 # Over 200,000 spoilt inputs for all that reads something from outside: 5 minutes on 2
 # cores. FUZZ_FLAGS="--hypothesis-seed=7": others.
 fuzz: $(READY)
-	FUZZ_INPUTS=20000 $(PYTEST) -m slow tests/faults/test_fuzz.py -k spoilt $(FUZZ_FLAGS)
+	FUZZ_INPUTS=23000 $(PYTEST) -m slow tests/faults/test_fuzz.py -k spoilt $(FUZZ_FLAGS)
 
 # Known holes in the versions of constraints.txt. It asks a service, so it needs the network; that
 # a package could not be looked up is a failure.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import lzma
 import struct
 import tarfile
@@ -19,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow
-import pyarrow.parquet
 import pytest
 
+from support.fuzz.data import with_checksums
+from support.shards import shard
 from thawnet.core.errors import DataError
 from thawnet.core.files import cache_entries
 from thawnet.data.sources import archives
@@ -92,8 +92,6 @@ def test_members_of_a_tar_are_counted_and_not_kept(
 @pytest.mark.parametrize("size", [b"\xff" * 12, b"-0000001000\0", b"\xff" * 11 + b"\0"])
 @pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.XHDTYPE])
 def test_negative_size_does_not_go_round_for_ever(tmp_path: Path, size: bytes, kind: bytes) -> None:
-    from support.fuzz.data import with_checksums
-
     info = tarfile.TarInfo("a/1.png")
     info.type = kind
     header = bytearray(info.tobuf(tarfile.USTAR_FORMAT))
@@ -120,29 +118,21 @@ def test_xz_that_asks_for_memory_is_refused(tmp_path: Path) -> None:
 
 # --- shards ---------------------------------------------------------------------------------------
 
-NAMES = ["a", "b"]
 
-
-def shard(
-    folder: Path, names: object = NAMES, cell: bytes = b"image", rows: int = 50, **how: Any
+def write_shard(
+    folder: Path, names: object = ("a", "b"), cell: bytes = b"image", rows: int = 50, **how: Any
 ) -> Path:
     """Write a train shard of so many equal images."""
-    features = {"img": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": names}}
-    table = pyarrow.table(
-        {"img": [{"bytes": cell, "path": None}] * rows, "label": [0, 1] * (rows // 2)}
-    )
-    table = table.replace_schema_metadata(
-        {"huggingface": json.dumps({"info": {"features": features}})}
-    )
     folder.mkdir(exist_ok=True)
     path = folder / "train-00000-of-00001.parquet"
-    pyarrow.parquet.write_table(table, path, **how)
+    cells = [{"bytes": cell, "path": None}] * rows
+    path.write_bytes(shard(cells, [0, 1] * (rows // 2), names, **how))
     return path
 
 
 @pytest.mark.parametrize("count", [0, 1, 49, 51, 63])
 def test_count_of_rows_that_lies_is_told_or_does_not_matter(tmp_path: Path, count: int) -> None:
-    path = shard(tmp_path / "shards")
+    path = write_shard(tmp_path / "shards")
     content = path.read_bytes()
     length = int.from_bytes(content[-8:-4], "little")
     footer = content[-8 - length : -8]
@@ -173,14 +163,14 @@ def test_count_of_rows_that_lies_is_told_or_does_not_matter(tmp_path: Path, coun
     ],
 )
 def test_names_of_classes_that_are_none_are_told(tmp_path: Path, names: object, told: str) -> None:
-    path = shard(tmp_path / "shards", names)
+    path = write_shard(tmp_path / "shards", names)
     with pytest.raises(DataError, match=told):
         open_source(str(path.parent)).open_part("train")
 
 
 def test_cells_that_unpack_a_thousandfold_are_read_one_at_a_time(tmp_path: Path) -> None:
     how = {"compression": "zstd", "use_dictionary": False, "write_batch_size": 1}
-    path = shard(tmp_path / "shards", cell=bytes(2**21), rows=40, **how)  # 84 MB
+    path = write_shard(tmp_path / "shards", cell=bytes(2**21), rows=40, **how)  # 84 MB
     assert path.stat().st_size < 2**16
     items = open_source(str(path.parent)).open_part("train")
     most = 0

@@ -16,8 +16,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from PIL import Image
 
@@ -28,7 +26,6 @@ from thawnet.bundle.format import read_description, read_trained_on
 from thawnet.cli import main
 from thawnet.core.errors import BundleError, UsageError
 from thawnet.core.files import sha256_file
-from thawnet.core.text import printable
 from thawnet.model.backbone import Network
 
 IMAGE = Image.new("RGB", (9, 9), "red")
@@ -177,32 +174,6 @@ def test_zero_deviation_is_refused(tmp_path: Path) -> None:
     ):
         changed(folder, preprocess={**preprocess, "std": std})
         refused(folder, "std must be above 0|three finite numbers|is not understood")
-
-
-values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
-    ),
-    max_leaves=8,
-)
-FIELDS = ("format", "architecture", "classes", "preprocess", "temperature", "unfamiliar", "sha256")
-
-
-@pytest.mark.slow
-@given(st.dictionaries(st.sampled_from(FIELDS), values, max_size=3))
-def test_any_value_of_any_field_is_taken_or_refused(
-    tmp_path_factory: pytest.TempPathFactory, fields: dict[str, Any]
-) -> None:
-    folder = write_bundle(tmp_path_factory.mktemp("any"), network())
-    changed(folder, **fields)
-    try:
-        assert len(read_description(folder).meaning.marks) == 4
-    except BundleError as error:
-        told = str(error)
-    else:
-        return
-    assert told == printable(told)
 
 
 def test_class_names_are_text_in_every_form(

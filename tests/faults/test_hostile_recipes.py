@@ -9,11 +9,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from thawnet.core.errors import RecipeError
-from thawnet.core.text import printable
 from thawnet.data.augment import Augment
 from thawnet.recipe import MAX_FILE, Phase, Recipe, load_recipe, parse_recipe
 
@@ -132,31 +129,3 @@ def test_file_that_is_no_recipe_is_not_read_whole(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(RecipeError, match="cannot be read"):
         load_recipe(str(path))
-
-
-trees = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
-    ),
-    max_leaves=8,
-)
-
-
-@pytest.mark.slow
-@given(st.sampled_from(fields()), trees)
-def test_any_value_of_any_field_is_taken_or_refused_by_name(
-    field: tuple[str, str, Any], tree: Any
-) -> None:
-    from support.fuzz.mutate import toml
-
-    table, name, _ = field
-    value = toml({"v": tree}).removeprefix("v = ").strip()
-    if value.startswith("[v]"):
-        return
-    told = ""
-    try:
-        parse_recipe(with_field(table, name, value.replace("None", "0")), "fuzz")
-    except RecipeError as error:
-        told = str(error)
-    assert told == printable(told)

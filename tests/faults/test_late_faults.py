@@ -10,13 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow
-import pyarrow.parquet
 import pytest
 
 import thawnet
 from support.photos import draw, encoded
 from support.runs import tensors_of
+from support.shards import shard
 from thawnet import cli, job
 from thawnet.core.errors import DataError, RunError
 from thawnet.data.sources.open import open_source
@@ -80,12 +79,10 @@ def test_a_test_folder_that_can_not_be_measured_on_is_told_before_anything_is_tr
 def test_parquet_test_labels_of_minus_one_are_told_before_anything_is_trained(
     tmp_path: Path,
 ) -> None:
-    features = {"image": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": ["a", "b"]}}
-    schema = {"huggingface": json.dumps({"info": {"features": features}})}
     for part, labels in (("train", [0, 1] * 6), ("test", [-1, None, 0])):
         cells = [{"bytes": encoded(draw(0, number))} for number in range(len(labels))]
-        table = pyarrow.table({"image": cells, "label": labels}).replace_schema_metadata(schema)
-        pyarrow.parquet.write_table(table, tmp_path / f"{part}-00000-of-00001.parquet")
+        path = tmp_path / f"{part}-00000-of-00001.parquet"
+        path.write_bytes(shard(cells, labels, ["a", "b"]))
     source = open_source(str(tmp_path))
     with pytest.raises(
         DataError, match=r"2 of 3 test images have no label between 0 and 1; .*--no-test"

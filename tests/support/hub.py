@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import http.server
-import io
 import json
 
-import pyarrow
-import pyarrow.parquet
 import pytest
 from PIL import Image
+
+from support import shards
+from support.photos import encoded
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 
@@ -83,15 +83,6 @@ def set_endpoint(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
 
 
 def shard(images: int) -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (32, 32)).save(file, "png")
-    rows = [{"bytes": file.getvalue(), "path": None}] * images
+    cell = {"bytes": encoded(Image.new("RGB", (32, 32))), "path": None}
     names = [f"class {number}" for number in range(10)]
-    features = {"img": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}
-    table = pyarrow.table({"img": rows, "label": [number % 10 for number in range(images)]})
-    table = table.replace_schema_metadata(
-        {"huggingface": json.dumps({"info": {"features": features}})}
-    )
-    out = io.BytesIO()
-    pyarrow.parquet.write_table(table, out)
-    return out.getvalue()
+    return shards.shard([cell] * images, [number % 10 for number in range(images)], names)

@@ -71,7 +71,7 @@ def write_bundle(folder: Path, content: bytes) -> Path:
     """Write a model and a model.json that fits it, and return the folder."""
     folder.mkdir(exist_ok=True)
     (folder / "model.onnx").write_bytes(content)
-    told = {
+    description = {
         "format": VERSION,
         "architecture": {
             "backbone": "by_hand",
@@ -85,5 +85,5 @@ def write_bundle(folder: Path, content: bytes) -> Path:
         "unfamiliar": None,
         "sha256": {"model.onnx": hashlib.sha256(content).hexdigest()},
     }
-    (folder / "model.json").write_text(json.dumps(told))
+    (folder / "model.json").write_text(json.dumps(description))
     return folder

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import lzma
 import pickle
-import random
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Sequence
-from functools import cached_property, partial
-from typing import ClassVar
+from functools import partial
+from pathlib import Path
 
 import numpy as np
+from hypothesis import strategies as st
 
-from support.fuzz.mutate import mutated
-from support.fuzz.target import Target, encoded, picture
+from support.fuzz.target import Target, spoilt
+from support.photos import draw, encoded
+from support.shards import shard
 from thawnet.core.errors import DataError
 from thawnet.data.items import unwatched
 from thawnet.data.sources import archives
@@ -26,91 +25,75 @@ from thawnet.data.sources.open import open_source
 from thawnet.data.sources.pickles import PickleRefusedError, read_pickle
 from thawnet.data.sources.table import from_table
 
+FILES = {"a/1.png": b"one", "a/2.png": b"two" * 300, "b/c/3.png": b"", "labels.csv": b"path,label"}
+
 
 class Archive(Target):
     """An archive of a folder, unpacked into the cache."""
 
-    megabytes = 300
-    suffix: ClassVar[str]
-
-    def run(self, content: bytes) -> None:
-        """Unpack it, and remove what came of it."""
-        path = self.folder / f"hostile{self.suffix}"
-        path.write_bytes(content)
+    def read(self, path: Path) -> None:
         cache = self.folder / "cache"  # as THAWNET_CACHE says
         try:
             unpacked = archives.unpack(path, unwatched, lambda text: None)
-            for found in unpacked.rglob("*"):
-                assert not found.is_symlink(), f"{found} is a link"
-                assert found.is_dir() or found.is_file(), f"{found} is no file"
+            for entry in unpacked.rglob("*"):
+                assert not entry.is_symlink(), f"{entry} is a link"
+                assert entry.is_dir() or entry.is_file(), f"{entry} is no file"
         finally:
             shutil.rmtree(cache, ignore_errors=True)
-
-
-FILES = {"a/1.png": b"one", "a/2.png": b"two" * 300, "b/c/3.png": b"", "labels.csv": b"path,label"}
 
 
 class Zip(Archive):
     """Zip files, stored and packed, of other systems too."""
 
-    name = "zip"
-    suffix = ".zip"
-    tokens = (
-        b"PK\x01\x02",
-        b"PK\x03\x04",
-        b"PK\x05\x06",
-        b"PK\x06\x06",
-        b"PK\x06\x07",
-        b"\x0e\x00",
-    )
+    file = "hostile.zip"
+    tokens = (b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07",
+              b"\x0e\x00")  # fmt: skip
 
-    @cached_property
-    def seeds(self) -> Sequence[bytes]:
-        """One for each way of packing."""
-        found = []
-        for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2):
-            file = io.BytesIO()
-            with zipfile.ZipFile(file, "w", method) as packed:
-                for name, content in FILES.items():
-                    packed.writestr(zipfile.ZipInfo(name), content, method)
-                packed.comment = b"comment"
-            found.append(file.getvalue())
-        return found
+    def seeds(self) -> list[bytes]:
+        return [
+            zipped(how) for how in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
+        ]
+
+
+def zipped(method: int) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", method) as archive:
+        for name, content in FILES.items():
+            archive.writestr(zipfile.ZipInfo(name), content, method)
+        archive.comment = b"comment"
+    return file.getvalue()
 
 
 class Tar(Archive):
     """Tar files, plain and packed; checksums of headers are put right again, mostly."""
 
-    name = "tar"
-    suffix = ".tar"
+    file = "hostile.tar"
     tokens = (b"ustar\x0000", b"ustar  \0", b"\xff" * 12, b"\x80" + b"\xff" * 11, b"00000000000\0",
               b"-0000001000\0", b"30 mtime=1.5\n", b"19 size=-512\n", b"22 GNU.sparse.major=1\n",
               *b"1 2 5 x g L K S V".split())  # fmt: skip
 
-    @cached_property
-    def seeds(self) -> Sequence[bytes]:
-        """One for each form."""
-        found = []
-        for form in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
-            file = io.BytesIO()
-            with tarfile.open(fileobj=file, mode="w", format=form) as packed:
-                for name, content in {**FILES, "d/" + "long " * 18 + ".png": b"x"}.items():
-                    info = tarfile.TarInfo(name)
-                    info.size, info.mtime = len(content), 1.5 if form == tarfile.PAX_FORMAT else 1
-                    packed.addfile(info, io.BytesIO(content))
-            found.append(file.getvalue())
-        return found
+    def seeds(self) -> list[bytes]:
+        return [
+            tarred(form) for form in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)
+        ]
 
-    def make(self, rng: random.Random) -> bytes:
-        """Spoil the tar inside or, now and then, what it is packed by."""
-        content = super().make(rng)
-        if rng.random() < 0.85:
-            content = with_checksums(content)
-        pack = rng.choice((None, None, partial(gzip.compress, mtime=0), lzma.compress))
-        if pack is None:
-            return content
-        packed = pack(content)
-        return packed if rng.random() < 0.7 else mutated(rng, [packed], self.tokens)
+    def inputs(self) -> st.SearchStrategy[bytes]:
+        """Spoil the tar inside or what it is packed by."""
+        inside = super().inputs()
+        pack = st.sampled_from((bytes, partial(gzip.compress, mtime=0), lzma.compress))
+        packed = [pack(seed) for seed in self.seeds() for pack in (gzip.compress, lzma.compress)]
+        whole = st.builds(lambda pack, content: pack(content), pack, inside.map(with_checksums))
+        return whole | inside | spoilt(packed, self.tokens)
+
+
+def tarred(form: int) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=form) as archive:
+        for name, content in {**FILES, "d/" + "long " * 18 + ".png": b"x"}.items():
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime = len(content), 1.5 if form == tarfile.PAX_FORMAT else 1
+            archive.addfile(info, io.BytesIO(content))
+    return file.getvalue()
 
 
 def with_checksums(content: bytes) -> bytes:
@@ -127,24 +110,22 @@ def with_checksums(content: bytes) -> bytes:
 class Pickle(Target):
     """CIFAR's pickles, read as data."""
 
-    name = "pickle"
+    file = "hostile"
     tokens = (
         *(b"cos\nsystem\n", b"cbuiltins\neval\n", b"j\xff\xff\xff\x7f", b"B\xff\xff\xff\x7f"),
         *(b"r\xff\xff\xff\x7f", b"\x8d" + b"\xff" * 7 + b"\x7f", b"q\xff", b"h\x00"),
         *(b"R", b"b", b"\x81", b"\x93", b"o", b"i", b"\x94", b"2", b"(", b"t", b"e", b"u", b"."),
     )
 
-    @cached_property
-    def seeds(self) -> Sequence[bytes]:
-        """What Python 2 and 3 write of a batch."""
+    def seeds(self) -> list[bytes]:
         batch = {b"data": np.arange(24, dtype=np.uint8).reshape(2, 12), b"fine_labels": [1, 2]}
         names = {"fine_label_names": ["apple", b"bear"], "n": 2.5, "none": None}
-        return [pickle.dumps(each, protocol) for each in (batch, names) for protocol in (0, 2, 4)]
+        return [pickle.dumps(table, protocol) for table in (batch, names) for protocol in (0, 2, 4)]
 
-    def run(self, content: bytes) -> None:
-        """Read it as data/sources/cifar.py does."""
+    def read(self, path: Path) -> None:
+        """As data/sources/cifar.py does."""
         try:
-            read_pickle(content)
+            read_pickle(path.read_bytes())
         except PickleRefusedError as error:
             raise DataError(f"it is refused: {error}") from error
 
@@ -152,41 +133,19 @@ class Pickle(Target):
 class Shard(Target):
     """Parquet shards in the layout of the hub."""
 
-    name = "shard"
+    file = "shards/train-00000-of-00001.parquet"
     megabytes = 600
 
-    @cached_property
-    def seeds(self) -> Sequence[bytes]:
-        """One for each way of packing."""
-        import pyarrow
-        import pyarrow.parquet
-
-        features = {
-            "img": {"_type": "Image"},
-            "label": {"names": ["a", "b"], "_type": "ClassLabel"},
-        }
-        images = [
-            {"bytes": encoded(picture(), "PNG"), "path": None},
-            None,
-            {"bytes": b"", "path": "x"},
+    def seeds(self) -> list[bytes]:
+        image = {"bytes": encoded(draw(0, 0, (24, 16))), "path": None}
+        images = [image, None, {"bytes": b"", "path": "x"}]
+        return [
+            shard(images * 4, [0, 1, 1] * 4, ["a", "b"], compression=how, row_group_size=6)
+            for how in ("none", "snappy", "zstd", "gzip")
         ]
-        table = pyarrow.table({"img": images * 4, "label": [0, 1, 1] * 4})
-        table = table.replace_schema_metadata(
-            {"huggingface": json.dumps({"info": {"features": features}})}
-        )
-        found = []
-        for packing in ("none", "snappy", "zstd", "gzip"):
-            file = io.BytesIO()
-            pyarrow.parquet.write_table(table, file, compression=packing, row_group_size=6)
-            found.append(file.getvalue())
-        return found
 
-    def run(self, content: bytes) -> None:
-        """List it and read every image."""
-        folder = self.folder / "shards"
-        folder.mkdir(exist_ok=True)
-        (folder / "train-00000-of-00001.parquet").write_bytes(content)
-        items = open_source(str(folder)).open_part("train")
+    def read(self, path: Path) -> None:
+        items = open_source(str(path.parent)).open_part("train")
         for row in range(len(items)):
             items.read(row)
 
@@ -194,24 +153,20 @@ class Shard(Target):
 class Table(Target):
     """CSV tables that came out of an archive."""
 
-    name = "table"
+    file = "hostile.csv"
     tokens = (b'"', b"\n", b",", b"\r", b";", b"val", b"\xef\xbb\xbf", b'"\n"', b"\0")
 
-    @cached_property
-    def seeds(self) -> Sequence[bytes]:
-        """With and without the optional columns."""
+    def seeds(self) -> list[bytes]:
         return [
             b"path,label\na.png,x\nb.png,y\n",
             "path,label,split,group\na.png,x,train,1\nb.png,köttur,val,2\nc.png,x,test,\n".encode(),
             b'\xef\xbb\xbfpath,label\r\n"a.png","x, y"\r\nb.png,z\r\n',
         ]
 
-    def run(self, content: bytes) -> None:
+    def read(self, path: Path) -> None:
         """Open it; three of the images that it may name are there."""
         for name in ("a.png", "b.png", "c.png"):
             (self.folder / name).touch()
-        path = self.folder / "hostile.csv"
-        path.write_bytes(content)
         source = from_table(path, confined=True)
         for part in source.parts:
             source.open_part(part)

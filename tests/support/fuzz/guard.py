@@ -41,11 +41,11 @@ def stand(target: Target, content: bytes) -> bool:
         try:
             target.run(content)
         except target.refusals as error:
-            told = str(error)
+            refusal = str(error)
         else:
             return True
-    assert told == printable(told), f"codes in {told[:200]!r}"
-    assert len(told) <= LONGEST, f"{len(told):,} characters: {told[:200]!r}"
+    assert refusal == printable(refusal), f"codes in {refusal[:200]!r}"
+    assert len(refusal) <= LONGEST, f"{len(refusal):,} characters: {refusal[:200]!r}"
     return False
 
 
@@ -89,17 +89,12 @@ def _install() -> None:
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if not _inside:
             return
-        if event == "open":
-            path, _, flags = arguments
-            if isinstance(path, str | bytes | os.PathLike) and flags & WRITING:
-                check(event, path)
-        elif event in CHANGING:
-            check(event, arguments[0])
-        elif event in FORBIDDEN:
+        if event in FORBIDDEN:
             raise EscapeError(f"{event}{arguments[:2]!r:.80}")
-
-    def check(event: str, path: Any) -> None:
-        if isinstance(path, int):
+        if event not in CHANGING and not (event == "open" and arguments[2] & WRITING):
+            return
+        path = arguments[0]
+        if not isinstance(path, str | bytes | os.PathLike):  # a file that is open already
             return
         # Not resolve(): that would raise events of its own. There are no links inside.
         folder = _inside[-1]

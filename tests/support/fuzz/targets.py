@@ -1,26 +1,26 @@
 """What is fuzzed: each target's valid inputs, how they are spoilt, and the reader that gets them.
 
-A new target is a class (target.py) with `seeds`, `run` and, where spoilt bytes will not do,
-`make`, and its place in TARGETS.
+A new target is a class (target.py) with `file`, `seeds`, `read` and, where spoilt bytes will not
+do, `inputs`, and its place in TARGETS.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import random
-from collections.abc import Sequence
-from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tomli_w
+from hypothesis import strategies as st
 from PIL import Image
 
 from support.fuzz.bundle import network, write_bundle
 from support.fuzz.data import Pickle, Shard, Table, Tar, Zip
-from support.fuzz.mutate import mutated, spoilt, toml
-from support.fuzz.requests import Request
-from support.fuzz.target import Target, encoded, picture
+from support.fuzz.target import Target, spoilt, spoilt_fields
+from support.photos import draw, encoded
+from support.service import BOUNDARY, form
 from thawnet import embedded
 from thawnet.bundle.format import read_description, write_safetensors
 from thawnet.bundle.model import load
@@ -28,12 +28,14 @@ from thawnet.core.errors import BundleError, ImageError, RecipeError, WeightsErr
 from thawnet.image.decode import decode
 from thawnet.image.preprocess import reduce
 from thawnet.recipe import load_recipe, to_table
+from thawnet.serve.intake import Limits, reader_of
+from thawnet.serve.refusals import Refused
 
 
 class Decode(Target):
     """Images of every format."""
 
-    name = "decode"
+    file = "hostile"
     refusals = (ImageError,)
     megabytes = 1600  # 64 million pixels as RGBA, over white, and as RGB
     tokens = (
@@ -42,155 +44,152 @@ class Decode(Target):
         *(b"\xff\xd8", b"\xff\xc0", b"\xff\xda", b"\xff\xe1"),
     )
 
-    @cached_property
-    def seeds(self) -> Sequence[bytes]:
-        """Every format and mode, small: what is at fault is in the headers."""
+    def seeds(self) -> list[bytes]:
+        """Return every format and mode, small: what is at fault is in the headers."""
+        image = draw(0, 0, (24, 16))
         exif = Image.Exif()
         exif[0x0112] = 6
-        frames = [picture(mode="P"), picture((24, 16), "L").convert("P")]
-        more: dict[str, Any] = {"save_all": True, "append_images": frames[1:]}
+        frames: dict[str, Any] = {"save_all": True, "append_images": [image.convert("L")]}
+        modes = {
+            "PNG": ("1", "L", "LA", "P", "RGB", "RGBA"),
+            "TIFF": ("CMYK", "I", "F", "1", "RGBA"),
+            "WEBP": ("RGB", "RGBA"),
+            "BMP": ("RGB", "P", "1", "RGBA"),
+            "PPM": ("RGB", "L", "1"),
+            "JPEG": ("CMYK",),
+        }
         return [
-            *(encoded(picture(), "JPEG", quality=q, progressive=q > 80) for q in (50, 90)),
-            encoded(picture(mode="CMYK"), "JPEG"),
-            encoded(picture(), "JPEG", exif=exif, icc_profile=b"x" * 200),
-            *(encoded(picture(mode=mode), "PNG") for mode in ("1", "L", "LA", "P", "RGB", "RGBA")),
+            *(encoded(image.convert(mode), kind) for kind in modes for mode in modes[kind]),
+            *(encoded(image, "JPEG", quality=q, progressive=q > 80) for q in (50, 90)),
+            encoded(image, "JPEG", exif=exif, icc_profile=b"x" * 200),
             encoded(Image.fromarray(np.full((16, 24), 40_000, np.uint16)), "PNG", exif=exif),
-            *(encoded(picture(), "TIFF", compression=each) for each in (None, "tiff_lzw", "jpeg")),
-            *(encoded(picture(mode=mode), "TIFF") for mode in ("CMYK", "I", "F", "1", "RGBA")),
-            *(encoded(picture(mode=mode), "WEBP") for mode in ("RGB", "RGBA")),
-            encoded(picture(), "WEBP", lossless=True),
-            *(encoded(frames[0], kind, **more) for kind in ("GIF", "PNG", "WEBP", "TIFF")),
-            *(encoded(picture(mode=mode), "BMP") for mode in ("RGB", "P", "1", "RGBA")),
-            *(encoded(picture(mode=mode), "PPM") for mode in ("RGB", "L", "1")),
+            *(encoded(image, "TIFF", compression=how) for how in (None, "tiff_lzw", "jpeg")),
+            encoded(image, "WEBP", lossless=True),
+            *(
+                encoded(image.convert("P"), kind, **frames)
+                for kind in ("GIF", "PNG", "WEBP", "TIFF")
+            ),
             b"P3\n2 2\n255\n1 2 3 4 5 6 7 8 9 10 11 12\n",
         ]
 
-    def run(self, content: bytes) -> None:
-        """Decode it as a store does."""
-        reduce(decode(content, 32), 32)
+    def read(self, path: Path) -> None:
+        reduce(decode(path.read_bytes(), 32), 32)
 
 
 class Described(Target):
     """model.json of a bundle."""
 
-    name = "model.json"
+    file = "model.json"
     refusals = (BundleError,)
+    tokens = (b"[" * 5000, b'{"a":' * 5000, b"\\ud800", b"1" * 5000)
 
-    @cached_property
-    def seeds(self) -> Sequence[bytes]:
-        """That of the embedded network, with three classes."""
-        tree = json.loads((embedded.BUNDLE / "model.json").read_text(encoding="utf-8"))
-        tree["classes"] = tree["classes"][:3]
-        return [json.dumps(tree).encode()]
+    def seeds(self) -> list[bytes]:
+        fields = json.loads((embedded.BUNDLE / "model.json").read_text(encoding="utf-8"))
+        fields["classes"] = fields["classes"][:3]
+        return [json.dumps(fields).encode()]
 
-    def make(self, rng: random.Random) -> bytes:
-        """Spoil its values, mostly; else its bytes."""
-        if rng.random() < 0.3:
-            return mutated(rng, self.seeds, (b"[" * 5000, b'{"a":' * 5000, b"\\ud800", b"1" * 5000))
-        return json.dumps(spoilt(rng, json.loads(self.seeds[0]))).encode()
+    def inputs(self) -> st.SearchStrategy[bytes]:
+        fields = spoilt_fields(json.loads(self.seeds()[0]))
+        return super().inputs() | fields.map(lambda fields: json.dumps(fields).encode())
 
-    def run(self, content: bytes) -> None:
+    def read(self, path: Path) -> None:
         """Read it, and what is checked of it against the network."""
-        (self.folder / "model.json").write_bytes(content)
-        _ = read_description(self.folder).meaning.marks
+        _ = read_description(path.parent).meaning.marks
 
 
 class Toml(Target):
     """Recipe files."""
 
-    name = "recipe"
+    file = "hostile.toml"
     refusals = (RecipeError,)
+    tokens = (b"[" * 500, b"{a=" * 500, b"a." * 5000 + b"a=1\n", b"1" * 5000, b'"""', b"[[a]]")
 
-    @cached_property
-    def seeds(self) -> Sequence[bytes]:
-        """The presets, complete."""
-        return [toml(to_table(load_recipe(name))).encode() for name in ("quick", "seed")]
+    def seeds(self) -> list[bytes]:
+        return [tomli_w.dumps(to_table(load_recipe(name))).encode() for name in ("quick", "seed")]
 
-    def make(self, rng: random.Random) -> bytes:
-        """Spoil its values, mostly; else its bytes."""
-        if rng.random() < 0.3:
-            tokens = (
-                b"[" * 500,
-                b"{a=" * 500,
-                b"a." * 5000 + b"a=1\n",
-                b"1" * 5000,
-                b'"""',
-                b"[[a]]",
-            )
-            return mutated(rng, self.seeds, tokens)
-        tree = to_table(load_recipe("quick"))
-        return toml(spoilt(rng, tree)).encode(errors="surrogatepass")
+    def inputs(self) -> st.SearchStrategy[bytes]:
+        fields = spoilt_fields(to_table(load_recipe("quick")))
+        texts = fields.map(lambda fields: tomli_w.dumps(fields).encode(errors="surrogatepass"))
+        return super().inputs() | texts
 
-    def run(self, content: bytes) -> None:
-        """Read it as --recipe does."""
-        path = self.folder / "hostile.toml"
-        path.write_bytes(content)
+    def read(self, path: Path) -> None:
         load_recipe(str(path))
 
 
 class Onnx(Target):
-    """model.onnx of a bundle, opened and asked for one prediction."""
+    """model.onnx of a bundle, opened under a model.json that fits, and asked for a prediction."""
 
-    name = "onnx"
+    file = "model.onnx"
     refusals = (BundleError,)
     megabytes = 1000
-    tokens = (
-        b"Loop",
-        b"If",
-        b"Scan",
-        b"\x70\x01",
-        b"\x7a",
-        b"images",
-        b"logits",
-        b"Conv",
-        b"Reshape",
-    )
+    tokens = (*b"Loop If Scan \x70\x01 \x7a images logits Conv Reshape".split(),)
 
-    @cached_property
-    def seeds(self) -> Sequence[bytes]:
-        """The smallest network that is one, and one with a convolution."""
+    def seeds(self) -> list[bytes]:
         return [network(), network(convolution=True)]
 
-    def run(self, content: bytes) -> None:
-        """Open it under a model.json that describes it."""
-        write_bundle(self.folder, content)
-        load(self.folder, threads=1).predict([Image.new("RGB", (9, 9))])
+    def read(self, path: Path) -> None:
+        write_bundle(path.parent, path.read_bytes())
+        load(path.parent, threads=1).predict([Image.new("RGB", (9, 9))])
 
 
 class Weights(Target):
     """Weights for a backbone, as --weights takes them."""
 
-    name = "safetensors"
+    file = "hostile.safetensors"
     refusals = (WeightsError,)
     tokens = (b'"dtype":"F8_E4M3"', b'"dtype":"F4"', b'"dtype":"C64"', b'"dtype":"BOOL"', b"[0,8]",
               b"__metadata__", b'"shape":[9223372036854775807,9]', b"[8,0]")  # fmt: skip
 
-    @cached_property
-    def seeds(self) -> Sequence[bytes]:
-        """Two tensors with the metadata that are read."""
+    def seeds(self) -> list[bytes]:
         import torch
 
-        found = []
-        for told in ({}, {"bn_eps": "0.001", "mean": "0.5,0.5,0.5", "std": "1,1,1"}):
+        tensors = {"a": torch.ones(2, 3), "b": torch.ones(4, dtype=torch.float16)}
+        files = []
+        for metadata in ({}, {"bn_eps": "0.001", "mean": "0.5,0.5,0.5", "std": "1,1,1"}):
             file = io.BytesIO()
-            tensors = {"a": torch.ones(2, 3), "b": torch.ones(4, dtype=torch.float16)}
-            write_safetensors(file, tensors, told)
-            found.append(file.getvalue())
-        return found
+            write_safetensors(file, tensors, metadata)
+            files.append(file.getvalue())
+        return files
 
-    def run(self, content: bytes) -> None:
+    def read(self, path: Path) -> None:
         """Read them; whether they fit is no question of safety."""
         from thawnet.model.weights import load_weights
 
-        path = self.folder / "hostile.safetensors"
-        path.write_bytes(content)
         load_weights(str(path), "mobilenetv2_100")
 
 
-TARGETS: dict[str, type[Target]] = {
-    target.name: target
-    for target in (
-        *(Decode, Zip, Tar, Pickle, Shard, Table, Described, Onnx, Weights, Toml),
-        Request,
+class Request(Target):
+    """A request of the service: its Content-Type, a line break, and the body."""
+
+    file = "hostile"
+    refusals = (Refused,)
+    tokens = (
+        *b"--edge --edge-- multipart/form-data; boundary=edge image/png".split(),
+        *(b"\r\n", b"\r\n\r\n", b"\r\n--edge\r\n", b"\r\n--edge--\r\n", b"\n--edge\n"),
+        *(b'Content-Disposition: form-data; name="x"; filename="', b"filename*=utf-8''x"),
+        *(b"Content-Transfer-Encoding: base64\r\n", b"boundary=" + b"b" * 500, b"\0", b"\xff"),
     )
-}
+
+    def seeds(self) -> list[bytes]:
+        image = encoded(draw(0, 0, (24, 16)))
+        one, field = ("a.png", image), (None, b"words")
+        return [
+            b"image/png\n" + image,
+            *(HEAD + form(*parts) for parts in ([one], [one] * 3, [field, one, field])),
+        ]
+
+    def inputs(self) -> st.SearchStrategy[bytes]:
+        """Spoil everything, or the body alone, so that most reach the reader of forms."""
+        bodies = [seed.removeprefix(HEAD) for seed in self.seeds()[1:]]
+        return super().inputs() | spoilt(bodies, self.tokens).map(lambda body: HEAD + body)
+
+    def read(self, path: Path) -> None:
+        kind, _, body = path.read_bytes().partition(b"\n")
+        reader = reader_of(kind.decode("latin-1"), Limits())
+        for start in range(0, len(body), 700):  # as it comes, in pieces
+            reader.write(body[start : start + 700])
+        reader.images()
+
+
+HEAD = f"multipart/form-data; boundary={BOUNDARY}\n".encode()
+TARGETS = (Decode, Zip, Tar, Pickle, Shard, Table, Described, Onnx, Weights, Toml, Request)
