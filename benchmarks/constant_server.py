@@ -39,7 +39,7 @@ def main(port: int) -> None:
 
     @app.post("/predict")
     async def predict(request: Request) -> Response:
-        with intake.room(), intake.body() as body:
+        with intake.room() as body:
             await body.receive(request, Nothing())
         return Response(ANSWER, media_type="application/json")
 

@@ -24,19 +24,8 @@ def test_last_line_on_stdout_is_the_accuracy(
     photos: Callable[..., Path], tiny_weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = photos({"a": 24, "b": 24})
-    status, out, err = called(
-        capsys,
-        *(
-            "train",
-            *tiny_call(folder, tiny_weights),
-            "--recipe",
-            "quick",
-            "--compile",
-            "no",
-            "--out",
-            "run",
-        ),
-    )
+    words = ("--recipe", "quick", "--compile", "no", "--out", "run")
+    status, out, err = called(capsys, "train", *tiny_call(folder, tiny_weights), *words)
     assert status == 0, err
     assert out.startswith("to beat: logistic regression on the frozen features ")
     assert out.splitlines()[-1].startswith("test accuracy: ")
@@ -51,19 +40,9 @@ def test_two_runs_are_compared_and_one_on_other_images_is_refused(
     photos({"a": 24, "b": 24}, "others", start=100)
     others = folder.parent / "others"
     for seed, (name, data) in enumerate((("one", folder), ("two", folder), ("three", others))):
-        status, _, err = called(
-            capsys,
-            *(
-                "train",
-                *tiny_call(data, tiny_weights),
-                "--recipe",
-                "quick",
-                "--compile",
-                "no",
-                "--no-report",
-            ),
-            *("--out", name, "--seed", str(seed)),
-        )
+        words = ("--recipe", "quick", "--compile", "no", "--no-report", "--out", name)
+        call = (*tiny_call(data, tiny_weights), *words, "--seed", str(seed))
+        status, _, err = called(capsys, "train", *call)
         assert status == 0, err
     status, out, err = called(capsys, "compare", "one", "three")
     assert status == 1
@@ -146,35 +125,25 @@ def test_resume_may_stand_alone() -> None:
     assert cli.fill_resume(["--resume", "runs/x"]) == ["--resume", "runs/x"]
 
 
-def test_cache_is_listed_and_cleared(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    entry = tmp_path / "cache" / "features" / "abc"
-    entry.mkdir(parents=True)
-    (entry / "values.bin").write_bytes(bytes(2_000_000))
-    status, out, _ = called(capsys, "cache", "list")
-    assert status == 0
-    assert "2.0 MB  features/abc" in out
-    status, out, _ = called(capsys, "cache", "clear")
-    assert status == 0
-    assert out.startswith("removed 2.0 MB")
-    assert not entry.exists()
-
-
-def test_cache_lists_what_is_unfinished_and_clears_all_but_what_is_being_built(
+def test_cache_is_listed_and_cleared_but_for_what_is_being_built(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    stores = tmp_path / "cache" / "stores"
-    for name in (".stopped.part", ".growing.part"):
-        (stores / name).mkdir(parents=True)
-        (stores / name / "pixels.bin").write_bytes(bytes(1_000_000))
-        (stores / name / ".note-0.json").touch()
-    with building(stores / "growing", lambda text: None):
+    cache = tmp_path / "cache"
+    for name in ("features/abc", "stores/.stopped.part", "stores/.growing.part"):
+        (cache / name).mkdir(parents=True)
+        (cache / name / "pixels.bin").write_bytes(bytes(1_000_000))
+        (cache / name / ".note-0.json").touch()
+    with building(cache / "stores" / "growing", lambda text: None):
         _, out, _ = called(capsys, "cache", "list")
+        assert "1.0 MB  features/abc\n" in out
         assert "1.0 MB  stores/.stopped.part (unfinished)\n" in out
-        assert out.endswith(f"2.0 MB  in 2 entries under {tmp_path / 'cache'}\n")
+        assert out.endswith(f"3.0 MB  in 3 entries under {cache}\n")
         status, out, err = called(capsys, "cache", "clear")
-        assert (status, out) == (0, f"removed 1.0 MB from {tmp_path / 'cache'}\n")
-        assert err == f"{stores / '.growing.part'} stays: another process is building it\n"
-    assert [path.name for path in stores.iterdir()] == ["growing"]
+        assert (status, out) == (0, f"removed 2.0 MB from {cache}\n")
+        growing = cache / "stores" / ".growing.part"
+        assert err == f"{growing} stays: another process is building it\n"
+    assert [path.name for path in (cache / "stores").iterdir()] == ["growing"]
+    assert not (cache / "features" / "abc").exists()
 
 
 def test_inspect_reports_on_stdout_and_problems_are_no_failure(
@@ -254,35 +223,31 @@ def test_stop_waits_for_the_end_of_an_import(tmp_path: Path) -> None:
     assert time.monotonic() - began < 50  # what the job waited for did not come
 
 
-def test_stop_that_was_taken_for_a_failed_import_is_a_stop(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+class Stops:
+    """A class that is stopped while it is made."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        raise KeyboardInterrupt
+
+
+def fail_to_import() -> None:
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt as error:
+        raise ImportError("initialization failed") from error
+
+
+def make_a_class() -> None:
+    try:
+        type("Made", (), {"field": Stops()})
+    except KeyboardInterrupt as error:  # newer Pythons wrap nothing
+        raise RuntimeError("Error calling __set_name__") from error
+
+
+@pytest.mark.parametrize("job", [fail_to_import, make_a_class])
+def test_stop_that_was_taken_for_a_failure_is_a_stop(
+    job: Callable[[], None], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
-
-    def job() -> None:
-        try:
-            raise KeyboardInterrupt
-        except KeyboardInterrupt as error:
-            raise ImportError("initialization failed") from error
-
-    assert cli.guarded(job) == 130
-    assert "stopped" in capsys.readouterr().err
-
-
-def test_stop_while_a_class_is_made_is_a_stop(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
-
-    class Stops:
-        def __set_name__(self, owner: type, name: str) -> None:
-            raise KeyboardInterrupt
-
-    def job() -> None:
-        try:
-            type("Made", (), {"field": Stops()})
-        except KeyboardInterrupt as error:  # newer Pythons wrap nothing
-            raise RuntimeError("Error calling __set_name__") from error
-
     assert cli.guarded(job) == 130
     assert "stopped" in capsys.readouterr().err

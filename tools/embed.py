@@ -51,21 +51,17 @@ before that.
 def main(run: Path, data_dir: Path) -> None:
     """Write the bundle."""
     description = read_description(run)
-    told = description.facts
     network = rebuild(description)
     content = halved(read_onnx(description))
-    squares = val_squares(description, data_dir)
-    found = compared(description, network, content, squares)
-    print(found)
-    if found.decided_top_1 < GATE_AGREEMENT:
+    agreed = compare(description, network, content, val_squares(description, data_dir))
+    print(agreed)
+    if agreed.decided_top_1 < GATE_AGREEMENT:
         raise SystemExit("rounded, the network names other classes: nothing was written")
     # Where the run was written is nobody's concern.
     result = read_result(run)
     result = replace(result, command=result.command.split(" --out ")[0])
-    facts = {
-        name: told[name]
-        for name in ("source", "license", "recipe", "metrics", "data", "starting_weights")
-    }
+    names = ("source", "license", "recipe", "metrics", "data", "starting_weights")
+    facts = {name: description.facts[name] for name in names}
     shutil.rmtree(embedded.BUNDLE, ignore_errors=True)
     write_bundle(
         embedded.BUNDLE,
@@ -77,12 +73,12 @@ def main(run: Path, data_dir: Path) -> None:
         description.architecture,
         description.meaning,
         read_trained_on(description),
-        facts | {"export": asdict(found)},
+        facts | {"export": asdict(agreed)},
         model_card(
             description.meaning,
             description.architecture.backbone,
-            told["license"],
-            told["recipe"],
+            facts["license"],
+            facts["recipe"],
             result,
         )
         + NOTE,
@@ -93,16 +89,16 @@ def main(run: Path, data_dir: Path) -> None:
 
 def val_squares(description: Description, data_dir: Path) -> np.ndarray:
     """Return the images that the run validated on, as squares, (n, crop, crop, 3)."""
-    told = description.facts
-    lists = arrange(open_source(told["data"]["name"], data_dir), told["recipe"]["split_seed"])
-    if lists.fingerprint != told["data"]["fingerprint"]:
+    data, seed = description.facts["data"], description.facts["recipe"]["split_seed"]
+    lists = arrange(open_source(data["name"], data_dir), seed)
+    if lists.fingerprint != data["fingerprint"]:
         raise SystemExit("this is not the data that the run learnt from")
-    _, val = divide(lists.train, lists.val, told["recipe"]["split_seed"])
+    _, val = divide(lists.train, lists.val, seed)
     spec = description.meaning.preprocess
     return np.stack([squared(decode(val.read(row), spec.side), spec) for row in range(len(val))])
 
 
-def compared(
+def compare(
     description: Description, network: Network, content: bytes, squares: np.ndarray
 ) -> Agreement:
     """Compare ONNX Runtime with torch, which computes with weights rounded as in the ONNX model."""
@@ -113,18 +109,19 @@ def compared(
             value.data = value.data.half().float()
     whole = from_pixels(parts, meaning.preprocess)
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    pairs, strangeness = [], []
-    for some in np.array_split(squares, len(squares) // GATE_BATCH + 1):
+    logits: dict[str, list[np.ndarray]] = {"torch": [], "onnx": []}
+    unfamiliarity = []
+    for batch in np.array_split(squares, len(squares) // GATE_BATCH + 1):
         with torch.inference_mode():
-            wanted = whole(torch.from_numpy(some))[0].numpy()
-        logits, strange = session.run([LOGITS, UNFAMILIARITY], {IMAGES: some})
-        pairs.append((wanted, logits))
-        strangeness.append(strange)
-    known = meaning.unfamiliar
-    assert known is not None
-    share = (np.concatenate(strangeness) > known.above).mean()
-    print(f"unfamiliar: {100 * share:.2f} % of them, {100 * known.false_alarms:g} % before")
-    return agreement(*map(np.concatenate, zip(*pairs, strict=True)), meaning.temperature)
+            logits["torch"].append(whole(torch.from_numpy(batch))[0].numpy())
+        exported, scores = session.run([LOGITS, UNFAMILIARITY], {IMAGES: batch})
+        logits["onnx"].append(exported)
+        unfamiliarity.append(scores)
+    unfamiliar = meaning.unfamiliar
+    assert unfamiliar is not None
+    share = (np.concatenate(unfamiliarity) > unfamiliar.above).mean()
+    print(f"unfamiliar: {100 * share:.2f} % of them, {100 * unfamiliar.false_alarms:g} % before")
+    return agreement(*map(np.concatenate, logits.values()), meaning.temperature)
 
 
 if __name__ == "__main__":

@@ -67,21 +67,21 @@ def packed() -> bytes:
             command, cwd=folder, check=True, capture_output=True, text=True
         )
         content = (Path(folder) / json.loads(done.stdout)[0]["filename"]).read_bytes()
-    found = base64.b64encode(hashlib.sha512(content).digest()).decode()
-    if found != INTEGRITY:
-        raise SystemExit(f"npm gave another package: sha512 {found}, expected {INTEGRITY}")
+    digest = base64.b64encode(hashlib.sha512(content).digest()).decode()
+    if digest != INTEGRITY:
+        raise SystemExit(f"npm gave another package: sha512 {digest}, expected {INTEGRITY}")
     return content
 
 
-def script(text: str, source: str, name: str, held: bool) -> str:
+def script(text: str, source: str, name: str, inline: bool) -> str:
     """Return the runtime's script under a name of its own.
 
-    source: its name in the package, which its threads open; .mjs is unknown to some hosts. held: as
-    one that a page can hold in itself and need not import.
+    source: its name in the package, which its threads open; .mjs is unknown to some hosts. inline:
+    as one that a page can hold in itself and need not import.
     """
     text = re.sub(r"^//# sourceMappingURL=.*\n?", "", text, flags=re.MULTILINE)
     text = text.replace(source, name)
-    if not held:
+    if not inline:
         return LICENSE + text
     # An absolute address needs no base, and a file's origin, "null" in Firefox, is not one.
     text, count = re.subn(
@@ -94,7 +94,7 @@ def script(text: str, source: str, name: str, held: bool) -> str:
     exports = re.search(r"export\{([^}]*)\};?\s*$", text)
     if exports is None:
         raise SystemExit(f"{source} ends in no export any more")
-    pairs = (each.split(" as ") for each in exports[1].split(","))
+    pairs = (pair.split(" as ") for pair in exports[1].split(","))
     fields = ",".join(f"{outside}:{inside}" for inside, outside in pairs)
     return f"{LICENSE}{text[: exports.start()]}(globalThis.thawnet??={{}}).ort={{{fields}}};\n"
 
@@ -108,8 +108,8 @@ def main() -> None:
             assert file is not None
             return file.read()
 
-        for name, (source, binary, held) in BUILDS.items():
-            text = script(member(source).decode(), source, f"{name}.js", held)
+        for name, (source, binary, inline) in BUILDS.items():
+            text = script(member(source).decode(), source, f"{name}.js", inline)
             _put(name, text, member(binary))
 
 

@@ -1,8 +1,9 @@
-"""The command line: parse, call, and what a signal or a user's mistake becomes."""
+"""The command line: its commands, and what a signal or a user's mistake becomes."""
 
 from __future__ import annotations
 
 import functools
+import itertools
 import operator
 import signal
 import sys
@@ -44,13 +45,15 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], object]]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0, 1 failed, 2 wrong call, 130/143 stopped."""
-    given = fill_resume(sys.argv[1:] if arguments is None else arguments)
+    words = fill_resume(sys.argv[1:] if arguments is None else arguments)
 
     def job() -> None:
-        each = [Annotated[kind, tyro.conf.subcommand(name)] for name, (kind, _) in COMMANDS.items()]
+        kinds = [
+            Annotated[kind, tyro.conf.subcommand(name)] for name, (kind, _) in COMMANDS.items()
+        ]
         options = tyro.cli(
-            cast("Any", functools.reduce(operator.or_, each)),
-            args=given,
+            cast("Any", functools.reduce(operator.or_, kinds)),
+            args=words,
             prog="thawnet",
             description="Train an image classifier from a pretrained network in two phases.",
         )
@@ -84,7 +87,7 @@ def guarded(job: Callable[[], object]) -> int:
     try:
         job()
     except BrokenPipeError:
-        # Whoever read stdout, such as `head`, has enough; nothing must be flushed there at the end.
+        # The reader of stdout, such as `head`, has enough: nothing must be flushed in the end.
         console.drop_stdout()
         return 141  # 128 + SIGPIPE, which Windows has no name for
     except (Exception, KeyboardInterrupt) as error:
@@ -96,8 +99,7 @@ def guarded(job: Callable[[], object]) -> int:
         if isinstance(error, ThawnetError) and not isinstance(error, InterruptedRunError):
             console.fail(str(error))
             return error.exit_code
-        told = isinstance(error, InterruptedRunError)
-        console.say(f"thawnet: {error if told else 'stopped'}")
+        console.say(f"thawnet: {error if isinstance(error, InterruptedRunError) else 'stopped'}")
         # A stop that passed through an `exec`, as of dataclasses, makes Python end by SIGINT
         # whatever status it is given, until the next `exec`.
         exec("")  # noqa: S102 - nothing is executed, see above
@@ -125,9 +127,8 @@ def is_importing(frame: FrameType | None) -> bool:
 def fill_resume(arguments: Sequence[str]) -> list[str]:
     """Let `--resume` stand without a value, meaning the newest unfinished run."""
     filled: list[str] = []
-    for place, word in enumerate(arguments):
+    for word, following in itertools.pairwise([*arguments, "-"]):
         filled.append(word)
-        following = arguments[place + 1 : place + 2]
-        if word == "--resume" and (not following or following[0].startswith("-")):
+        if word == "--resume" and following.startswith("-"):
             filled.append("")
     return filled

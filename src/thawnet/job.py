@@ -19,7 +19,7 @@ def train(options: TrainOptions, source: Source | None = None) -> Outcome:
 
 
 def report(material: Material) -> None:
-    """Write the report of a run that is finished, whatever becomes of it."""
+    """Write the report of a finished run; a failure to write it is only told."""
     try:
         write_report(material, material.folder / REPORT)
     except (ThawnetError, OSError, ValueError) as error:

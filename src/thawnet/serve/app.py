@@ -88,7 +88,7 @@ def make_app(model: Model, settings: Settings) -> FastAPI:
     async def predict(request: Request) -> Response:
         started = time.perf_counter()
         top_k, explain = _parameters(request.query_params)
-        with intake.room(), intake.body() as body:
+        with intake.room() as body:
             reader = reader_of(request.headers.get("content-type", ""), limits)
             await body.receive(request, reader)
             uploads = reader.images()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -54,31 +54,27 @@ class Intake:
     held: int = field(default=0, init=False)
 
     @contextmanager
-    def room(self) -> Iterator[None]:
-        """Take one of the requests that may be under way. Raises Busy where there is none."""
+    def room(self) -> Iterator[Body]:
+        """Yield the body of a request, which is under way until the block is left.
+
+        Raises Busy where too many are.
+        """
         if self.requests >= self.limits.requests:
             raise Busy(f"{self.requests:,} requests are under way already")
-        self.requests += 1
-        try:
-            yield
-        finally:
-            self.requests -= 1
-
-    @contextmanager
-    def body(self) -> Iterator[Body]:
-        """Yield a body to be received, counted until the block is left."""
         body = Body(self)
+        self.requests += 1
         try:
             yield body
         finally:
+            self.requests -= 1
             self.held -= body.size
 
 
 class Body:
-    """The bytes of one request, handed on as they come. size: those that came."""
+    """The bytes of one request, handed on as they come."""
 
     def __init__(self, intake: Intake) -> None:
-        self.size = 0
+        self.size = 0  # of what came
         self._intake = intake
 
     async def receive(self, request: Request, reader: Reader) -> None:
@@ -88,7 +84,9 @@ class Body:
             raise _too_large(limits)
         try:
             async with asyncio.timeout(limits.seconds):
-                await self._read(request.stream(), reader)
+                async for chunk in request.stream():
+                    self._count(len(chunk))
+                    reader.write(chunk)
         except TimeoutError:
             raise Refused(
                 408,
@@ -99,16 +97,14 @@ class Body:
         except ClientDisconnect:
             raise Refused(400, "the request was cut off") from None
 
-    async def _read(self, stream: AsyncIterator[bytes], reader: Reader) -> None:
+    def _count(self, size: int) -> None:
         limits, intake = self._intake.limits, self._intake
-        async for chunk in stream:
-            if self.size + len(chunk) > limits.body:
-                raise _too_large(limits)
-            if intake.held + len(chunk) > limits.total:
-                raise Busy(f"{intake.held:,} bytes of other requests are held already")
-            self.size += len(chunk)
-            intake.held += len(chunk)
-            reader.write(chunk)
+        if self.size + size > limits.body:
+            raise _too_large(limits)
+        if intake.held + size > limits.total:
+            raise Busy(f"{intake.held:,} bytes of other requests are held already")
+        self.size += size
+        intake.held += size
 
 
 class Reader(Protocol):

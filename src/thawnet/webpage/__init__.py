@@ -1,4 +1,4 @@
-"""What the served page, the exported page and the report have in common: colours, type, icon."""
+"""The colours, type and icon of the served page, the exported page and the report."""
 
 from pathlib import Path
 

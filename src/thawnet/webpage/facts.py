@@ -1,4 +1,4 @@
-"""What a page knows of the network that answers it, and where the page's files lie."""
+"""The facts that a page has of its network, and the folder of the page's files."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def page_facts(model: Model, name: str, examples: Iterable[str]) -> dict[str, An
 
 
 def is_embedded(model: Model) -> bool:
-    """Return whether a network is the one that ships, whose pictures to try do as well."""
+    """Return whether a network is the one that ships with its examples."""
     return model.path.resolve() == embedded.BUNDLE.resolve()
 
 
-def name_for_people(model: Model, given: Path | None) -> str:
-    """Return what a network is called that was asked for as `given`: its run's name, mostly."""
+def name_for_people(model: Model, path: Path | None) -> str:
+    """Return a display name: the run folder's name, or 'embedded'."""
     if is_embedded(model):
         return "embedded"
-    path = (given or Path()).resolve()
+    path = (path or Path()).resolve()
     return path.name if path.name != "bundle" else path.parent.name
