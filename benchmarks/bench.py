@@ -5,34 +5,36 @@
     make bench-gpu ROW=quick-0     # a row on a GPU
     make bench BENCH_FLAGS=--rehearse
 
-A row that this checkout has done from the same src is not done again, unless it is named.
+A row that this machine has done from the same source is not done again, unless it is named.
 """
 
 from __future__ import annotations
 
+import datetime
+import io
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import tyro
 
-import gpu
-import records
-import report
-import rows
-from rows import Row
-from scale import write_shards
-from trials import ROOT, TrialFailed, sweep
-from workbench import REHEARSAL, WHOLE, Bench, say
+import page
+from inputs import write_shards
+from rows import KINDS, Row
+from runs import ROOT, Bench, RunFailed, emptied
+from thawnet.core.files import write_json
+from thawnet.core.memory import available_cores
+from thawnet.training.machine import describe, version
 
 BUILD = ROOT / "build" / "bench"
-REHEARSED = BUILD / "rehearsal"
+REHEARSAL = BUILD / "rehearsal"
+PACKAGES = ("torch", "timm", "onnxruntime", "tensorflow", "keras", "numpy")
 
 
 def bench(
@@ -40,81 +42,106 @@ def bench(
     on_gpu: Annotated[bool, tyro.conf.arg(name="gpu")] = False,
     rehearse: bool = False,
     shared: Path = Path("../shared"),
-    data_dir: Path | None = None,
-    weights: Path | None = None,
 ) -> int:
     """Measure rows, and write what came of them.
 
     names: the rows to do, all if none is named. on_gpu: those of the GPU table. rehearse: next to
     nothing of each, on whatever device there is, written under build/bench. shared: holds
-    data/cifar100 and weights; data_dir, weights: where they lie otherwise.
+    data/cifar100 and weights.
     """
     kind = "gpu" if on_gpu else "cpu"
     if not on_gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # for every process of every rival
-    chosen = choose(gpu.ROWS if on_gpu else rows.ROWS, names)
+    rows = choose(KINDS[kind], names)
     if on_gpu and not rehearse and not torch.cuda.is_available():
         raise SystemExit("bench: torch sees no CUDA device here, which the GPU table is for")
-    data = _found(data_dir or shared / "data" / "cifar100")
-    file = _found(weights or shared / "weights" / "mobilenetv2_100_imagenet.safetensors")
+    data = shared.resolve() / "data" / "cifar100"
+    weights = shared.resolve() / "weights" / "mobilenetv2_100_imagenet.safetensors"
+    for path in (data, weights):
+        if not path.exists():
+            raise SystemExit(f"bench: '{path}' is not there; say where it lies with SHARED=FOLDER")
+    target = ROOT / "benchmarks"
     if rehearse:
-        shutil.rmtree(REHEARSED, ignore_errors=True)
-        work, target, sizes = REHEARSED / "work", REHEARSED, REHEARSAL
-        write_shards(data, work / "cifar100", sizes.images, sizes.held_out)
-        data = work / "cifar100"
-    else:
-        work, target, sizes = BUILD / "work", ROOT / "benchmarks", WHOLE
-        sweep(work)
-    finished = records.Finished((REHEARSED if rehearse else BUILD) / "finished.json")
-    todo = []
-    for row in chosen:
-        if not names and finished.holds(f"{kind}/{row.name}", row.depends):
-            say(f"{row.name}: reused, this checkout did it from the same {row.depends}")
-        else:
-            todo.append(row)
-    for row in todo:
-        say(f"{row.name}: {row.what}, about {row.minutes:.0f} min")
-    say(f"{len(todo)} rows, about {sum(row.minutes for row in todo) / 60:.1f} h")
+        target = REHEARSAL
+        shutil.rmtree(target, ignore_errors=True)
+        write_shards(data, target / "cifar100", 640, 320)
+        data = target / "cifar100"
+    if not names:
+        done = page.load(target, kind)
+        rows = [row for row in rows if not is_done(row, done.get(row.name))]
+    for row in rows:
+        print(f"{row.name}: {row.title}, about {row.minutes:.0f} min")
+    print(f"{len(rows)} rows, about {sum(row.minutes for row in rows) / 60:.1f} h")
     failed = []
-    for row in todo:
-        record = records.circumstances(row.depends)
-        here = Bench(data, file, work, sizes)
-        try:
-            figures = row.do(here)
-        except TrialFailed as error:
-            say(f"{row.name}: {error}")
-            failed.append(row.name)
-            continue
-        record |= {"settings": asdict(sizes), "commands": here.commands, "figures": figures}
-        records.keep(target / "results", kind, row.name, record)
-        finished.add(f"{kind}/{row.name}", record["source"])
-        report.write(target)
-    report.write(target)
-    say("\n" + report.tables(records.load(target / "results"), [kind]))
-    say(f"written: {os.path.relpath(target / 'RESULTS.md')}")
+    for number, row in enumerate(rows, start=1):
+        print(f"{number}/{len(rows)} {row.name}")
+        record = circumstances(row)
+        with emptied(BUILD / "scratch") as scratch:
+            here = Bench(data, weights, scratch, rehearse)
+            try:
+                figures = row.measure(here)
+            except RunFailed as error:
+                print(f"{row.name}: {error}")
+                failed.append(row.name)
+                continue
+        record |= {"commands": here.commands, "figures": figures}
+        write_json(target / "results" / kind / f"{row.name}.json", record)
+        page.write(target)
+    page.write(target)
+    print("\n" + page.table(kind, page.load(target, kind)))
+    print(f"written: {os.path.relpath(target / 'RESULTS.md')}")
     if failed:
-        say(f"not measured, for the reasons above: {', '.join(failed)}")
+        print(f"not measured, for the reasons above: {', '.join(failed)}")
     return 1 if failed else 0
 
 
-def choose(known: Sequence[Row], names: Sequence[str]) -> list[Row]:
-    """Return the rows that are named, or all but those done only when they are."""
-    there = {row.name: row for row in known}
+def choose(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
+    """Return the rows that are named, or all."""
+    by_name = {row.name: row for row in rows}
     for name in names:
-        if name not in there:
-            raise SystemExit(f"bench: no row '{name}'; there are {', '.join(there)}")
-    return [there[name] for name in names] or [row for row in known if not row.asked]
+        if name not in by_name:
+            raise SystemExit(f"bench: no row '{name}'; there are {', '.join(by_name)}")
+    return [by_name[name] for name in names] or list(rows)
 
 
-def _found(path: Path) -> Path:
-    if not path.exists():
-        raise SystemExit(f"bench: '{path}' is not there; say where it lies with SHARED=FOLDER")
-    return path.resolve()
+def is_done(row: Row, record: dict[str, Any] | None) -> bool:
+    """Return whether a row's record is of this machine, and of the source as it is now."""
+    if record is None or record["source"] is None:
+        return False
+    now = circumstances(row)
+    return all(record[name] == now[name] for name in ("source", "machine", "versions"))
+
+
+def circumstances(row: Row) -> dict[str, Any]:
+    """Return what a row that begins now depends on."""
+    versions = {name: version(name) for name in PACKAGES}
+    changed = git("status", "--porcelain", "--", row.source)
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "commit": git("rev-parse", "--short=12", "HEAD"),
+        # None while something is not committed.
+        "source": git("rev-parse", f"HEAD:{row.source}") if changed == "" else None,
+        "machine": {**describe(), "cores": available_cores()},
+        "versions": {name: found for name, found in versions.items() if found},
+    }
+
+
+def git(*words: str) -> str | None:
+    """Return what git says about the checkout, None if there is none."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
 
 
 if __name__ == "__main__":
     # So that what runs for a row is ended with it.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
     try:
         sys.exit(tyro.cli(bench))
     except KeyboardInterrupt:

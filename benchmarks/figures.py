@@ -1,29 +1,52 @@
-"""From what was measured to what is claimed: extrapolations, ratios, spreads. Arithmetic alone."""
+"""The figures of RESULTS.md, a line each, from what the rows measured."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 REFERENCE = 0.7135  # accuracy that the reference's author reports
 EPOCHS = 10  # of each phase, in the reference
+SPEED_ACCURACY = 0.7525  # of the from-scratch record that `speed` is timed to
+
+Values = Sequence[float | None]
 
 
-@dataclass(frozen=True)
-class Spread:
-    """The median of some repetitions, the least and the most."""
-
-    median: float
-    least: float
-    most: float
-    count: int
+class MissingRowError(Exception):
+    """A row that a figure needs was not measured."""
 
 
-def spread(values: Sequence[float]) -> Spread:
-    """Sum up repetitions; there is at least one."""
-    return Spread(statistics.median(values), min(values), max(values), len(values))
+class Rows(dict[str, Any]):
+    """What each row measured, by its name."""
+
+    def __missing__(self, name: str) -> Any:
+        raise MissingRowError(name)
+
+
+def lines(kind: str, rows: Rows) -> list[tuple[str, str]]:
+    """Return what was measured, and its value, of each figure whose rows are there."""
+    found = []
+    for title, form, values in {"cpu": CPU, "gpu": GPU}[kind]:
+        try:
+            found.append((title, spread(values(rows), form)))
+        except MissingRowError:
+            continue
+    return found
+
+
+def spread(values: Values, form: str) -> str:
+    """Return the median of some repetitions, the least and the most; None: it was never reached."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "never reached"
+    text = form.format(statistics.median(known))
+    if len(known) > 1:
+        text += f" ({form.format(min(known))} to {form.format(max(known))}, {len(known)} runs)"
+    never = len(values) - len(known)
+    return f"{text}; not reached in {never}" if never else text
 
 
 def reached(
@@ -36,79 +59,251 @@ def reached(
     return next((row[clock] for row in epochs if row["val_accuracy"] > accuracy), None)
 
 
-@dataclass(frozen=True)
-class Extrapolated:
-    """Seconds of a whole run, from some timed steps of it.
+def keras_seconds(timed: Mapping[str, Any]) -> float:
+    """Return what all epochs of the Keras script take, from some steps of each phase.
 
-    once: what comes only once. epochs: of an epoch of each phase, its validation included.
+    A first step also waits for the graph to be traced, and that of an epoch for the shuffled order
+    to be drawn (`fill`).
     """
-
-    once: float
-    epochs: tuple[float, ...]
-
-    @property
-    def total(self) -> float:
-        """Of all epochs."""
-        return self.once + EPOCHS * sum(self.epochs)
-
-
-def keras_run(timed: Mapping[str, Any]) -> Extrapolated:
-    """Return what all epochs of the Keras script take.
-
-    timed: what it printed with --steps. A first step also waits for the graph to be traced, and
-    that of an epoch for the shuffled order to be drawn.
-    """
-    once = timed["start"] + timed["data"] + timed["model"]
-    epochs = []
+    seconds = timed["start"] + timed["data"] + timed["model"]
+    steps, checks = timed["images"] / timed["batch"], timed["held_out"] / timed["batch"]
     for phase in timed["phases"]:
         step = statistics.fmean(phase["train"]["rest"])
         check = statistics.fmean(phase["validate"]["rest"])
-        once += phase["train"]["first"] - step - timed["fill"] + phase["validate"]["first"] - check
-        steps, checks = (timed[part] / timed["batch"] for part in ("images", "held_out"))
-        epochs.append(timed["fill"] + steps * step + checks * check)
-    return Extrapolated(once, tuple(epochs))
+        tracing = phase["train"]["first"] - step + phase["validate"]["first"] - check
+        epoch = timed["fill"] + steps * step + checks * check
+        seconds += tracing - timed["fill"] + EPOCHS * epoch
+    return float(seconds)
 
 
-def seed_run(trial: Mapping[str, Any]) -> Extrapolated:
+def seed_seconds(run: Mapping[str, Any]) -> float:
     """Return what all epochs of `main.py` take, from a run of one and two epochs.
 
     Its first thawed epoch may compile, so the second stands for the others.
     """
-    head = trial["seconds"]["head"]
-    before, after = (row["at"] for row in trial["epochs"][1:3])
+    head = run["seconds"]["head"]
+    before, after = (row["at"] for row in run["epochs"][1:3])
     thawed = after - before
-    return Extrapolated(trial["wall"] - head - 2 * thawed, (head, thawed))
+    return float(run["wall"] + (EPOCHS - 1) * head + (EPOCHS - 2) * thawed)
 
 
-def timm_epoch(timed: Mapping[str, Any]) -> float:
-    """Return the seconds of one epoch of the timm loop, without its validation."""
-    step = statistics.fmean(timed["train"]["rest"])
-    return float(timed["images"] / timed["batch"] * step)
+def keras_over_quick(rows: Rows, accuracy: float) -> Values:
+    """Return, per pair, the Keras script's whole time over that of `quick` until an accuracy."""
+    ratios: list[float | None] = []
+    for pair in rows["quick"]["pairs"]:
+        at = reached(pair["cold"]["epochs"], accuracy)
+        ratios.append(None if at is None else keras_seconds(pair["keras"]) / at)
+    return ratios
 
 
-@dataclass(frozen=True)
-class Line:
-    """Seconds a + b * N, and by how much the worst measured one is off, as a share of itself."""
+def deviation(runs: Sequence[Mapping[str, Any]]) -> float:
+    """Return by how much the worst run is off seconds = a + b * images, as a share of itself.
 
-    a: float
-    b: float
-    deviation: float
-
-
-def line(counts: Sequence[float], seconds: Sequence[float]) -> Line:
-    """Fit seconds = a + b * count by least squares of the relative errors; two counts or more."""
-    # The sum of ((a + b n) / s - 1)^2 is least where both its derivatives are 0.
-    rows = [(1 / s, n / s) for n, s in zip(counts, seconds, strict=True)]
-    u, v = (sum(row[place] for row in rows) for place in range(2))
-    uu = sum(x * x for x, _ in rows)
-    uv = sum(x * y for x, y in rows)
-    vv = sum(y * y for _, y in rows)
-    determinant = uu * vv - uv * uv
-    a, b = (u * vv - v * uv) / determinant, (uu * v - uv * u) / determinant
-    off = max(abs((a + b * n) / s - 1) for n, s in zip(counts, seconds, strict=True))
-    return Line(a, b, off)
+    The line has the least squares of these shares.
+    """
+    images = np.array([run["images"] for run in runs])
+    seconds = np.array([run["wall"] for run in runs])
+    fitted = np.polyval(np.polyfit(images, seconds, 1, w=1 / seconds), images)
+    return float(np.abs(fitted / seconds - 1).max())
 
 
-def growth(values: Sequence[float]) -> float:
-    """Return by how much the largest exceeds the smallest, as a share of it."""
-    return max(values) / min(values) - 1
+def timm_ratios(rows: Rows) -> Values:
+    """Return, per pair, images/s of the last epoch of `full-gpu` over those of timm's loop."""
+    return [
+        pair["full"]["epochs"][-1]["images_per_second"]
+        / (pair["timm"]["batch"] / statistics.fmean(pair["timm"]["train"]["rest"]))
+        for pair in rows["timm"]["pairs"]
+    ]
+
+
+def _growth(values: Sequence[float]) -> Values:
+    return [100 * (max(values) / min(values) - 1)]
+
+
+def _raced(rows: Rows, rival: str) -> Values:
+    return [turn["thawnet"] / turn[rival] for turn in rows["trunk"]["turns"]]
+
+
+def _shares(rows: Rows) -> Values:
+    epochs = rows["share"]
+    return [100 * a / b for a, b in zip(epochs["compute"], epochs["whole"], strict=True)]
+
+
+def _steps_over_floor(rows: Rows) -> Values:
+    epochs = rows["share"]
+    return [seconds / epochs["steps"] / epochs["floor"]["seconds"] for seconds in epochs["compute"]]
+
+
+def _tested(run: Mapping[str, Any]) -> float:
+    return 100 * float(run["metrics"]["test"]["accuracy"])
+
+
+def _predicted(rows: Rows, size: str) -> Values:
+    return [
+        100 * (turn["decode"] + turn["network"]) / turn["predict"]
+        for turn in rows["predict"][size]["turns"]
+    ]
+
+
+def _seeds(recipe: str, value: Callable[[Any], float | None]) -> Callable[[Rows], Values]:
+    """Return what gives the values of a recipe's runs on a GPU, of as many seeds as were done."""
+
+    def values(rows: Rows) -> Values:
+        names = sorted(name for name in rows if name.startswith(f"{recipe}-"))
+        return [value(rows[name]["run"]) for name in names or [f"{recipe}-0"]]
+
+    return values
+
+
+def _of_recipe(recipe: str) -> list[tuple[str, str, Callable[[Rows], Values]]]:
+    return [
+        (
+            f"`{recipe}` until {100 * REFERENCE:.2f} % on validation, empty caches",
+            "{:.1f} s",
+            _seeds(recipe, lambda run: reached(run["epochs"], REFERENCE)),
+        ),
+        (
+            f"`{recipe}` from open data to its last validation, compiling apart",
+            "{:.0f} s",
+            _seeds(recipe, lambda run: run["epochs"][-1]["elapsed"]),
+        ),
+        (
+            f"wall time of `{recipe}`, test and baseline included, empty caches",
+            "{:.0f} s",
+            _seeds(recipe, lambda run: run["wall"]),
+        ),
+        (f"test accuracy of `{recipe}`", "{:.2f} %", _seeds(recipe, _tested)),
+    ]
+
+
+CPU: Sequence[tuple[str, str, Callable[[Rows], Values]]] = (
+    (
+        "wall time of the Keras script's 20 epochs / `quick` until it passes "
+        f"{100 * REFERENCE:.2f} % on validation, empty caches",
+        "{:.1f} x",
+        lambda rows: keras_over_quick(rows, REFERENCE),
+    ),
+    (
+        "the same, until `quick` passes the accuracy at which the Keras script ends",
+        "{:.1f} x",
+        lambda rows: keras_over_quick(rows, rows["keras"]["epochs"][-1]["val_accuracy"]),
+    ),
+    (
+        "wall time of the Keras script / `main.py` (`seed`), 20 epochs each",
+        "{:.2f} x",
+        lambda rows: [
+            keras_seconds(pair["keras"]) / seed_seconds(pair["seed"])
+            for pair in rows["seed"]["pairs"]
+        ],
+    ),
+    (
+        "wall time of the Keras script, whole, / what is extrapolated from its steps",
+        "{:.2f} x",
+        lambda rows: [
+            rows["keras"]["epochs"][-1]["at"] / keras_seconds(pair["keras"])
+            for pair in rows["quick"]["pairs"]
+        ],
+    ),
+    (
+        "test accuracy of the Keras script",
+        "{:.2f} %",
+        lambda rows: [100 * rows["keras"]["epochs"][-1]["val_accuracy"]],
+    ),
+    ("test accuracy of `main.py`", "{:.2f} %", lambda rows: [_tested(rows["seed"]["whole"])]),
+    (
+        "test accuracy of `quick`, mean of the seeds",
+        "{:.2f} %",
+        lambda rows: [statistics.fmean(_tested(pair["cold"]) for pair in rows["quick"]["pairs"])],
+    ),
+    (
+        "wall time of `quick`, test and baseline included, empty caches",
+        "{:.0f} s",
+        lambda rows: [pair["cold"]["wall"] for pair in rows["quick"]["pairs"]],
+    ),
+    (
+        f"`quick` on a warm cache, until {100 * REFERENCE:.2f} % on validation",
+        "{:.0f} s",
+        lambda rows: [
+            reached(pair["warm"]["epochs"], REFERENCE) for pair in rows["quick"]["pairs"]
+        ],
+    ),
+    (
+        "frozen trunk, images/s of thawnet / ONNX Runtime float32, each at its best batch",
+        "{:.2f} x",
+        lambda rows: _raced(rows, "onnxruntime"),
+    ),
+    (
+        "frozen trunk, images/s of thawnet / eager PyTorch float32, each at its best batch",
+        "{:.2f} x",
+        lambda rows: _raced(rows, "eager"),
+    ),
+    (
+        "share of a `full` training epoch that is forward, backward and step",
+        "{:.1f} %",
+        _shares,
+    ),
+    (
+        "whole run against a + b N images, the worst deviation",
+        "{:.1f} %",
+        lambda rows: [100 * deviation(rows["scale"]["runs"])],
+    ),
+    (
+        "anonymous memory, the most over the least as N grows",
+        "{:.1f} %",
+        lambda rows: _growth([run["memory"] for run in rows["scale"]["runs"]]),
+    ),
+    (
+        "images/s with every layer training at 96 px, `full-gpu` / timm's loop",
+        "{:.1f} x",
+        timm_ratios,
+    ),
+    ("test accuracy of `full`", "{:.2f} %", lambda rows: [_tested(rows["full"]["run"])]),
+    ("wall time of `full`", "{:.0f} s", lambda rows: [rows["full"]["run"]["wall"]]),
+    (
+        "`thawnet predict` of one image, process start to answer, warm disk",
+        "{:.2f} s",
+        lambda rows: rows["predict"]["starts"],
+    ),
+    (
+        "prediction of 10,000 JPEGs of 32 x 32, images/s / what decoding and the network alone "
+        "allow",
+        "{:.0f} %",
+        lambda rows: _predicted(rows, "small"),
+    ),
+    (
+        "prediction of 10,000 JPEGs of 500 x 375, images/s / what decoding and the network alone "
+        "allow",
+        "{:.0f} %",
+        lambda rows: _predicted(rows, "large"),
+    ),
+    (
+        "`thawnet predict` of 100,000 JPEGs of 32 x 32, anonymous memory",
+        "{:.0f} MB",
+        lambda rows: [max(rows["predict"]["memory"].values()) / 1e6],
+    ),
+    (
+        "its growth from 10,000 of them, at most over at least",
+        "{:.1f} %",
+        lambda rows: _growth(rows["predict"]["memory"].values()),
+    ),
+)
+GPU: Sequence[tuple[str, str, Callable[[Rows], Values]]] = (
+    *(line for recipe in ("quick", "full", "best", "speed") for line in _of_recipe(recipe)),
+    (
+        f"`speed` from open data until {100 * SPEED_ACCURACY:.2f} % on validation, compiling "
+        "apart, from ImageNet weights (the from-scratch record is 3.96 s on one A100)",
+        "{:.2f} s",
+        _seeds("speed", lambda run: reached(run["epochs"], SPEED_ACCURACY, "elapsed")),
+    ),
+    (
+        "training images/s of `full-gpu` / the same compiled step on one fixed batch",
+        "{:.1f} %",
+        _shares,
+    ),
+    (
+        "training images/s of `full-gpu` / timm's loop, the same size, batch and precision",
+        "{:.1f} x",
+        timm_ratios,
+    ),
+    ("a step of `full-gpu` / its floor from bytes and operations", "{:.1f} x", _steps_over_floor),
+)

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from contextlib import ExitStack
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -25,16 +25,14 @@ STEP_BYTES = 4 * 9
 TURNS = 10
 
 
-@dataclass(frozen=True)
-class Ceilings:
+class Ceilings(NamedTuple):
     """What a device can do: bytes moved in a second, and operations (two a multiply-add)."""
 
     bandwidth: float
     rate: float
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(NamedTuple):
     """A convolution or linear layer: elements of an image's input and output, weights, products."""
 
     inputs: int
@@ -72,43 +70,33 @@ def layers(network: Network, split: int, x: torch.Tensor) -> list[Layer]:
     """Return the layers with weights from a stage on, in order; x: some of its input, (n, ...)."""
     found: list[Layer] = []
 
-    def note(module: nn.Module, given: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        outputs = output.numel() // len(output)
-        weight = module.weight
-        found.append(
-            Layer(
-                inputs=given[0].numel() // len(output),
-                outputs=outputs,
-                weights=weight.numel(),
-                # An output value takes as many as it has weights.
-                products=outputs * weight.numel() // len(weight),
-            )
-        )
+    def note(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        outputs, weights = output[0].numel(), module.weight.numel()
+        # An output value takes as many products as it has weights.
+        products = outputs * weights // len(module.weight)
+        found.append(Layer(inputs[0][0].numel(), outputs, weights, products))
 
     part = network.part(split)
-    known = [each for each in part.modules() if isinstance(each, nn.Conv2d | nn.Linear)]
-    hooks = [each.register_forward_hook(note) for each in known]
-    try:
-        with torch.inference_mode():
-            part(x)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with ExitStack() as hooks, torch.inference_mode():
+        for module in part.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                hooks.callback(module.register_forward_hook(note).remove)
+        part(x)
     return found
 
 
-def least_seconds(found: list[Layer], batch: int, width: int, can: Ceilings) -> float:
+def least_seconds(layers: list[Layer], batch: int, width: int, ceilings: Ceilings) -> float:
     """Return the floor of a step on a batch; width: bytes of a value of an activation."""
-    total = STEP_BYTES * sum(layer.weights for layer in found) / can.bandwidth
-    for place, layer in enumerate(found):
+
+    def one_pass(moved: int, layer: Layer) -> float:
+        return max(moved / ceilings.bandwidth, 2 * batch * layer.products / ceilings.rate)
+
+    total = STEP_BYTES * sum(layer.weights for layer in layers) / ceilings.bandwidth
+    for number, layer in enumerate(layers):
         ends, weights = batch * (layer.inputs + layer.outputs) * width, layer.weights * width
-        total += _pass(ends + weights, layer, batch, can)  # forward
-        if place:  # the gradient of what was given is for nobody
-            total += _pass(ends + weights, layer, batch, can)
+        total += one_pass(ends + weights, layer)  # forward
+        if number:  # nobody needs the gradient of the first layer's input
+            total += one_pass(ends + weights, layer)
         # The gradient of the output has just been read.
-        total += _pass(batch * layer.inputs * width + 4 * layer.weights, layer, batch, can)
+        total += one_pass(batch * layer.inputs * width + 4 * layer.weights, layer)
     return total
-
-
-def _pass(moved: int, layer: Layer, batch: int, can: Ceilings) -> float:
-    return max(moved / can.bandwidth, 2 * batch * layer.products / can.rate)

@@ -22,7 +22,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -31,12 +30,14 @@ from pathlib import Path
 from typing import Any
 
 import thawnet
-from memory import anonymous_memory
-from predicting import exhausted
-from scale import write_photos
+from inputs import write_photos
+from memory import Memory
+from predicting import predict
 
 CLIENTS = 32
 BOUNDARY = "between-images"
+CONSTANT = [str(Path(__file__).with_name("constant_server.py"))]
+SERVE = ["-m", "thawnet", "serve", "--port"]
 
 
 def form(files: Sequence[Path]) -> bytes:
@@ -53,28 +54,29 @@ def form(files: Sequence[Path]) -> bytes:
 
 @contextmanager
 def served(command: Sequence[str]) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
-    """Start a server whose last argument is its port; yield that and the process."""
+    """Start a server, whose last argument is its port; yield that and the process."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    job = subprocess.Popen([*command, str(port)], stderr=subprocess.DEVNULL)
+    job = subprocess.Popen([sys.executable, *command, str(port)], stderr=subprocess.DEVNULL)
     try:
         for _ in range(300):
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.1)
+            with socket.socket() as line:
+                if line.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
         yield port, job
     finally:
         job.send_signal(signal.SIGTERM)
         job.wait()
 
 
-def hey(port: int, body: Path, seconds: float, clients: int, rate: float | None) -> dict[str, Any]:
+def hey(
+    port: int, body: Path, seconds: float, clients: int = CLIENTS, rate: float | None = None
+) -> dict[str, Any]:
     """Ask for so long; return requests a second, latencies in ms, statuses, and hey's own cores."""
     pace = [] if rate is None else ["-q", f"{rate / clients:.4g}"]
     before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    done = subprocess.run(
+    said = subprocess.run(
         [
             *("hey", "-z", f"{seconds:g}s", "-c", str(clients), *pace, "-m", "POST"),
             *("-T", f"multipart/form-data; boundary={BOUNDARY}", "-D", str(body)),
@@ -83,77 +85,52 @@ def hey(port: int, body: Path, seconds: float, clients: int, rate: float | None)
         capture_output=True,
         text=True,
         check=True,
-    )
+    ).stdout
     spent, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
-    said = done.stdout
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    errors = said.partition("Error distribution:")[2].split()
+    latencies = re.findall(r"(50|95|99)%+ in ([\d.]+) secs", said)
+    statuses = re.findall(r"\[(\d+)\]\s+(\d+) responses", said)
     return {
         "per_second": float(re.search(r"Requests/sec:\s+([\d.]+)", said)[1]),
-        "ms": {
-            share: 1000 * float(value)
-            for share, value in re.findall(r"(50|95|99)%+ in ([\d.]+) secs", said)
-        },
-        "statuses": {
-            code: int(count) for code, count in re.findall(r"\[(\d+)\]\s+(\d+) responses", said)
-        },
-        "errors": " ".join(errors),
+        "ms": {share: 1000 * float(value) for share, value in latencies},
+        "statuses": {code: int(count) for code, count in statuses},
+        "errors": " ".join(said.partition("Error distribution:")[2].split()),
         "client_cores": cpu / spent,
     }
 
 
-def throughput(files: list[Path], turns: int, seconds: float) -> dict[str, Any]:
+def throughput(files: list[Path], body: Path, turns: int, seconds: float) -> dict[str, Any]:
     """Return each turn's images/s directly, and requests/s of both servers.
 
-    files: the images of each request.
+    files: the images of each request; body: their form.
     """
     model = thawnet.load()
-    images, chosen = len(files), [file.read_bytes() for file in files]
-    found = []
-    with (
-        tempfile.NamedTemporaryFile() as body,
-        served([sys.executable, str(Path(__file__).with_name("constant_server.py"))]) as (noop, _),
-        served([sys.executable, "-m", "thawnet", "serve", "--port"]) as (real, _),
-    ):
-        body.write(form(files))
-        body.flush()
-        place = Path(body.name)
-        for port in (noop, real):
-            hey(port, place, 2, CLIENTS, None)
+    images = [file.read_bytes() for file in files]
+    many = images * max(1, int(300 * seconds) // len(images))
+    measured = []
+    with served(CONSTANT) as (constant, _), served(SERVE) as (real, _):
+        for port in (constant, real):
+            hey(port, body, 2)
         for _ in range(turns):
-            many = chosen * max(1, int(300 * seconds) // images)
-            begun = time.perf_counter()
-            exhausted(model.stream(many))
-            direct = len(many) / (time.perf_counter() - begun)
-            turn = {"direct": direct, "noop": hey(noop, place, seconds, CLIENTS, None)}
-            turn["served"] = hey(real, place, seconds, CLIENTS, None)
-            bound = 1 / (images / direct + 1 / turn["noop"]["per_second"])
-            turn["share"] = turn["served"]["per_second"] / bound
-            found.append(turn)
-    return {"images": images, "bytes": sum(map(len, chosen)), "turns": found}
+            direct = len(many) / predict(model, many)
+            noop = hey(constant, body, seconds)
+            answered = hey(real, body, seconds)
+            bound = 1 / (len(images) / direct + 1 / noop["per_second"])
+            share = answered["per_second"] / bound
+            measured.append({"direct": direct, "noop": noop, "served": answered, "share": share})
+    return {"images": len(images), "bytes": sum(map(len, images)), "turns": measured}
 
 
-def steady(files: list[Path], minutes: float, rate: float, clients: int) -> dict[str, Any]:
+def steady(
+    files: list[Path], body: Path, minutes: float, rate: float, clients: int
+) -> dict[str, Any]:
     """Ask at a steady rate; return hey's account, the server's memory, and what comes after."""
-    with (
-        tempfile.NamedTemporaryFile() as body,
-        served([sys.executable, "-m", "thawnet", "serve", "--port"]) as (port, job),
-    ):
-        body.write(form(files))
-        body.flush()
-        hey(port, Path(body.name), 2, CLIENTS, None)
-        watched: list[int] = []
-        stop = threading.Event()
-
-        def watch() -> None:
-            while not stop.wait(5.0):
-                watched.append(anonymous_memory(job.pid))
-
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        found = hey(port, Path(body.name), 60 * minutes, clients, rate)
-        stop.set()
-        watcher.join()
+    with served(SERVE) as (port, job):
+        hey(port, body, 2)
+        memory = Memory(job.pid)
+        memory.start()
+        answered = hey(port, body, 60 * minutes, clients, rate)
+        memory.stop()
         begun = time.perf_counter()
         request = urllib.request.Request(
             f"http://127.0.0.1:{port}/predict",
@@ -163,7 +140,8 @@ def steady(files: list[Path], minutes: float, rate: float, clients: int) -> dict
         with urllib.request.urlopen(request) as answer:
             answer.read()
         after = 1000 * (time.perf_counter() - begun)
-    return {"rate": rate, **found, "memory": watched, "first_answer_after_ms": after}
+    readings = memory.readings[1::20]  # one in 5 seconds
+    return {"rate": rate, **answered, "memory": readings, "first_answer_after_ms": after}
 
 
 def main() -> None:
@@ -177,16 +155,18 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="ask at a steady rate for so long")
     parser.add_argument("--rate", type=float, help="requests a second")
     parser.add_argument("--clients", type=int, default=CLIENTS, help="that ask at that rate")
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        size = (given.size[0], given.size[1])
-        place = write_photos(given.data, Path(folder) / "photos", given.images, size)
-        files = sorted(place.iterdir())
-        if given.minutes is None:
-            found = throughput(files, given.turns, given.seconds)
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        width, height = chosen.size
+        photos = Path(name) / "photos"
+        files = sorted(write_photos(chosen.data, photos, chosen.images, (width, height)).iterdir())
+        body = Path(name) / "body"
+        body.write_bytes(form(files))
+        if chosen.minutes is None:
+            measured = throughput(files, body, chosen.turns, chosen.seconds)
         else:
-            found = steady(files, given.minutes, given.rate, given.clients)
-    print(json.dumps({"size": size, **found}), flush=True)
+            measured = steady(files, body, chosen.minutes, chosen.rate, chosen.clients)
+    print(json.dumps({"size": chosen.size, **measured}), flush=True)
 
 
 if __name__ == "__main__":

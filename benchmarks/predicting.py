@@ -9,15 +9,14 @@ file to answer as `thawnet predict` does it. Prints the seconds of every turn as
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+import tyro
 
 import thawnet
 from thawnet.bundle.model import BATCH, Model
@@ -28,55 +27,50 @@ from thawnet.image.preprocess import squared
 READY = 2048  # squares that are held for the network alone, and used again and again
 
 
-def spread(work: Callable[[int], object], count: int) -> float:
-    """Return the seconds of work(0), work(1), ... on all cores, eight at a time."""
-
-    def some(start: int) -> None:
-        for number in range(start, min(start + BATCH, count)):
-            work(number)
-
+def on_all_cores(work: Callable[[int], object], count: int) -> float:
+    """Return the seconds of work(0), work(BATCH), ... up to a count of images."""
     begun = time.perf_counter()
     with ThreadPoolExecutor(available_cores()) as pool:
-        exhausted(pool.map(some, range(0, count, BATCH)))
+        list(pool.map(work, range(0, count, BATCH)))
     return time.perf_counter() - begun
 
 
-def exhausted(found: Iterable[object]) -> None:
-    """Go through to the end."""
-    for _ in found:
+def predict(model: Model, images: Sequence[Path | bytes]) -> float:
+    """Return the seconds of predicting all images."""
+    begun = time.perf_counter()
+    for _ in model.stream(images):
         pass
+    return time.perf_counter() - begun
 
 
-def main() -> None:
+def main(folder: tyro.conf.Positional[Path], turns: int = 5) -> None:
     """Measure turns."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--turns", type=int, default=5)
-    chosen = parser.parse_args()
-    files = sorted(chosen.folder.rglob("*.jpg"))
-    model: Model = thawnet.load()
+    files = sorted(folder.rglob("*.jpg"))
+    model = thawnet.load()
     spec = model.preprocess
 
-    def square(number: int) -> NDArray[np.uint8]:
-        return squared(decode(read_file(files[number]), spec.side), spec)
+    def squares(start: int) -> list[np.ndarray]:
+        return [
+            squared(decode(read_file(file), spec.side), spec)
+            for file in files[start : start + BATCH]
+        ]
 
-    ready = np.stack([square(number) for number in range(min(READY, len(files)))])
+    ready = np.stack([one for start in range(0, READY, BATCH) for one in squares(start)])
 
-    def network(number: int) -> None:
-        if number % BATCH == 0:
-            start = number % len(ready)
-            model.outputs(ready[start : start + BATCH])
+    def network(start: int) -> None:
+        start %= len(ready)
+        model.outputs(ready[start : start + BATCH])
 
-    turns = []
-    for _ in range(chosen.turns):
-        decoding = spread(square, len(files))
-        computing = spread(network, len(files))
-        begun = time.perf_counter()
-        exhausted(model.stream(files))
-        whole = time.perf_counter() - begun
-        turns.append({"decode": decoding, "network": computing, "predict": whole})
-    print(json.dumps({"images": len(files), "turns": turns}), flush=True)
+    seconds = [
+        {
+            "decode": on_all_cores(squares, len(files)),
+            "network": on_all_cores(network, len(files)),
+            "predict": predict(model, files),
+        }
+        for _ in range(turns)
+    ]
+    print(json.dumps({"images": len(files), "turns": seconds}), flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main)

@@ -27,7 +27,7 @@ import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -37,63 +37,43 @@ from safetensors.numpy import load_file
 STUCK = 300.0  # seconds without an end
 PHOTOS = 40  # of each class of flowers
 
-
-@dataclass(frozen=True)
-class Case:
-    """A run to disturb: its name and the words after `thawnet train`."""
-
-    name: str
-    words: tuple[str, ...]
+Moment = Callable[[float], bool]  # whether it has come, by the seconds since a process began
 
 
-@dataclass
-class Tally:
-    """What the kills came to."""
-
-    kills: int = 0
-    lost: int = 0
-    different: int = 0
-    stuck: int = 0
-    stages: Counter[str] = field(default_factory=Counter)
-
-
-def cases(shared: Path, work: Path) -> list[Case]:
-    """Return the cases that the data at hand allows."""
+def cases(shared: Path, work: Path) -> dict[str, tuple[str, ...]]:
+    """Return the runs that the data at hand allows: the words after `thawnet train`, by a name."""
     short = ("--compile", "no", "--epochs", "2", "3")  # the last --compile wins
-    found = [
-        Case("digits quick", ("digits", "--size", "32", *short)),
-        Case("digits seed", ("digits", "--size", "32", "--recipe", "seed", *short)),
-    ]
+    found: dict[str, tuple[str, ...]] = {
+        "digits quick": ("digits", "--size", "32", *short),
+        "digits seed": ("digits", "--size", "32", "--recipe", "seed", *short),
+    }
     flowers = shared / "data" / "flowers"
     if not flowers.is_dir():
         print(f"no {flowers}: digits only", flush=True)
         return found
-    photos = work / "photos"
-    archive = work / "photos.zip"
+    photos, archive = work / "photos", work / "photos.zip"
     with zipfile.ZipFile(archive, "w") as packed:
         for folder in sorted(path for path in flowers.iterdir() if path.is_dir()):
+            (photos / folder.name).mkdir(parents=True)
             for photo in sorted(folder.iterdir())[:PHOTOS]:
-                target = photos / folder.name / photo.name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(photo, target)
+                shutil.copyfile(photo, photos / folder.name / photo.name)
                 packed.write(photo, f"{folder.name}/{photo.name}")
     weights = ("--weights", str(shared / "weights" / "mobilenetv2_100_imagenet.safetensors"))
     small = (*weights, "--size", "96", *short)
-    return [
-        *found,
-        Case("photos quick", (str(photos), *small)),
-        Case("photos seed", (str(photos), "--recipe", "seed", *small)),
-        Case("photos full", (str(photos), "--recipe", "full-gpu", *small[:-2], "1", "2")),
-        Case("zip quick", (str(archive), *small)),
-        Case("compiled quick", (str(photos), *small, "--compile", "yes")),
-    ]
+    return {
+        **found,
+        "photos quick": (str(photos), *small),
+        "photos seed": (str(photos), "--recipe", "seed", *small),
+        "photos full": (str(photos), "--recipe", "full-gpu", *small[:-2], "1", "2"),
+        "zip quick": (str(archive), *small),
+        "compiled quick": (str(photos), *small, "--compile", "yes"),
+    }
 
 
 class Attempt:
     """One process of `thawnet train` in a folder of its own."""
 
     def __init__(self, folder: Path, words: tuple[str, ...], cache: Path) -> None:
-        self.folder = folder
         self.log = folder / "log.txt"
         environment = {
             **os.environ,
@@ -111,8 +91,8 @@ class Attempt:
             )
         self.begun = time.monotonic()
 
-    def wait_for(self, moment: Callable[[float], bool]) -> bool:
-        """Return True when `moment`, given the seconds since the start, has come before the end."""
+    def wait_for(self, moment: Moment) -> bool:
+        """Return True when a moment has come before the end of the process."""
         while self.process.poll() is None:
             spent = time.monotonic() - self.begun
             if moment(spent):
@@ -127,42 +107,45 @@ class Attempt:
         """What was going on, by the last line that was printed."""
         lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
         last = lines[-1] if lines else ""
-        found = re.match(r"phase \d, ([a-z-]+)|epoch +\d+ ([a-z-]+)", last)
-        if found:
-            return found[1] or found[2]
+        if phase := re.match(r"phase \d, ([a-z-]+)|epoch +\d+ ([a-z-]+)", last):
+            return phase[1] or phase[2]
         if last.startswith("kept epoch"):
             return "after a phase"
         return "data" if last and not last.startswith("thawnet") else "start"
 
 
-def moments(run: Path, cache: Path, seconds: float, chance: random.Random) -> tuple[str, Callable]:
+def never(_seconds: float) -> bool:
+    """Leave a run alone."""
+    return False
+
+
+def random_moment(
+    run: Path, cache: Path, seconds: float, chance: random.Random
+) -> tuple[str, Moment]:
     """Return a moment to kill at, and what it is called."""
-
-    def appears(folder: Path, pattern: str) -> Callable[[float], bool]:
-        nth = chance.randint(1, 6)
-        seen: set[str] = set()
-
-        def moment(_spent: float) -> bool:
-            try:
-                seen.update(str(path) for path in folder.glob(pattern))
-            except OSError:
-                return False
-            return len(seen) >= nth
-
-        return moment
-
-    kinds: dict[str, Callable[[], Callable[[float], bool]]] = {
-        "checkpoint": lambda: appears(run / "checkpoint", ".*.tmp"),
-        "store": lambda: appears(cache / "stores", ".*.part/*"),
-        "features": lambda: appears(cache / "features", ".*.part/*"),
-        "archive": lambda: appears(cache / "archives", ".*.part/**/*"),
-        "results": lambda: appears(run, "**/.*.tmp"),
-    }
     if chance.random() < 0.5:
         after = chance.uniform(0, seconds)
         return "any time", lambda spent: spent >= after
-    name = chance.choice(sorted(kinds))
-    return name, kinds[name]()
+    name, folder, pattern = chance.choice(
+        [
+            ("checkpoint", run / "checkpoint", ".*.tmp"),
+            ("store", cache / "stores", ".*.part/*"),
+            ("features", cache / "features", ".*.part/*"),
+            ("archive", cache / "archives", ".*.part/**/*"),
+            ("results", run, "**/.*.tmp"),
+        ]
+    )
+    nth = chance.randint(1, 6)
+    seen: set[Path] = set()
+
+    def moment(_spent: float) -> bool:
+        try:
+            seen.update(folder.glob(pattern))
+        except OSError:
+            return False
+        return len(seen) >= nth
+
+    return name, moment
 
 
 def bits(run: Path) -> str:
@@ -179,79 +162,76 @@ def bits(run: Path) -> str:
 class Reference:
     """What a case comes to when it is left alone, and in how many seconds."""
 
-    case: Case
+    name: str
+    words: tuple[str, ...]
     bits: str
     seconds: float
 
 
-def reference(case: Case, work: Path) -> Reference:
+def reference(name: str, words: tuple[str, ...], work: Path) -> Reference:
     """Do a case twice, on an empty and on a full cache; both must end with the same bits."""
-    ends = []
-    seconds = 0.0
+    ends, seconds = [], []
     for number in range(2):
-        folder = work / f"{case.name} alone {number}"
+        folder = work / f"{name} alone {number}"
         folder.mkdir(parents=True)
-        attempt = Attempt(folder, (*case.words, "--out", "run"), work / f"{case.name} cache")
-        attempt.wait_for(lambda _spent: False)
+        attempt = Attempt(folder, (*words, "--out", "run"), work / f"{name} cache")
+        attempt.wait_for(never)
         if attempt.process.returncode != 0:
-            raise SystemExit(f"{case.name} fails when left alone:\n{attempt.log.read_text()}")
-        seconds = seconds or time.monotonic() - attempt.begun
+            raise SystemExit(f"{name} fails when left alone:\n{attempt.log.read_text()}")
+        seconds.append(time.monotonic() - attempt.begun)
         ends.append(bits(folder / "run"))
     if ends[0] != ends[1]:
-        raise SystemExit(f"{case.name}: {ends[0]} on an empty cache, {ends[1]} on a full one")
-    print(f"{case.name}: {ends[0]} twice, {seconds:.0f} s undisturbed", flush=True)
-    return Reference(case, ends[0], seconds)
+        raise SystemExit(f"{name}: {ends[0]} on an empty cache, {ends[1]} on a full one")
+    print(f"{name}: {ends[0]} twice, {seconds[0]:.0f} s undisturbed", flush=True)
+    return Reference(name, words, ends[0], seconds[0])
 
 
-def disturb(against: Reference, work: Path, chance: random.Random, kills: int) -> Tally:
-    """Kill a run up to `kills` times, let it finish, and compare."""
-    tally = Tally()
+def disturb(
+    case: Reference, work: Path, chance: random.Random, most: int
+) -> tuple[list[str], str | None]:
+    """Kill a run up to `most` times, let it finish, and compare.
+
+    Returns the stage at each kill, and whether the run was lost, different or stuck.
+    """
     folder = Path(tempfile.mkdtemp(prefix="run ", dir=work))
     run, cache = folder / "run", folder / "cache"
-    told = []
-    for _ in range(kills + 1):
-        last = len(told) == kills
-        begun = (run / "checkpoint" / "state.pt").exists()
-        words = ("--resume", "run") if begun else (*against.case.words, "--out", "run")
-        if not begun:
+    stages: list[str] = []
+    status: int | None = None
+    while True:
+        words = ("--resume", "run")
+        if not (run / "checkpoint" / "state.pt").exists():
             shutil.rmtree(run, ignore_errors=True)
+            words = (*case.words, "--out", "run")
         attempt = Attempt(folder, words, cache)
-        name, moment = moments(run, cache, against.seconds, chance)
-        if attempt.wait_for((lambda _spent: False) if last else moment):
-            number = chance.choice([signal.SIGKILL] * 4 + [signal.SIGTERM])
-            tally.kills += 1
-            stage = attempt.stage if name == "any time" else f"{name} being written"
-            tally.stages[stage] += 1
-            told.append(f"{stage} ({number.name})")
-            attempt.process.send_signal(number)
-            try:
-                status = attempt.process.wait(STUCK)
-            except subprocess.TimeoutExpired:
-                break
-            if number == signal.SIGTERM and status not in (0, 143, -signal.SIGTERM):
-                tally.lost += 1
-                print(f"LOST {against.case.name}: {told} ended with {status}", flush=True)
-                print(attempt.log.read_text(), flush=True)
-                return tally
-            continue
-        break
-    if attempt.process.poll() is None:
+        name, moment = random_moment(run, cache, case.seconds, chance)
+        if not attempt.wait_for(moment if len(stages) < most else never):
+            status = attempt.process.poll()
+            break
+        number = chance.choice([signal.SIGKILL] * 4 + [signal.SIGTERM])
+        stages.append(attempt.stage if name == "any time" else f"{name} being written")
+        attempt.process.send_signal(number)
+        try:
+            status = attempt.process.wait(STUCK)
+        except subprocess.TimeoutExpired:
+            status = None
+            break
+        if number == signal.SIGTERM and status not in (0, 143, -signal.SIGTERM):
+            break
+    outcome = None
+    if status is None:
         attempt.process.kill()
-        tally.stuck += 1
-        print(f"STUCK {against.case.name}\n{attempt.log.read_text()}", flush=True)
-        return tally
-    if attempt.process.returncode != 0:
-        tally.lost += 1
-        print(f"LOST {against.case.name}: {told}\n{attempt.log.read_text()}", flush=True)
-        return tally
-    found = bits(run)
-    if found != against.bits:
-        tally.different += 1
-        print(f"DIFFERENT {against.case.name}: {told}, in {folder}", flush=True)
-        return tally
-    print(f"{against.case.name}: {found} after {', '.join(told) or 'no kill'}", flush=True)
-    shutil.rmtree(folder)
-    return tally
+        outcome = "stuck"
+    elif status != 0:
+        outcome = "lost"
+    elif (found := bits(run)) != case.bits:
+        outcome = "different"
+    if outcome:
+        print(f"{outcome.upper()} {case.name}: {stages}, in {folder}", flush=True)
+        print(attempt.log.read_text(), flush=True)
+    else:
+        print(f"{case.name}: {found} after {', '.join(stages) or 'no kill'}", flush=True)
+        shutil.rmtree(folder)
+    return stages, outcome
 
 
 def soak(
@@ -269,38 +249,37 @@ def soak(
     one thread each. shared: where data and weights lie; without it, digits only. only: cases whose
     name begins so.
     """
-    total = Tally()
+    stages: Counter[str] = Counter()
+    outcomes: Counter[str] = Counter()
     lock = threading.Lock()
-    with tempfile.TemporaryDirectory(prefix="soak.", ignore_cleanup_errors=True) as place:
-        work = Path(place)
-        chosen = [case for case in cases(shared.resolve(), work) if case.name.startswith(only)]
+    with tempfile.TemporaryDirectory(prefix="soak.", ignore_cleanup_errors=True) as folder:
+        work = Path(folder)
+        chosen = {
+            name: words
+            for name, words in cases(shared.resolve(), work).items()
+            if name.startswith(only)
+        }
         with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-            references = list(pool.map(lambda case: reference(case, work), chosen))
+            references = list(pool.map(lambda name: reference(name, chosen[name], work), chosen))
 
             def keep_killing(job: int) -> None:
                 chance = random.Random(f"{seed} {job}")
                 number = job
-                while total.kills < kills:
+                while stages.total() < kills:
                     # In turn, so that every case has its share.
-                    found = disturb(
-                        references[number % len(references)], work, chance, kills_per_run
-                    )
+                    case = references[number % len(references)]
+                    killed, outcome = disturb(case, work, chance, kills_per_run)
                     number += 1
                     with lock:
-                        total.kills += found.kills
-                        total.lost += found.lost
-                        total.different += found.different
-                        total.stuck += found.stuck
-                        total.stages += found.stages
+                        stages.update(killed)
+                        outcomes.update([outcome] if outcome else [])
 
             list(pool.map(keep_killing, range(jobs)))
-    for stage, count in sorted(total.stages.items()):
+    for stage, count in sorted(stages.items()):
         print(f"{count:5d}  {stage}")
-    print(
-        f"{total.kills} kills, {total.lost} lost, {total.different} different, {total.stuck} stuck",
-        flush=True,
-    )
-    return 1 if total.lost or total.different or total.stuck else 0
+    failures = ", ".join(f"{outcomes[name]} {name}" for name in ("lost", "different", "stuck"))
+    print(f"{stages.total()} kills, {failures}", flush=True)
+    return 1 if outcomes else 0
 
 
 if __name__ == "__main__":

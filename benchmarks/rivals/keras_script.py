@@ -1,13 +1,13 @@
 """The reference recipe as a careful user writes it with Keras on TensorFlow, with a clock in it.
 
     python benchmarks/rivals/keras_script.py DATA WEIGHTS.npz --steps 100
-    python benchmarks/rivals/keras_script.py DATA WEIGHTS.npz --whole FOLDER
+    python benchmarks/rivals/keras_script.py DATA WEIGHTS.npz --epochs 10
 
 MobileNetV2 on CIFAR-100 at 96 px, batch 64: the head for 10 epochs, then layers 100 and up for 10
 more, validated on the test part after each epoch, as its author did. The weights come from a file
-that `workbench.write_keras_weights` wrote. With --steps it times so many training steps of each
-phase, and prints what they took; with --whole it does all of it, printing a line per epoch, and
-goes on from FOLDER if it was stopped. Seconds count from the script's first line.
+that `inputs.write_keras_weights` wrote. With --steps it times so many training steps of each
+phase, and prints what they took; with --epochs it does both phases, printing a line per epoch.
+Seconds count from the script's first line.
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ from PIL import Image
 IMPORTED = time.perf_counter()
 
 BATCH = 64
-EPOCHS = 10  # of each phase
 RATES = (1e-3, 1e-5)
 THAWED_FROM = 100
 
@@ -120,14 +119,10 @@ class Clock(keras.callbacks.Callback):
 
 
 def time_steps(
-    model: keras.Model,
-    trunk: keras.Model,
-    train: tf.data.Dataset,
-    test: tf.data.Dataset,
-    warm: int,
-    steps: int,
+    model: keras.Model, trunk: keras.Model, parts: list[tf.data.Dataset], warm: int, steps: int
 ) -> dict[str, Any]:
     """Return the seconds of some steps of training and of validation, in each phase."""
+    train, test = parts
     phases = []
     for phase in range(2):
         begin(model, trunk, phase)
@@ -142,79 +137,16 @@ def time_steps(
     return {"phases": phases, "fill": round(time.perf_counter() - begun, 4)}
 
 
-class Keep(keras.callbacks.Callback):
-    """Prints a line per epoch and keeps the model and the lines, so that a stop costs an epoch."""
-
-    def __init__(self, folder: Path, epochs: int) -> None:
-        super().__init__()
-        self.folder = folder
-        self.epochs = epochs  # of each phase
-        self.log = folder / "epochs.json"
-        self.lines: list[dict[str, Any]] = []
-        self.origin = BEGUN
-        if self.log.is_file():
-            self.lines = json.loads(self.log.read_text())
-            for line in self.lines:
-                print(json.dumps(line), flush=True)
-
-    def go_on(self) -> None:
-        """Let the clock go on from the last epoch kept: a second start is not the script's time."""
-        if self.lines:
-            self.origin = time.perf_counter() - self.lines[-1]["at"]
+class Lines(keras.callbacks.Callback):
+    """Prints a line per epoch."""
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """See Keras."""
-        now = time.perf_counter()
-        line = {
-            "epoch": epoch + 1,
-            "phase": epoch // self.epochs,
-            "at": round(now - self.origin, 2),
-            "train_accuracy": round(float(logs["accuracy"]), 5),
-            "train_loss": round(float(logs["loss"]), 5),
-            "val_accuracy": round(float(logs["val_accuracy"]), 5),
-            "val_loss": round(float(logs["val_loss"]), 5),
-        }
-        self.lines.append(line)
-        # The model first: a line without its model could not be gone on from.
-        self.model.save(self.folder / f"after-{epoch + 1}.keras")
-        beside = self.log.with_suffix(".tmp")
-        beside.write_text(json.dumps(self.lines))
-        beside.replace(self.log)
-        (self.folder / f"after-{epoch}.keras").unlink(missing_ok=True)
+        line = {"epoch": epoch + 1, "at": round(time.perf_counter() - BEGUN, 2)}
+        for name in ("accuracy", "loss"):
+            line[f"train_{name}"] = round(float(logs[name]), 5)
+            line[f"val_{name}"] = round(float(logs[f"val_{name}"]), 5)
         print(json.dumps(line), flush=True)
-        self.origin += time.perf_counter() - now  # a user would not have kept every epoch
-
-
-def do_whole(
-    model: keras.Model,
-    trunk: keras.Model,
-    train: tf.data.Dataset,
-    test: tf.data.Dataset,
-    folder: Path,
-    epochs: int,
-) -> None:
-    """Do both phases, or what is left of them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    keep = Keep(folder, epochs)
-    done = len(keep.lines)
-    if done:
-        model = keras.saving.load_model(folder / f"after-{done}.keras")
-        trunk = next(layer for layer in model.layers if isinstance(layer, keras.Model))
-    keep.go_on()
-    for phase, end in enumerate((epochs, 2 * epochs)):
-        if done >= end:
-            continue
-        first = max(done, end - epochs)
-        if first == end - epochs:
-            begin(model, trunk, phase)
-        model.fit(
-            train,
-            epochs=end,
-            initial_epoch=first,
-            validation_data=test,
-            callbacks=[keep],
-            verbose=0,
-        )
 
 
 def main() -> None:
@@ -224,17 +156,25 @@ def main() -> None:
     parser.add_argument("weights", type=Path, help="the trunk's weights, .npz in Keras's order")
     mode = parser.add_mutually_exclusive_group(required=True)
     mode.add_argument("--steps", type=int, help="time so many steps of each phase")
-    mode.add_argument("--whole", type=Path, help="do all epochs, kept in this folder")
+    mode.add_argument("--epochs", type=int, help="do so many epochs of each phase")
     parser.add_argument("--warm", type=int, default=20, help="steps that are not timed")
-    parser.add_argument("--epochs", type=int, default=EPOCHS, help="of each phase, with --whole")
     chosen = parser.parse_args()
     (images, labels), test_part = load_part(chosen.data, "train"), load_part(chosen.data, "test")
     train, test = batches(images, labels, shuffle=True), batches(*test_part, shuffle=False)
     loaded = time.perf_counter()
     model, trunk = build(chosen.weights, 100)
     built = time.perf_counter()
-    if chosen.whole:
-        do_whole(model, trunk, train, test, chosen.whole, chosen.epochs)
+    if chosen.epochs:
+        for phase in range(2):
+            begin(model, trunk, phase)
+            model.fit(
+                train,
+                initial_epoch=phase * chosen.epochs,
+                epochs=(phase + 1) * chosen.epochs,
+                validation_data=test,
+                callbacks=[Lines()],
+                verbose=0,
+            )
         return
     found = {
         "start": round(IMPORTED - BEGUN, 3),
@@ -244,7 +184,7 @@ def main() -> None:
         "held_out": len(test_part[0]),
         "batch": BATCH,
         "warm": chosen.warm,
-        **time_steps(model, trunk, train, test, chosen.warm, chosen.steps),
+        **time_steps(model, trunk, [train, test], chosen.warm, chosen.steps),
     }
     print(json.dumps(found), flush=True)
 

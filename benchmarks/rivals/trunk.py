@@ -4,22 +4,22 @@
     python benchmarks/rivals/trunk.py onnxruntime WEIGHTS.safetensors OUT.npy --batch 16 --seconds 5
 
 MobileNetV2 at 96 px, the same float32 images in memory for everyone. `thawnet` is what a run does
-to rendered images; `onnxruntime` computes the exported graph in float32, on the CPU; `eager` is
-timm's module in PyTorch as it comes, in float32, and `eager-bf16` the same under autocast. Prints
-images/s and writes the features of the first images, by which contenders are compared.
+to rendered images; `onnxruntime` computes the exported graph; `eager` is timm's module in PyTorch
+as it comes. All compute in float32 on the CPU. Prints images/s and writes the features of the first
+images, by which contenders are compared.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import itertools
 import json
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -31,7 +31,7 @@ from thawnet.data.augment import Augment
 from thawnet.data.views import Views
 from thawnet.model.backbone import Network
 from thawnet.model.weights import fill, load_weights
-from thawnet.training.machine import choose_device, decide, keep_freed_memory
+from thawnet.training.machine import decide, keep_freed_memory
 from thawnet.training.trunk.cache import Origin
 from thawnet.training.trunk.feeds import LiveFeed
 
@@ -41,7 +41,7 @@ IMAGES = 1024
 COMPARED = 64
 
 Floats = NDArray[np.float32]
-Pass = Callable[[int, int], Any]  # first and last (exclusive) image to features (n, 1280)
+Pass = Callable[[int, int], Floats]  # first and last (exclusive) image to features (n, 1280)
 
 
 def network(weights: Path) -> Network:
@@ -63,12 +63,12 @@ class InMemory(Origin):
         return self.ready[positions[0] : positions[-1] + 1]
 
 
-def thawnet(weights: Path, images: Floats, device: torch.device) -> tuple[Pass, str]:
-    """Return the trunk as a run computes it, all but the rendering, and its precision."""
+def thawnet(weights: Path, images: Floats) -> Pass:
+    """Return the trunk as a run computes it, all but the rendering."""
     keep_freed_memory()
-    machine = decide(device.type, "float32" if device.type == "cpu" else "auto", "no")
+    machine = decide("cpu", "float32", "no")
     torch.set_num_threads(machine.threads)
-    whole = network(weights).to(device)
+    whole = network(weights)
     origin = InMemory(
         network=whole,
         weights="",
@@ -76,28 +76,25 @@ def thawnet(weights: Path, images: Floats, device: torch.device) -> tuple[Pass, 
         spec=None,  # type: ignore[arg-type]
         augment=Augment(),
         machine=machine,
-        ready=torch.from_numpy(images).to(device),
+        ready=torch.from_numpy(images),
     )
     batch = LiveFeed(origin, len(whole.stages) - 1, 1, 0).epoch(0)
-    return lambda start, stop: batch(np.arange(start, stop)), machine.dtype
+    return lambda start, stop: batch(np.arange(start, stop)).numpy()
 
 
-def eager(
-    weights: Path, images: Floats, device: torch.device, dtype: torch.dtype
-) -> tuple[Pass, str]:
+def eager(weights: Path, images: Floats) -> Pass:
     """Return timm's module without its classifier, as a user calls it."""
-    net = _headless(weights).to(device)
-    x = torch.from_numpy(images).to(device)
-    reduced = dtype != torch.float32
+    net = _headless(weights)
+    x = torch.from_numpy(images)
 
-    def run(start: int, stop: int) -> Any:
-        with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=reduced):
-            return net(x[start:stop])
+    def run(start: int, stop: int) -> Floats:
+        with torch.inference_mode():
+            return net(x[start:stop]).numpy()
 
-    return run, str(dtype).removeprefix("torch.")
+    return run
 
 
-def onnx(weights: Path, images: Floats) -> tuple[Pass, str]:
+def onnx(weights: Path, images: Floats) -> Pass:
     """Return ONNX Runtime's session on the exported module."""
     file = io.BytesIO()
     with warnings.catch_warnings():
@@ -116,7 +113,7 @@ def onnx(weights: Path, images: Floats) -> tuple[Pass, str]:
     session = onnxruntime.InferenceSession(
         file.getvalue(), options, providers=["CPUExecutionProvider"]
     )
-    return lambda start, stop: session.run(None, {"images": images[start:stop]})[0], "float32"
+    return lambda start, stop: session.run(None, {"images": images[start:stop]})[0]
 
 
 def _headless(weights: Path) -> nn.Module:
@@ -125,58 +122,44 @@ def _headless(weights: Path) -> nn.Module:
     return net.eval()
 
 
-def speed(run: Pass, batch: int, seconds: float, wait: Callable[[], None]) -> float:
+def speed(run: Pass, batch: int, seconds: float) -> float:
     """Return images/s over whole batches for at least so many seconds, after some to warm up."""
     starts = range(0, IMAGES - batch + 1, batch)
     for start in starts[:4]:
         run(start, start + batch)
-    wait()
-    done, begun = 0, time.perf_counter()
-    while True:
-        for start in starts:
-            run(start, start + batch)
-            done += batch
-            if done % IMAGES < batch:
-                wait()
-            if time.perf_counter() - begun >= seconds:
-                wait()
-                return done / (time.perf_counter() - begun)
+    begun = time.perf_counter()
+    for done, start in enumerate(itertools.cycle(starts), start=1):
+        run(start, start + batch)
+        spent = time.perf_counter() - begun
+        if spent >= seconds:
+            return done * batch / spent
+    raise AssertionError
+
+
+CONTENDERS = {"thawnet": thawnet, "onnxruntime": onnx, "eager": eager}
 
 
 def main() -> None:
     """Measure one contender."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("contender", choices=("thawnet", "onnxruntime", "eager", "eager-bf16"))
+    parser.add_argument("contender", choices=CONTENDERS)
     parser.add_argument("weights", type=Path)
     parser.add_argument("out", type=Path, help="where the features are written")
     parser.add_argument("--batch", type=int, nargs="+", required=True, help="one or more to time")
     parser.add_argument("--seconds", type=float, required=True, help="for each of them")
     chosen = parser.parse_args()
-    device = torch.device(choose_device("auto"))
     rng = np.random.default_rng(0)
     images = rng.uniform(-1, 1, (IMAGES, 3, SIZE, SIZE)).astype(np.float32)
-    if chosen.contender == "thawnet":
-        run, precision = thawnet(chosen.weights, images, device)
-    elif chosen.contender == "onnxruntime":
-        run, precision = onnx(chosen.weights, images)
-    else:
-        dtype = torch.bfloat16 if chosen.contender == "eager-bf16" else torch.float32
-        run, precision = eager(chosen.weights, images, device, dtype)
-    features = run(0, COMPARED)
-    if isinstance(features, torch.Tensor):
-        features = features.float().cpu().numpy()
-    np.save(chosen.out, features)
-    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    speeds = {batch: speed(run, batch, chosen.seconds, wait) for batch in chosen.batch}
-    best = max(speeds, key=lambda batch: speeds[batch])
-    found = {
+    run = CONTENDERS[chosen.contender](chosen.weights, images)
+    np.save(chosen.out, run(0, COMPARED))
+    speeds = {batch: round(speed(run, batch, chosen.seconds), 1) for batch in chosen.batch}
+    figures = {
         "contender": chosen.contender,
-        "precision": precision,
         "threads": torch.get_num_threads(),
-        "images_per_second": {batch: round(value, 1) for batch, value in speeds.items()},
-        "best_batch": best,
+        "images_per_second": speeds,
+        "best_batch": max(speeds, key=lambda batch: speeds[batch]),
     }
-    print(json.dumps(found), flush=True)
+    print(json.dumps(figures), flush=True)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,117 +14,88 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 import bench
-import gpu
-import records
-import report
+import page
 import rows
-from support.benchmark_rows import cpu_rows, record, trial
+from inputs import write_keras_weights, write_photos
+from runs import ROOT
+from support.benchmark_rows import cpu_rows, trial
 from support.shared import CIFAR, IMAGENET, SHARED
+from thawnet.core.files import write_json
 from thawnet.model.keras_layers import keras_layers
-from trials import ROOT
-from workbench import REHEARSAL, WHOLE, Pieces, write_keras_weights
-
-KNOWN = (*rows.ROWS, *gpu.ROWS)
 
 
-def test_all_rows_are_done_but_those_to_be_asked_for() -> None:
-    names = [row.name for row in bench.choose(rows.ROWS, ())]
-    assert "quick" in names
-    assert "timm-whole" not in names
-    assert [row.name for row in bench.choose(rows.ROWS, ("timm-whole", "share"))] == [
-        "timm-whole",
-        "share",
-    ]
+def keep(folder: Path, kind: str, row: str, figures: Any, gpu: str | None = None) -> None:
+    """Write a row's file."""
+    record = {
+        "date": "2026-01-01T00:00:00+00:00",
+        "commit": "0123456789ab",
+        "source": "0123",
+        "machine": {"processor": "a processor", "cores": 2, "gpu": gpu},
+        "versions": {"torch": "2.15.0"},
+        "commands": ["python -m thawnet train cifar100"],
+        "figures": figures,
+    }
+    write_json(folder / "results" / kind / f"{row}.json", record)
 
 
-def test_a_row_that_is_not_there_is_named() -> None:
+def test_all_rows_are_done_or_those_that_are_named() -> None:
+    assert bench.choose(rows.CPU, ()) == list(rows.CPU)
+    assert [row.name for row in bench.choose(rows.CPU, ("timm", "share"))] == ["timm", "share"]
     with pytest.raises(SystemExit, match=r"no row 'quik'; there are quick, trunk"):
-        bench.choose(rows.ROWS, ("quik",))
+        bench.choose(rows.CPU, ("quik",))
 
 
 def test_a_gpu_row_takes_less_than_nine_minutes_by_its_own_estimate() -> None:
-    assert all(row.minutes < 9 for row in gpu.ROWS)
+    assert all(row.minutes < 9 for row in rows.GPU)
 
 
-def test_every_row_has_a_folder_that_decides_it() -> None:
-    for row in KNOWN:
-        assert (ROOT / row.depends).is_dir()
-
-
-def test_a_row_is_reused_only_from_the_same_source(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_row_is_done_again_from_another_source_or_on_another_machine(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    content: dict[str, str | None] = {"src": "one", "benchmarks/rivals": "two"}
-    monkeypatch.setattr(records, "source", content.__getitem__)
-    path = tmp_path / "finished.json"
-    records.Finished(path).add("cpu/quick", "one")
-    records.Finished(path).add("cpu/keras", "two")
-    finished = records.Finished(path)
-    assert finished.holds("cpu/quick", "src")
-    assert not finished.holds("cpu/trunk", "src")
-    content["src"] = "changed"
-    assert not finished.holds("cpu/quick", "src")
-    assert finished.holds("cpu/keras", "benchmarks/rivals")
-    content["src"] = None  # not committed
-    finished.add("cpu/quick", None)
-    assert not finished.holds("cpu/quick", "src")
+    (row,) = bench.choose(rows.CPU, ("keras",))
+    assert (ROOT / row.source).is_dir()
+    monkeypatch.setattr(bench, "git", lambda *words: "" if words[0] == "status" else "one")
+    record = bench.circumstances(row)
+    assert bench.is_done(row, record)
+    assert not bench.is_done(row, None)
+    assert not bench.is_done(row, {**record, "source": "two"})
+    assert not bench.is_done(row, {**record, "machine": {}})
+    monkeypatch.setattr(bench, "git", lambda *_words: "changed")
+    assert not bench.is_done(row, bench.circumstances(row))  # not committed
 
 
 def test_the_page_holds_every_row_and_every_run(tmp_path: Path) -> None:
-    for name, kept in cpu_rows().items():
-        records.keep(tmp_path / "results", "cpu", name, kept)
-    on_gpu = record({"run": trial((20, 0.72))})
-    on_gpu["machine"]["gpu"] = "a GPU"
-    report.write(tmp_path)
+    measured = cpu_rows()
+    for name, figures in measured.items():
+        keep(tmp_path, "cpu", name, figures)
+    page.write(tmp_path)
     with Image.open(tmp_path / "accuracy.png") as picture:
         assert picture.size == (1800, 930)
-    records.keep(tmp_path / "results", "gpu", "quick-0", on_gpu)
-    report.write(tmp_path)
-    page = (tmp_path / "RESULTS.md").read_text()
-    for name in cpu_rows():
-        assert f"\n## {name}\n" in page
-    assert "\n## quick-0, GPU\n" in page
-    assert "## 2 cores of a processor\n" in page
-    assert "## a GPU\n" in page
-    assert "| test accuracy of `full` | 80.00 % |" in page
-    assert "    python -m thawnet train cifar100\n" in page
+    keep(tmp_path, "gpu", "quick-0", {"run": trial((20, 0.72))}, "a GPU")
+    page.write(tmp_path)
+    text = (tmp_path / "RESULTS.md").read_text()
+    for name in measured:
+        assert f"\n## {name}\n" in text
+    assert "\n## quick-0, GPU\n" in text
+    assert "## 2 cores of a processor\n" in text
+    assert "## a GPU\n" in text
+    assert "| test accuracy of `full` | 80.00 % |" in text
+    assert "    python -m thawnet train cifar100\n" in text
     with Image.open(tmp_path / "accuracy.png") as picture:
         assert picture.size == (1800, 1425)  # with a panel for the GPU
 
 
 def test_a_page_without_rows_has_no_table_and_no_picture(tmp_path: Path) -> None:
-    report.write(tmp_path)
-    assert (tmp_path / "RESULTS.md").read_text().strip() == report.HEAD.strip()
+    page.write(tmp_path)
+    assert (tmp_path / "RESULTS.md").read_text().strip() == page.HEAD.strip()
     assert not (tmp_path / "accuracy.png").exists()
 
 
 def test_the_page_in_the_checkout_is_what_its_results_give(tmp_path: Path) -> None:
     kept = ROOT / "benchmarks"
     (tmp_path / "results").symlink_to(kept / "results")
-    report.write(tmp_path)
+    page.write(tmp_path)
     assert (tmp_path / "RESULTS.md").read_text() == (kept / "RESULTS.md").read_text()
-
-
-def test_time_left_follows_what_was_done(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    now = [0.0]
-    monkeypatch.setattr("workbench.time.monotonic", lambda: now[0])
-    pieces = Pieces("trunk", [("first", 2.0), ("second", 4.0)])
-    pieces.next()
-    now[0] = 60.0  # half of what was expected
-    pieces.next()
-    assert capsys.readouterr().out.splitlines() == [
-        "trunk 1/2: first (about 6 min left)",
-        "trunk 2/2: second (about 2 min left)",
-    ]
-
-
-def test_a_rehearsal_does_less_of_everything() -> None:
-    assert REHEARSAL.short
-    assert not WHOLE.short
-    for name in ("pairs", "trunk_pairs", "share_pairs", "steps", "seconds", "share_images"):
-        assert getattr(REHEARSAL, name) < getattr(WHOLE, name)
 
 
 def test_keras_gets_each_layers_weights_in_its_own_order(tmp_path: Path) -> None:
@@ -150,6 +122,15 @@ def test_keras_gets_each_layers_weights_in_its_own_order(tmp_path: Path) -> None
         assert (beta - gamma, mean - beta, variance - mean) == (0.25, 0.25, 0.25)
 
 
+@pytest.mark.skipif(not CIFAR.is_dir(), reason=f"needs {SHARED}")
+def test_photos_of_a_benchmark_have_a_size_and_none_is_like_another(tmp_path: Path) -> None:
+    files = sorted(write_photos(CIFAR, tmp_path / "photos", 400, (40, 30)).iterdir())
+    assert len({file.read_bytes() for file in files}) == 400
+    with Image.open(files[-1]) as photo:
+        photo.load()
+        assert photo.size == (40, 30)
+
+
 def test_constraints_add_to_the_projects_own() -> None:
     own, added = (
         dict(re.findall(r"^([\w.-]+)==(\S+)$", path.read_text(), re.MULTILINE))
@@ -162,7 +143,7 @@ def test_constraints_add_to_the_projects_own() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not (CIFAR.is_dir() and IMAGENET.is_file()), reason=f"needs {SHARED}")
-@pytest.mark.parametrize("words", [("--rows", "trunk", "share"), ("--gpu", "--rows", "seed")])
+@pytest.mark.parametrize("words", [("--rows", "trunk", "share"), ("--gpu", "--rows", "timm")])
 def test_rows_can_be_rehearsed(words: tuple[str, ...]) -> None:
     script = str(ROOT / "benchmarks" / "bench.py")
     done = subprocess.run(

@@ -1,11 +1,29 @@
-"""Extrapolations, ratios and fits say what a whole measurement would have said."""
+"""The table says what was measured, extrapolates as stated, and has no line for what was not."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 
 import figures
-from support.benchmark_rows import epochs, timed, trial
+from figures import Rows
+from support.benchmark_rows import cpu_rows, epochs, trial
+
+
+def value(lines: list[tuple[str, str]], start: str) -> str:
+    (found,) = [value for title, value in lines if title.startswith(start)]
+    return found
+
+
+def test_a_spread_is_told_around_the_median() -> None:
+    assert figures.spread([1.0, 2.5, 3.0], "{:.1f}") == "2.5 (1.0 to 3.0, 3 runs)"
+    assert figures.spread([2.5], "{:.1f} s") == "2.5 s"
+
+
+def test_runs_that_never_got_there_are_counted() -> None:
+    assert figures.spread([3.0, None, 3.0], "{:.1f}").endswith("; not reached in 1")
+    assert figures.spread([None], "{:.1f}") == "never reached"
 
 
 def test_an_accuracy_is_reached_when_an_epoch_first_passes_it() -> None:
@@ -15,50 +33,82 @@ def test_an_accuracy_is_reached_when_an_epoch_first_passes_it() -> None:
     assert figures.reached(rows, 0.8) is None
 
 
-def test_the_keras_script_is_extrapolated_to_all_its_epochs() -> None:
-    found = figures.keras_run(timed(2.0))
-    # Start, data, model; in each phase 10 s of tracing to train and 2 s to validate.
-    assert found.once == pytest.approx(4 + 5 + 1 + 2 * (10 + 2))
-    assert found.epochs == pytest.approx((200, 200))
-    assert found.total == pytest.approx(34 + 20 * 200)
-
-
-def test_every_epoch_pays_for_its_shuffle_and_its_validation() -> None:
-    plain = timed(2.0)
-    checked = {**plain, "fill": 3.0}
-    for phase in checked["phases"]:
-        phase["validate"] = {"first": 2.5, "rest": [0.5] * 4}
-    found = figures.keras_run(checked)
-    assert found.epochs == pytest.approx((200 + 3 + 5, 200 + 3 + 5))
-    # The first shuffle was part of the first step, and is not counted twice.
-    assert found.once == pytest.approx(34 - 2 * 3)
+def test_every_epoch_of_the_keras_script_pays_for_its_shuffle_and_its_validation() -> None:
+    phase = {
+        "train": {"first": 12.0, "rest": [2.0] * 4},
+        "validate": {"first": 2.5, "rest": [0.5] * 4},
+    }
+    once = {"start": 4.0, "data": 5.0, "model": 1.0, "fill": 3.0}
+    parts = {"images": 6400, "held_out": 640, "batch": 64}
+    total = figures.keras_seconds({**once, **parts, "phases": [phase, phase]})
+    # In each phase 10 s of tracing to train, of which the first shuffle took 3, and 2 to validate.
+    assert total == pytest.approx(4 + 5 + 1 + 2 * (10 - 3 + 2) + 20 * (3 + 100 * 2 + 10 * 0.5))
 
 
 def test_main_py_is_extrapolated_from_one_and_two_epochs() -> None:
     short = trial((100, 0.4), (200, 0.5), (280, 0.55), wall=300.0)
-    found = figures.seed_run(short)
-    assert found.epochs == pytest.approx((80, 80))
     # 20 s of the first thawed epoch went to compiling: paid once.
-    assert found.total == pytest.approx(300 + 9 * 80 + 8 * 80)
+    assert figures.seed_seconds(short) == pytest.approx(300 + 9 * 80 + 8 * 80)
 
 
-def test_a_timm_epoch_counts_its_last_part_of_a_batch() -> None:
-    found = {"images": 100, "batch": 64, "train": {"first": 9.0, "rest": [1.0, 3.0]}}
-    assert figures.timm_epoch(found) == pytest.approx(2 * 100 / 64)
+def test_deviation_is_that_from_the_best_line() -> None:
+    line = [{"images": count, "wall": 30 + 0.004 * count} for count in (10_000, 50_000, 200_000)]
+    assert figures.deviation(line) == pytest.approx(0, abs=1e-9)
+    bent = [{"images": count, "wall": wall} for count, wall in ((1, 10.0), (2, 30.0), (3, 75.0))]
+    assert figures.deviation(bent) > 0.05
 
 
-def test_a_line_is_found_again() -> None:
-    counts = (10_000, 50_000, 200_000)
-    found = figures.line(counts, [30 + 0.004 * count for count in counts])
-    assert found.a == pytest.approx(30)
-    assert found.b == pytest.approx(0.004)
-    assert found.deviation == pytest.approx(0, abs=1e-9)
+def test_what_was_not_measured_has_no_line() -> None:
+    assert figures.lines("cpu", Rows()) == figures.lines("gpu", Rows()) == []
+    lines = figures.lines("cpu", Rows(full=cpu_rows()["full"]))
+    assert [title for title, _ in lines] == ["test accuracy of `full`", "wall time of `full`"]
 
 
-def test_what_is_no_line_deviates() -> None:
-    found = figures.line((1, 2, 3), (10.0, 30.0, 50.0 * 1.5))
-    assert found.deviation > 0.05
+def test_the_cpu_table_is_right() -> None:
+    lines = figures.lines("cpu", cpu_rows())
+    # 34 + 20 epochs of 180, 200 and 220 s, each over the 200 s after which 71.35 % is passed.
+    assert (
+        value(lines, "wall time of the Keras script's 20 epochs")
+        == "20.2 x (18.2 x to 22.2 x, 3 runs)"
+    )
+    # Keras ends at 65 %, which is passed after 160 s.
+    assert value(lines, "the same, until `quick`").startswith("25.2 x")
+    # 4,034 s over 300 + 9 x 80 + 8 x 80.
+    assert value(lines, "wall time of the Keras script / `main.py`") == "2.43 x"
+    assert value(lines, "test accuracy of the Keras script") == "65.00 %"
+    assert value(lines, "test accuracy of `main.py`") == "64.00 %"
+    assert value(lines, "test accuracy of `quick`") == "78.00 %"
+    assert value(lines, "`quick` on a warm cache").startswith("90 s")
+    assert value(lines, "frozen trunk, images/s of thawnet / ONNX") == "1.50 x"
+    assert value(lines, "share of a `full`") == "93.0 % (91.0 % to 95.0 %, 2 runs)"
+    assert value(lines, "whole run against a + b N") == "0.0 %"
+    assert value(lines, "anonymous memory") == "0.0 %"
+    assert value(lines, "images/s with every layer") == "2.0 x"
+    assert value(lines, "wall time of `full`") == "3500 s"
+    assert value(lines, "`thawnet predict` of one image") == "0.55 s (0.50 s to 0.60 s, 2 runs)"
+    assert value(lines, "prediction of 10,000 JPEGs of 32 x 32") == "100 %"
+    assert value(lines, "prediction of 10,000 JPEGs of 500 x") == "80 %"
+    assert value(lines, "`thawnet predict` of 100,000 JPEGs") == "210 MB"
+    assert value(lines, "its growth from 10,000") == "5.0 %"
 
 
-def test_growth_is_the_most_over_the_least() -> None:
-    assert figures.growth([2.0, 1.0, 1.5]) == pytest.approx(1.0)
+def test_the_gpu_table_is_right() -> None:
+    measured = cpu_rows()
+    floor = {"seconds": 2.0, "bandwidth": 1e12, "rate": 1e14}
+    rows: dict[str, Any] = {
+        "quick-0": {"run": trial((20.0, 0.72), wall=60.0)},
+        "quick-1": {"run": trial((21.0, 0.72), wall=60.0)},
+        "speed-0": {"run": trial((10, 0.70), (12, 0.76), test=0.76)},
+        "speed-1": {"run": trial((10, 0.70), (12, 0.75), test=0.75)},
+        "share": {**measured["share"], "floor": floor},
+        "timm": measured["timm"],
+    }
+    lines = figures.lines("gpu", Rows(rows))
+    # As many seeds as are there.
+    assert value(lines, "`quick` until") == "20.5 s (20.0 s to 21.0 s, 2 runs)"
+    # By the clock of the run, 5 s behind the process's.
+    assert value(lines, "`speed` from open data until 75.25 %") == "7.00 s; not reached in 1"
+    assert value(lines, "training images/s of `full-gpu` / the same").startswith("93.0 %")
+    assert value(lines, "training images/s of `full-gpu` / timm") == "2.0 x"
+    # 2 steps of an epoch in 9.1 and 9.5 s.
+    assert value(lines, "a step of `full-gpu` / its floor").startswith("2.3 x")

@@ -1,8 +1,10 @@
-"""Rows as `make bench` keeps them, with figures that are easy to check by head."""
+"""What the rows of `make bench` measure, with figures that are easy to check by head."""
 
 from __future__ import annotations
 
 from typing import Any
+
+from figures import Rows
 
 
 def epochs(*points: tuple[float, float]) -> list[dict[str, Any]]:
@@ -23,103 +25,50 @@ def trial(*points: tuple[float, float], wall: float = 300.0, test: float = 0.78)
         "wall": wall,
         "memory": 1_500_000_000,
         "epochs": epochs(*points),
-        "metrics": {"validation": {"accuracy": points[-1][1]}, "test": {"accuracy": test}},
-        "seconds": {"data": 5.0, "head": 80.0, "fine-tune": 170.0, "this process": 290.0},
-        "seed": 0,
-        "compiled": [False, True],
+        "metrics": {"test": {"accuracy": test}},
+        "seconds": {"head": 80.0},
     }
 
 
-def timed(step: float) -> dict[str, Any]:
-    """Return what the Keras script would print of 6,400 images in steps of so many seconds."""
+def keras(step: float) -> dict[str, Any]:
+    """Return what the Keras script would print: 34 s once and 2 x 10 epochs of 100 steps."""
     phase = {
         "train": {"first": 10.0 + step, "rest": [step] * 4},
         "validate": {"first": 2.0, "rest": [0.0] * 4},
     }
-    return {
-        "start": 4.0,
-        "data": 5.0,
-        "model": 1.0,
-        "fill": 0.0,
-        "images": 6400,
-        "held_out": 640,
-        "batch": 64,
-        "warm": 2,
-        "phases": [phase, phase],
-    }
+    once = {"start": 4.0, "data": 5.0, "model": 1.0, "fill": 0.0}
+    return {**once, "images": 6400, "held_out": 640, "batch": 64, "phases": [phase, phase]}
 
 
-def record(figures: Any) -> dict[str, Any]:
-    machine = {"processor": "a processor", "cores": 2, "gpu": None}
-    return {
-        "date": "2026-01-01T00:00:00+00:00",
-        "commit": "0123456789ab",
-        "source": "0123",
-        "machine": machine,
-        "versions": {"torch": "2.15.0"},
-        "settings": {},
-        "commands": ["python -m thawnet train cifar100"],
-        "figures": figures,
-    }
-
-
-def cpu_rows() -> dict[str, Any]:
+def cpu_rows() -> Rows:
     """Return every row of the CPU table."""
     cold = trial((100, 0.5), (160, 0.70), (200, 0.72), (240, 0.78))
     warm = trial((10, 0.5), (50, 0.70), (90, 0.72), (130, 0.78))
-    # Of the Keras script: 34 s once and 2 x 10 epochs of 100 steps of 2 s.
-    pair = {"keras": timed(2.0), "cold": cold, "warm": warm}
     short = trial((100, 0.4), (200, 0.5), (280, 0.55), wall=300.0)
-    contender = {
-        "precision": "float32",
-        "threads": 2,
-        "best_batch": 16,
-        "images_per_second": {"16": 900.0},
-    }
-    names = ("thawnet", "onnxruntime", "eager")
-    timm = {
-        "start": 4.0,
-        "images": 6400,
-        "held_out": 640,
-        "batch": 64,
-        "warm": 2,
-        "train": {"first": 3.0, "rest": [0.64] * 4},
-    }
-    rows = {
-        "quick": {"pairs": [pair, {**pair, "keras": timed(2.2)}, {**pair, "keras": timed(1.8)}]},
-        "keras": {"epochs": epochs((2000, 0.5), (4100, 0.65))},
-        "seed": {
+    timm = {"batch": 64, "train": {"first": 3.0, "rest": [0.64] * 4}}
+    return Rows(
+        quick={
+            "pairs": [{"keras": keras(step), "cold": cold, "warm": warm} for step in (2, 2.2, 1.8)]
+        },
+        keras={"epochs": epochs((2000, 0.5), (4100, 0.65))},
+        seed={
             "whole": trial((1700, 0.64), test=0.64),
-            "pairs": [{"keras": timed(2.0), "seed": short}],
+            "pairs": [{"keras": keras(2.0), "seed": short}],
         },
-        "trunk": {
-            "tried": dict.fromkeys(names, contender),
-            "deviations": dict.fromkeys(names, 1e-6),
-            "turns": [{"thawnet": 1200.0, "onnxruntime": 800.0, "eager": 300.0}],
-        },
-        "share": {
-            "images": 512,
-            "steps": 2,
-            "batch": 256,
-            "compiled": True,
-            "first": 9.0,
-            "precision": "bfloat16",
-            "whole": [10.0, 10.0],
-            "compute": [9.5, 9.1],
-        },
-        "scale": {
+        trunk={"turns": [{"thawnet": 1200.0, "onnxruntime": 800.0, "eager": 300.0}]},
+        share={"steps": 2, "whole": [10.0, 10.0], "compute": [9.5, 9.1]},
+        scale={
             "runs": [
                 {**trial((50, 0.5), wall=wall), "images": count}
                 for count, wall in ((10_000, 40.0), (50_000, 120.0), (200_000, 420.0))
             ]
         },
-        "timm": {"pairs": [{"timm": timm, "full": trial((100, 0.6))}]},
-        "full": {"run": trial((500, 0.6), (3000, 0.8), wall=3500.0, test=0.8)},
-        "predict": {
+        timm={"pairs": [{"timm": timm, "full": trial((100, 0.6))}]},
+        full={"run": trial((500, 0.6), (3000, 0.8), wall=3500.0, test=0.8)},
+        predict={
             "starts": [0.5, 0.6],
-            "small": {"images": 100, "turns": [{"decode": 1.0, "network": 4.0, "predict": 5.0}]},
-            "large": {"images": 100, "turns": [{"decode": 4.0, "network": 4.0, "predict": 10.0}]},
+            "small": {"turns": [{"decode": 1.0, "network": 4.0, "predict": 5.0}]},
+            "large": {"turns": [{"decode": 4.0, "network": 4.0, "predict": 10.0}]},
             "memory": {"100": 2e8, "1000": 2.1e8},
         },
-    }
-    return {name: record(figures) for name, figures in rows.items()}
+    )

@@ -9,11 +9,13 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import runs
 from memory import Memory, anonymous_memory
-from trials import ROOT, EpochWatch, TrialFailed, json_lines, scratch_folder, shown, sweep, timed
+from runs import ROOT, RunFailed, emptied, json_lines, shown, timed
 
 EPOCHS = """
 import json, time
@@ -24,14 +26,12 @@ time.sleep(0.4)
 """
 
 
-def test_epochs_are_noted_as_they_come(tmp_path: Path) -> None:
-    told: list[str] = []
-    watch = EpochWatch(tmp_path / "stdout.txt", told.append)
-    ended = timed([sys.executable, "-c", EPOCHS], tmp_path, look=watch)
-    first, second = (row["at"] for row in watch.epochs())
+def test_epochs_are_noted_as_they_come(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ended = timed([sys.executable, "-c", EPOCHS], tmp_path)
+    first, second = ended.at
     assert 0.4 <= first < second < ended.wall
     assert second - first >= 0.25
-    assert len(told) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 2
     assert ended.lines == [{"epoch": 1, "val_accuracy": 0.1}, {"epoch": 2, "val_accuracy": 0.2}]
 
 
@@ -43,46 +43,37 @@ def test_a_line_that_is_half_written_is_not_read(tmp_path: Path) -> None:
 
 
 def test_a_failure_shows_its_last_lines(tmp_path: Path) -> None:
-    with pytest.raises(TrialFailed, match="no such data"):
+    with pytest.raises(RunFailed, match="no such data"):
         timed([sys.executable, "-c", "raise SystemExit('no such data')"], tmp_path)
 
 
-def test_a_process_does_not_outlive_its_watcher(tmp_path: Path) -> None:
-    pids: list[int] = []
-
-    def look(_seconds: float) -> None:
-        file = tmp_path / "pid"
-        if file.is_file() and file.read_text():
-            pids.append(int(file.read_text()))
+def test_a_process_does_not_outlive_its_watcher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(path: Path) -> list[dict[str, Any]]:
+        if path.read_text():
             raise KeyboardInterrupt
+        return []
 
-    code = (
-        "import os, pathlib, time; pathlib.Path('pid').write_text(str(os.getpid())); time.sleep(60)"
-    )
+    monkeypatch.setattr(runs, "json_lines", stop)
+    code = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
     with pytest.raises(KeyboardInterrupt):
-        timed([sys.executable, "-c", code], tmp_path, look=look)
+        timed([sys.executable, "-c", code], tmp_path)
     with pytest.raises(ProcessLookupError):
-        os.kill(pids[0], signal.SIG_DFL)
+        os.kill(int((tmp_path / "stdout.txt").read_text()), signal.SIG_DFL)
 
 
 def test_a_command_is_shown_without_this_machine() -> None:
-    command = [
-        sys.executable,
-        str(ROOT / "main.py"),
-        "--out",
-        str(ROOT / "w" / "scratch.ab_1" / "x"),
-    ]
-    assert shown(command) == "python main.py --out w/scratch/x"
-    assert shown(["python", str(ROOT.parent / "shared" / "data")]) == "python ../shared/data"
+    command = [sys.executable, str(ROOT / "main.py"), "--out", str(ROOT.parent / "shared" / "x")]
+    assert shown(command) == "python main.py --out ../shared/x"
 
 
-def test_scratch_folders_are_removed_even_after_a_kill(tmp_path: Path) -> None:
-    with scratch_folder(tmp_path) as place:
-        (place / "big").write_text("x")
-    (tmp_path / "scratch.left").mkdir()
-    (tmp_path / "keras").mkdir()
-    sweep(tmp_path)
-    assert [path.name for path in tmp_path.iterdir() if path.name != "work"] == ["keras"]
+def test_a_folder_is_empty_at_first_and_gone_in_the_end(tmp_path: Path) -> None:
+    (tmp_path / "scratch" / "of a killed process").mkdir(parents=True)
+    with emptied(tmp_path / "scratch") as folder:
+        assert list(folder.iterdir()) == []
+        (folder / "big").write_text("x")
+    assert not folder.exists()
 
 
 TAKES = "import sys, time; held = b'x' * 60_000_000; print('held', flush=True); sys.stdin.read()"

@@ -1,0 +1,100 @@
+"""What benchmarks are fed: CIFAR-100 in other numbers and sizes, weights in Keras's order."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+from safetensors import safe_open
+
+from thawnet.model.keras_layers import keras_layers
+
+ROWS = 20_000  # in a shard
+DISTINCT = 300  # photos drawn; the others differ in a comment, and so in their hash
+
+
+def shifted(png: bytes, step: int) -> bytes:
+    """Return an image rolled along its diagonal by so many pixels."""
+    with Image.open(io.BytesIO(png)) as image:
+        pixels = np.roll(np.asarray(image), (step, step), axis=(0, 1))
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def write_shards(cifar: Path, folder: Path, count: int, test: int | None = None) -> None:
+    """Write `count` training images as CIFAR-100 lies here, and its test part or its beginning.
+
+    Beyond 50,000 the images come again, each shifted by a pixel more, so that no two are equal.
+    """
+    folder.mkdir(parents=True)
+    for shard in cifar.glob("test-*.parquet"):
+        pq.write_table(pq.read_table(shard)[:test], folder / shard.name)
+    whole = pa.concat_tables([pq.read_table(path) for path in sorted(cifar.glob("train-*"))])
+    files = -(-count // ROWS)
+    for number in range(files):
+        rows = np.arange(number * ROWS, min((number + 1) * ROWS, count))
+        part = whole.take(rows % len(whole))
+        times = rows // len(whole)
+        if times.any():
+            images = [
+                {"bytes": shifted(image["bytes"], int(step)), "path": None}
+                for image, step in zip(part["img"].to_pylist(), times, strict=True)
+            ]
+            column = pa.array(images, type=part.schema.field("img").type)
+            part = part.set_column(0, part.schema.field("img"), column)
+        pq.write_table(part, folder / f"train-{number:05d}-of-{files:05d}.parquet")
+
+
+def write_photos(cifar: Path, folder: Path, count: int, size: tuple[int, int]) -> Path:
+    """Write CIFAR-100's first test images as JPEGs of (width, height); return the folder.
+
+    Enlarged ones get noise, without which they would be decoded faster than photos are.
+    """
+    folder.mkdir(parents=True)
+    (shard,) = cifar.glob("test-*.parquet")
+    photos = []
+    for number, cell in enumerate(pq.read_table(shard)["img"][:DISTINCT].to_pylist()):
+        image = Image.open(io.BytesIO(cell["bytes"])).convert("RGB")
+        if image.size != size:
+            smooth = np.asarray(image.resize(size, Image.Resampling.BICUBIC), np.float32)
+            noisy = smooth + np.random.default_rng(number).normal(0, 6, smooth.shape)
+            image = Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=90)
+        photos.append(file.getvalue())
+    for number, photo in enumerate(itertools.islice(itertools.cycle(photos), count)):
+        path = folder / f"{number:05d}.jpg"
+        comment = str(path).encode()
+        segment = b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment
+        path.write_bytes(photo[:2] + segment + photo[2:])
+    return folder
+
+
+def write_keras_weights(weights: Path, path: Path) -> None:
+    """Write MobileNetV2's weights, from timm's names, as Keras's layers take them.
+
+    Arrays LAYER/NUMBER in the order of a layer's weights, and `epsilon`, of its batch-norms.
+    """
+    values: dict[str, Any] = {}
+    with safe_open(weights, framework="np") as file:
+        values["epsilon"] = float((file.metadata() or {}).get("bn_eps", 1e-3))
+        for keras, timm in keras_layers():
+            if timm is None:
+                continue
+            kernel = file.get_tensor(f"{timm}.weight").astype(np.float32)
+            if kernel.ndim == 4:  # (out, in, 3, 3)
+                depthwise = kernel.shape[1] == 1
+                arrays = [kernel.transpose((2, 3, 0, 1) if depthwise else (2, 3, 1, 0))]
+            else:
+                names = ("bias", "running_mean", "running_var")
+                rest = [file.get_tensor(f"{timm}.{name}").astype(np.float32) for name in names]
+                arrays = [kernel, *rest]
+            values |= {f"{keras}/{number}": array for number, array in enumerate(arrays)}
+    np.savez(path, **values)
