@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thawnet.recipe import TrainOptions
+from thawnet.recipe import TrainOptions, load_recipe, to_table, to_toml
 
 if TYPE_CHECKING:
     import torch
@@ -83,6 +83,17 @@ def tiny_call(data: object, weights: Path, epochs: tuple[int, int] = (1, 1)) -> 
 def under(options: TrainOptions, recipe: str) -> TrainOptions:
     """Return a call under another recipe; `seed` names a layer of MobileNetV2, which TINY lacks."""
     return replace(options, recipe=recipe, train_from="upper" if recipe == "seed" else None)
+
+
+def quick_with(folder: Path, head: dict[str, Any], finetune: dict[str, Any]) -> str:
+    """Write the recipe `quick` with other values in its phases, and return the file's name."""
+    recipe = load_recipe("quick")
+    recipe = replace(
+        recipe, head=replace(recipe.head, **head), finetune=replace(recipe.finetune, **finetune)
+    )
+    path = folder / "own.toml"
+    path.write_text(to_toml(to_table(recipe)))
+    return str(path)
 
 
 def tensors_of(outcome: Outcome) -> dict[str, Any]:

@@ -32,6 +32,13 @@ MACHINE = Machine("cpu", "float32", 1, "no")
 PHASE = Phase(train_from="head", epochs=1, lr=0.1, weight_decay=0.01)
 
 
+def learner_of(net: nn.Module, phase: Phase = PHASE) -> Learner:
+    """Return what steps a network, every parameter at the same rate."""
+    parameters = dict(net.named_parameters())
+    optimizer = make_optimizer(parameters, phase, dict.fromkeys(parameters, 0))
+    return Learner(net, list(parameters.values()), optimizer, None, phase, MACHINE)
+
+
 def test_one_cycle_rises_then_falls_to_nothing() -> None:
     rates = [rate(PHASE, step, 100) for step in range(100)]
     assert max(rates) == rates[20] == PHASE.lr
@@ -132,8 +139,7 @@ def linear_job(
 ) -> tuple[nn.Linear, list[float]]:
     torch.manual_seed(0)
     net = nn.Linear(inputs.shape[1], 3)
-    parameters = dict(net.named_parameters())
-    optimizer = make_optimizer(parameters, phase, dict.fromkeys(parameters, 0))
+    learner = learner_of(net, phase)
     losses = []
     for epoch in range(epochs):
         order = batches(
@@ -147,7 +153,6 @@ def linear_job(
             first_step=epoch * len(order),
             steps=epochs * len(order),
         )
-        learner = Learner(net, list(parameters.values()), optimizer, None, phase, MACHINE)
         losses.append(train_epoch(learner, plan, lambda done: None).loss)
     return net, losses
 
@@ -172,7 +177,7 @@ def test_metrics_are_of_each_batch_before_its_own_step() -> None:
     still = dataclasses.replace(PHASE, lr=1e-12, label_smoothing=0.5, optimizer="keras-adam")
     torch.manual_seed(0)
     net = nn.Linear(4, 3)
-    optimizer = make_optimizer(dict(net.named_parameters()), still, {"weight": 0, "bias": 0})
+    learner = learner_of(net, still)
     epoch = epoch_of(
         inputs,
         labels,
@@ -181,7 +186,6 @@ def test_metrics_are_of_each_batch_before_its_own_step() -> None:
         first_step=4,
         steps=9,
     )
-    learner = Learner(net, list(net.parameters()), optimizer, None, still, MACHINE)
     found = train_epoch(learner, epoch, lambda done: None)
     logits = net(inputs).detach().double().numpy()
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -193,8 +197,8 @@ def test_metrics_are_of_each_batch_before_its_own_step() -> None:
     )
     assert evaluated.loss == pytest.approx(found.loss, rel=1e-5)
     # The last step was number 5 of 9, from 0.
-    assert optimizer.param_groups[0]["lr"] == rate(still, 5, 9)
-    assert optimizer.param_groups[0]["eps"] == epsilon(still, 5)
+    assert learner.optimizer.param_groups[0]["lr"] == rate(still, 5, 9)
+    assert learner.optimizer.param_groups[0]["eps"] == epsilon(still, 5)
 
 
 def test_mixed_images_are_trained_for_both_labels(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,14 +228,13 @@ def test_nan_or_infinity_stops_the_run_with_a_sentence(value: float) -> None:
 
 def test_a_gradient_that_is_infinite_stops_the_run_though_the_loss_is_not() -> None:
     inputs = torch.zeros(8, 4)
-    net = nn.Sequential(nn.Linear(4, 3))
-    optimizer = make_optimizer(dict(net.named_parameters()), PHASE, {"0.weight": 0, "0.bias": 0})
+    net = nn.Linear(4, 3)
 
     def compute(x: torch.Tensor) -> torch.Tensor:
-        return net(x) + net[0].weight.sub(net[0].weight.detach()).sqrt().sum()  # its slope at 0
+        return net(x) + net.weight.sub(net.weight.detach()).sqrt().sum()  # its slope at 0
 
     epoch = epoch_of(inputs, torch.zeros(8, dtype=torch.int64))
-    learner = Learner(compute, list(net.parameters()), optimizer, None, PHASE, MACHINE)
+    learner = dataclasses.replace(learner_of(net), compute=compute)
     with pytest.raises(DivergedError, match="NaN or infinite by step 1"):
         train_epoch(learner, epoch, lambda done: None)
 

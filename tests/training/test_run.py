@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from support.patches import after_each_save, calls_of, stop_after
-from support.runs import epochs_of, tensors_of, under
+from support.runs import epochs_of, quick_with, tensors_of, under
 from thawnet.core.errors import DataError, InterruptedRunError, RunError, UsageError, WeightsError
 from thawnet.core.files import cache_entries
 from thawnet.data.items import Items, Source, Watch
@@ -26,7 +26,7 @@ from thawnet.data.store import ImageStore, open_store
 from thawnet.metrics.predictions import read_predictions
 from thawnet.metrics.result import read_result
 from thawnet.model.thawing import first_layer
-from thawnet.recipe import PRESETS, TrainOptions, load_recipe, to_table, to_toml
+from thawnet.recipe import PRESETS, TrainOptions, load_recipe
 from thawnet.training import checkpoint, loop, outputs, phase, pretrained, run, setup
 from thawnet.training.checkpoint import Keeper
 from thawnet.training.context import Run
@@ -37,6 +37,11 @@ from thawnet.training.run_folder import Outcome
 from thawnet.training.tail import Tail
 
 Job = Callable[..., Outcome]
+
+
+def same_bits(one: Outcome, other: Outcome) -> bool:
+    first, second = tensors_of(one), tensors_of(other)
+    return all(torch.equal(first[name], second[name]) for name in first)
 
 
 def begin(options: TrainOptions) -> Run:
@@ -153,7 +158,10 @@ def test_no_test_never_opens_the_test_part(
     outcome = run.train(dataclasses.replace(parted, no_test=True))
     assert "test" not in events
     assert outcome.line.startswith("validation accuracy: ")
-    assert "test" not in outcome.result.metrics
+    assert set(outcome.result.metrics) == set(outcome.result.data.content) == {"validation"}
+    predictions = read_predictions(outcome.folder / "predictions.csv")
+    assert predictions.part == "validation"
+    assert all((Path(parted.data) / image).is_file() for image in predictions.images)
 
 
 def test_test_part_is_opened_once_after_the_last_epoch(
@@ -163,11 +171,6 @@ def test_test_part_is_opened_once_after_the_last_epoch(
     outcome = run.train(parted)
     assert events == ["train", "phase 1", "phase 2", "test"]
     assert outcome.result.metrics["test"].images == 12
-
-
-def test_no_test_contradicts_a_recipe_that_validates_on_test(parted: TrainOptions) -> None:
-    with pytest.raises(UsageError, match="recipe 'seed' validates on the test part"):
-        run.train(dataclasses.replace(parted, recipe="seed", no_test=True))
 
 
 def test_run_folder_holds_what_the_contract_says(options: TrainOptions) -> None:
@@ -229,14 +232,6 @@ def test_predictions_name_each_measured_image_and_give_the_quoted_accuracy(
     assert found.hits.mean() == pytest.approx(outcome.result.metrics["test"].accuracy)
 
 
-def test_without_test_the_predictions_are_of_validation(options: TrainOptions) -> None:
-    outcome = run.train(dataclasses.replace(options, no_test=True))
-    found = read_predictions(outcome.folder / "predictions.csv")
-    assert found.part == "validation"
-    assert all((Path(options.data) / image).is_file() for image in found.images)
-    assert set(outcome.result.data.content) == {"validation"}
-
-
 def store_of(folder: Path) -> ImageStore:
     source = open_source(str(folder))
     return open_store(source.open_part("train"), 40, lambda done: None, 1)
@@ -265,8 +260,7 @@ def test_run_repeated_from_its_own_recipe_gives_the_same_bits(options: TrainOpti
     )
     second = run.train(again)
     assert second.folder == Path("runs/photos-quick-2")
-    one, other = tensors_of(first), tensors_of(second)
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert same_bits(first, second)
 
 
 def test_another_seed_reuses_every_cache_and_gives_another_network(options: TrainOptions) -> None:
@@ -285,25 +279,18 @@ def always_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THAWNET_KEEP_SECONDS", "0")
 
 
-def validated_within_epochs(folder: Path) -> str:
+def often(folder: Path) -> str:
     """Return `quick` as a file, with validations behind half the steps of an epoch, or fewer."""
-    recipe = load_recipe("quick")
-    phases = [dataclasses.replace(each, validate_every=12) for each in recipe.phases]
-    path = folder / "often.toml"
-    path.write_text(
-        to_toml(to_table(dataclasses.replace(recipe, head=phases[0], finetune=phases[1])))
-    )
-    return str(path)
+    return quick_with(folder, {"validate_every": 12}, {"validate_every": 12})
 
 
 def test_validation_within_an_epoch_changes_nothing_but_the_log(
     options: TrainOptions, tmp_path: Path
 ) -> None:
     once = run.train(options)
-    often = run.train(dataclasses.replace(options, recipe=validated_within_epochs(tmp_path)))
-    one, other = tensors_of(once), tensors_of(often)
-    assert all(torch.equal(one[name], other[name]) for name in one)
-    rows = epochs_of(often)
+    outcome = run.train(dataclasses.replace(options, recipe=often(tmp_path)))
+    assert same_bits(once, outcome)
+    rows = epochs_of(outcome)
     assert [row["epoch"] for row in rows] == [0.5, 1, 1.5, 2]
     assert [row["phase"] for row in rows] == [0, 0, 1, 1]
     measured = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
@@ -358,14 +345,14 @@ def test_a_gpu_that_is_full_later_says_how_to_go_on(
 def test_run_stopped_at_any_save_ends_with_the_bits_of_an_uninterrupted_one(
     options: TrainOptions, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, recipe: str
 ) -> None:
-    name = validated_within_epochs(tmp_path) if recipe == "often" else recipe
+    name = often(tmp_path) if recipe == "often" else recipe
     options = dataclasses.replace(under(options, name), epochs=(1, 2))
     saves: list[tuple[int, int, int]] = []
     with monkeypatch.context() as patch:
         after_each_save(patch, lambda state: saves.append((state.phase, state.epoch, state.step)))
         outcome = run.train(options)
     trained_both_phases(outcome, [0, 0, 1, 1, 1, 1] if recipe == "often" else [0, 1, 1])
-    whole, epochs = tensors_of(outcome), [row["epoch"] for row in epochs_of(outcome)]
+    epochs = [row["epoch"] for row in epochs_of(outcome)]
     assert epochs == ([0.5, 1, 1.5, 2, 2.5, 3] if recipe == "often" else [1, 2, 3])
     assert {where[:2] for where in saves} == {(0, 0), (1, 0), (1, 1), (2, 0)}
     assert len(set(saves)) >= 10  # in the middle of epochs, too
@@ -378,8 +365,7 @@ def test_run_stopped_at_any_save_ends_with_the_bits_of_an_uninterrupted_one(
         assert saved[-1] == saves[number - 1]
         call, behind = TrainOptions(resume="", no_report=True), number - 2  # two as it starts
     resumed = run.train(call)
-    other = tensors_of(resumed)
-    assert all(torch.equal(whole[name], other[name]) for name in whole)
+    assert same_bits(outcome, resumed)
     assert [row["epoch"] for row in epochs_of(resumed)] == epochs
 
 
@@ -418,6 +404,16 @@ def test_flags_beside_resume_are_refused(options: TrainOptions) -> None:
         run.train(TrainOptions(data="digits", resume=str(job.folder)))
 
 
+def patient(
+    options: TrainOptions, folder: Path, patience: int, validate_every: int = 0
+) -> TrainOptions:
+    """Return a call whose phases of 1 and 9 epochs stop early."""
+    head = {"epochs": 1, "min_steps": 0, "patience": 0}
+    finetune = {"epochs": 9, "min_steps": 0, "patience": patience}
+    recipe = quick_with(folder, head, finetune | {"validate_every": validate_every})
+    return dataclasses.replace(options, recipe=recipe, epochs=None)
+
+
 def graded(monkeypatch: pytest.MonkeyPatch, accuracies: list[float]) -> None:
     """Let the validation of each epoch, in order, find these accuracies."""
     given = iter(accuracies)
@@ -429,26 +425,8 @@ def graded(monkeypatch: pytest.MonkeyPatch, accuracies: list[float]) -> None:
     monkeypatch.setattr(phase, "evaluate", evaluate)
 
 
-def patient(
-    options: TrainOptions, tmp_path: Path, patience: int, validate_every: int = 0
-) -> TrainOptions:
-    """Return a call whose phases of 1 and 9 epochs stop early."""
-    recipe = load_recipe("quick")
-    head = dataclasses.replace(recipe.head, epochs=1, min_steps=0, patience=0)
-    finetune = dataclasses.replace(
-        recipe.finetune,
-        epochs=9,
-        min_steps=0,
-        patience=patience,
-        validate_every=validate_every,
-    )
-    table = to_table(dataclasses.replace(recipe, head=head, finetune=finetune))
-    path = tmp_path / "patient.toml"
-    path.write_text(to_toml(table))
-    return dataclasses.replace(options, recipe=str(path), epochs=None)
-
-
-def test_phase_stops_early_and_keeps_its_best_epoch(
+@pytest.mark.usefixtures("always_kept")
+def test_phase_stops_early_and_keeps_its_best_epoch_also_when_it_is_resumed(
     options: TrainOptions,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -461,14 +439,26 @@ def test_phase_stops_early_and_keeps_its_best_epoch(
         if state.best is not None:
             saved[len(state.history)] = state.best["network"]
 
-    monkeypatch.setenv("THAWNET_KEEP_SECONDS", "0")
+    grades = [0.1, 0.2, 0.5, 0.4, 0.3, 0.9]
     with monkeypatch.context() as patch:
         after_each_save(patch, remember)
-        graded(patch, [0.1, 0.2, 0.5, 0.4, 0.3, 0.9])
+        graded(patch, grades)
         outcome = run.train(call)
     assert len(epochs_of(outcome)) == 5  # two worse ones after the best, the third epoch
     assert "kept epoch 3, the best on validation; 2 epochs without" in capsys.readouterr().err
     assert torch.equal(tensors_of(outcome)["conv_head.weight"], saved[3]["conv_head.weight"])
+
+    def stop(state: checkpoint.RunState) -> None:
+        if len(state.history) == 4 and state.step == 0:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        after_each_save(patch, stop)
+        graded(patch, grades)
+        with pytest.raises(InterruptedRunError):
+            run.train(call)
+    graded(monkeypatch, grades[4:])
+    assert same_bits(outcome, run.train(TrainOptions(resume="")))
 
 
 def test_best_validation_within_an_epoch_is_kept_and_patience_counts_whole_ones(
@@ -484,31 +474,6 @@ def test_best_validation_within_an_epoch_is_kept_and_patience_counts_whole_ones(
     assert [row["epoch"] for row in rows] == [1, 1.5, 2, 2.5, 3, 3.5, 4]
     assert [row["epoch"] for row in rows if row.get("kept")] == [1, 2.5]
     assert "kept epoch 2.5, the best on validation; 1 epoch without" in capsys.readouterr().err
-
-
-@pytest.mark.usefixtures("always_kept")
-def test_resume_remembers_the_best_epoch(
-    options: TrainOptions, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    call = patient(options, tmp_path, 2)
-    grades = [0.1, 0.2, 0.5, 0.4, 0.3, 0.9]
-    with monkeypatch.context() as patch:
-        graded(patch, grades)
-        whole = run.train(call)
-    with monkeypatch.context() as patch:
-        graded(patch, grades)
-
-        def stop(state: checkpoint.RunState) -> None:
-            if len(state.history) == 4 and state.step == 0:
-                raise KeyboardInterrupt
-
-        after_each_save(patch, stop)
-        with pytest.raises(InterruptedRunError):
-            run.train(call)
-    graded(monkeypatch, grades[4:])
-    resumed = run.train(TrainOptions(resume=""))
-    one, other = tensors_of(whole), tensors_of(resumed)
-    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_stop_that_torch_turned_into_its_own_error_is_still_a_stop(
@@ -527,19 +492,23 @@ def test_stop_that_torch_turned_into_its_own_error_is_still_a_stop(
         run.train(options)
 
 
-def test_nothing_to_resume_is_one_sentence() -> None:
-    with pytest.raises(RunError, match="no unfinished run under 'runs/'"):
-        run.train(TrainOptions(resume=""))
-    with pytest.raises(RunError, match=r"--resume .elsewhere.: no such folder"):
-        run.train(TrainOptions(resume="elsewhere"))
-
-
-def test_data_that_can_not_be_trained_on_leaves_no_run_folder(
-    options: TrainOptions, photos: Callable[..., Path]
+@pytest.mark.parametrize(
+    ("changes", "kind", "message"),
+    [
+        ({"data": "tiny"}, DataError, "too few to validate on"),
+        ({"train_from": "blocks.9"}, UsageError, "--train-from 'blocks.9'"),
+    ],
+)
+def test_run_that_can_not_begin_leaves_no_folder(
+    options: TrainOptions,
+    photos: Callable[..., Path],
+    changes: dict[str, str],
+    kind: type[Exception],
+    message: str,
 ) -> None:
-    tiny = photos({"a": 2, "b": 2}, "tiny")
-    with pytest.raises(DataError, match="too few to validate on"):
-        run.train(dataclasses.replace(options, data=str(tiny)))
+    photos({"a": 2, "b": 2}, "work/tiny")
+    with pytest.raises(kind, match=message):
+        run.train(dataclasses.replace(options, **changes))
     assert not Path("runs").exists()
 
 
@@ -579,12 +548,6 @@ def test_broken_images_are_named_on_screen_and_listed_in_the_run(
     listed = json.loads((outcome.folder / "broken.json").read_text())
     assert listed == [{"image": "a/zero.jpg", "reason": "the file is empty (0 bytes)"}]
     assert "a/zero.jpg: the file is empty" in capsys.readouterr().err
-
-
-def test_unknown_layer_leaves_no_run_folder(options: TrainOptions) -> None:
-    with pytest.raises(UsageError, match=r"--train-from 'blocks.9'"):
-        run.train(dataclasses.replace(options, train_from="blocks.9"))
-    assert not Path("runs").exists()
 
 
 def test_every_epoch_is_shuffled_anew_by_the_seed(

@@ -6,14 +6,12 @@ import dataclasses
 import html
 import re
 import sys
-import tomllib
-from importlib import resources
 from pathlib import Path
 
 import pytest
-import tomli_w
 
 from support.patches import after_each_save
+from support.runs import quick_with
 from thawnet import job
 from thawnet.core.errors import InterruptedRunError
 from thawnet.metrics.accuracy import calibrated, standing
@@ -42,14 +40,11 @@ def text_of(page: str) -> str:
 @pytest.fixture
 def stopping_early(options: TrainOptions, tmp_path: Path) -> TrainOptions:
     """Return a call whose fine-tuning changes nothing, and so ends before its six epochs do."""
-    recipe = tomllib.loads((resources.files("thawnet.recipes") / "quick.toml").read_text())
-    recipe["head"] |= {"epochs": 2, "min_steps": 0}
-    recipe["finetune"] |= {"epochs": 6, "min_steps": 0, "patience": 1, "lr": 1e-12, "ema": 0.0}
-    recipe["finetune"] |= {"batch_norm": "frozen", "views": 1}
-    path = tmp_path / "early.toml"
-    path.write_text(tomli_w.dumps(recipe))
+    finetune = {"epochs": 6, "min_steps": 0, "patience": 1, "lr": 1e-12, "ema": 0.0}
+    still = {"batch_norm": "frozen", "views": 1}
+    recipe = quick_with(tmp_path, {"epochs": 2, "min_steps": 0}, finetune | still)
     return dataclasses.replace(
-        options, recipe=str(path), epochs=None, no_report=False, out=Path("run")
+        options, recipe=recipe, epochs=None, no_report=False, out=Path("run")
     )
 
 

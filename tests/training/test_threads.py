@@ -16,7 +16,6 @@ from torch import nn
 import thawnet
 from support.photos import draw
 from support.runs import TINY
-from thawnet.core import console
 from thawnet.model.chain import trace
 from thawnet.training import run
 from thawnet.training.run import own_turn
@@ -136,12 +135,3 @@ def test_another_thread_computes_while_a_network_is_traced() -> None:
     chain = trace(Net(), "fc")
     assert [stage.name for stage in chain.stages][-1] == "head"
     assert torch.equal(found[0], other(torch.ones(2, 3)))
-
-
-def test_one_thread_is_quiet_and_another_is_not(capfd: pytest.CaptureFixture[str]) -> None:
-    with console.muted():
-        console.say("nothing")
-        with beside(lambda: console.say("something")):
-            pass
-    console.say("more")
-    assert capfd.readouterr().err == "something\nmore\n"
