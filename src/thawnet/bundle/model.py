@@ -7,30 +7,26 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from .. import embedded
 from ..core.errors import BundleError, ImageError, UsageError, first_line
 from ..core.memory import available_cores
 from ..core.text import counted
-from ..image.decode import decode, read_file, upright_rgb
-from ..image.preprocess import Preprocess, seen_box, squared
+from ..image.preprocess import Preprocess
 from .class_maps import class_map, read_class_weights
 from .format import Description, read_description, read_onnx
 from .meaning import Unfamiliar
 from .onnx import FEATURE_MAP, IMAGES, LOGITS, UNFAMILIARITY
+from .picture import Box, Picture, cut_square
 from .session import open_session
 
-# The last gives encoded bytes when a thread is ready for them; it may raise ImageError or OSError.
-Picture = str | Path | bytes | Image.Image | NDArray[np.uint8] | Callable[[], bytes]
-Box = tuple[float, float, float, float]  # left, top, right, bottom; see preprocess.seen_box
-Found = TypeVar("Found")
+T = TypeVar("T")
 
 # Each thread decodes and computes some images of its own, few enough to stay in its core's caches:
 # 880 to 1,410 images/s of 96 px on 2 cores with 8 at a time, 620 to 1,170 with 16 (MobileNetV2,
@@ -43,72 +39,59 @@ AHEAD = 4  # batches under way per thread: one that is slow does not make the ot
 
 @dataclass(frozen=True)
 class Explanation:
-    """What the network saw of an image, and where in that the classes named.
-
-    box: left, top, right and bottom of the square that it saw, as shares of the upright image.
-    maps: (k, h, w), 0 to 1, see class_maps.class_map; row by row from the top of the square.
-    """
+    """Where in an image the network saw the classes that it names."""
 
     box: Box
+    """The square that the network saw: its sides as shares of the upright image."""
     maps: NDArray[np.float32]
+    """(k, h, w), 0 to 1, row by row from the top of that square; see class_maps.class_map."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the network says of one image.
-
-    classes: names, the most probable first. probabilities: theirs, 0 to 1, in that order.
-    unfamiliar: whether the image is unlike those trained on; None where the network cannot tell.
-    explanation: where it was asked for and the network has class maps.
-    """
+    """The most probable classes of one image."""
 
     classes: tuple[str, ...]
+    """Names, the most probable first."""
     probabilities: tuple[float, ...]
+    """Of these classes, 0 to 1."""
     unfamiliar: bool | None = None
+    """Whether the image is unlike the training data; None where the network cannot tell."""
     explanation: Explanation | None = None
-
-    def as_list(self) -> list[dict[str, Any]]:
-        """Return plain values, as they stand in JSON: [{"class": name, "probability": 0.97}]."""
-        pairs = zip(self.classes, self.probabilities, strict=True)
-        return [{"class": name, "probability": share} for name, share in pairs]
+    """If it was asked for and the network has class maps."""
 
     def as_dict(self, top_k: int | None = None) -> dict[str, Any]:
-        """Return what `predict --json` and the service say: predictions, and unfamiliar if known.
+        """Return the JSON of `predict --json` and of the service, probabilities to six digits.
 
-        top_k: classes to name, all that there are without it. Probabilities to six digits.
+        top_k: classes to name; by default all that there are.
         """
         rows = [
-            {**row, "probability": float(f"{row['probability']:.6g}")}
-            for row in self.as_list()[:top_k]
+            {"class": name, "probability": float(f"{probability:.6g}")}
+            for name, probability in zip(self.classes, self.probabilities, strict=True)
         ]
-        told = {} if self.unfamiliar is None else {"unfamiliar": self.unfamiliar}
-        return {"predictions": rows, **told}
+        mark = {} if self.unfamiliar is None else {"unfamiliar": self.unfamiliar}
+        return {"predictions": rows[:top_k], **mark}
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the network gives for some images.
-
-    logits: (n, classes), not divided by the temperature yet. unfamiliarity: (n,), the higher the
-    less like the training data; None where the network has none. feature_map: (n, channels, h, w),
-    if it was asked for.
-    """
+    """The network's outputs for n images."""
 
     logits: NDArray[np.float32]
+    """(n, classes), before they are divided by the temperature."""
     unfamiliarity: NDArray[np.float32] | None
+    """(n,), higher is less like the training data; None where the network has none."""
     feature_map: NDArray[np.float32] | None = None
+    """(n, channels, h, w), if it was asked for."""
 
-    def each(self) -> list[Outputs]:
-        """Return the outputs of one image after the other, so n is 1 in each."""
-        strange, seen = self.unfamiliarity, self.feature_map
-        return [
-            Outputs(
+    def each(self) -> Iterator[Outputs]:
+        """Yield the outputs of one image after the other, so that n is 1."""
+        for row in range(len(self.logits)):
+            yield Outputs(
                 self.logits[[row]],
-                None if strange is None else strange[[row]],
-                None if seen is None else seen[[row]],
+                None if self.unfamiliarity is None else self.unfamiliarity[[row]],
+                None if self.feature_map is None else self.feature_map[[row]],
             )
-            for row in range(len(self.logits))
-        ]
 
 
 class Model:
@@ -116,8 +99,8 @@ class Model:
 
     path: its bundle. backbone: timm's name. classes: names in the order of the logits.
     preprocess: what happens to an image. temperature: what logits are divided by before they
-    become probabilities, fitted on the validation images. unfamiliar: above which unfamiliarity an
-    image counts as unlike the training data, None where the network cannot tell. batch: images
+    become probabilities, fitted on the validation images. unfamiliar: the unfamiliarity above which
+    an image counts as unlike the training data, None where the network cannot tell. batch: images
     that one thread computes at once. threads: how many do.
 
     It can be pickled, with the network in it. Unless `load` was told how many, it computes in as
@@ -146,7 +129,7 @@ class Model:
 
     @cached_property
     def class_weights(self) -> NDArray[np.float32] | None:
-        """What makes class maps of the feature map, (classes, channels); None where nothing does.
+        """The weights that make class maps of the feature map, (classes, channels), if any do.
 
         Raises BundleError as class_maps.read_class_weights does.
         """
@@ -154,10 +137,10 @@ class Model:
 
     @property
     def summary(self) -> str:
-        """What it is, in a line."""
-        where = "embedded" if self.path == embedded.BUNDLE else self.path
+        """The network in a line."""
+        name = "embedded" if self.path == embedded.BUNDLE else self.path
         return (
-            f"model {where}: {self.backbone}, {len(self.classes):,} classes, "
+            f"model {name}: {self.backbone}, {len(self.classes):,} classes, "
             f"{self.preprocess.size} px"
         )
 
@@ -173,12 +156,12 @@ class Model:
         Raises ImageError naming the first image that cannot be read, UsageError for a wrong
         top_k.
         """
-        found: list[Prediction] = []
-        for number, each in enumerate(self.stream(images, top_k, explain)):
-            if isinstance(each, ImageError):
-                raise ImageError(f"image {number + 1}: {each}")
-            found.append(each)
-        return found
+        predictions: list[Prediction] = []
+        for number, prediction in enumerate(self.stream(images, top_k, explain), start=1):
+            if isinstance(prediction, ImageError):
+                raise ImageError(f"image {number}: {prediction}")
+            predictions.append(prediction)
+        return predictions
 
     def stream(
         self, images: Iterable[Picture], top_k: int = 5, explain: bool = False
@@ -190,129 +173,99 @@ class Model:
         """
         if top_k < 1:
             raise UsageError(f"--top-k {top_k}: must be at least 1")
-        return self._mapped(images, partial(self.predict_batch, top_k=top_k, explain=explain))
+        return self._streamed(images, lambda batch: self.predict_batch(batch, top_k, explain))
 
     def stream_outputs(self, images: Iterable[Picture]) -> Iterator[Outputs | ImageError]:
         """Yield for each image, in order, its outputs (n is 1) or an error, as `stream` does."""
-        return self._mapped(
-            images, lambda some: self._some(some, False, lambda found, _boxes: found.each())
+        return self._streamed(
+            images, lambda batch: self._computed(batch, False, lambda outputs, _box: outputs)
         )
 
     def predict_batch(
         self, images: Sequence[Picture], top_k: int = 5, explain: bool = False
     ) -> list[Prediction | ImageError]:
         """Return what `stream` yields for a few images, computed at once and by this thread."""
-        return self._some(images, explain, partial(self._best, top_k))
+        return self._computed(
+            images, explain, lambda outputs, box: self._prediction(outputs, box, top_k)
+        )
 
     def outputs(self, squares: NDArray[np.uint8], maps: bool = False) -> Outputs:
-        """Return what is found in (n, crop, crop, 3) uint8, as preprocess.squared cuts them.
+        """Return the outputs for (n, crop, crop, 3) uint8, as preprocess.squared cuts them.
 
         maps: the feature map too, if `class_weights` make class maps of it.
         Raises BundleError for a network that cannot be computed or gives no numbers.
         """
-        wanted: dict[str, tuple[int, ...]] = {LOGITS: (len(squares), len(self.classes))}
+        count = len(squares)
+        expected: dict[str, tuple[int, ...]] = {LOGITS: (count, len(self.classes))}
         if self.unfamiliar is not None:
-            wanted[UNFAMILIARITY] = (len(squares),)
-        names = list(wanted)
+            expected[UNFAMILIARITY] = (count,)
         if maps and self.class_weights is not None:
-            names.append(FEATURE_MAP)
+            expected[FEATURE_MAP] = (count, self.class_weights.shape[1])  # its height and width
         try:
-            given = self._session.run(names, {IMAGES: squares})
+            values = self._session.run(list(expected), {IMAGES: squares})
         except Exception as error:  # ONNX Runtime's own exceptions share no other class
             raise BundleError(
                 f"'{self.path}': the network cannot be computed ({first_line(error)}); train again"
             ) from error
-        found = dict(zip(names, given, strict=True))
-        shapes = {name: found[name].shape for name in wanted}
-        feature_map = found.get(FEATURE_MAP)
-        if feature_map is not None and self.class_weights is not None:
-            wanted[FEATURE_MAP] = (len(squares), self.class_weights.shape[1])
-            shapes[FEATURE_MAP] = feature_map.shape[:2]
-        if shapes != wanted or not np.isfinite(found[LOGITS]).all():
+        arrays = dict(zip(expected, values, strict=True))
+        shapes = {
+            name: array.shape[:2] if name == FEATURE_MAP else array.shape
+            for name, array in arrays.items()
+        }
+        if shapes != expected or not np.isfinite(arrays[LOGITS]).all():
             raise BundleError(
-                f"'{self.path}': the network gives {shapes} for {counted(len(squares), 'image')}, "
-                f"or no finite numbers, where {wanted} are expected; copy it again, or train"
+                f"'{self.path}': the network gives {shapes} for {counted(count, 'image')}, "
+                f"or no finite numbers, where {expected} are expected; copy it again, or train"
             )
-        return Outputs(found[LOGITS], found.get(UNFAMILIARITY), feature_map)
+        return Outputs(arrays[LOGITS], arrays.get(UNFAMILIARITY), arrays.get(FEATURE_MAP))
 
-    def _mapped(
-        self,
-        images: Iterable[Picture],
-        work: Callable[[list[Picture]], Sequence[Found | ImageError]],
-    ) -> Iterator[Found | ImageError]:
-        """Yield for each image what `work`, which takes a batch of them, makes of it."""
-        source = iter(images)
-        waiting: deque[Future[Sequence[Found | ImageError]]] = deque()
+    def all_logits(self, squares: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the logits of one square or any number: each thread takes some at a time."""
+        starts = range(0, len(squares), self.batch)
+        batches = [squares[start : start + self.batch] for start in starts]
         with ThreadPoolExecutor(self.threads) as pool:
-            while some := list(itertools.islice(source, self.batch)):
-                waiting.append(pool.submit(work, some))
+            return np.concatenate([each.logits for each in pool.map(self.outputs, batches)])
+
+    def _streamed(
+        self, images: Iterable[Picture], compute: Callable[[list[Picture]], list[T]]
+    ) -> Iterator[T]:
+        source = iter(images)
+        waiting: deque[Future[list[T]]] = deque()
+        with ThreadPoolExecutor(self.threads) as pool:
+            while batch := list(itertools.islice(source, self.batch)):
+                waiting.append(pool.submit(compute, batch))
                 if len(waiting) >= AHEAD * self.threads:
                     yield from waiting.popleft().result()
             while waiting:
                 yield from waiting.popleft().result()
 
-    def all_logits(self, squares: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the logits of one square or any number: each thread takes some at a time."""
-        starts = range(0, len(squares), self.batch)
-        pieces = [squares[start : start + self.batch] for start in starts]
-        with ThreadPoolExecutor(self.threads) as pool:
-            found = [each.logits for each in pool.map(self.outputs, pieces)]
-        return np.concatenate(found)
-
-    def _square(self, image: Picture) -> tuple[NDArray[np.uint8], Box] | ImageError:
-        """Return what the network sees of an image, and where that lies in it."""
-        try:
-            opened = _opened(image, self.preprocess.side)
-            box = seen_box(*opened.size, self.preprocess)
-            return squared(opened, self.preprocess), box
-        except ImageError as error:
-            return error
-        except FileNotFoundError:
-            return ImageError("no such file")
-        except OSError as error:
-            return ImageError(error.strerror or str(error))
-        except ValueError as error:  # a path with a zero byte in it
-            return ImageError(str(error))
-
-    def _some(
-        self,
-        images: Sequence[Picture],
-        maps: bool,
-        finish: Callable[[Outputs, list[Box]], Sequence[Found]],
-    ) -> list[Found | ImageError]:
-        """Return what `finish` makes of each image's outputs, or the error that says why not."""
-        read = [self._square(image) for image in images]
-        seen = [each for each in read if not isinstance(each, ImageError)]
-        found: Iterator[Found] = iter(())
-        if seen:
-            outputs = self.outputs(np.stack([pixels for pixels, _ in seen]), maps)
-            found = iter(finish(outputs, [box for _, box in seen]))
-        return [each if isinstance(each, ImageError) else next(found) for each in read]
-
-    def _best(self, top_k: int, found: Outputs, boxes: list[Box]) -> list[Prediction]:
-        probabilities = softmax(found.logits / self.temperature)
-        # Stable, so that equal ones stand in the order of the classes.
-        order = np.argsort(-found.logits, axis=1, kind="stable")[:, :top_k]
-        strange: list[bool | None] = [None] * len(order)
-        if self.unfamiliar is not None and found.unfamiliarity is not None:
-            strange = (found.unfamiliarity > self.unfamiliar.above).tolist()
+    def _computed(
+        self, images: Sequence[Picture], maps: bool, finish: Callable[[Outputs, Box], T]
+    ) -> list[T | ImageError]:
+        """Return what `finish` makes of each image's outputs (n is 1), or why it has none."""
+        cuts = [cut_square(image, self.preprocess) for image in images]
+        squares = [cut[0] for cut in cuts if not isinstance(cut, ImageError)]
+        outputs = self.outputs(np.stack(squares), maps).each() if squares else iter(())
         return [
-            Prediction(
-                tuple(self.classes[place] for place in places),
-                tuple(float(probabilities[row, place]) for place in places),
-                strange[row],
-                self._explained(found, row, order[row], boxes[row]),
-            )
-            for row, places in enumerate(order.tolist())
+            cut if isinstance(cut, ImageError) else finish(next(outputs), cut[1]) for cut in cuts
         ]
 
-    def _explained(
-        self, found: Outputs, row: int, places: NDArray[np.intp], box: Box
-    ) -> Explanation | None:
-        if found.feature_map is None or self.class_weights is None:
-            return None
-        maps = [class_map(found.feature_map[row], self.class_weights[place]) for place in places]
-        return Explanation(box, np.stack(maps))
+    def _prediction(self, outputs: Outputs, box: Box, top_k: int) -> Prediction:
+        logits = outputs.logits[0]
+        # Stable, so that equal ones stand in the order of the classes.
+        order = np.argsort(-logits, kind="stable")[:top_k]
+        unfamiliar = explanation = None
+        if self.unfamiliar is not None and outputs.unfamiliarity is not None:
+            unfamiliar = bool(outputs.unfamiliarity[0] > self.unfamiliar.above)
+        if outputs.feature_map is not None and self.class_weights is not None:
+            maps = [class_map(outputs.feature_map[0], self.class_weights[row]) for row in order]
+            explanation = Explanation(box, np.stack(maps))
+        return Prediction(
+            tuple(self.classes[row] for row in order),
+            tuple(softmax(outputs.logits / self.temperature)[0, order].tolist()),
+            unfamiliar,
+            explanation,
+        )
 
 
 def load(path: str | Path | None = None, threads: int | None = None) -> Model:
@@ -328,29 +281,6 @@ def load(path: str | Path | None = None, threads: int | None = None) -> Model:
         raise UsageError(f"threads = {threads}: must be at least 1")
     description = read_description(embedded.BUNDLE if path is None else Path(path))
     return Model(description, read_onnx(description), threads)
-
-
-def _opened(image: Picture, side: int) -> Image.Image:
-    if isinstance(image, str | Path):
-        return decode(read_file(Path(image)), side)
-    if callable(image):
-        image = image()
-    if isinstance(image, bytes):
-        return decode(image, side)
-    if isinstance(image, Image.Image):
-        return upright_rgb(image)
-    if (
-        not isinstance(image, np.ndarray)
-        or image.dtype != np.uint8
-        or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3))
-        or not image.size
-    ):
-        shown = getattr(image, "shape", ""), getattr(image, "dtype", type(image).__name__)
-        raise ImageError(
-            f"received {shown[0]} {shown[1]}; expected a path, encoded bytes, a Pillow image, or a "
-            "uint8 array, (height, width, 3) or (height, width)"
-        )
-    return upright_rgb(Image.fromarray(image))
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -25,7 +25,8 @@ from ..core.memory import available_cores
 from ..core.text import counted, duration, escaped
 
 if TYPE_CHECKING:
-    from ..bundle.model import Picture, Prediction
+    from ..bundle.model import Prediction
+    from ..bundle.picture import Picture
 
 # What launchers tell each of their processes: its number from 0, and how many there are.
 LAUNCHERS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
