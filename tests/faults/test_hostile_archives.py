@@ -24,7 +24,7 @@ from support.fuzz.data import with_checksums
 from support.shards import shard
 from thawnet.core.errors import DataError
 from thawnet.core.files import cache_entries
-from thawnet.data.sources import archives
+from thawnet.data.sources import entries
 from thawnet.data.sources.open import open_source
 
 
@@ -63,7 +63,7 @@ def zip_listing(count: int, declared: int) -> bytes:
 def test_entries_are_counted_before_they_are_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archives, "MAX_FILES", 1000)
+    monkeypatch.setattr(entries, "MAX_FILES", 1000)
     path = tmp_path / "x.zip"
     content = zip_listing(60_000, declared=3)
     path.write_bytes(content)
@@ -75,18 +75,32 @@ def test_entries_are_counted_before_they_are_listed(
 @pytest.mark.slow
 def test_a_million_members_are_too_much_in_bounded_time_and_memory(tmp_path: Path) -> None:
     path = tmp_path / "x.zip"
-    path.write_bytes(zip_listing(archives.MAX_FILES + 1, declared=1))
+    path.write_bytes(zip_listing(entries.MAX_FILES + 1, declared=1))
     assert refused_at(path, "holds more than 2,000,000 files", seconds=10) < 300e6
 
 
 def test_members_of_a_tar_are_counted_and_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archives, "MAX_FILES", 10_000)
+    monkeypatch.setattr(entries, "MAX_FILES", 10_000)
     path = tmp_path / "x.tar.gz"
     with gzip.open(path, "wb") as file:
         file.write(tarfile.TarInfo("a/1.png").tobuf() * 20_000)
     assert refused_at(path, "holds more than 10,000 files", seconds=10) < 3e6
+
+
+def test_map_of_a_sparse_file_without_end_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from support.fuzz.data import with_checksums
+
+    monkeypatch.setattr(entries, "MAX_HEADER", 2**18)
+    header = bytearray(tarfile.TarInfo("a/1.png").tobuf(tarfile.USTAR_FORMAT))
+    header[156:157], header[482] = tarfile.GNUTYPE_SPARSE, 1
+    path = tmp_path / "x.tar.gz"
+    with gzip.open(path, "wb") as file:
+        file.write(with_checksums(bytes(header)) + (b"0000000001\0\0" * 42 + b"\1" * 8) * 100_000)
+    assert refused_at(path, "has a header of over 262,144 bytes", seconds=10) < 10e6
 
 
 @pytest.mark.parametrize("size", [b"\xff" * 12, b"-0000001000\0", b"\xff" * 11 + b"\0"])
@@ -98,7 +112,7 @@ def test_negative_size_does_not_go_round_for_ever(tmp_path: Path, size: bytes, k
     header[124:136] = size
     path = tmp_path / "x.tar"
     path.write_bytes(with_checksums(bytes(header)) + bytes(10_240))
-    refused(path, r"of -[\d,]+ bytes|holds no files|is not a whole zip or tar archive")
+    refused(path, r"of -[\d,]+ bytes|has a header|holds no files|is not a whole zip or tar archive")
 
 
 def test_zip_that_asks_for_memory_is_refused(tmp_path: Path) -> None:

@@ -48,25 +48,19 @@ store.open_store(source.open_part("train"), 40, lambda done: None, 1, tell)
 SLOW_UNPACKING = """
 import os, sys, time
 from thawnet import cli
-from thawnet.data.sources import archives
+from thawnet.data.sources.entries import Entry
 
-class Slow:
-    def __init__(self, content):
-        self.content = content
-    def __enter__(self):
-        with open("done", "a") as marks:
-            marks.write("x")
-        return self
-    def __exit__(self, *error):
-        self.content.close()
-    def read(self, count):
-        while os.path.exists("hold"):
-            time.sleep(0.01)
-        time.sleep(float(sys.argv[2]))
-        return self.content.read(1024)
+def slowly(entry, blocks=Entry.blocks):
+    with open("done", "a") as marks:
+        marks.write("x")
+    for block in blocks(entry):
+        for start in range(0, len(block), 1024):
+            while os.path.exists("hold"):
+                time.sleep(0.01)
+            time.sleep(float(sys.argv[2]))
+            yield block[start : start + 1024]
 
-for kind in (archives._Zip, archives._Tar):
-    kind.opened = lambda self, member, opened=kind.opened: Slow(opened(self, member))
+Entry.blocks = slowly
 sys.exit(cli.main(["inspect", sys.argv[1]]))
 """
 FILES = 24
