@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from support.shared import CIFAR
-from thawnet.data.sources.digits import digits
+from thawnet.data.sources.arrays import digits
 from thawnet.data.sources.open import open_source
 from thawnet.data.sources.superclasses import CIFAR100, TABLE, with_superclasses
 

@@ -1,4 +1,4 @@
-"""Images that are in memory already, as a source."""
+"""Images in memory, as sources: those of a caller, and the digits that scikit-learn brings."""
 
 from __future__ import annotations
 
@@ -12,6 +12,16 @@ from ..items import Items, Source, sha256_rows
 from ..names import Names
 
 
+def array_items(images: NDArray[np.uint8], labels: NDArray[np.int64], name: str) -> Items:
+    """Return (n, height, width, 3) images as items; name: a format of their positions."""
+    return Items(
+        names=Names(map(name.format, range(len(images)))),
+        labels=labels,
+        hashes=sha256_rows(image.tobytes() for image in images),
+        read=lambda position: np.ascontiguousarray(images[position]),
+    )
+
+
 def from_arrays(
     images: NDArray[np.uint8],
     labels: NDArray[np.int64],
@@ -20,15 +30,10 @@ def from_arrays(
 ) -> Source:
     """Return a source of (n, height, width, 3) images; labels, (n,): positions in `classes`.
 
-    Every image trains or validates. Whoever holds arrays has put aside himself what is to test, so
-    there is a test part, from which none is split off again, and opening it raises DataError.
+    Every image trains or validates. A caller with arrays has put test images aside already: there
+    is a test part, so that none is split off, and opening it raises DataError.
     """
-    items = Items(
-        names=Names(f"X[{position}]" for position in range(len(images))),
-        labels=labels,
-        hashes=sha256_rows(image.tobytes() for image in images),
-        read=images.__getitem__,
-    )
+    items = array_items(images, labels, "X[{}]")
 
     def open_part(part: str) -> Items:
         if part != "train":
@@ -41,4 +46,21 @@ def from_arrays(
         parts=frozenset({"train", "test"}),
         open_part=open_part,
         mirror_safe=mirror_safe,
+    )
+
+
+def digits() -> Source:
+    """Return scikit-learn's 1,797 handwritten digits of 8 x 8 pixels, grey as RGB."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    grey = np.round(bunch.images * (255 / 16)).astype(np.uint8)  # (1797, 8, 8), 0..16 -> 0..255
+    images = np.repeat(grey[..., None], 3, axis=-1)  # (1797, 8, 8, 3)
+    items = array_items(images, bunch.target.astype(np.int64), "digits/{}")
+    return Source(
+        name="digits",
+        classes=tuple("0123456789"),
+        parts=frozenset({"train"}),
+        open_part=lambda part: items,
+        mirror_safe=False,
     )

@@ -20,9 +20,9 @@ from ...core.errors import DataError
 from ...core.text import command_line, counted
 from ...net.hub import endpoint, fetch_shards
 from ...net.published import MIRROR, FetchError, Remote, Tell, fetch
-from ..items import Items, Source, Watch, sha256_rows
-from ..names import Names
+from ..items import Items, Source, Watch
 from .archives import is_archive, unpack
+from .arrays import array_items
 from .folders import from_class_folders
 from .pickles import PickleRefusedError, read_pickle
 from .shards import from_shards
@@ -227,12 +227,7 @@ def _open_part(layout: Layout, form: Form, folder: Path, origin: Path, part: str
             f"'{origin}': labels of {part} are not all between 0 and {layout.classes - 1}"
         )
     images = planes.transpose(0, 2, 3, 1)  # (n, 3, 32, 32) -> (n, 32, 32, 3), a view
-    return Items(
-        names=Names(f"{part}/{position}" for position in range(len(labels))),
-        labels=labels,
-        hashes=sha256_rows(image.tobytes() for image in images),
-        read=lambda position: np.ascontiguousarray(images[position]),
-    )
+    return array_items(images, labels, f"{part}/{{}}")
 
 
 def _content(file: Path, where: str, largest: int) -> bytes:

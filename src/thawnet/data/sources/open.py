@@ -10,8 +10,8 @@ from ...core.errors import DataError, suggest
 from ...net.published import Tell
 from ..items import Source, Watch, unwatched
 from . import archives
+from .arrays import digits
 from .cifar import LAYOUTS, open_cifar
-from .digits import digits
 from .folders import from_class_folders, is_folder, visible
 from .shards import from_shards
 from .superclasses import with_superclasses
