@@ -26,24 +26,25 @@ def from_class_folders(path: Path, watch: Watch = unwatched) -> Source:
 
     Hidden files and folders are passed over, and links to folders inside a class are not followed.
     Raises DataError when there are no classes, one only, an empty or an unknown one, or two whose
-    names differ only by case. A test part is judged when it is asked for.
+    names differ only by case. A test part is checked when it is opened.
     """
     roots = _part_roots(path)
-    train = _class_folders(roots["train"])
-    if not train:
+    train_folders = _class_folders(roots["train"])
+    if not train_folders:
         raise DataError(_no_classes(roots["train"]))
-    classes = tuple(sorted(train))
+    classes = tuple(sorted(train_folders))
     check_names_differ(classes, f"class folders of '{roots['train']}'")
     if len(classes) == 1:
         raise DataError(
             f"'{roots['train']}' holds one class only ('{classes[0]}'); "
             "a classifier needs at least two"
         )
-    listings = {part: _list_images(path, root, classes) for part, root in roots.items()}
-    for name, files in zip(classes, listings["train"].counts, strict=True):
-        if not files:
+    skipped = _Skipped()
+    listings = {part: _list_images(path, root, classes, skipped) for part, root in roots.items()}
+    for name, count in zip(classes, listings["train"].counts, strict=True):
+        if not count:
             raise DataError(
-                f"class folder '{roots['train'] / train[name]}' holds no image; "
+                f"class folder '{roots['train'] / train_folders[name]}' holds no image; "
                 "add images or remove it"
             )
 
@@ -52,25 +53,24 @@ def from_class_folders(path: Path, watch: Watch = unwatched) -> Source:
         if listing.fault:
             raise DataError(listing.fault)
         if not len(listing.names):
-            loose = f"; {_images(listing.unlabelled)} in it directly" if listing.unlabelled else ""
+            loose = _loose_images(root)
+            directly = f"; {_images_lie(loose)} in it directly" if loose else ""
             raise DataError(
-                f"'{root}' holds no image in a class folder{loose}; file them by class, as in "
+                f"'{root}' holds no image in a class folder{directly}; file them by class, as in "
                 f"{root.name}/{classes[0]}/1.jpg, or move it elsewhere"
             )
 
     def open_part(part: str) -> Items:
-        listing = listings[part]
-        if listing.fault:
-            raise DataError(listing.fault)
-        labels = np.repeat(np.arange(len(classes)), listing.counts)
-        return listed_items(path, listing.names, labels, part, watch)
+        check_part(part)
+        labels = np.repeat(np.arange(len(classes)), listings[part].counts)
+        return listed_items(path, listings[part].names, labels, part, watch)
 
     return Source(
         name=path.resolve().name,
         classes=classes,
         parts=frozenset(roots),
         open_part=open_part,
-        notes=tuple(_notes(listings.values())),
+        notes=tuple(_notes(skipped, sum(map(_loose_images, roots.values())))),
         check_part=check_part,
     )
 
@@ -115,14 +115,23 @@ def is_image(name: str) -> bool:
 
 @dataclass
 class _Listing:
-    """The image files of one part, class after class, and what was passed over."""
+    """The image files of one part, class after class."""
 
     names: Names
     counts: list[int]
-    others: Counter[str] = field(default_factory=Counter)  # by suffix
-    unlabelled: int = 0
+    """Images of each class."""
+    fault: str
+    """Why its images cannot be labelled, or nothing."""
+
+
+@dataclass
+class _Skipped:
+    """What is passed over inside class folders."""
+
+    others: Counter[str] = field(default_factory=Counter)
+    """Files that are not named like images, by suffix."""
     links: int = 0
-    fault: str = ""  # why its images cannot be labelled
+    """Links to folders."""
 
 
 def _part_roots(path: Path) -> dict[str, Path]:
@@ -158,7 +167,7 @@ def _part_roots(path: Path) -> dict[str, Path]:
 
 def _class_folders(root: Path) -> dict[str, str]:
     """Return each class's name, its accents written one way (NFC), and the folder's own name."""
-    found: dict[str, str] = {}
+    folders: dict[str, str] = {}
     for entry in visible(root):
         if not is_folder(entry):
             continue
@@ -167,13 +176,13 @@ def _class_folders(root: Path) -> dict[str, str]:
                 f"class folder '{entry.path}' is a link to a folder that holds it; remove the link"
             )
         name = unicodedata.normalize("NFC", entry.name)
-        if name in found:
+        if name in folders:
             raise DataError(
                 f"class folders of '{root}': two are called '{name}' and differ only in how its "
                 "accents are encoded (Unicode NFC and NFD); merge the two or rename one"
             )
-        found[name] = entry.name
-    return found
+        folders[name] = entry.name
+    return folders
 
 
 def _no_classes(root: Path) -> str:
@@ -181,23 +190,28 @@ def _no_classes(root: Path) -> str:
         f"expected a folder per class with images in it, as in {root.name}/cat/1.jpg, "
         f"{root.name}/dog/7.jpg"
     )
-    direct = sum(is_image(entry.name) for entry in visible(root))
-    if direct:
+    loose = _loose_images(root)
+    if loose:
         return (
-            f"'{root}' holds {counted(direct, 'image')} directly and no class folders; {expected}; "
+            f"'{root}' holds {counted(loose, 'image')} directly and no class folders; {expected}; "
             "or a CSV file with the columns path,label"
         )
     return f"no data at '{root}': {expected}"
 
 
-def _list_images(path: Path, root: Path, classes: tuple[str, ...]) -> _Listing:
+def _loose_images(root: Path) -> int:
+    """Return how many images lie beside the class folders."""
+    return sum(is_image(entry.name) and not is_folder(entry) for entry in visible(root))
+
+
+def _list_images(path: Path, root: Path, classes: tuple[str, ...], skipped: _Skipped) -> _Listing:
     """List the image files of each class under `root`, named relative to `path`."""
     folders = _class_folders(root)
     counts = [0] * len(classes)
-    listing = _Listing(Names(()), counts)
+    fault = ""
     unknown = sorted(set(folders) - set(classes))
     if unknown:
-        listing.fault = (
+        fault = (
             f"'{root}' has a class that train lacks: '{unknown[0]}'; {suggest(unknown[0], classes)}"
         )
 
@@ -205,52 +219,44 @@ def _list_images(path: Path, root: Path, classes: tuple[str, ...]) -> _Listing:
         prefix = "" if root == path else f"{root.name}/"
         for label, name in enumerate(classes):
             if name in folders:
-                for inner in _walk(root / folders[name], f"{prefix}{folders[name]}/", listing):
+                for image in _walk(root / folders[name], f"{prefix}{folders[name]}/", skipped):
                     counts[label] += 1
-                    yield inner
+                    yield image
 
-    listing.names = Names(names())
-    listing.unlabelled = sum(
-        is_image(entry.name) for entry in visible(root) if not is_folder(entry)
-    )
-    return listing
+    return _Listing(Names(names()), counts, fault)
 
 
-def _walk(folder: Path, prefix: str, listing: _Listing) -> Iterator[str]:
+def _walk(folder: Path, prefix: str, skipped: _Skipped) -> Iterator[str]:
     """Yield the images below a folder: its own first, then those of its folders, each sorted."""
     waiting = [(folder, prefix)]
     while waiting:
-        here, called = waiting.pop()
+        here, prefix = waiting.pop()
         inner = []
         for entry in visible(here):
             if is_folder(entry):
                 if entry.is_symlink():
-                    listing.links += 1  # it may lead back here, or to another class
+                    skipped.links += 1  # it may lead back here, or to another class
                 else:
-                    inner.append((here / entry.name, f"{called}{entry.name}/"))
+                    inner.append((here / entry.name, f"{prefix}{entry.name}/"))
             elif is_image(entry.name):
-                yield called + entry.name
+                yield prefix + entry.name
             else:
-                listing.others[Path(entry.name).suffix.lower() or "no suffix"] += 1
+                skipped.others[Path(entry.name).suffix.lower() or "no suffix"] += 1
         waiting += reversed(inner)
 
 
-def _images(count: int) -> str:
+def _images_lie(count: int) -> str:
     return f"{counted(count, 'image')} {'lies' if count == 1 else 'lie'}"
 
 
-def _notes(listings: Iterable[_Listing]) -> Iterator[str]:
-    others: Counter[str] = Counter()
-    unlabelled = links = 0
-    for listing in listings:
-        others += listing.others
-        unlabelled += listing.unlabelled
-        links += listing.links
-    if others:
-        kinds = ", ".join(suffix for suffix, _ in others.most_common(4))
-        files = "1 file is" if others.total() == 1 else f"{others.total():,} files are"
+def _notes(skipped: _Skipped, loose: int) -> Iterator[str]:
+    if skipped.others:
+        kinds = ", ".join(suffix for suffix, _ in skipped.others.most_common(4))
+        total = skipped.others.total()
+        files = "1 file is" if total == 1 else f"{total:,} files are"
         yield f"{files} left out: not named like images ({kinds})"
-    if unlabelled:
-        yield f"left out: {_images(unlabelled)} beside the class folders, not in one"
-    if links:
-        yield f"not followed: {counted(links, 'link')} to folders; copy the images in their place"
+    if loose:
+        yield f"left out: {_images_lie(loose)} beside the class folders, not in one"
+    if skipped.links:
+        links = counted(skipped.links, "link")
+        yield f"not followed: {links} to folders; copy the images in their place"

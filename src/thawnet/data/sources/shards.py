@@ -9,6 +9,8 @@ import threading
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +43,17 @@ def from_shards(path: Path, shards: list[Path]) -> Source:
     for files in parts.values():
         _check_all_there(files)
     image, label, classes = _layout(parts["train"][0])
+    opened: dict[str, _Shards] = {
+        part: _Shards(parts[part], image, label, len(classes))
+        for part in ("train", "val", "test")
+        if part in parts
+    }
     return Source(
         name=path.resolve().name,
         classes=classes,
-        parts=frozenset(parts) & {"train", "val", "test"},
-        open_part=lambda part: _read_part(_Shards(parts[part], image, label), len(classes)),
-        check_part=lambda part: _check_labels(_Shards(parts[part], image, label), len(classes)),
+        parts=frozenset(opened),
+        open_part=lambda part: _read_part(opened[part]),
+        check_part=lambda part: opened[part].check(opened[part].labels()),
     )
 
 
@@ -99,13 +106,25 @@ def _opened(shard: Path) -> Any:
 Group = tuple[int, int]  # a row group: the number of its shard, and its own in that
 
 
+@dataclass(frozen=True)
 class _Shards:
-    """The shards of one part, and the names of their columns."""
+    """The shards of one part."""
 
-    def __init__(self, files: list[Path], image: str, label: str) -> None:
-        self.files = files
-        self.image = image
-        self.label = label
+    files: list[Path]
+    image: str
+    """The column of the images."""
+    label: str
+    """The column of the labels."""
+    classes: int
+
+    @property
+    def part(self) -> str:
+        """The part as the files are named, such as 'validation'."""
+        return _part_of(self.files[0])
+
+    @property
+    def folder(self) -> Path:
+        return self.files[0].parent
 
     def batches(self, begin: Group = (0, 0)) -> Iterator[tuple[Group, Any, Any]]:
         """Yield row group, images (n,) binary and labels (n,) int64 of each batch of rows.
@@ -117,7 +136,7 @@ class _Shards:
 
         first, skipped = begin
         for number, shard in enumerate(self.files[first:], start=first):
-            try:
+            with _readable(shard):
                 file = _opened(shard)
                 for group in range(skipped if number == first else 0, file.num_row_groups):
                     meta = file.metadata.row_group(group)
@@ -131,46 +150,45 @@ class _Shards:
                         yield (number, group), images, _whole_numbers(batch.column(self.label))
                 # The pool would keep what decoding took, some tens of megabytes.
                 pyarrow.lib.default_memory_pool().release_unused()
-            except (pyarrow.lib.ArrowException, OSError, KeyError) as error:
-                raise _unreadable(shard, error) from error
 
     def labels(self) -> NDArray[np.int64]:
-        """Return the labels of all images, (n,), without reading an image; -1 is null."""
-        import pyarrow
-
+        """Labels of all images, (n,), read without the images; -1 is null."""
         pieces = [np.empty(0, np.int64)]
         for shard in self.files:
-            try:
+            with _readable(shard):
                 column = _opened(shard).read([self.label]).column(self.label)
                 pieces.append(_whole_numbers(column).to_numpy())
-            except (pyarrow.lib.ArrowException, OSError, KeyError) as error:
-                raise _unreadable(shard, error) from error
         return np.concatenate(pieces)
+
+    def check(self, labels: NDArray[np.int64]) -> None:
+        """Raise DataError unless every image of the part has a class."""
+        if not len(labels):
+            raise DataError(
+                f"'{self.folder}': the {self.part} part holds no image; "
+                f"remove {self.part}-*.parquet"
+            )
+        without = int(((labels < 0) | (labels >= self.classes)).sum())
+        if without:
+            raise DataError(
+                f"'{self.folder}': {without:,} of {len(labels):,} {self.part} images have no label "
+                f"between 0 and {self.classes - 1}; label them, or take them out"
+            )
+
+
+@contextmanager
+def _readable(shard: Path) -> Iterator[None]:
+    import pyarrow
+
+    try:
+        yield
+    except (pyarrow.lib.ArrowException, OSError, KeyError) as error:
+        raise DataError(
+            f"'{shard}' cannot be read ({first_line(error)}); download it again"
+        ) from error
 
 
 def _whole_numbers(labels: Any) -> Any:
     return labels.cast("int64").fill_null(-1)
-
-
-def _unreadable(shard: Path, error: Exception) -> DataError:
-    return DataError(f"'{shard}' cannot be read ({first_line(error)}); download it again")
-
-
-def _check_labels(shards: _Shards, classes: int) -> None:
-    _require_classes(shards, shards.labels(), classes)
-
-
-def _require_classes(shards: _Shards, labels: NDArray[np.int64], classes: int) -> None:
-    """Raise DataError unless every image of a part has a class."""
-    part, folder = _part_of(shards.files[0]), shards.files[0].parent
-    if not len(labels):
-        raise DataError(f"'{folder}': the {part} part holds no image; remove {part}-*.parquet")
-    without = int(((labels < 0) | (labels >= classes)).sum())
-    if without:
-        raise DataError(
-            f"'{folder}': {without:,} of {len(labels):,} {part} images have no label between 0 and "
-            f"{classes - 1}; label them, or take them out"
-        )
 
 
 def _part_of(shard: Path) -> str:
@@ -178,10 +196,10 @@ def _part_of(shard: Path) -> str:
 
 
 class _Images:
-    """Reads the images of a part by position, from several threads, best in ascending order.
+    """The images of a part by position, for several threads; ascending order is fastest.
 
-    A row group can only be decoded from its first row on: who steps back behind the batches that
-    are kept waits for that.
+    A row group can only be decoded from its first row on, so a step back behind the batches that
+    are kept decodes it again.
     """
 
     def __init__(self, shards: _Shards, groups: list[Group], starts: list[int]) -> None:
@@ -203,36 +221,35 @@ class _Images:
         for start, images in self._kept:
             if start <= position < start + len(images):
                 return start, images
-        place = bisect_right(self.starts, position) - 1
-        if not self.starts[place] <= self._next <= position:
-            self._batches = self.shards.batches(self.groups[place])
-            self._next = self.starts[place]
+        group = bisect_right(self.starts, position) - 1
+        if not self.starts[group] <= self._next <= position:
+            self._batches = self.shards.batches(self.groups[group])
+            self._next = self.starts[group]
         for _, images, _ in self._batches:
             start = self._next
             self._kept.append((start, images))
             self._next += len(images)
             if position < self._next:
                 return start, images
-        raise DataError(f"'{self.shards.files[0].parent}' has changed since it was opened")
+        raise DataError(f"'{self.shards.folder}' has changed since it was opened")
 
 
-def _read_part(shards: _Shards, classes: int) -> Items:
+def _read_part(shards: _Shards) -> Items:
     """List the images of a part: one pass, of which labels and hashes stay in memory."""
-    labels, hashes = bytearray(), bytearray()
+    label_bytes, hash_bytes = bytearray(), bytearray()
     groups: list[Group] = []
     starts: list[int] = []
     for group, images, some in shards.batches():
         if groups[-1:] != [group]:
             groups.append(group)
-            starts.append(len(hashes) // 32)
-        labels += some.to_numpy().data
-        hashes += sha256_rows(image.as_py() or b"" for image in images).data
-    array = np.frombuffer(labels, np.int64)
-    _require_classes(shards, array, classes)
-    part = _part_of(shards.files[0])
+            starts.append(len(hash_bytes) // 32)
+        label_bytes += some.to_numpy().data
+        hash_bytes += sha256_rows(image.as_py() or b"" for image in images).data
+    labels = np.frombuffer(label_bytes, np.int64)
+    shards.check(labels)
     return Items(
-        names=Names(f"{part}/{position}" for position in range(len(array))),
-        labels=array,
-        hashes=np.frombuffer(hashes, np.uint8).reshape(-1, 32),
+        names=Names(f"{shards.part}/{position}" for position in range(len(labels))),
+        labels=labels,
+        hashes=np.frombuffer(hash_bytes, np.uint8).reshape(-1, 32),
         read=_Images(shards, groups, starts).read,
     )
