@@ -19,6 +19,7 @@ from ..core.errors import ImageError, first_line
 
 # 64 million pixels are 192 MB as RGB: twice what a phone takes, far below what hurts.
 MAX_PIXELS = 64_000_000
+_MOST = f"at most {MAX_PIXELS * 3 / 1e6:,.0f} MB ({MAX_PIXELS:,} pixels) are decoded"
 MAX_FILE_BYTES = 512 * 2**20
 # Left for the antialiased reduction after a JPEG's own: 2 as in Pillow's thumbnail.
 DRAFT = 2
@@ -27,14 +28,14 @@ _JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
 _PORTABLE = (".ppm", ".pgm", ".pbm", ".pnm")
 SUFFIXES = frozenset([*_JPEG, *_PORTABLE, ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"])
 
-# Pillow logs some of what it raises too, and would print that where nobody has asked for a log.
+# Pillow also logs some of what it raises; without a handler Python would print that.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 def read_file(path: Path) -> bytes:
     """Return the content of a file.
 
-    Raises OSError, or ImageError for what is no file (a pipe would wait for ever) or is too large.
+    Raises OSError, or ImageError for a file that is too large or not regular (a pipe would block).
     """
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
@@ -95,12 +96,8 @@ def _check_pixels(image: Image.Image) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise ImageError(
-            f"{width} x {height} pixels would take {width * height * 3 / 1e6:,.0f} MB; {_most()}"
+            f"{width} x {height} pixels would take {width * height * 3 / 1e6:,.0f} MB; {_MOST}"
         )
-
-
-def _most() -> str:
-    return f"at most {MAX_PIXELS * 3 / 1e6:,.0f} MB ({MAX_PIXELS:,} pixels) are decoded"
 
 
 @contextmanager
@@ -114,15 +111,15 @@ def _reasons() -> Iterator[None]:
     except UnidentifiedImageError:
         raise ImageError("not an image in a known format") from None
     except Image.DecompressionBombError as error:  # beyond Pillow's own limit, a higher one
-        raise ImageError(f"its pixels would take far too much memory; {_most()}") from error
+        raise ImageError(f"its pixels would take far too much memory; {_MOST}") from error
     except Exception as error:  # Pillow's plugins raise nearly anything on damaged input
         raise ImageError(f"damaged: {first_line(error)}") from error
 
 
 class _Quiet:
-    """Ignore Pillow's warnings (a bomb, odd EXIF), answered here or of no matter, in all threads.
+    """Ignores Pillow's warnings (a bomb, odd EXIF) while any thread decodes.
 
-    Each thread's own warnings.catch_warnings would restore what another one had set.
+    With warnings.catch_warnings in each thread, one would restore what another had set.
     """
 
     def __init__(self) -> None:
@@ -167,15 +164,15 @@ def _upright(image: Image.Image) -> Image.Image:
 
 @dataclass(frozen=True)
 class Stored:
-    """How an image lies in its file: Pillow's names of its format and colour mode.
-
-    turned: EXIF says to turn or mirror it. animated: there are frames after the first.
-    """
+    """How an image lies in its file."""
 
     format: str
+    """Pillow's name of it, as of the colour mode."""
     mode: str
     turned: bool = False
+    """EXIF says to turn or mirror it."""
     animated: bool = False
+    """There are frames after the first."""
 
 
 def decode_stored(data: bytes) -> tuple[Image.Image, Stored]:

@@ -18,16 +18,14 @@ MAX_SIDE = 4096  # pixels; no network sees more
 
 @dataclass(frozen=True)
 class Preprocess:
-    """The way of an image: reduce once, crop the middle, enlarge, normalise.
-
-    size: pixels a side that the network sees.
-    side: pixels of the short side that the store keeps; the reduction is antialiased.
-    mean, std: per channel, for pixels in [0, 1].
-    """
+    """Steps from an image to the network: reduce once, crop the middle, enlarge, normalise."""
 
     size: int
+    """Pixels a side that the network sees."""
     side: int
+    """Pixels of the short side that the store keeps; the reduction is antialiased."""
     mean: tuple[float, float, float]
+    """Per channel, for pixels in [0, 1]; so is std."""
     std: tuple[float, float, float]
 
     @property
@@ -76,9 +74,9 @@ def centre_crop(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 
 
 def seen_box(width: int, height: int, spec: Preprocess) -> tuple[float, float, float, float]:
-    """Return what the network sees of an upright image of so many pixels: the square in the middle.
+    """Return the square in the middle of an upright image that the network sees.
 
-    Left, top, right and bottom as shares, 0 to 1, of its width and height.
+    Left, top, right and bottom as shares, 0 to 1, of the image's width and height.
     """
     side = min(width, height) * spec.crop / spec.side
     across, down = side / width, side / height
@@ -88,8 +86,8 @@ def seen_box(width: int, height: int, spec: Preprocess) -> tuple[float, float, f
 def squared(image: Image.Image, spec: Preprocess) -> NDArray[np.uint8]:
     """Reduce an upright RGB image and cut its middle; return (crop, crop, 3) uint8.
 
-    What the store does for evaluation, in its two steps: first the square that it keeps, of that
-    the crop. One step would cut a pixel beside it where both differences of sides are odd.
+    In two steps as the store does for evaluation: first the square that it keeps, then the crop.
+    One step would be a pixel off where both differences of sides are odd.
     Raises ImageError for an image that is too narrow.
     """
     return centre_crop(centre_crop(reduce(image, spec.side), spec.side), spec.crop)

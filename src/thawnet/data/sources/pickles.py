@@ -33,21 +33,20 @@ def read_pickle(content: bytes) -> Any:
 
 
 def _check_numbers(content: bytes) -> None:
-    """Raise for a place in the pickle's memory, or a length, that its bytes cannot need.
+    """Raise for a memo position, or a length, that is larger than the pickle can need.
 
-    A pickle of ten bytes that names place 2^31 has the unpickler make room for all before, 17 GB.
+    For a pickle of ten bytes that names position 2^31 the unpickler would make room, 17 GB.
     """
-    # genops holds every length against what is left.
+    # genops compares every length with what is left.
     for opcode, argument, _ in pickletools.genops(content):
         if "PUT" in opcode.name and int(argument or 0) > len(content):
             raise PickleRefusedError(f"it numbers something {argument:,}")
 
 
 class _Reader(pickle.Unpickler):
-    """Where a pickle names a function or class it is given a stand-in that holds data.
+    """Gives a pickle that names a function or class a stand-in, which holds data only.
 
-    Every stand-in refuses BUILD on itself or checks what it is given, so that a pickle cannot
-    change what it was handed either.
+    Every stand-in refuses or checks BUILD, so that a pickle cannot change one either.
     """
 
     def find_class(self, module: str, name: str) -> Any:
@@ -84,7 +83,7 @@ class _Named:
 
 
 class _Bytes:
-    """numpy's dtype uint8; its state says only that bytes have no order."""
+    """numpy's dtype uint8; its state, that bytes have no order, says nothing."""
 
     __slots__ = ()
 

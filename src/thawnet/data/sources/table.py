@@ -23,22 +23,22 @@ from .folders import check_names_differ
 COLUMNS = ("path", "label", "split", "group")
 PARTS = ("train", "val", "test")
 SPLIT_WORDS = {"": 0, "train": 0, **dict.fromkeys(VALIDATION_NAMES, 1), "test": 2}
-MOST = 0.5  # of the files missing: the paths are wrong, not some files lost
+MOST_MISSING = 0.5  # share of the files; above it the paths are wrong, not some files lost
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """A table's columns, n rows: where each image lies, and (n,) arrays of what it is.
-
-    parts: positions in PARTS. groups: -1 for none. lines: where in the table.
-    """
+    """A table's columns; all arrays are (n,)."""
 
     paths: Names
     classes: tuple[str, ...]
     labels: NDArray[np.int64]
     parts: NDArray[np.int64]
+    """Positions in PARTS."""
     groups: NDArray[np.int64]
+    """-1 for none."""
     lines: NDArray[np.int64]
+    """Where the rows begin in the file, from 1 on."""
 
     def at(self, rows: NDArray[np.int64]) -> _Rows:
         """Return some of the rows."""
@@ -51,9 +51,8 @@ def from_table(path: Path, watch: Watch = unwatched, confined: bool = False) -> 
     """Return the source that a CSV with the columns path,label[,split][,group] forms.
 
     Paths are relative to the CSV's folder; `confined` refuses those that leave it, for a table
-    that came out of an archive. A label is a name and nothing else. A file that does not exist is
-    left to the store, which lists it as broken. Raises DataError, with line numbers, when the
-    table cannot be meant as it stands.
+    that came out of an archive. A label is a name and nothing else. The store lists files that do
+    not exist as broken. Raises DataError, with line numbers, for a mistake in the table.
     """
     rows, notes = _once_each(path, _read(path))
     if confined:
@@ -79,14 +78,13 @@ def _read(path: Path) -> _Rows:
     """Read the whole table. Raises DataError for the first row that is not one."""
     records = _records(path)
     _, header = next(records, (0, []))
-    place = _places(path, header)
-    paths: list[str] | Names
+    columns = _columns(path, header)
     labels, parts, groups, lines = (array("q") for _ in range(4))
-    names: dict[str, int] = {}
-    called: dict[str, int] = {}
+    label_numbers: dict[str, int] = {}
+    group_numbers: dict[str, int] = {}
     unlabelled: list[int] = []
 
-    def each() -> Iterator[str]:
+    def image_paths() -> Iterator[str]:
         for line, cells in records:
             if len(cells) > len(header):
                 raise DataError(
@@ -94,7 +92,7 @@ def _read(path: Path) -> _Rows:
                     "put quotes around a value that holds a comma"
                 )
             cells += [""] * (len(header) - len(cells))
-            value = {name: cells[at] for name, at in place.items()}
+            value = {name: cells[column] for name, column in columns.items()}
             if not value["path"] or "\0" in value["path"]:
                 raise DataError(f"'{path}', line {line}: no path of an image")
             label = unicodedata.normalize("NFC", value["label"].strip())
@@ -107,23 +105,28 @@ def _read(path: Path) -> _Rows:
                     f"allowed are {', '.join(word for word in SPLIT_WORDS if word)}"
                 )
             group = value.get("group", "").strip()
-            labels.append(names.setdefault(label, len(names)))
+            labels.append(label_numbers.setdefault(label, len(label_numbers)))
             parts.append(SPLIT_WORDS[word.lower()])
-            groups.append(called.setdefault(group, len(called)) if group else -1)
+            groups.append(group_numbers.setdefault(group, len(group_numbers)) if group else -1)
             lines.append(line)
             yield value["path"]
 
-    paths = Names(each())
+    paths = Names(image_paths())
     if not len(paths):
         raise DataError(f"'{path}' has no rows below its header")
     if unlabelled:
-        raise DataError(f"'{path}', {_said(unlabelled)}: no label; add one or remove the row")
-    classes = tuple(sorted(names))
-    position = {name: at for at, name in enumerate(classes)}
-    order = np.array([position[name] for name in names], dtype=np.int64)
-    columns = (np.array(column, dtype=np.int64) for column in (labels, parts, groups, lines))
-    numbers, *others = columns
-    return _Rows(paths, classes, order[numbers], *others)
+        raise DataError(f"'{path}', {_numbered(unlabelled)}: no label; add one or remove the row")
+    classes = tuple(sorted(label_numbers))
+    positions = {name: position for position, name in enumerate(classes)}
+    renumbered = np.array([positions[name] for name in label_numbers], dtype=np.int64)
+    return _Rows(
+        paths,
+        classes,
+        renumbered[np.array(labels)],
+        np.array(parts),
+        np.array(groups),
+        np.array(lines),
+    )
 
 
 def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -147,23 +150,23 @@ def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise DataError(f"'{path}' cannot be read: {error.strerror}") from error
 
 
-def _places(path: Path, header: Sequence[str]) -> dict[str, int]:
-    """Return where each column stands. Raises DataError for a header that is not one."""
+def _columns(path: Path, header: Sequence[str]) -> dict[str, int]:
+    """Return the position of each column. Raises DataError for a header that is not one."""
     names = [name.strip().lower() for name in header]
-    wanted = "expected path,label and, if wanted, split and group"
+    expected = "expected path,label and, if wanted, split and group"
     has = f"'{path}': the header has {', '.join(repr(name.strip()) for name in header)}"
     if not names:
-        raise DataError(f"'{path}' is empty; {wanted} in its first line")
+        raise DataError(f"'{path}' is empty; {expected} in its first line")
     if {"path", "label"} - set(names):
         if len(names) == 1 and any(mark in names[0] for mark in ";\t"):
-            wanted += ", separated by commas"
-        raise DataError(f"{has}; {wanted}")
+            expected += ", separated by commas"
+        raise DataError(f"{has}; {expected}")
     unknown = [name for name in names if name not in COLUMNS]
     if unknown:
-        raise DataError(f"{has}; unknown is {unknown[0]!r}; {wanted}")
+        raise DataError(f"{has}; unknown is {unknown[0]!r}; {expected}")
     if len(set(names)) < len(names):
-        raise DataError(f"{has}, one of them twice; {wanted}")
-    return {name: at for at, name in enumerate(names)}
+        raise DataError(f"{has}, one of them twice; {expected}")
+    return {name: position for position, name in enumerate(names)}
 
 
 def _once_each(path: Path, rows: _Rows) -> tuple[_Rows, list[str]]:
@@ -180,7 +183,7 @@ def _once_each(path: Path, rows: _Rows) -> tuple[_Rows, list[str]]:
             if values[row] != values[other]:
                 both = sorted((int(rows.lines[other]), int(rows.lines[row])))
                 raise DataError(
-                    f"'{path}', {_said(both)}: the same file '{name}' with another {what}; "
+                    f"'{path}', {_numbered(both)}: the same file '{name}' with another {what}; "
                     "keep one of the rows"
                 )
         if first.setdefault((name, int(rows.parts[row])), row) != row:
@@ -224,35 +227,35 @@ def _check_classes(path: Path, rows: _Rows) -> None:
 def _check_files(path: Path, rows: _Rows) -> None:
     """Raise DataError if a class, or most of the table, names files that do not exist."""
     # pathlib raises at names that no file can have.
-    there = np.fromiter((os.path.exists(path.parent / name) for name in rows.paths), bool)  # noqa: PTH110
-    if there.all():
+    exists = np.fromiter((os.path.exists(path.parent / name) for name in rows.paths), bool)  # noqa: PTH110
+    if exists.all():
         return
 
-    def looked_for(which: NDArray[np.bool_]) -> str:
-        row = int(np.argmax(which))
+    def looked_for(missing: NDArray[np.bool_]) -> str:
+        row = int(np.argmax(missing))
         return (
             f"the first, line {rows.lines[row]}, was looked for at "
             f"'{(path.parent / rows.paths[row]).absolute()}' (paths are relative to the CSV)"
         )
 
-    if (~there).mean() > MOST:
+    if (~exists).mean() > MOST_MISSING:
         raise DataError(
-            f"'{path}': {(~there).sum():,} of {len(there):,} files do not exist; "
-            + looked_for(~there)
+            f"'{path}': {(~exists).sum():,} of {len(exists):,} files do not exist; "
+            + looked_for(~exists)
         )
     for part, word in enumerate(PARTS):
         own = rows.parts == part
-        lost = np.setdiff1d(rows.labels[own], rows.labels[own & there])
-        if len(lost):
-            which = own & (rows.labels == lost[0])
+        without = np.setdiff1d(rows.labels[own], rows.labels[own & exists])
+        if len(without):
+            missing = own & (rows.labels == without[0])
             raise DataError(
-                f"'{path}': none of the {which.sum():,} {word} files of class "
-                f"'{rows.classes[lost[0]]}' exists; " + looked_for(which)
+                f"'{path}': none of the {missing.sum():,} {word} files of class "
+                f"'{rows.classes[without[0]]}' exists; " + looked_for(missing)
             )
 
 
 def _straddling(rows: _Rows) -> Iterator[str]:
-    """Say how many groups the table's own split divides."""
+    """Yield a note of how many groups the table's own split divides, if any."""
     member = rows.groups >= 0
     pairs = np.unique(np.stack([rows.groups[member], rows.parts[member]]), axis=1)
     _, parts = np.unique(pairs[0], return_counts=True)
@@ -264,7 +267,7 @@ def _straddling(rows: _Rows) -> Iterator[str]:
         )
 
 
-def _said(lines: Sequence[int]) -> str:
+def _numbered(lines: Sequence[int]) -> str:
     """Return 'line 3', or 'lines 3, 5, 8 and 12 more'."""
     shown = ", ".join(f"{line:,}" for line in lines[:5])
     more = f" and {len(lines) - 5:,} more" if len(lines) > 5 else ""
