@@ -1,6 +1,6 @@
 """Images made to hurt, in every format that is read: a reason each, and no more than their share.
 
-Modes, EXIF, animations and truncation of the usual formats: tests/image/test_decode.py.
+Colours, EXIF and animations: tests/image/test_decode.py.
 """
 
 from __future__ import annotations
@@ -138,8 +138,9 @@ def test_image_cut_at_any_tenth_has_a_reason(kind: str) -> None:
     mode = "P" if kind == "GIF" else "RGB"
     content = encoded(noise(mode), kind)
     for tenth in range(10):
-        with pytest.raises(ImageError):
-            decode(content[: len(content) * tenth // 10])
+        for least_side in (None, 10):
+            with pytest.raises(ImageError):
+                decode(content[: len(content) * tenth // 10], least_side)
 
 
 @pytest.mark.parametrize("kind", FORMATS)
