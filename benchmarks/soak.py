@@ -16,7 +16,6 @@ import concurrent.futures
 import hashlib
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -102,17 +101,6 @@ class Attempt:
             time.sleep(0.001)
         return False
 
-    @property
-    def stage(self) -> str:
-        """What was going on, by the last line that was printed."""
-        lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
-        last = lines[-1] if lines else ""
-        if phase := re.match(r"phase \d, ([a-z-]+)|epoch +\d+ ([a-z-]+)", last):
-            return phase[1] or phase[2]
-        if last.startswith("kept epoch"):
-            return "after a phase"
-        return "data" if last and not last.startswith("thawnet") else "start"
-
 
 def never(_seconds: float) -> bool:
     """Leave a run alone."""
@@ -128,11 +116,11 @@ def random_moment(
         return "any time", lambda spent: spent >= after
     name, folder, pattern = chance.choice(
         [
-            ("checkpoint", run / "checkpoint", ".*.tmp"),
-            ("store", cache / "stores", ".*.part/*"),
-            ("features", cache / "features", ".*.part/*"),
-            ("archive", cache / "archives", ".*.part/**/*"),
-            ("results", run, "**/.*.tmp"),
+            ("checkpoint being written", run / "checkpoint", ".*.tmp"),
+            ("store being written", cache / "stores", ".*.part/*"),
+            ("features being written", cache / "features", ".*.part/*"),
+            ("archive being written", cache / "archives", ".*.part/**/*"),
+            ("results being written", run, "**/.*.tmp"),
         ]
     )
     nth = chance.randint(1, 6)
@@ -191,11 +179,11 @@ def disturb(
 ) -> tuple[list[str], str | None]:
     """Kill a run up to `most` times, let it finish, and compare.
 
-    Returns the stage at each kill, and whether the run was lost, different or stuck.
+    Returns what each kill struck, and whether the run was lost, different or stuck.
     """
     folder = Path(tempfile.mkdtemp(prefix="run ", dir=work))
     run, cache = folder / "run", folder / "cache"
-    stages: list[str] = []
+    kills: list[str] = []
     status: int | None = None
     while True:
         words = ("--resume", "run")
@@ -204,11 +192,11 @@ def disturb(
             words = (*case.words, "--out", "run")
         attempt = Attempt(folder, words, cache)
         name, moment = random_moment(run, cache, case.seconds, chance)
-        if not attempt.wait_for(moment if len(stages) < most else never):
+        if not attempt.wait_for(moment if len(kills) < most else never):
             status = attempt.process.poll()
             break
         number = chance.choice([signal.SIGKILL] * 4 + [signal.SIGTERM])
-        stages.append(attempt.stage if name == "any time" else f"{name} being written")
+        kills.append(name)
         attempt.process.send_signal(number)
         try:
             status = attempt.process.wait(STUCK)
@@ -226,12 +214,12 @@ def disturb(
     elif (found := bits(run)) != case.bits:
         outcome = "different"
     if outcome:
-        print(f"{outcome.upper()} {case.name}: {stages}, in {folder}", flush=True)
+        print(f"{outcome.upper()} {case.name}: {kills}, in {folder}", flush=True)
         print(attempt.log.read_text(), flush=True)
     else:
-        print(f"{case.name}: {found} after {', '.join(stages) or 'no kill'}", flush=True)
+        print(f"{case.name}: {found} after {', '.join(kills) or 'no kill'}", flush=True)
         shutil.rmtree(folder)
-    return stages, outcome
+    return kills, outcome
 
 
 def soak(
@@ -249,7 +237,7 @@ def soak(
     one thread each. shared: where data and weights lie; without it, digits only. only: cases whose
     name begins so.
     """
-    stages: Counter[str] = Counter()
+    struck: Counter[str] = Counter()
     outcomes: Counter[str] = Counter()
     lock = threading.Lock()
     with tempfile.TemporaryDirectory(prefix="soak.", ignore_cleanup_errors=True) as folder:
@@ -265,20 +253,20 @@ def soak(
             def keep_killing(job: int) -> None:
                 chance = random.Random(f"{seed} {job}")
                 number = job
-                while stages.total() < kills:
+                while struck.total() < kills:
                     # In turn, so that every case has its share.
                     case = references[number % len(references)]
                     killed, outcome = disturb(case, work, chance, kills_per_run)
                     number += 1
                     with lock:
-                        stages.update(killed)
+                        struck.update(killed)
                         outcomes.update([outcome] if outcome else [])
 
             list(pool.map(keep_killing, range(jobs)))
-    for stage, count in sorted(stages.items()):
-        print(f"{count:5d}  {stage}")
+    for name, count in sorted(struck.items()):
+        print(f"{count:5d}  {name}")
     failures = ", ".join(f"{outcomes[name]} {name}" for name in ("lost", "different", "stuck"))
-    print(f"{stages.total()} kills, {failures}", flush=True)
+    print(f"{struck.total()} kills, {failures}", flush=True)
     return 1 if outcomes else 0
 
 
