@@ -14,7 +14,7 @@ from support.commands import called
 from support.runs import TINY, tiny_call
 from thawnet.commands import doctor
 from thawnet.net import hub
-from thawnet.net.published import FetchError
+from thawnet.net.http import FetchError
 from thawnet.recipe import TrainOptions
 
 

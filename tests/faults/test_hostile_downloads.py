@@ -21,10 +21,10 @@ import pytest
 from support.hub import SHA, HubHandler, set_endpoint, shard
 from support.web import serving_forever
 from thawnet.core.errors import ImageError
-from thawnet.net import image, published
+from thawnet.net import image
+from thawnet.net.http import FetchError
 from thawnet.net.hub import fetch_shards
 from thawnet.net.image import fetch_image
-from thawnet.net.published import FetchError
 
 NAME = "plain_text/train-00000-of-00001.parquet"
 
@@ -165,7 +165,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
 def test_what_the_hub_sends_in_part_is_never_used_and_the_next_attempt_works(
     hub: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, manner: str
 ) -> None:
-    monkeypatch.setattr(published, "STALL_SECONDS", 0.5)
+    monkeypatch.setattr("thawnet.net.http.STALL_SECONDS", 0.5)
     monkeypatch.setattr(hub, "manner", manner)
     started = time.monotonic()
     with pytest.raises(FetchError) as caught:

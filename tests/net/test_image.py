@@ -2,106 +2,87 @@
 
 from __future__ import annotations
 
-import http.server
-import time
-from collections.abc import Iterator
+import io
+import urllib.request
+from http.client import HTTPMessage
 
 import pytest
 
-from support.web import serving_forever
+from support.web import Raw, ok, serving_forever
 from thawnet.core.errors import ImageError
-from thawnet.data.paths import is_address
-from thawnet.net import image
-from thawnet.net.image import fetch_image
+from thawnet.net import http, image
+from thawnet.net.image import fetch_image, is_address
 
 CONTENT = bytes(range(256)) * 512
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers as the path says."""
-
-    def do_GET(self) -> None:
-        manner = self.path.strip("/").removesuffix("?of=gr%C3%B6%C3%9Fe%201")
-        if manner == "missing":
-            self.send_error(404)
-            return
-        if manner.startswith("to-"):
-            self.send_response(302)
-            self.send_header(
-                "Location", {"to-file": "file:///etc/passwd", "to-whole": "/whole"}[manner]
-            )
-            self.end_headers()
-            return
-        self.send_response(200)
-        if manner != "endless":
-            self.send_header("Content-Length", str(len(CONTENT)))
-        self.end_headers()
-        try:
-            if manner == "whole":
-                self.wfile.write(CONTENT)
-            elif manner == "cut":
-                self.wfile.write(CONTENT[: len(CONTENT) * 6 // 10])
-            elif manner == "endless":
-                while True:
-                    self.wfile.write(CONTENT)
-            elif manner == "silent":
-                time.sleep(2)
-            elif manner == "dripping":
-                for value in CONTENT:
-                    self.wfile.write(bytes([value]))
-                    time.sleep(0.05)
-        except OSError:  # whoever asked has gone
-            return
-
-    def log_message(self, *_arguments: object) -> None:
-        """Say nothing."""
+@pytest.mark.parametrize(
+    ("path", "sent"), [("whole", "/whole"), ("whole?of=größe 1", "/whole?of=gr%C3%B6%C3%9Fe%201")]
+)
+def test_content_comes_whole(path: str, sent: str) -> None:
+    server = Raw(ok(CONTENT))
+    with serving_forever(server):
+        assert fetch_image(f"{server.url}/{path}") == CONTENT
+    assert server.asked == [sent]
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    with serving_forever(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as address:
-        yield address
-
-
-@pytest.mark.parametrize("path", ["whole", "to-whole", "whole?of=größe 1"])
-def test_content_comes_whole(server: str, path: str) -> None:
-    assert fetch_image(f"{server}/{path}") == CONTENT
+def test_redirect_is_followed() -> None:
+    target = Raw(ok(CONTENT))
+    with serving_forever(target):
+        server = Raw(f"HTTP/1.1 302 Found\r\nLocation: {target.url}/new\r\n\r\n".encode())
+        with serving_forever(server):
+            assert fetch_image(f"{server.url}/old") == CONTENT
+    assert target.asked == ["/new"]
 
 
 @pytest.mark.parametrize(
-    ("path", "told"),
+    ("answer", "told"),
     [
-        ("missing", "the server answered 404"),
-        ("to-file", "Redirection to url 'file:///etc/passwd' is not allowed"),
-        ("cut", "cut short: 52,429 bytes of it did not come"),
-        ("endless", "more than 1 MB came from there"),
-        ("silent", "the server said nothing for 0 s"),
-        ("dripping", "not there after 1 s"),
+        (b"HTTP/1.1 404 Not Found\r\n\r\n", "the server answered 404"),
+        (
+            b"HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\n\r\n",
+            "Redirection to url 'file:///etc/passwd' is not allowed",
+        ),
+        (ok(CONTENT)[: -len(CONTENT) // 2], "cut short: 65,536 bytes of it did not come"),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + bytes(10**6 + 1), "more than 1 MB came from there"),
     ],
 )
 def test_anything_else_is_a_reason(
-    server: str, path: str, told: str, monkeypatch: pytest.MonkeyPatch
+    answer: bytes, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(image, "MAX_BYTES", 10**6)
-    monkeypatch.setattr(image, "SILENCE_SECONDS", 0.4)
-    monkeypatch.setattr(image, "MOST_SECONDS", 0.6)
-    with pytest.raises(ImageError, match=told) as caught:
-        fetch_image(f"{server}/{path}")
+    server = Raw(answer)
+    with serving_forever(server), pytest.raises(ImageError, match=told) as caught:
+        fetch_image(server.url)
     assert "\n" not in str(caught.value)
+
+
+def test_a_silent_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image, "SILENCE_SECONDS", 0.4)
+    told = "the server said nothing for 0 s"
+    with serving_forever(Raw(b"", pause=2)) as url, pytest.raises(ImageError, match=told):
+        fetch_image(url)
 
 
 @pytest.mark.parametrize("target", ["http://b/image.jpg", "ftp://b/image.jpg"])
 def test_nothing_is_fetched_by_a_weaker_way_than_was_asked_for(target: str) -> None:
-    with pytest.raises(ImageError, match="an address of another kind"):
-        image._check_redirect("https://a/image.jpg", target)
+    request = urllib.request.Request("https://a/image.jpg")
+    redirects = http._Redirects(lambda target: None)
+    with pytest.raises(ValueError, match="it redirects from https to"):
+        redirects.redirect_request(request, io.BytesIO(), 302, "Found", HTTPMessage(), target)
 
 
 @pytest.mark.parametrize(
-    "address",
-    ["http://127.0.0.1:1/a.jpg", "https://no.such.host.invalid/a", "http://[/"],
+    ("address", "told"),
+    [
+        ("http://127.0.0.1:1/a.jpg", "Connection refused"),
+        ("https://no.such.host.invalid/a", ""),
+        ("http://[/", "Invalid IPv6 URL"),
+        ("http:///a.jpg", "no host given"),
+    ],
 )
-def test_address_without_a_server_is_a_reason(address: str) -> None:
-    with pytest.raises(ImageError, match="cannot be fetched"):
+def test_address_without_a_server_is_a_reason(address: str, told: str) -> None:
+    with pytest.raises(ImageError, match=rf"^cannot be fetched \({told}.*\)$"):
         fetch_image(address)
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,86 +19,27 @@ import pytest
 
 from support.hub import HubHandler, set_endpoint, shard
 from support.published_cifar import COUNTS, files_of, pack, small
-from support.web import serving_forever
-from thawnet.core.cache import clear_cache
+from support.web import Raw, ok, serving_forever
 from thawnet.core.errors import DataError, DiskFullError, WeightsError
-from thawnet.core.files import TEMPORARY, cache_entries
+from thawnet.core.files import TEMPORARY
 from thawnet.data.sources import cifar
 from thawnet.data.sources.open import open_source
 from thawnet.model.weights import load_weights
 from thawnet.net import published
+from thawnet.net.http import FetchError
 from thawnet.net.hub import fetch_shards
-from thawnet.net.published import FetchError, Remote, fetch
+from thawnet.net.published import Remote, fetch
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 
 
-class Server(http.server.ThreadingHTTPServer):
-    """Serves CONTENT at any address in the way that `manner` says; `asked` lists the requests."""
-
-    manner = "whole"
-    content = CONTENT
-    to = ""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.asked: list[str] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A client that hangs up is what these tests are about."""
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        server = self.server
-        server.asked.append(self.path)
-        content = server.content
-        if server.manner == "missing":
-            self.send_error(404)
-            return
-        if server.manner == "redirect":
-            self.send_response(302)
-            self.send_header("Location", server.to)
-            self.end_headers()
-            return
-        if server.manner == "silent":
-            time.sleep(30)
-            return
-        self.send_response(200)
-        if server.manner != "lengthless":
-            self.send_header("Content-Length", str(len(content)))
-        if server.manner == "encoded":
-            self.send_header("Content-Encoding", "x-gzip")
-        self.end_headers()
-        if server.manner == "cut":
-            content = content[: len(content) * 6 // 10]
-        if server.manner == "lengthless":
-            content = content[:-1]
-        if server.manner == "drip":
-            for position in range(100):
-                self.wfile.write(content[position : position + 1])
-                time.sleep(0.05)
-            return
-        if server.manner == "slow":
-            time.sleep(1.5)
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        """Requests are in `asked`."""
-
-
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    made = Server()
-    with serving_forever(made):
-        monkeypatch.setenv("THAWNET_MIRROR", made.url)
-        yield made
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Raw]:
+    """Serve CONTENT at any address of the mirror."""
+    server = Raw(ok(CONTENT))
+    with serving_forever(server):
+        monkeypatch.setenv("THAWNET_MIRROR", server.url)
+        yield server
 
 
 @pytest.fixture
@@ -105,15 +47,26 @@ def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Let the hub's client find nothing in its cache and nobody at its address."""
     from huggingface_hub import constants
 
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    set_endpoint(monkeypatch, f"http://127.0.0.1:{port}")
+    set_endpoint(monkeypatch, refused())
 
 
-def remote(content: bytes = CONTENT) -> Remote:
-    digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    return Remote("https://example.invalid", "a.bin", f"md5:{digest}", len(content))
+@contextmanager
+def black_hole() -> Iterator[str]:
+    """Yield an address on this machine that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+def refused() -> str:
+    """Return an address on this machine where nobody listens."""
+    with black_hole() as address:
+        return address
+
+
+def remote() -> Remote:
+    digest = hashlib.md5(CONTENT, usedforsecurity=False).hexdigest()
+    return Remote("https://example.invalid", "a.bin", digest, len(CONTENT))
 
 
 def nothing(text: str) -> None:
@@ -127,7 +80,7 @@ def left(folder: Path) -> set[str]:
 # --- one file -----------------------------------------------------------------------------------
 
 
-def test_a_file_is_downloaded_once_and_checked_again_each_time(server: Server) -> None:
+def test_a_file_is_downloaded_once_and_checked_again_each_time(server: Raw) -> None:
     told: list[str] = []
     path = fetch(remote(), told.append)
     assert path.read_bytes() == CONTENT
@@ -139,50 +92,36 @@ def test_a_file_is_downloaded_once_and_checked_again_each_time(server: Server) -
 
 
 @pytest.mark.parametrize(
-    ("manner", "told"),
+    ("answer", "told"),
     [
-        ("cut", r"cut off after 180,000 of 300,000 bytes|IncompleteRead"),
-        ("lengthless", "cut off after 299,999 of 300,000 bytes"),
-        ("drip", r"it stalled: \d+ bytes in 1 s"),
-        ("missing", "HTTP 404"),
-        ("silent", "no answer within 1 s"),
+        ([b"HTTP/1.1 404 Not Found\r\n\r\n"], "HTTP 404"),
+        ([ok(CONTENT)[:-120_000]], "cut off after 180,000 of 300,000 bytes"),
+        ([b"HTTP/1.1 200 OK\r\n\r\n", CONTENT[:-1]], "cut off after 299,999 of 300,000 bytes"),
+        ([ok(CONTENT[:1000])], "cut off after 1,000 of 300,000"),
+        ([ok(b"")], "cut off after 0 of 300,000"),
+        ([ok(CONTENT + b"x")], "more than the 300,000 bytes expected"),
+        ([ok(CONTENT[:-1] + b"x")], "its md5 differs"),
+        ([ok(CONTENT)[:-300_000], *[b"x"] * 100], r"it stalled: \d+ bytes in 1 s"),
+        ([b""] * 600, "no answer within 1 s"),
     ],
 )
-def test_what_comes_in_part_or_not_leaves_nothing_and_the_next_attempt_works(
-    server: Server, monkeypatch: pytest.MonkeyPatch, manner: str, told: str
+def test_anything_but_the_published_file_leaves_nothing_and_the_next_attempt_works(
+    server: Raw, monkeypatch: pytest.MonkeyPatch, answer: list[bytes], told: str
 ) -> None:
-    monkeypatch.setattr(published, "STALL_SECONDS", 0.5)
-    monkeypatch.setattr(published, "ANSWER_SECONDS", 1.0)
-    server.manner = manner
+    monkeypatch.setattr("thawnet.net.http.STALL_SECONDS", 0.5)
+    monkeypatch.setattr("thawnet.net.http.ANSWER_SECONDS", 1.0)
+    server.answer, server.pause = answer, 0.05
     start = time.perf_counter()
     with pytest.raises(FetchError, match=told):
         fetch(remote(), nothing)
     assert time.perf_counter() - start < 5
     assert left(remote().path.parent) == set()
-    server.manner = "whole"
+    server.answer = [ok(CONTENT)]
     assert fetch(remote(), nothing).read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize(
-    ("content", "told"),
-    [
-        (CONTENT[:-1] + b"x", "its md5 differs"),
-        (CONTENT + b"x", "more than the 300,000 bytes expected"),
-        (CONTENT[:1000], "cut off after 1,000 of 300,000"),
-        (b"", "cut off after 0 of 300,000"),
-    ],
-)
-def test_another_file_than_the_published_is_never_used(
-    server: Server, content: bytes, told: str
-) -> None:
-    server.content = content
-    with pytest.raises(FetchError, match=told):
-        fetch(remote(), nothing)
-    assert left(remote().path.parent) == set()
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
-def test_a_full_disk_is_the_disks_fault(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_the_disks_fault(server: Raw, monkeypatch: pytest.MonkeyPatch) -> None:
     full = Path("/dev/full")
     monkeypatch.setattr(published, "new_file", lambda _: full.open("wb", buffering=0))
     with pytest.raises(DiskFullError, match="the disk is full"):
@@ -190,24 +129,17 @@ def test_a_full_disk_is_the_disks_fault(server: Server, monkeypatch: pytest.Monk
     assert left(remote().path.parent) == set()
 
 
-def test_a_body_declared_encoded_is_kept_as_it_is_sent(server: Server) -> None:
-    server.manner = "encoded"
+def test_a_body_declared_encoded_is_kept_as_it_is_sent(server: Raw) -> None:
+    server.answer = [ok(CONTENT, "Content-Encoding: x-gzip")]
     assert fetch(remote(), nothing).read_bytes() == CONTENT
 
 
-def test_what_a_killed_process_left_is_removed(server: Server) -> None:
+def test_what_a_killed_process_left_is_removed(server: Raw) -> None:
     folder = remote().path.parent
     folder.mkdir(parents=True)
     (folder / f".a.bin.8x1{TEMPORARY}").write_bytes(CONTENT[:500])
     fetch(remote(), nothing)
     assert left(folder) == {"a.bin"}
-
-
-def test_downloads_are_counted_and_cleared_with_the_cache(server: Server) -> None:
-    fetch(remote(), nothing)
-    assert [size for _, size in cache_entries()] == [len(CONTENT)]
-    clear_cache(print)
-    assert cache_entries() == []
 
 
 @pytest.mark.parametrize(
@@ -219,22 +151,18 @@ def test_only_https_and_this_machine_are_asked(url: str, monkeypatch: pytest.Mon
         fetch(remote(), nothing)
 
 
-def test_a_redirect_to_plain_http_is_not_followed(server: Server) -> None:
-    other = Server()
-    with serving_forever(other):
-        server.manner, server.to = "redirect", f"{other.url}/a.bin"
-        with pytest.raises(FetchError, match="redirects to plain http, which is not followed"):
-            fetch(remote(), nothing)
-        assert other.asked == []
+def test_a_redirect_to_plain_http_is_not_followed(server: Raw) -> None:
+    server.answer = [b"HTTP/1.1 302 Found\r\nLocation: http://example.invalid/a.bin\r\n\r\n"]
+    with pytest.raises(FetchError, match=r"'http://example.invalid/a.bin' is not https"):
+        fetch(remote(), nothing)
 
 
-def test_two_processes_at_once_download_once(server: Server) -> None:
-    server.manner = "slow"
+def test_two_processes_at_once_download_once(server: Raw) -> None:
+    server.pause = 1.5
     code = (
         "import sys\n"
         "from thawnet.net.published import Remote, fetch\n"
-        f"print(fetch(Remote('https://example.invalid', 'a.bin', {remote().hash!r}, "
-        f"{len(CONTENT)}), lambda text: print(text, file=sys.stderr)))"
+        f"print(fetch({remote()!r}, lambda text: print(text, file=sys.stderr)))"
     )
     running = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) for _ in range(2)
@@ -249,23 +177,20 @@ def test_two_processes_at_once_download_once(server: Server) -> None:
 
 
 @pytest.fixture
-def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
-    """Let CIFAR-10 be a small one and return its binary archive."""
+def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Raw) -> None:
+    """Let CIFAR-10 be a small one, whose binary archive the mirror serves."""
     layout = cifar.LAYOUTS["cifar10"]
     files = files_of("cifar10", "binary", *small("cifar10"))
     content = pack(tmp_path / "made.tar.gz", files).read_bytes()
+    server.answer = [ok(content)]
     digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    changed = dataclasses.replace(layout.archive, hash=f"md5:{digest}", size=len(content))
+    changed = dataclasses.replace(layout.archive, md5=digest, size=len(content))
     monkeypatch.setitem(cifar.LAYOUTS, "cifar10", dataclasses.replace(layout, archive=changed))
     monkeypatch.setattr(cifar, "COUNTS", COUNTS)
-    return content
 
 
-@pytest.mark.usefixtures("no_hub")
-def test_without_the_hub_the_archive_is_downloaded_and_both_are_told(
-    server: Server, archive: bytes
-) -> None:
-    server.content = archive
+@pytest.mark.usefixtures("no_hub", "archive")
+def test_without_the_hub_the_archive_is_downloaded_and_both_are_told(server: Raw) -> None:
     told: list[str] = []
     source = open_source("cifar10", None, tell=told.append)
     assert len(source.open_part("train")) == 50
@@ -281,7 +206,7 @@ def test_without_the_hub_the_archive_is_downloaded_and_both_are_told(
 def test_without_network_one_sentence_names_what_was_tried_and_the_ways_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(published, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr("thawnet.net.http.ANSWER_SECONDS", 1.0)
     with black_hole() as url:
         monkeypatch.setenv("THAWNET_MIRROR", url)
         with pytest.raises(DataError) as caught:
@@ -295,50 +220,34 @@ def test_without_network_one_sentence_names_what_was_tried_and_the_ways_on(
     assert "\n" not in told
 
 
-# --- the whole command --------------------------------------------------------------------------
-
-
-class black_hole:  # noqa: N801  # reads as a function where it is used
-    """An address on this machine that takes connections and never answers."""
-
-    def __enter__(self) -> str:
-        self.socket = socket.create_server(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{self.socket.getsockname()[1]}"
-
-    def __exit__(self, *error: object) -> None:
-        self.socket.close()
-
-
-def command(*words: str, **variables: str) -> tuple[subprocess.CompletedProcess[str], float]:
-    start = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-m", "thawnet", "train", *words],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"HF_HOME": str(Path("hub").resolve())} | variables,
-        timeout=60,
-    )
-    return done, time.perf_counter() - start
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("where", ["refused", "black hole"])
 def test_without_network_the_command_ends_within_30_seconds(
     where: str, photos: Callable[..., Path]
 ) -> None:
     folder = str(photos({"a": 20, "b": 20}))
-    with black_hole() as url:
-        if where == "refused":
-            with socket.create_server(("127.0.0.1", 0)) as closed:
-                url = f"http://127.0.0.1:{closed.getsockname()[1]}"
-        variables = {"HF_ENDPOINT": url, "THAWNET_MIRROR": url}
+    with black_hole() as silent:
+        url = refused() if where == "refused" else silent
+        variables = {
+            "HF_ENDPOINT": url,
+            "THAWNET_MIRROR": url,
+            "HF_HOME": str(Path("hub").resolve()),
+        }
         for words, expected in (
             (("cifar100",), "--data-dir"),
             ((folder, "--weights", "imagenet"), "--weights bundled"),
             ((folder, "--weights", "keras"), "--weights bundled"),
         ):
-            done, seconds = command(*words, **variables)
+            start = time.perf_counter()
+            done = subprocess.run(
+                [sys.executable, "-m", "thawnet", "train", *words],
+                capture_output=True,
+                text=True,
+                check=False,
+                env=os.environ | variables,
+                timeout=60,
+            )
+            seconds = time.perf_counter() - start
             print(f"{where}, {words[-1]}: {seconds:.1f} s")
             assert done.returncode == 1
             assert expected in done.stderr.splitlines()[-1]
@@ -379,10 +288,8 @@ def test_a_data_set_comes_from_the_hub_first_and_then_from_its_cache(
     assert hub.asked == []
 
 
-def test_a_data_set_that_the_hub_lacks_is_told_and_looked_for_in_the_archive(
-    hub: type[HubHandler], server: Server, archive: bytes
-) -> None:
-    server.content = archive
+@pytest.mark.usefixtures("hub", "archive")
+def test_a_data_set_that_the_hub_lacks_is_told_and_looked_for_in_the_archive() -> None:
     told: list[str] = []
     source = open_source("cifar10", None, tell=told.append)
     assert "holds no parquet shards" in told[0]

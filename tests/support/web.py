@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import http.server
+import socketserver
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -47,3 +49,43 @@ def hosted(folder: Path, headers: Mapping[str, str] | None = None) -> Iterator[s
     handler = functools.partial(QuietFiles, directory=str(folder), more=headers or {})
     with serving_forever(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)) as address:
         yield address
+
+
+class Raw(http.server.ThreadingHTTPServer):
+    """Answers every request with the pieces of `answer` as they are, `pause` seconds before each.
+
+    `asked` lists the paths.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, *answer: bytes, pause: float = 0.0) -> None:
+        super().__init__(("127.0.0.1", 0), _RawHandler)
+        self.answer: Sequence[bytes] = answer
+        self.pause = pause
+        self.asked: list[str] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that hangs up is what tests are about."""
+
+
+class _RawHandler(socketserver.StreamRequestHandler):
+    server: Raw
+
+    def handle(self) -> None:
+        self.server.asked.append(self.rfile.readline().split()[1].decode())
+        while self.rfile.readline().strip():
+            pass
+        for piece in self.server.answer:
+            time.sleep(self.server.pause)
+            self.wfile.write(piece)
+
+
+def ok(content: bytes, *headers: str) -> bytes:
+    """Return an answer with its length and these headers."""
+    lines = ["HTTP/1.1 200 OK", f"Content-Length: {len(content)}", *headers, "", ""]
+    return "\r\n".join(lines).encode() + content

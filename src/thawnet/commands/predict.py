@@ -129,7 +129,8 @@ def predict(options: PredictOptions) -> None:
         )
     from ..bundle.model import load
     from ..data.items import unwatched
-    from ..data.paths import image_names, is_address
+    from ..data.paths import image_names
+    from ..net.image import is_address
 
     model = load(options.model, _threads(options, os.environ))
     console.say(model.summary)
@@ -175,8 +176,7 @@ def predict(options: PredictOptions) -> None:
 
 def _picture(name: str) -> Picture:
     """Return what a model takes for a name: an address is fetched when a thread is ready for it."""
-    from ..data.paths import is_address
-    from ..net.image import fetch_image
+    from ..net.image import fetch_image, is_address
 
     return partial(fetch_image, name) if is_address(name) else name
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ..core.errors import DataError
+from ..net.image import is_address
 from .names import Names
 from .sources.folders import is_folder, is_image, visible
 
@@ -22,29 +23,24 @@ def image_names(names: Sequence[str], stdin: Iterable[bytes]) -> Names:
     match, sorted; addresses; '-' for a name per line of `stdin`.
     Raises DataError for a folder or a pattern without images.
     """
-    return Names(name for each in names for name in _meant(each, stdin))
+    return Names(name for argument in names for name in _meant(argument, stdin))
 
 
-def is_address(name: str) -> bool:
-    """Whether a name is an address, as in https://example.org/rose.jpg, and not a file's."""
-    return name.lower().startswith(("http://", "https://"))
-
-
-def _meant(given: str, stdin: Iterable[bytes]) -> Iterator[str]:
-    if given == STDIN:
+def _meant(argument: str, stdin: Iterable[bytes]) -> Iterator[str]:
+    if argument == STDIN:
         for line in stdin:
             if name := line.rstrip(b"\r\n"):
                 yield os.fsdecode(name)
-    elif os.path.isdir(given):  # noqa: PTH112 - False, where Path raises for odd names
-        yield from _some(_below(given), f"no image files under the folder '{given}'")
-    elif is_address(given):
-        yield given  # its ? is no pattern's
-    elif glob.has_magic(given) and not os.path.lexists(given):
-        matches = glob.iglob(given, recursive=True)  # noqa: PTH207 - as it was typed, ./ included
-        found = iter(sorted(name for name in matches if _is_image_file(name)))
-        yield from _some(found, f"no image file matches '{given}'")
+    elif os.path.isdir(argument):  # noqa: PTH112 - False, where Path raises for odd names
+        yield from _some(_below(argument), f"no image files under the folder '{argument}'")
+    elif is_address(argument):
+        yield argument  # its ? is no pattern's
+    elif glob.has_magic(argument) and not os.path.lexists(argument):
+        matches = glob.iglob(argument, recursive=True)  # noqa: PTH207 - as it was typed, ./ included
+        files = iter(sorted(name for name in matches if _is_image_file(name)))
+        yield from _some(files, f"no image file matches '{argument}'")
     else:
-        yield given  # also one that is missing: it is reported in its place
+        yield argument  # also one that is missing: it is reported in its place
 
 
 def _below(folder: str) -> Iterator[str]:

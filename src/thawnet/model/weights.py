@@ -15,8 +15,9 @@ from safetensors import SafetensorError, safe_open
 from .. import embedded
 from ..core.errors import WeightsError
 from ..image.preprocess import MAX_SIDE
+from ..net.http import FetchError
 from ..net.hub import endpoint, from_hub
-from ..net.published import MIRROR, FetchError, Tell, fetch
+from ..net.published import MIRROR, Tell, fetch
 from . import keras_h5, keras_layers
 from .backbone import Network
 

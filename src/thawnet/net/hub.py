@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .limits import within
-from .published import ANSWER_SECONDS, FetchError, MinimumPace, reason, require_https
+from .http import FetchError, MinimumPace, answered, reason, require_https
 
 T = TypeVar("T")
 
@@ -29,7 +28,7 @@ def from_hub(load: Callable[[], T]) -> T:
     """
     from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
-    try:
+    with _fetch_errors():
         try:
             with _offline():
                 return load()
@@ -37,10 +36,6 @@ def from_hub(load: Callable[[], T]) -> T:
             pass
         require_answer()
         return load()
-    except FetchError:
-        raise
-    except Exception as error:  # the client and timm raise many kinds
-        raise FetchError(reason(error)) from error
 
 
 def fetch_shards(repository: str) -> Path:
@@ -51,8 +46,7 @@ def fetch_shards(repository: str) -> Path:
         patterns = ["*.parquet", "**/*.parquet"]
         return Path(snapshot_download(repository, repo_type="dataset", allow_patterns=patterns))
 
-    root = from_hub(load)
-    shards = sorted(root.rglob("*.parquet"))
+    shards = sorted(from_hub(load).rglob("*.parquet"))
     if not shards:
         raise FetchError(f"'{repository}' holds no parquet shards")
     return shards[0].parent
@@ -72,7 +66,7 @@ def _offline() -> Iterator[None]:
 
 
 def require_answer() -> None:
-    """Raise FetchError unless the hub answers within ANSWER_SECONDS."""
+    """Raise FetchError unless the hub answers in time."""
     from huggingface_hub import get_session
 
     require_https(endpoint())
@@ -80,27 +74,38 @@ def require_answer() -> None:
     if _refuse_plain_http not in session.event_hooks["request"]:
         session.event_hooks["request"].append(_refuse_plain_http)
         session.event_hooks["response"].append(_watch_pace)
-    response = within(ANSWER_SECONDS, lambda: session.head(endpoint(), timeout=ANSWER_SECONDS))
+    with _fetch_errors():
+        response = answered(lambda seconds: session.head(endpoint(), timeout=seconds))
     if response.status_code >= 500:
         raise FetchError(f"HTTP {response.status_code}")
 
 
+@contextmanager
+def _fetch_errors() -> Iterator[None]:
+    try:
+        yield
+    except FetchError:
+        raise
+    except Exception as error:  # the client and timm raise many kinds
+        raise FetchError(reason(error)) from error
+
+
 def _refuse_plain_http(request: Any) -> None:
-    """Look at every request of the hub's client, also those that a redirect asks for."""
+    """Check every request of the hub's client, redirected ones too."""
     require_https(str(request.url))
 
 
 def _watch_pace(response: Any) -> None:
-    """Have an answer's bytes counted as they come: the client's time limit is for each read."""
+    """Count an answer's bytes as they come: the client's time limit is for each read."""
     from httpx2 import SyncByteStream
 
     stream, pace = response.stream, MinimumPace()
 
     class Watched(SyncByteStream):
         def __iter__(self) -> Iterator[bytes]:
-            for some in stream:
-                pace.count(len(some))
-                yield some
+            for piece in stream:
+                pace.count(len(piece))
+                yield piece
 
         def close(self) -> None:
             stream.close()

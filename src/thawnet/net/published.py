@@ -3,48 +3,44 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import os
-import time
 import urllib.error
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import dataclass
-from http.client import HTTPResponse
 from pathlib import Path
 from typing import IO
-from urllib.parse import urlsplit
 
 from ..core import console
 from ..core.cache import locked
 from ..core.files import cache_folder, clear_disk_errors, new_file, sweep
-from .http import ERRORS, open_address, scheme_of
-from .limits import within
+from .http import (
+    ERRORS,
+    FetchError,
+    MinimumPace,
+    answered,
+    open_address,
+    reason,
+    require_https,
+)
 
 MIRROR = "THAWNET_MIRROR"
-ANSWER_SECONDS = 6.0  # for a server to answer; two of them and the imports stay under 30 s
-STALL_SECONDS = 20.0  # a download that brings less than SLOWEST over this long is given up
-SLOWEST = 1024  # bytes a second
 CHUNK = 1 << 18
 
 Tell = Callable[[str], None]
 
 
-class FetchError(Exception):
-    """Why nothing came, in a few words; who asked makes a sentence of it."""
-
-
 @dataclass(frozen=True)
 class Remote:
-    """A published file: its base address, name, hash ('md5:...', None if none is published).
-
-    size: bytes; the most that are taken where no hash is published.
-    """
+    """A published file."""
 
     base: str
+    """The address of its folder."""
     name: str
-    hash: str | None
+    md5: str | None
+    """None if none is published."""
     size: int
+    """Bytes; the most that are taken where no MD5 is published."""
 
     @property
     def url(self) -> str:
@@ -69,113 +65,49 @@ def fetch(remote: Remote, tell: Tell) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path.parent, "downloading", tell):
             sweep(path.parent)  # what a killed process left
-            if not path.is_file() or (remote.hash and _hash(remote, path) != remote.hash):
-                size = f" ({remote.size / 1e6:,.0f} MB)" if remote.hash else ""
+            if not (path.is_file() and _is_published(remote, path)):
+                size = f" ({remote.size / 1e6:,.0f} MB)" if remote.md5 else ""
                 tell(f"downloading {remote.url}{size}")
                 with new_file(path) as file:
                     _download(remote, file)
     return path
 
 
-def _hash(remote: Remote, path: Path) -> str:
-    kind = str(remote.hash).split(":")[0]
+def _is_published(remote: Remote, path: Path) -> bool:
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False))
-    return f"{kind}:{found.hexdigest()}"
+        digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
+    return remote.md5 in (None, digest.hexdigest())
 
 
 def _download(remote: Remote, file: IO[bytes]) -> None:
-    """Copy what a server sends, as it is sent, watching its number of bytes and its pace."""
-    kind = remote.hash.split(":")[0] if remote.hash else "md5"
-    came, pace, digest = 0, MinimumPace(), hashlib.new(kind, usedforsecurity=False)
-    require_https(remote.url)
-    with _told_why():
-        response = within(
-            ANSWER_SECONDS, lambda: open_address(remote.url, ANSWER_SECONDS, _check_redirect)
-        )
-    expected = remote.size if remote.hash is not None else response.length
-    with response, console.progress(f"downloading {remote.name}", expected, "bytes") as advance:
-        while piece := _read(response):
-            came += len(piece)
-            if came > remote.size:
-                raise FetchError(f"more than the {remote.size:,} bytes expected came")
+    digest = hashlib.md5(usedforsecurity=False)
+    with closing(_pieces(remote)) as pieces:
+        for piece in pieces:
             file.write(piece)
             digest.update(piece)
-            advance(len(piece))
-            pace.count(len(piece))
-    if expected is not None and came != expected:
-        raise FetchError(f"cut off after {came:,} of {expected:,} bytes")
-    if remote.hash is not None and f"{kind}:{digest.hexdigest()}" != remote.hash:
-        raise FetchError(f"what came is not the published file: its {kind} differs")
+    if remote.md5 not in (None, digest.hexdigest()):
+        raise FetchError("what came is not the published file: its md5 differs")
 
 
-def _read(response: HTTPResponse) -> bytes:
-    """Return what has arrived: a server that drips cannot hold it for a whole chunk."""
-    with _told_why():
-        return response.read1(CHUNK)
-
-
-@contextmanager
-def _told_why() -> Iterator[None]:
+def _pieces(remote: Remote) -> Generator[bytes, None, None]:
+    """Yield what a server sends as it arrives. Raises FetchError unless all of it does, in time."""
+    require_https(remote.url)
+    received, pace = 0, MinimumPace()
     try:
-        yield
+        response = answered(lambda seconds: open_address(remote.url, seconds, require_https))
+        expected = response.length if remote.md5 is None else remote.size
+        with response, console.progress(f"downloading {remote.name}", expected, "bytes") as advance:
+            while piece := response.read1(CHUNK):  # waits for no whole chunk of a server that drips
+                received += len(piece)
+                if received > remote.size:
+                    raise FetchError(f"more than the {remote.size:,} bytes expected came")
+                yield piece
+                advance(len(piece))
+                pace.count(len(piece))
     except urllib.error.HTTPError as error:
         error.close()
         raise FetchError(f"HTTP {error.code}") from error
-    except (*ERRORS, TimeoutError) as error:
+    except ERRORS as error:
         raise FetchError(reason(error)) from error
-
-
-def _check_redirect(address: str, target: str) -> None:
-    """Follow redirects to https, and of a server on this machine to itself."""
-    if scheme_of(target) == "https":
-        return
-    if scheme_of(address) != "http" or urlsplit(target).netloc != urlsplit(address).netloc:
-        raise FetchError("it redirects to plain http, which is not followed")
-
-
-class MinimumPace:
-    """How fast bytes come, over STALL_SECONDS at a time."""
-
-    def __init__(self) -> None:
-        self._came = 0
-        self._since = time.monotonic()
-
-    def count(self, size: int) -> None:
-        """Add bytes that came. Raises FetchError where they come slower than SLOWEST."""
-        self._came += size
-        passed = time.monotonic() - self._since
-        if passed > STALL_SECONDS:
-            if self._came < SLOWEST * passed:
-                raise FetchError(f"it stalled: {self._came:,} bytes in {passed:.0f} s")
-            self._came, self._since = 0, time.monotonic()
-
-
-def require_https(url: str) -> None:
-    """Raise FetchError for an address that is neither https nor plain http on this machine."""
-    try:
-        parts = urlsplit(url)
-        allowed = parts.scheme == "https" or (
-            parts.scheme == "http" and _is_loopback(parts.hostname)
-        )
-    except ValueError:  # brackets that do not close, as in https://[::1
-        allowed = False
-    if not allowed:
-        raise FetchError(f"'{url}' is not https; plain http is taken from this machine only")
-
-
-def _is_loopback(host: str | None) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
-    except ValueError:
-        return False
-
-
-def reason(error: BaseException) -> str:
-    """Return the innermost cause of a failed transfer in a few words."""
-    while (inner := error.__cause__ or error.__context__) is not None:
-        error = inner
-    if isinstance(error, TimeoutError):
-        return str(error) if "within" in str(error) else f"no answer within {ANSWER_SECONDS:.0f} s"
-    text = getattr(error, "strerror", None) or str(error)
-    return text.strip().splitlines()[0] if text.strip() else type(error).__name__
+    if expected is not None and received != expected:
+        raise FetchError(f"cut off after {received:,} of {expected:,} bytes")

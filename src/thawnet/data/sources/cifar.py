@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from ...core.errors import DataError
 from ...core.text import command_line, counted
+from ...net.http import FetchError
 from ...net.hub import endpoint, fetch_shards
-from ...net.published import MIRROR, FetchError, Remote, Tell, fetch
+from ...net.published import MIRROR, Remote, Tell, fetch
 from ..items import Items, Source, Watch
 from .archives import is_archive, unpack
 from .arrays import array_items
@@ -72,7 +73,7 @@ LAYOUTS = {
         archive=Remote(
             _BASE,
             "cifar-100-binary.tar.gz",
-            "md5:03b5dce01913d631647c71ecec9e9cb8",
+            "03b5dce01913d631647c71ecec9e9cb8",
             168_513_733,
         ),
         binary=Form(
@@ -89,7 +90,7 @@ LAYOUTS = {
         name="cifar10",
         classes=10,
         archive=Remote(
-            _BASE, "cifar-10-binary.tar.gz", "md5:c32a1d4ab5d03f1284b67883e8d87530", 170_052_171
+            _BASE, "cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530", 170_052_171
         ),
         binary=Form(
             "cifar-10-binary",
