@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import errno
 import io
 import json
 import os
@@ -231,22 +230,6 @@ def test_stopped_job_keeps_what_it_did_beside_the_file(
     assert list(Path("made").iterdir()) == [part]
     done = [json.loads(line)["image"] for line in part.read_text().splitlines()]
     assert done == sorted(map(str, folder.rglob("*.png")))[:9]
-
-
-def test_results_are_written_where_no_mode_can_be_set(
-    folder: Path, bundle: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise PermissionError(errno.EPERM, "Operation not permitted")
-
-    monkeypatch.setattr(os, "chmod", refuse)
-    status, _, err = called(
-        capfd, "predict", folder / "b", "--model", bundle, "--json", "--out", "all.jsonl"
-    )
-    assert status == 0
-    assert err.endswith("results all.jsonl\n")
-    assert len(Path("all.jsonl").read_text().splitlines()) == 12
-    assert not Path("all.jsonl.part").exists()
 
 
 def test_a_folder_is_no_file_for_results(

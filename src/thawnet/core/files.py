@@ -10,10 +10,9 @@ import shutil
 import signal
 import stat
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
@@ -23,20 +22,20 @@ from .errors import DiskFullError, RunError, chain
 SYNC_ONE_BY_ONE = 100  # files
 TEMPORARY = ".tmp"
 PART = ".part"
-# What is said to an fsync of a folder by mounts that have none, or where it may not be read.
+# Errors of an fsync of a folder on mounts that have none, or where it may not be read.
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES, errno.EPERM)
 
 
 @contextmanager
 def clear_disk_errors(path: Path) -> Iterator[None]:
-    """Turn an OSError under `path` into one sentence naming the path and the way out.
+    """Turn an OSError under `path` into a RunError that names the path and the way out.
 
     torch's writer, C++ that is called back, raises a RuntimeError while it handles one.
     """
     try:
         yield
     except (OSError, RuntimeError) as caught:
-        error = next((each for each in chain(caught) if isinstance(each, OSError)), None)
+        error = next((link for link in chain(caught) if isinstance(link, OSError)), None)
         if error is None:
             raise
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -75,61 +74,45 @@ def stops_caught(catch: Callable[[int], object]) -> Iterator[None]:
             signal.raise_signal(caught[0])
 
 
-def uninterrupted() -> AbstractContextManager[None]:
-    """Hold Ctrl-C and SIGTERM back until the block is done, then let them act.
-
-    A handler that raises inside torch's writer, which is C++ that calls back into Python, would
-    come out of it as another error.
-    """
-    return stops_caught(lambda _number: None)
-
-
 def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Write a file so that a reader finds the old content or the new, never a part.
 
     `write` receives a binary handle. The folder of `path` is made if missing.
     Raises RunError when the disk refuses.
     """
-    with uninterrupted(), new_file(path) as file:
+    # A signal handler that raises inside torch's writer, which is C++ that calls back into Python,
+    # would come out of it as another error.
+    with stops_caught(lambda _number: None), new_file(path) as file:
         write(file)
 
 
 @contextmanager
-def new_file(path: Path, tell: Callable[[Path], object] | None = None) -> Iterator[IO[bytes]]:
+def new_file(path: Path, keep_part: Callable[[Path], object] | None = None) -> Iterator[IO[bytes]]:
     """Yield a binary handle on a file that becomes `path` when the block ends without an error.
 
-    tell: for what takes so long to write that a stop must come through and a part is worth
-    keeping: what an error leaves becomes `path` with .part behind its name, and `tell` is given
-    that path. Without it an error leaves nothing.
-    The folder of `path` is made if missing. Raises RunError when the disk refuses.
+    keep_part: for a file so long that a part is worth keeping. After an error what was written
+    stays as `path` with .part behind its name, and this is called with that path; without it,
+    nothing stays. The folder of `path` is made if missing. Raises RunError when the disk refuses.
     """
     with clear_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(
-            prefix=f".{path.name}.", suffix=TEMPORARY, dir=path.parent
-        )
+        temporary = _beside(path)
         try:
-            with os.fdopen(handle, "wb") as file:
-                _open_to_all(Path(temporary), 0o644)
+            with temporary.open("xb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            Path(temporary).replace(path)
+            temporary.replace(path)
         except BaseException:
             with suppress(FileNotFoundError):  # it is in its place already
-                _leave(Path(temporary), path, tell)
+                if keep_part is not None and temporary.stat().st_size:
+                    part = path.with_name(f"{path.name}{PART}")
+                    temporary.replace(part)
+                    keep_part(part)
+                else:
+                    temporary.unlink()
             raise
         sync_folder(path.parent)
-
-
-def _leave(temporary: Path, path: Path, tell: Callable[[Path], object] | None) -> None:
-    """Do with a part of a file what new_file says."""
-    if tell is None or not temporary.stat().st_size:
-        temporary.unlink()
-        return
-    part = path.with_name(f"{path.name}{PART}")
-    temporary.replace(part)
-    tell(part)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -149,12 +132,9 @@ def new_folder(path: Path) -> Iterator[Path]:
     Its files, also those in folders inside, are on the disk first. What was at `path` is replaced.
     """
     with clear_disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(
-            tempfile.mkdtemp(prefix=f".{path.name}.", suffix=TEMPORARY, dir=path.parent)
-        )
+        temporary = _beside(path)
+        temporary.mkdir(parents=True)
         try:
-            _open_to_all(temporary, 0o755)
             yield temporary
             if path.is_dir():
                 shutil.rmtree(path)
@@ -163,13 +143,9 @@ def new_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _open_to_all(path: Path, mode: int) -> None:
-    """Set a mode: that of tempfile would hide the file or folder from everybody else.
-
-    Mounts that know no modes, as of SMB, FAT and many by FUSE, refuse or have nothing to set.
-    """
-    with suppress(OSError):
-        path.chmod(mode)
+def _beside(path: Path) -> Path:
+    """Return a name that nobody has, for what becomes `path`; `sweep` knows it."""
+    return path.with_name(f".{path.name}.{os.urandom(4).hex()}{TEMPORARY}")
 
 
 def publish(folder: Path, path: Path) -> None:
