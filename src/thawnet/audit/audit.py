@@ -6,33 +6,27 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..core.errors import DataError
-from ..data.items import Items, Source
+from ..core.errors import DataError, ImageError
+from ..data.items import Items, Raw, Source, Watch, unwatched
+from ..data.listing import read_or_reason
+from ..data.parallel import blocks, in_order
 from ..data.sources.open import open_source
 from ..data.splits import arrange
 from ..image.decode import Stored, decode_stored
 from .contents import SCOPES, Audit, Group, Member, Part, Scope
-from .duplicates import LEAST_SIDE, SIDE, NearPairs, connect, find_near, find_plain, thumbnail
+from .duplicates import LEAST_SIDE, SIDE, connect, find_near, find_plain, thumbnail
 from .findings import judge
 
 PARTS = ("train", "val", "test")
-_CHUNK = 64  # images between two progress reports
-
-Bars = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
-
-
-@contextmanager
-def _no_bar(_title: str, _images: int) -> Iterator[Callable[[int], None]]:
-    yield lambda done: None
+BLOCK = 8  # images a thread reads at a time, as for a store
 
 
 def inspect(data: str, data_dir: Path | None = None, size: int = 96) -> Audit:
@@ -43,10 +37,9 @@ def inspect(data: str, data_dir: Path | None = None, size: int = 96) -> Audit:
     return audit(open_source(data, data_dir), size)
 
 
-def audit(source: Source, size: int, bars: Bars = _no_bar) -> Audit:
+def audit(source: Source, size: int, watch: Watch = unwatched) -> Audit:
     """Audit every part of a source, the test part too: nothing is trained or chosen by it.
 
-    bars: opens a progress bar, as (title, images), and yields the function that advances it.
     Of each image about 1 kB is kept, however large it is; CIFAR-100's 60,000 take half a minute on
     two cores and 150 MB beside the source's own.
     """
@@ -61,21 +54,20 @@ def audit(source: Source, size: int, bars: Bars = _no_bar) -> Audit:
                 if name == "train":
                     raise
                 unusable.append(str(error))
-    seen = _Seen.of(sum(len(items) for items in opened.values()))
     parts: list[Part] = []
     pictures: list[Member] = []
+    readable: list[_Readable] = []
     for name, items in opened.items():
-        with bars(f"reading {name}", len(items)) as progress:
-            room = seen.cut(slice(len(pictures), None))
-            part, rows = _measure(name, items, source.classes, size, room, progress)
+        part, images = _measure(name, items, source.classes, size, watch)
         parts.append(part)
         pictures += [
-            Member(name, source.classes[items.labels[row]], items.names[row]) for row in rows
+            Member(name, source.classes[items.labels[row]], items.names[row]) for row in images.rows
         ]
-    seen = seen.cut(slice(len(pictures)))
-    groups = _groups(pictures, seen, source.mirror_safe, bars)
+        readable.append(images)
+    everything = _Readable(*map(np.concatenate, zip(*readable, strict=True)))
+    groups = _groups(pictures, everything, source.mirror_safe, watch)
     test = _planned_test(source, opened)
-    found = Audit(
+    unjudged = Audit(
         name=source.name,
         classes=source.classes,
         size=size,
@@ -89,121 +81,108 @@ def audit(source: Source, size: int, bars: Bars = _no_bar) -> Audit:
         notes=source.notes,
         unusable=tuple(unusable),
     )
-    return replace(found, findings=tuple(judge(found)))
+    return replace(unjudged, findings=tuple(judge(unjudged)))
 
 
-@dataclass(frozen=True)
-class _Seen:
-    """Of each image: the hash of its pixels (n,) V16, thumbnail, and width and height (n, 2)."""
+class _Readable(NamedTuple):
+    """The images of a part that can be read, n of them."""
 
+    rows: NDArray[np.int64]
+    """Their positions in the part."""
     digests: NDArray[np.void]
+    """Hashes of their pixels, V16."""
     thumbnails: NDArray[np.uint8]
+    """(n, SIDE, SIDE)."""
     shapes: NDArray[np.int32]
-
-    @classmethod
-    def of(cls, count: int) -> _Seen:
-        """Make room for so many images."""
-        return cls(
-            np.empty(count, dtype="V16"),
-            np.empty((count, SIDE, SIDE), dtype=np.uint8),
-            np.empty((count, 2), dtype=np.int32),
-        )
-
-    def cut(self, rows: slice) -> _Seen:
-        """Return the rows, sharing memory."""
-        return _Seen(self.digests[rows], self.thumbnails[rows], self.shapes[rows])
+    """Width and height, (n, 2)."""
 
 
-@dataclass(frozen=True)
-class _Look:
+class _Look(NamedTuple):
     stored: Stored
     stored_bytes: int
     shape: tuple[int, int]
     digest: bytes
-    thumbnail: NDArray[np.uint8]
+    thumbnail: bytes
 
 
-def _look(items: Items, position: int) -> _Look | str:
-    """Return what one image is, or why it cannot be read."""
-    try:
-        raw = items.read(position)
-        if isinstance(raw, bytes):
+def _looks(items: Items, advance: Callable[[int], None]) -> Iterator[_Look | str]:
+    """Yield what each image is, or why it cannot be read."""
+
+    def work(rows: range) -> list[_Look | str]:
+        # Read before any is decoded: shards are read in order, or again from the start of a group.
+        return [_look(raw) for raw in [read_or_reason(items, row) for row in rows]]
+
+    for block in in_order(work, blocks(len(items), BLOCK), os.cpu_count() or 1):
+        yield from block
+        advance(len(block))
+
+
+def _look(raw: Raw | str) -> _Look | str:
+    if isinstance(raw, str):
+        return raw
+    if isinstance(raw, bytes):
+        try:
             image, stored = decode_stored(raw)
-        else:
-            image = Image.fromarray(raw)
-            stored = Stored("pixels", image.mode)
-    except DataError as error:
-        return str(error)
-    except OSError as error:
-        return error.strerror or str(error)
-    pixels = hashlib.blake2b(repr(image.size).encode(), digest_size=16)
-    pixels.update(image.tobytes())
-    return _Look(
-        stored=stored,
-        stored_bytes=len(raw) if isinstance(raw, bytes) else raw.nbytes,
-        shape=image.size,
-        digest=pixels.digest(),
-        thumbnail=thumbnail(image),
-    )
+        except ImageError as error:
+            return str(error)
+    else:
+        image = Image.fromarray(raw)
+        stored = Stored("pixels", image.mode)
+    digest = hashlib.blake2b(repr(image.size).encode(), digest_size=16)
+    digest.update(image.tobytes())
+    size = len(raw) if isinstance(raw, bytes) else raw.nbytes
+    return _Look(stored, size, image.size, digest.digest(), thumbnail(image).tobytes())
 
 
 def _measure(
-    name: str,
-    items: Items,
-    classes: Sequence[str],
-    size: int,
-    seen: _Seen,
-    progress: Callable[[int], None],
-) -> tuple[Part, list[int]]:
-    """Read one part into `seen`; return what it holds and the positions that can be read."""
-    count = len(items)
+    name: str, items: Items, classes: Sequence[str], size: int, watch: Watch
+) -> tuple[Part, _Readable]:
+    """Read one part; return what it holds, and what is compared of its images."""
     modes, formats = Counter[str](), Counter[str]()
-    animated, broken, kept = [], [], list[int]()
+    animated, broken = list[str](), list[tuple[str, str]]()
+    rows, shapes = list[int](), list[tuple[int, int]]()
+    digests, thumbnails = bytearray(), bytearray()
     total = turned = 0
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, count, _CHUNK):
-            positions = range(start, min(start + _CHUNK, count))
-            looks = pool.map(lambda position: _look(items, position), positions)
-            for position, look in zip(positions, looks, strict=True):
-                if isinstance(look, str):
-                    broken.append((items.names[position], look))
-                    continue
-                place = len(kept)
-                kept.append(position)
-                seen.digests[place] = np.void(look.digest)
-                seen.thumbnails[place] = look.thumbnail
-                seen.shapes[place] = look.shape
-                modes[look.stored.mode] += 1
-                formats[look.stored.format] += 1
-                total += look.stored_bytes
-                turned += look.stored.turned
-                if look.stored.animated:
-                    animated.append(items.names[position])
-            progress(len(positions))
-    shapes = seen.shapes[: len(kept)]
-    plain = np.flatnonzero(find_plain(seen.thumbnails[: len(kept)]))
+    with watch(f"reading {name}", len(items)) as advance:
+        for row, look in enumerate(_looks(items, advance)):
+            if isinstance(look, str):
+                broken.append((items.names[row], look))
+                continue
+            rows.append(row)
+            shapes.append(look.shape)
+            digests += look.digest
+            thumbnails += look.thumbnail
+            modes[look.stored.mode] += 1
+            formats[look.stored.format] += 1
+            total += look.stored_bytes
+            turned += look.stored.turned
+            if look.stored.animated:
+                animated.append(items.names[row])
+    images = _Readable(
+        np.array(rows, np.int64),
+        np.frombuffer(digests, "V16"),
+        np.frombuffer(thumbnails, np.uint8).reshape(-1, SIDE, SIDE),
+        np.array(shapes, np.int32).reshape(-1, 2),
+    )
+    counts = np.bincount(items.labels[images.rows], minlength=len(classes)).tolist()
+    short = images.shapes.min(axis=1)
     part = Part(
         name=name,
-        images=count,
+        images=len(items),
         stored_bytes=total,
-        counts=_class_counts(items.labels[kept], classes),
-        width=_spread(shapes[:, 0]),
-        height=_spread(shapes[:, 1]),
-        smaller=int((shapes.min(axis=1) < size).sum()),
-        tiny=int((shapes.min(axis=1) < LEAST_SIDE).sum()),
+        counts=dict(zip(classes, counts, strict=True)),
+        width=_spread(images.shapes[:, 0]),
+        height=_spread(images.shapes[:, 1]),
+        smaller=int((short < size).sum()),
+        tiny=int((short < LEAST_SIDE).sum()),
         modes=dict(modes.most_common()),
         formats=dict(formats.most_common()),
         turned=turned,
         animated=tuple(animated),
-        plain=tuple(items.names[kept[row]] for row in plain),
+        plain=tuple(items.names[row] for row in images.rows[find_plain(images.thumbnails)]),
         broken=tuple(broken),
     )
-    return part, kept
-
-
-def _class_counts(labels: NDArray[np.int64], classes: Sequence[str]) -> dict[str, int]:
-    counts = np.bincount(labels, minlength=len(classes)).tolist()
-    return dict(zip(classes, counts, strict=True))
+    return part, images
 
 
 def _spread(values: NDArray[np.int32]) -> tuple[int, int, int]:
@@ -221,21 +200,31 @@ def _planned_test(source: Source, opened: dict[str, Items]) -> frozenset[str]:
     return frozenset(lists.test().names)
 
 
-def _groups(pictures: Sequence[Member], seen: _Seen, mirrored: bool, bars: Bars) -> list[Group]:
+def _groups(
+    pictures: Sequence[Member], images: _Readable, mirrored: bool, watch: Watch
+) -> list[Group]:
     """Return all groups of equal and of nearly equal images, worst first."""
-    _, first, kind = np.unique(seen.digests, return_index=True, return_inverse=True)
+    _, first, kind = np.unique(images.digests, return_index=True, return_inverse=True)
     same = connect(len(pictures), enumerate(first[kind].tolist()))
     among = np.sort(first)
-    among = among[seen.shapes[among].min(axis=1) >= LEAST_SIDE]
-    among = among[~find_plain(seen.thumbnails[among])]
-    with bars("looking for copies", len(among)) as progress:
-        near = find_near(seen.thumbnails, among, mirrored, progress)
+    among = among[images.shapes[among].min(axis=1) >= LEAST_SIDE]
+    among = among[~find_plain(images.thumbnails[among])]
+    with watch("looking for copies", len(among)) as advance:
+        near = find_near(images.thumbnails, among, mirrored, advance)
+    groups = [_group([pictures[row] for row in rows], exact=True) for rows in same]
     links = [*near.rows.tolist(), *((row, other) for row, *others in same for other in others)]
-    found = [_group([pictures[row] for row in rows], exact=True) for rows in same]
-    for rows, score, flip in _linked(connect(len(pictures), links), near):
-        found.append(_group([pictures[row] for row in rows], False, score, flip))
+    home = {row: rows for rows in connect(len(pictures), links) for row in rows}
+    # Each near pair, under the group that it holds together.
+    pairs: dict[int, list[int]] = {}
+    for pair, row in enumerate(near.rows[:, 0].tolist()):
+        pairs.setdefault(home[row][0], []).append(pair)
+    for first_row, members in pairs.items():
+        # The least of the pairs found is the weakest that holds the group: a careful figure.
+        similarity = round(float(near.scores[members].min()), 3)
+        flip = bool(near.mirrored[members].any())
+        groups.append(_group([pictures[row] for row in home[first_row]], False, similarity, flip))
     return sorted(
-        found,
+        groups,
         key=lambda group: (
             SCOPES.index(group.scope),
             not group.exact,
@@ -243,23 +232,6 @@ def _groups(pictures: Sequence[Member], seen: _Seen, mirrored: bool, bars: Bars)
             [(picture.part, picture.name) for picture in group.pictures],
         ),
     )
-
-
-def _linked(groups: list[list[int]], near: NearPairs) -> Iterator[tuple[list[int], float, bool]]:
-    """Yield the groups that a near pair holds together, their least score, and if any is mirrored.
-
-    Among several pairs of a group the least is the weakest of those found, so a careful figure.
-    """
-    home = {row: place for place, rows in enumerate(groups) for row in rows}
-    scores: dict[int, float] = {}
-    flips: set[int] = set()
-    for (row, _), score, flip in zip(near.rows.tolist(), near.scores, near.mirrored, strict=True):
-        place = home[row]
-        scores[place] = min(scores.get(place, 1.0), float(score))
-        if flip:
-            flips.add(place)
-    for place, score in scores.items():
-        yield groups[place], round(score, 3), place in flips
 
 
 def _group(
