@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from thawnet.data.augment import Augment
-from thawnet.data.device import sent, squares_on
+from thawnet.data.device import squares_on
 from thawnet.data.sources.open import open_source
 from thawnet.data.store import ImageStore, open_store
 from thawnet.data.views import random_views, render
@@ -21,11 +21,6 @@ def digits() -> ImageStore:
     source = open_source("digits")
     some = source.open_part("train").subset(np.arange(200))
     return open_store(some, 8, lambda done: None, 1)
-
-
-def test_array_is_sent_whole() -> None:
-    values = np.arange(12, dtype=np.int64).reshape(3, 4)
-    assert np.array_equal(sent(values, torch.device("cpu")).numpy(), values)
 
 
 def test_a_cpu_reads_the_store_itself(digits: ImageStore) -> None:

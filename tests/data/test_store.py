@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import io
+import itertools
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from support.patches import calls_of
 from support.photos import draw
-from thawnet.core.cache import Building
 from thawnet.core.errors import DataError, RunError
 from thawnet.core.files import cache_entries
 from thawnet.data import store as stores
+from thawnet.data.items import Items
+from thawnet.data.parallel import in_order
 from thawnet.data.sources.open import open_source
 from thawnet.data.store import (
     ImageStore,
@@ -90,13 +90,16 @@ def test_names_follow_the_images_past_broken_ones_and_into_a_copy_of_the_folder(
     photos: Photos, tmp_path: Path
 ) -> None:
     folder = photos({"a": 3, "b": 2})
-    (folder / "a" / "001.png").write_bytes(b"")
+    (folder / "a" / "001.png").write_text("x")
     store = store_of(folder)
     assert store.names == ["a/000.png", "a/002.png", "b/000.png", "b/001.png"]
+    assert store.broken[0][0] == "a/001.png"
     assert store.subset(np.array([3, 1])).names == ["b/001.png", "a/002.png"]
     copy = folder.rename(tmp_path / "copy")
+    (copy / "a" / "001.png").rename(copy / "a" / "0015.png")
     (copy / "a" / "002.png").rename(copy / "a" / "renamed.png")
     assert store_of(copy).names[1] == "a/renamed.png"
+    assert store_of(copy).broken[0][0] == "a/0015.png"
     assert len(cache_entries()) == 1
 
 
@@ -114,17 +117,26 @@ def test_broken_images_are_listed_with_reasons_and_left_out(photos: Photos) -> N
     assert reasons["b/001.png"].startswith("damaged: ")
 
 
-def require_classes(folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        (["b/000.png"], r"^the only training image of class 'b' cannot be read.*'b/000.png' \(not"),
+        (["a/000.png", "b/000.png"], r"class 'b' .*'b/000.png' \(not an image"),
+        (
+            ["a/000.png", "a/001.png", "b/000.png"],
+            r"^none of the 2 training images of class 'a' can be read; .*'a/000.png'",
+        ),
+    ],
+)
+def test_class_whose_every_image_is_broken_is_an_error(
+    photos: Photos, broken: list[str], told: str
+) -> None:
+    folder = photos({"a": 2, "b": 1})
+    for name in broken:
+        (folder / name).write_text("no picture")
     items = open_source(str(folder)).open_part("train")
-    require_every_class(store_of(folder), items, ("a", "b"))
-
-
-def test_class_whose_every_image_is_broken_is_an_error(photos: Photos) -> None:
-    folder = photos({"a": 3, "b": 1})
-    (folder / "b" / "000.png").write_bytes(b"")
-    told = r"the only training image of class 'b' cannot be read.*b/000.png.*empty"
     with pytest.raises(DataError, match=told):
-        require_classes(folder)
+        require_every_class(store_of(folder), items, ("a", "b"))
 
 
 def test_typical_side_is_the_median_and_survives_broken_files(photos: Photos) -> None:
@@ -132,32 +144,6 @@ def test_typical_side_is_the_median_and_survives_broken_files(photos: Photos) ->
     (folder / "a" / "000.png").write_bytes(b"")
     items = open_source(str(folder)).open_part("train")
     assert typical_short_side(items) == 40
-
-
-def test_store_whose_every_image_is_broken_is_an_error_not_a_crash(photos: Photos) -> None:
-    folder = photos({"a": 1, "b": 1})
-    for path in folder.rglob("*.png"):
-        path.write_bytes(path.read_bytes()[:60])
-    with pytest.raises(DataError, match=r"image of class 'a' cannot be read; .*'a/000.png'"):
-        require_classes(folder)
-
-
-def test_first_failure_named_is_one_of_the_lost_class(photos: Photos) -> None:
-    folder = photos({"a": 2, "b": 1})
-    (folder / "a" / "000.png").write_bytes(b"")
-    (folder / "b" / "000.png").write_bytes(b"text")
-    with pytest.raises(DataError, match=r"class 'b' .*'b/000.png' \(not an image"):
-        require_classes(folder)
-
-
-def test_broken_images_are_named_as_they_are_called_now(photos: Photos) -> None:
-    folder = photos({"a": 2, "b": 2})
-    (folder / "a" / "text.png").write_text("x")
-    assert store_of(folder).broken[0][0] == "a/text.png"
-    (folder / "a" / "text.png").rename(folder / "a" / "words.png")
-    store = store_of(folder)
-    assert store.broken[0][0] == "a/words.png"
-    assert len(cache_entries()) == 1
 
 
 def test_progress_reaches_the_number_of_images(photos: Photos) -> None:
@@ -168,91 +154,55 @@ def test_progress_reaches_the_number_of_images(photos: Photos) -> None:
     assert len(seen) > 5
 
 
-def stopped_after(blocks: int) -> Callable[[int], None]:
-    """Return a progress that is interrupted, as by Ctrl-C, once so many blocks are done."""
-    seen: list[int] = []
+def interrupt(
+    monkeypatch: pytest.MonkeyPatch, path: Path, items: Items, blocks: int, images: int
+) -> None:
+    """Build a store until Ctrl-C comes, after so many blocks and images of the next one."""
 
-    def progress(done: int) -> None:
-        seen.append(done)
-        if len(seen) > blocks:  # the first says what was there before
-            raise KeyboardInterrupt
+    def stopping(*arguments: Any) -> Iterator[Any]:
+        done = in_order(*arguments)
+        yield from itertools.islice(done, blocks)
+        yield stopped(next(done)[:images])
 
-    return progress
+    def stopped(block: list[Any]) -> Iterator[Any]:
+        yield from block
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stores, "in_order", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            build(path, items, 40, lambda done: None, 1)
 
 
-def test_interrupted_store_loses_nothing_and_ends_with_the_same_bytes(
+def test_interrupted_store_loses_no_block_and_ends_with_the_same_bytes(
     photos: Photos, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     folder = photos({"a": 50, "b": 50})
     for broken in ("a/003.png", "a/020.png", "b/040.png"):
         (folder / broken).write_text("no picture")
-    source = open_source(str(folder))
-    items = source.open_part("train")
+    items = open_source(str(folder)).open_part("train")
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     build(whole, items, 40, lambda done: None, 2)
-    decoded = calls_of(monkeypatch, stores, "decode")
+    interrupt(monkeypatch, stopped, items, 2, 6)  # behind the broken image of the third block
+    interrupt(monkeypatch, stopped, items, 3, 1)
     seen: list[int] = []
-    for blocks in (2, 3):
-        with pytest.raises(KeyboardInterrupt):
-            build(stopped, items, 40, stopped_after(blocks), 1)
-    ahead = len(decoded) - 40  # read, but not yet written
-    part = tmp_path / ".stopped.part"
-    for name in ("pixels.bin", ".note-images.bin"):  # what a killed process wrote after its note
-        with (part / name).open("ab") as file:
-            file.write(bytes(1_000_000))
     build(stopped, items, 40, seen.append, 1)
-    assert seen[0] == 40
-    assert sum(seen) == 100
-    assert len(decoded) - ahead == 100
+    assert (seen[0], sum(seen)) == (40, 100)
     for path in whole.iterdir():
         assert (stopped / path.name).read_bytes() == path.read_bytes(), path.name
     assert len(list(stopped.iterdir())) == len(list(whole.iterdir())) == 3
 
 
 def test_unfinished_store_whose_files_were_cut_is_begun_again(
-    photos: Photos, tmp_path: Path
+    photos: Photos, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     items = open_source(str(photos({"a": 50, "b": 50}))).open_part("train")
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     build(whole, items, 40, lambda done: None, 2)
-    with pytest.raises(KeyboardInterrupt):
-        build(stopped, items, 40, stopped_after(5), 1)
+    interrupt(monkeypatch, stopped, items, 5, 0)
     os.truncate(tmp_path / ".stopped.part" / "pixels.bin", 100)
     build(stopped, items, 40, lambda done: None, 1)
     assert (stopped / "pixels.bin").read_bytes() == (whole / "pixels.bin").read_bytes()
-
-
-def test_stop_in_the_middle_of_a_block_counts_no_image_twice(
-    photos: Photos, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    folder = photos({"a": 30, "b": 30})
-    (folder / "a" / "020.png").write_text("no picture")
-    items = open_source(str(folder)).open_part("train")
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    build(whole, items, 40, lambda done: None, 2)
-
-    class Stopping(io.BufferedRandom):
-        """Is interrupted in its 23rd write, behind the broken image of the third block."""
-
-        writes = 0
-
-        def write(self, data: Any) -> int:
-            self.writes += 1
-            if self.writes == 23:
-                raise KeyboardInterrupt
-            return super().write(data)
-
-    def opened(self: Building, name: str) -> Stopping:
-        handle = os.open(self.folder / name, os.O_RDWR | os.O_CREAT)
-        return Stopping(io.FileIO(handle, "r+"))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Building, "open", opened)
-        with pytest.raises(KeyboardInterrupt):
-            build(stopped, items, 40, lambda done: None, 1)
-    build(stopped, items, 40, lambda done: None, 1)
-    for path in whole.iterdir():
-        assert (stopped / path.name).read_bytes() == path.read_bytes(), path.name
 
 
 def test_data_that_vanishes_in_the_middle_is_not_taken_for_broken_images(
