@@ -11,30 +11,33 @@ SCOPES: tuple[Scope, ...] = ("parts and classes", "parts", "classes", "one class
 
 @dataclass(frozen=True)
 class Part:
-    """Counts and sizes of one part. Everything but `images` is about what can be read.
-
-    counts: images of each class. stored_bytes: as they lie on disk. width, height: smallest,
-    median and largest, in pixels, upright. smaller: images whose short side is below the
-    network's input. tiny: images too small to look for near copies of. modes, formats: how many
-    images have which, in Pillow's names. turned: images that EXIF turns. animated: names of
-    images with further frames. plain: names of images of one colour or a gradient. broken: name
-    and reason of what cannot be read.
-    """
+    """Counts and sizes of one part. Everything but `images` is about what can be read."""
 
     name: str
     images: int
     stored_bytes: int
+    """As they lie on disk."""
     counts: dict[str, int]
+    """Images of each class."""
     width: tuple[int, int, int]
+    """Smallest, median and largest, in pixels, upright."""
     height: tuple[int, int, int]
     smaller: int
+    """Images whose short side is below the network's input."""
     tiny: int
+    """Images too small to look for near copies of."""
     modes: dict[str, int]
+    """Images of each of Pillow's modes."""
     formats: dict[str, int]
+    """Images of each of Pillow's formats."""
     turned: int
+    """Images that EXIF turns."""
     animated: tuple[str, ...]
+    """Names of images with further frames."""
     plain: tuple[str, ...]
+    """Names of images of one colour or a gradient."""
     broken: tuple[tuple[str, str], ...]
+    """Name and reason of what cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,51 +51,52 @@ class Member:
 
 @dataclass(frozen=True)
 class Group:
-    """Images that show one picture.
-
-    scope: the worst that they do: the same picture in two parts under two classes, in two parts,
-    under two classes, or twice in a class. exact: the same pixels; else nearly the same.
-    similarity: of the least similar pair that holds the group together, 1 when exact.
-    mirrored: some are mirror images of others.
-    """
+    """Images that show one picture."""
 
     scope: Scope
+    """The worst of them: in two parts under two classes, in two parts, in two classes, or in one
+    class twice."""
     exact: bool
+    """The same pixels; else nearly the same."""
     similarity: float
+    """Of the least similar pair that holds the group together, 1 when exact."""
     mirrored: bool
+    """Some are mirror images of others."""
     pictures: tuple[Member, ...]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing found, `what`, and what to do about it, `todo`; `kind` names it for programs."""
+    """Something worth a person's time."""
 
     kind: str
+    """Its name for programs."""
     what: str
     todo: str
+    """What to do about it."""
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What `inspect` found.
-
-    size: pixels a side of the network's input that sizes were compared with. split_off: images
-    that thawnet would split off train as a test part, where the data has none. groups: every
-    duplicate, worst first. straddling: groups with images on both sides of that split.
-    findings: what to do, most important first. notes: what the source said on opening. unusable:
-    why a part cannot be measured on, where one cannot.
-    """
+    """The contents of a data set, its copies, and what to do about them."""
 
     name: str
     classes: tuple[str, ...]
     size: int
+    """Pixels a side of the network's input that sizes were compared with."""
     parts: tuple[Part, ...]
     split_off: int
+    """Images that thawnet would split off train as a test part, where the data has none."""
     straddling: int
+    """Groups with images on both sides of that split."""
     groups: tuple[Group, ...]
+    """Every duplicate, worst first."""
     notes: tuple[str, ...]
+    """Remarks of the source when it was opened."""
     unusable: tuple[str, ...] = ()
+    """Why a part cannot be measured on, for each such part."""
     findings: tuple[Finding, ...] = ()
+    """Most important first."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON can hold it."""

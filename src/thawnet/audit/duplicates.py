@@ -54,15 +54,14 @@ _CHUNK = 512  # thumbnails at once: what stays in the processor's cache is twice
 
 
 class NearPairs(NamedTuple):
-    """Pictures that are nearly the same, sorted.
-
-    rows: (m, 2) positions, first < second. scores: (m,), above SIMILAR, at most 1.
-    mirrored: (m,), whether one is the other's mirror image.
-    """
+    """Pictures that are nearly the same, sorted."""
 
     rows: NDArray[np.int64]
+    """(m, 2) positions, first < second."""
     scores: NDArray[np.float32]
+    """(m,), above SIMILAR, at most 1."""
     mirrored: NDArray[np.bool_]
+    """(m,), True if one is the other's mirror image."""
 
 
 def thumbnail(image: Image.Image) -> NDArray[np.uint8]:
@@ -97,16 +96,16 @@ def find_near(
     for flip in (False, True) if mirrored else (False,):
         pairs = among[_candidates(waves, flip, lambda: progress(int(next(steps))))]
         agreement = _compare(thumbnails, pairs, flip)
-        kept = agreement > SIMILAR
-        rows.append(pairs[kept])
-        scores.append(agreement[kept])
-        flips.append(np.full(int(kept.sum()), flip))
-    found = NearPairs(np.concatenate(rows), np.concatenate(scores), np.concatenate(flips))
-    order = np.lexsort((found.mirrored, -found.scores, found.rows[:, 1], found.rows[:, 0]))
+        similar = agreement > SIMILAR
+        rows.append(pairs[similar])
+        scores.append(agreement[similar])
+        flips.append(np.full(int(similar.sum()), flip))
+    near = NearPairs(np.concatenate(rows), np.concatenate(scores), np.concatenate(flips))
+    order = np.lexsort((near.mirrored, -near.scores, near.rows[:, 1], near.rows[:, 0]))
     # A picture that is its own mirror image is found both ways; the better way is kept.
-    repeated = (np.diff(found.rows[order], axis=0) == 0).all(axis=1)
-    kept = order[np.append(np.ones(min(1, len(order)), dtype=bool), ~repeated)]
-    return NearPairs(found.rows[kept], found.scores[kept], found.mirrored[kept])
+    repeated = (np.diff(near.rows[order], axis=0) == 0).all(axis=1)
+    once = order[np.append(np.ones(min(1, len(order)), dtype=bool), ~repeated)]
+    return NearPairs(*(values[once] for values in near))
 
 
 def connect(count: int, pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
@@ -145,8 +144,8 @@ def _centred(images: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _frequencies(thumbnails: NDArray[np.uint8], among: NDArray[np.int64]) -> NDArray[np.float32]:
     """Return the cosine transform's frequencies 1 to 8 both ways, length 1: (n, 64)."""
-    place = (np.arange(SIDE) + 0.5) * np.pi / SIDE
-    basis = np.cos(np.arange(1, _WAVES + 1)[:, None] * place).astype(np.float32)  # (8, SIDE)
+    angle = (np.arange(SIDE) + 0.5) * np.pi / SIDE
+    basis = np.cos(np.arange(1, _WAVES + 1)[:, None] * angle).astype(np.float32)  # (8, SIDE)
     waves = np.empty((len(among), _WAVES**2), dtype=np.float32)
     for rows in _chunks(len(among)):
         images = thumbnails[among[rows]].astype(np.float32)
@@ -166,37 +165,37 @@ def _candidates(
     # A mirror image has the odd horizontal frequencies the other way round.
     other_way = (across % 2 == 1) & flip
     hashes = _pack(waves > 0)
-    asked_hashes = hashes ^ _pack(other_way[None])
+    probe_hashes = hashes ^ _pack(other_way[None])
     # Tables draw from the 36 lowest frequencies: higher ones do not survive a slight crop.
     down = np.arange(_WAVES**2) // _WAVES + 1
     lowest = np.argsort(across + down, kind="stable")[:36]
-    found = [np.empty(0, dtype=np.int64)]
+    codes = [np.empty(0, dtype=np.int64)]
     choices = sorted(range(2**UNCERTAIN), key=int.bit_count)  # the fewest flips first
     for table in range(TABLES):
-        wanted = np.full(count, ENOUGH)
+        room = np.full(count, ENOUGH)
         chosen = np.random.default_rng(table).permutation(lowest)[:bits]
         weights = 1 << np.arange(len(chosen), dtype=np.int64)
         values = waves[:, chosen]
         keys = (values > 0) @ weights
-        asked = keys ^ (other_way[chosen] @ weights)
+        probes = keys ^ (other_way[chosen] @ weights)
         by_key = np.argsort(keys, kind="stable")
         starts = np.searchsorted(keys[by_key], np.arange(2**bits + 1))
         unsure = weights[np.argsort(np.abs(values), axis=1, kind="stable")[:, :UNCERTAIN]]
         for choice in choices:
-            bucket = asked ^ (unsure @ (choice >> np.arange(UNCERTAIN) & 1))
-            sizes = np.minimum(starts[bucket + 1] - starts[bucket], CROWD) * (wanted > 0)
+            bucket = probes ^ (unsure @ (choice >> np.arange(UNCERTAIN) & 1))
+            sizes = np.minimum(starts[bucket + 1] - starts[bucket], CROWD) * (room > 0)
             left = np.repeat(np.arange(count), sizes)
             right = by_key[np.repeat(starts[bucket], sizes) + _ranks(sizes)]
-            near = np.bitwise_count(asked_hashes[left] ^ hashes[right]) <= MOST_APART
+            near = np.bitwise_count(probe_hashes[left] ^ hashes[right]) <= MOST_APART
             near &= left != right
             left, right = left[near], right[near]
             taken = np.bincount(left, minlength=count)
-            first = _ranks(taken) < wanted[left]
-            wanted -= taken
+            first = _ranks(taken) < room[left]
+            room -= taken
             low, high = np.minimum(left, right)[first], np.maximum(left, right)[first]
-            found.append(low * count + high)
+            codes.append(low * count + high)
         table_done()
-    pairs = np.stack(np.divmod(np.unique(np.concatenate(found)), max(count, 1)), axis=1)
+    pairs = np.stack(np.divmod(np.unique(np.concatenate(codes)), max(count, 1)), axis=1)
     alike = np.zeros(len(pairs), dtype=bool)
     sign = np.where(other_way, -1, 1).astype(np.float32)
     for rows in _chunks(len(pairs)):

@@ -1,4 +1,4 @@
-"""What an audit means: what was found in plain words, what to do about it, and in which order."""
+"""Findings of an audit in plain words, and what to do about each, most important first."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _SHOWN = 3
 
 
 def judge(audit: Audit) -> Iterator[Finding]:
-    """Yield what is worth a person's time, most important first."""
+    """Yield the findings, most important first."""
     train = audit.parts[0]
-    for why in audit.unusable:
+    for reason in audit.unusable:
         yield Finding(
             "unusable-part",
-            f"{why[0].upper()}{why[1:]}.",
+            f"{reason[0].upper()}{reason[1:]}.",
             "Training refuses it until then; --no-test trains without a test part.",
         )
     for part in reversed(audit.parts[1:]):
@@ -106,9 +106,7 @@ def _missing(part: Part) -> Iterator[Finding]:
 
 
 def _few(train: Part) -> Iterator[Finding]:
-    few = sorted(
-        ((count, name) for name, count in train.counts.items() if count < FEW),
-    )
+    few = sorted((count, name) for name, count in train.counts.items() if count < FEW)
     if few:
         none = sum(count < NONE_HELD_BACK for count, _ in few)
         extra = (
@@ -158,10 +156,10 @@ def _copies(audit: Audit) -> Iterator[Finding]:
 
 
 def _coarse(audit: Audit) -> Iterator[Finding]:
-    held = [(part.name, sum(part.counts.values())) for part in audit.parts[1:]]
-    if "test" not in dict(held) and not audit.unusable:
-        held.append(("test", audit.split_off))
-    for name, count in held:
+    sizes = [(part.name, sum(part.counts.values())) for part in audit.parts[1:]]
+    if "test" not in dict(sizes) and not audit.unusable:
+        sizes.append(("test", audit.split_off))
+    for name, count in sizes:
         # The normal interval of an accuracy of 80 %: near enough to say how coarse it is.
         points = 196 * math.sqrt(0.16 / count) if count else 100.0
         if points > COARSE:

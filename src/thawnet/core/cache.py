@@ -1,9 +1,8 @@
 """A cache entry that takes minutes: built once, by one process, across stops and power cuts.
 
-It grows in a hidden folder beside its place, under a lock that the system releases when its holder
-dies. Every few seconds what is there is brought to the disk and noted; who comes next goes on from
-the note. When it is whole it is renamed. Nobody ever reads a part. Its files called .note* are of
-the building alone.
+It grows in a hidden folder beside its final place, under a lock that the system releases when its
+holder dies. Every few seconds the work so far is synced and noted; the next attempt continues from
+the note. The whole entry appears by a rename. Its files called .note* belong to the building alone.
 """
 
 from __future__ import annotations
@@ -28,29 +27,21 @@ LOCK = ".lock"
 NOTE = ".note"  # hidden, as no file of an unpacked archive is
 
 
-def keep_seconds() -> float:
-    """Return how often unfinished work is kept, in seconds: THAWNET_KEEP_SECONDS, or 20."""
-    chosen = os.environ.get(KEEP)
-    if chosen is None:
-        return KEEP_SECONDS
-    try:
-        seconds = float(chosen)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < float("inf"):
-        raise RunError(f"{KEEP}='{chosen}': must be a number of seconds, 0 or more")
-    return seconds
-
-
 class Pace:
-    """Says when it is time to keep unfinished work again."""
+    """Tells when to keep unfinished work again: every THAWNET_KEEP_SECONDS, by default 20."""
 
     def __init__(self) -> None:
-        self._every = keep_seconds()
+        chosen = os.environ.get(KEEP, str(KEEP_SECONDS))
+        try:
+            self._every = float(chosen)
+        except ValueError:
+            self._every = -1.0
+        if not 0 <= self._every < float("inf"):
+            raise RunError(f"{KEEP}='{chosen}': must be a number of seconds, 0 or more")
         self._last = time.monotonic()
 
     def due(self) -> bool:
-        """Whether the last time was long enough ago."""
+        """True if the last time was long enough ago."""
         return time.monotonic() - self._last >= self._every
 
     def restart(self) -> None:
@@ -89,11 +80,11 @@ class Building:
         self.pace.restart()
 
     def notes(self) -> list[Any]:
-        """Return what each member kept last, of this process or an earlier one."""
+        """Return the latest note of each member, of this process or an earlier one."""
         return [json.loads(path.read_text()) for path in _notes(self.folder)]
 
     def replace_notes(self, note: Any) -> None:
-        """Let one note of this member stand for those of all."""
+        """Replace the notes of all members by one of this member."""
         others = [path for path in _notes(self.folder) if path.name != self._note]
         self.keep(note)
         for path in others:
@@ -144,7 +135,7 @@ def locked(path: Path, doing: str, tell: Callable[[str], None]) -> Iterator[None
     """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(lock_file(path))
+    lock = FileLock(_lock_file(path))
     try:
         lock.acquire(timeout=1)
     except Timeout:
@@ -154,7 +145,7 @@ def locked(path: Path, doing: str, tell: Callable[[str], None]) -> Iterator[None
         yield
     finally:
         if not _part(path).is_dir():
-            _unlink(lock_file(path))  # those who wait try again, on a new one
+            _unlink(_lock_file(path))  # those who wait try again, on a new one
         lock.release()
 
 
@@ -162,8 +153,7 @@ def _part(path: Path) -> Path:
     return path.parent / f".{path.name}{PART}"
 
 
-def lock_file(path: Path) -> Path:
-    """Return the file whose lock the builder of an entry holds."""
+def _lock_file(path: Path) -> Path:
     return path.parent / f".{path.name}{LOCK}"
 
 
@@ -191,12 +181,12 @@ def remove(entry: Path) -> bool:
     """
     from filelock import FileLock, Timeout
 
-    place = lock_file(entry.parent / entry.name.removeprefix(".").removesuffix(PART))
+    lock = _lock_file(entry.parent / entry.name.removeprefix(".").removesuffix(PART))
     with clear_disk_errors(entry):
         try:
-            with FileLock(place, timeout=0):
+            with FileLock(lock, timeout=0):
                 shutil.rmtree(entry, ignore_errors=True)
-                _unlink(place)
+                _unlink(lock)
         except Timeout:
             return False
     return True

@@ -16,12 +16,12 @@ def aligned(rows: Sequence[tuple[str, ...]], numbers: bool = False) -> list[str]
 
     numbers: what stands in all columns but the first, so that it ends below each other.
     """
-    shown = [[printable(cell) for cell in row] for row in rows]
-    widths = [max(map(cell_len, column)) for column in zip(*shown, strict=True)]
+    cells = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
     widths[0] = max(widths[0], FIRST)
 
-    def padded(place: int, cell: str) -> str:
-        space = " " * (widths[place] - cell_len(cell))
-        return space + cell if numbers and place else cell + space
+    def padded(column: int, cell: str) -> str:
+        space = " " * (widths[column] - cell_len(cell))
+        return space + cell if numbers and column else cell + space
 
-    return ["  ".join(padded(*each) for each in enumerate(row)).rstrip() for row in shown]
+    return ["  ".join(map(padded, range(len(row)), row)).rstrip() for row in cells]

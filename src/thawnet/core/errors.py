@@ -90,8 +90,8 @@ def suggest(received: str, known: Iterable[str]) -> str:
         return f"did you mean '{near[0]}'?"
     if near:
         return "the nearest are " + ", ".join(f"'{name}'" for name in near)
-    shown = names if len(names) <= 12 else [*names[:12], "..."]
-    return "known are " + ", ".join(f"'{name}'" for name in shown)
+    listed = names if len(names) <= 12 else [*names[:12], "..."]
+    return "known are " + ", ".join(f"'{name}'" for name in listed)
 
 
 def first_line(error: BaseException) -> str:
@@ -108,9 +108,9 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def is_stop(error: BaseException) -> bool:
-    """Whether Ctrl-C or SIGTERM is behind an error.
+    """True if Ctrl-C or SIGTERM is behind an error.
 
     C++ that was calling Python turns it into a RuntimeError, or an ImportError where it was being
     imported; Python, while it makes a class, into a RuntimeError.
     """
-    return any(isinstance(each, KeyboardInterrupt) for each in chain(error))
+    return any(isinstance(link, KeyboardInterrupt) for link in chain(error))

@@ -72,12 +72,12 @@ def _quoted(word: str) -> str:
         return shlex.quote(word)
     # Quotes whose octal escapes bash, zsh and POSIX 2024 know; a name's bytes need not be UTF-8.
     escaped = "".join(
-        f"\\{each}"
-        if each in "\\'"
-        else each
-        if printable(each) == each
-        else "".join(f"\\{byte:03o}" for byte in os.fsencode(each))
-        for each in word
+        f"\\{c}"
+        if c in "\\'"
+        else c
+        if printable(c) == c
+        else "".join(f"\\{byte:03o}" for byte in os.fsencode(c))
+        for c in word
     )
     return f"$'{escaped}'"
 
@@ -105,7 +105,7 @@ def fault_of_name(name: str) -> str | None:
     """
     if len(name) > MAX_NAME:
         return f"class '{printable(name[:40])}...' has {len(name):,} characters, over {MAX_NAME:,}"
-    if not name.isprintable() and any(unicodedata.category(each) in ("Cc", "Cs") for each in name):
+    if not name.isprintable() and any(unicodedata.category(c) in ("Cc", "Cs") for c in name):
         return (
             f"class '{printable(name)}' has control or broken characters (shown as ?) in its name"
         )

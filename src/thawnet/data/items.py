@@ -25,25 +25,24 @@ Watch = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 @contextmanager
 def unwatched(_title: str, _images: int) -> Iterator[Callable[[int], None]]:
-    """Show nothing: the Watch of whoever asks for none."""
+    """Show nothing."""
     yield lambda done: None
 
 
 @dataclass(frozen=True)
 class Items:
-    """Labelled images that are read when asked for. Nothing here grows by Python objects an image.
-
-    names: one per image, for messages and lists. labels: class positions, (n,) int64.
-    hashes: SHA-256 of each image as stored, (n, 32) uint8, so exact duplicates share one.
-    read: position -> encoded bytes, or a (height, width, 3) uint8 array.
-    groups: what the user keeps together (a patient, a video), (n,) int64; -1 is nobody's.
-    """
+    """Labelled images that are read one by one. No field holds Python objects for each image."""
 
     names: Sequence[str]
+    """For messages and lists."""
     labels: NDArray[np.int64]
+    """Class positions, (n,)."""
     hashes: NDArray[np.uint8]
+    """SHA-256 of each image as stored, (n, 32): exact duplicates share one."""
     read: Callable[[int], Raw]
+    """From a position to encoded bytes, or to a (height, width, 3) uint8 array."""
     groups: NDArray[np.int64] | None = None
+    """What the user keeps together (a patient, a video), (n,); -1 is nobody's."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -75,11 +74,6 @@ class Items:
 class Source:
     """What lies at DATA.
 
-    `open_part` reads the list of one part; nothing of a part is touched before, so a run that
-    never asks for 'test' never opens it. `check_part` looks at a part's names and labels alone and
-    raises DataError where they show that nothing can be measured on it. `mirror_safe` is False
-    where a mirrored image means something else, as for digits. `superclasses` says of each class
-    which of the groups it is in that the data's author made, None where there are none.
     Raises DataError for a class whose name is too long or holds control characters.
     """
 
@@ -87,10 +81,15 @@ class Source:
     classes: tuple[str, ...]
     parts: frozenset[str]
     open_part: Callable[[str], Items]
+    """Reads the list of one part. Nothing of a part is touched before, so a run that never asks for
+    'test' never opens it."""
     mirror_safe: bool = True
+    """False where a mirrored image means something else, as for digits."""
     notes: tuple[str, ...] = ()
     superclasses: dict[str, str] | None = None
+    """The group that the data's author put each class in, None where there are none."""
     check_part: Callable[[str], None] = lambda part: None
+    """Raises DataError where names and labels alone show that nothing can be measured on a part."""
 
     def __post_init__(self) -> None:
         fault = next(filter(None, map(fault_of_name, self.classes)), None)
@@ -98,7 +97,7 @@ class Source:
             raise DataError(f"'{self.name}': {fault}; give it another")
 
     def opened_once(self) -> Source:
-        """Return the same source for whoever needs lists again: each part is read once at most."""
+        """Return the same source, which reads the list of each part once at most."""
         return replace(self, open_part=cache(self.open_part))
 
 

@@ -27,6 +27,6 @@ class Names(Sequence[str]):
     def __getitem__(self, position: slice) -> Names: ...
     def __getitem__(self, position: int | slice) -> str | Names:
         if isinstance(position, slice):
-            return Names(self[place] for place in range(*position.indices(len(self))))
-        place = range(len(self))[position]
-        return os.fsdecode(bytes(self._bytes[self._ends[place] : self._ends[place + 1]]))
+            return Names(self[index] for index in range(*position.indices(len(self))))
+        index = range(len(self))[position]
+        return os.fsdecode(bytes(self._bytes[self._ends[index] : self._ends[index + 1]]))

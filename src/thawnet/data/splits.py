@@ -45,14 +45,14 @@ def split_off(
     for label in np.unique(leaders).tolist():
         members = np.flatnonzero(leaders == label)
         total = int(sizes[members].sum())
-        wanted = min(max(round(total * share), 5), max(1, total // 4) if total > 1 else 0)
+        target = min(max(round(total * share), 5), max(1, total // 4) if total > 1 else 0)
         count = 0
         for position in np.random.default_rng([seed, label]).permutation(len(members)):
             tie = int(members[position])
-            if count + sizes[tie] <= wanted:
+            if count + sizes[tie] <= target:
                 count += take(tie)
         smallest = int(members[np.argmin(sizes[members])])
-        if wanted and not count and sizes[smallest] <= total // 2:
+        if target and not count and sizes[smallest] <= total // 2:
             take(smallest)
     mask = taken[ties]
     return np.flatnonzero(~mask), np.flatnonzero(mask)
@@ -60,16 +60,14 @@ def split_off(
 
 @dataclass(frozen=True)
 class TrainTest:
-    """The lists a run works on.
-
-    test: opens the test part when called, not before; None where a run began with one that has
-    been taken away since. fingerprint: of all but the test part.
-    """
+    """The lists a run works on."""
 
     train: Items
     val: Items | None
     test: Callable[[], Items] | None
+    """Opens the test part; None where a run began with one that has been taken away since."""
     fingerprint: str
+    """Of all but the test part."""
 
 
 def check_parts(source: Source, tested: bool) -> None:

@@ -39,23 +39,25 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class ImageStore:
-    """Images of one short side, some of them, in a given order.
-
-    pixels: flat uint8, memory-mapped. offsets: first byte of each image. shapes: (n, 2) height
-    and width. all_labels, all_hashes, all_names, all_groups: as in Items. rows: the images meant,
-    in order. broken: what could not be read, as (name, reason).
-    """
+    """Images of one short side, some of them, in a given order."""
 
     pixels: NDArray[np.uint8]
+    """Flat, memory-mapped."""
     offsets: NDArray[np.int64]
+    """First byte of each image."""
     shapes: NDArray[np.int32]
+    """Height and width, (n, 2)."""
     all_labels: NDArray[np.int64]
+    """As in Items, like the next two and `all_groups`."""
     all_hashes: NDArray[np.uint8]
     all_names: Sequence[str]
     rows: NDArray[np.int64]
+    """The images meant, in order."""
     side: int
     content: str
+    """Names the pixels and labels."""
     broken: tuple[tuple[str, str], ...] = ()
+    """Name and reason of what could not be read."""
     all_groups: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
@@ -110,13 +112,13 @@ class ImageStore:
             return self.squares[rows]
         side = self.side
         batch = np.empty((len(rows), side, side, 3), dtype=np.uint8)
-        for place, row in enumerate(rows):
+        for position, row in enumerate(rows):
             height, width = self.shapes[row]
             start = self.offsets[row]
             image = self.pixels[start : start + height * width * 3].reshape(height, width, 3)
-            cut = 0.5 if along is None else float(along[place])
+            cut = 0.5 if along is None else float(along[position])
             top, left = int((height - side) * cut), int((width - side) * cut)
-            batch[place] = image[top : top + side, left : left + side]
+            batch[position] = image[top : top + side, left : left + side]
         return batch
 
 
@@ -188,7 +190,7 @@ def build(
 ) -> None:
     """Decode and reduce images into a folder, listing those that cannot be read.
 
-    Goes on from where an earlier attempt was stopped; the bytes are the same.
+    An interrupted attempt is resumed; the bytes are the same.
     """
     with building(path, tell) as work:
         if work is not None:
@@ -199,7 +201,7 @@ def _grow(work: Building, items: Items, side: int, progress: Progress, workers: 
     def read_some(positions: range) -> list[tuple[NDArray[np.uint8], bytes] | str]:
         # Read before any is decoded: shards are read in order, or again from the start of a group.
         raw = [read_or_reason(items, position) for position in positions]
-        return [_reduce(each, side) for each in raw]
+        return [_reduce(image, side) for image in raw]
 
     with work.open("pixels.bin") as pixels, work.open(RECORDS) as records:
         position, written, broken = _noted(work, pixels, records)
@@ -208,8 +210,8 @@ def _grow(work: Building, items: Items, side: int, progress: Progress, workers: 
 
         def keep() -> None:
             images, size = reached
-            some = [pair for pair in broken if pair[0] < images]
-            work.keep({"images": images, "bytes": size, "broken": some}, pixels, records)
+            reasons = [pair for pair in broken if pair[0] < images]
+            work.keep({"images": images, "bytes": size, "broken": reasons}, pixels, records)
 
         progress(position)
         try:
@@ -274,9 +276,9 @@ def _summed(records: IO[bytes], labels: NDArray[np.int64]) -> tuple[NDArray[np.i
     shapes = np.empty((len(labels), 2), dtype=np.int32)
     digest = hashlib.sha256()
     records.seek(0)
-    for some in blocks(len(labels), RECORDS_AT_ONCE):
-        part = np.frombuffer(records.read(len(some) * RECORD.itemsize), RECORD)
-        shapes[some.start : some.stop] = part["shape"]
+    for rows in blocks(len(labels), RECORDS_AT_ONCE):
+        part = np.frombuffer(records.read(len(rows) * RECORD.itemsize), RECORD)
+        shapes[rows.start : rows.stop] = part["shape"]
         digest.update(part["own"][part["shape"][:, 0] > 0].tobytes())
     digest.update(labels[shapes[:, 0] > 0].tobytes())
     return shapes, digest.hexdigest()
@@ -286,14 +288,14 @@ def load(path: Path, items: Items) -> ImageStore:
     """Open a store with what `items` tells of each image; it was built from the same content."""
     meta = json.loads((path / "meta.json").read_text())
     shapes = np.load(path / "shapes.npy", allow_pickle=False)
-    kept = np.flatnonzero(shapes[:, 0])
-    shapes = shapes[kept]
-    whole = items if len(kept) == len(items) else items.subset(kept)
+    readable = np.flatnonzero(shapes[:, 0])
+    shapes = shapes[readable]
+    whole = items if len(readable) == len(items) else items.subset(readable)
     ends = np.cumsum(shapes.astype(np.int64).prod(axis=1) * 3)
     return ImageStore(
         # An empty file cannot be mapped.
         pixels=np.memmap(path / "pixels.bin", dtype=np.uint8, mode="r")
-        if len(kept)
+        if len(readable)
         else np.zeros(0, np.uint8),
         offsets=np.concatenate([[0], ends[:-1]]).astype(np.int64),
         shapes=shapes,
@@ -302,7 +304,7 @@ def load(path: Path, items: Items) -> ImageStore:
         # Not kept in the store: it is named by content alone, and content may lie elsewhere too.
         all_names=whole.names,
         all_groups=whole.groups,
-        rows=np.arange(len(kept)),
+        rows=np.arange(len(readable)),
         side=int(meta["side"]),
         content=str(meta["content"]),
         broken=tuple((items.names[at], str(reason)) for at, reason in meta["broken"]),

@@ -29,22 +29,24 @@ DENSE_SIDE = 64
 
 @dataclass(frozen=True)
 class Views:
-    """One view of every image of a part; each field has a row per image.
-
-    mirror: 1 or -1. angle: radians. width, height: shown share of the image's side. shift_x,
-    shift_y: in half sides, so 1 moves the middle to the edge. along: see ImageStore.batch.
-    operations: (n, k) numbers into colour.OPERATIONS. erased: (n, 4), see colour.erase.
-    """
+    """One view of every image of a part; each field has a row per image."""
 
     mirror: Floats
+    """1 or -1."""
     angle: Floats
+    """Radians."""
     width: Floats
+    """Shown share of the image's side."""
     height: Floats
     shift_x: Floats
+    """In half sides, so 1 moves the middle to the edge."""
     shift_y: Floats
     along: Floats
+    """See ImageStore.batch."""
     operations: NDArray[np.int64]
+    """(n, k), numbers into colour.OPERATIONS."""
     erased: Floats
+    """(n, 4), see colour.erase."""
 
     def at(self, positions: NDArray[np.int64]) -> Views:
         """Return the views of some images, in that order."""
@@ -52,7 +54,7 @@ class Views:
 
     @cached_property
     def moves(self) -> bool:
-        """Whether any image is turned, scaled or shifted, and not only mirrored."""
+        """True if any image is turned, scaled or shifted, and not only mirrored."""
         return bool(
             self.angle.any()
             or (self.width != 1).any()
@@ -87,10 +89,10 @@ def random_views(count: int, augment: Augment, seed: int, epoch: int) -> Views:
 
     mirror = np.where(rng.random(count) < 0.5, -1, 1) if augment.flip else np.ones(count)
     angle = uniform(np.deg2rad(augment.rotate))
-    shown = np.exp(uniform(np.log1p(augment.zoom)))
+    scale = np.exp(uniform(np.log1p(augment.zoom)))
     shift_x, shift_y = uniform(2 * augment.shift), uniform(2 * augment.shift)
     along = uniform(0.5) + np.float32(0.5)
-    width, height = shown, shown
+    width, height = scale, scale
     if augment.crop < 1:
         # A share of the area at an aspect of 3/4 to 4/3, anywhere inside the image.
         area = rng.uniform(augment.crop, 1, count)
@@ -124,7 +126,7 @@ def _rectangles(rng: np.random.Generator, count: int, share: float) -> Floats:
 
 
 def undrawn_views(flip: bool) -> int:
-    """Return how many cached views are not drawn: the plain one and, if it may be, the mirrored."""
+    """Return the number of cached views that are not random: plain and, if allowed, mirrored."""
     return 2 if flip else 1
 
 
@@ -161,7 +163,7 @@ def render(
     if not recoloured:
         # Behind the interpolation it gives the same, on many more pixels.
         pixels = _normalised(pixels, spec)
-    shown = spec.crop / spec.side
+    share = spec.crop / spec.side  # of the image that a plain view shows
     if not views.moves:
         # Nothing but mirroring: plain interpolation gives the same numbers at a tenth of the time.
         inset = (spec.side - spec.crop) // 2
@@ -173,9 +175,9 @@ def render(
             chosen = sent(mirrored, device)[:, None, None, None]
             pixels = torch.where(chosen, pixels.flip(-1), pixels)
     elif augment.two_steps:
-        pixels = _affine(_enlarge(pixels, round(spec.size / shown)), views, shown, spec.size)
+        pixels = _affine(_enlarge(pixels, round(spec.size / share)), views, share, spec.size)
     else:
-        pixels = _affine(pixels, views, shown, spec.size)
+        pixels = _affine(pixels, views, share, spec.size)
     if recoloured:
         pixels = recolour(pixels, views.operations, augment.magnitude)
         pixels = _normalised(pixels, spec)
@@ -196,15 +198,15 @@ def _enlarge(pixels: torch.Tensor, size: int) -> torch.Tensor:
     side = pixels.shape[-1]
     if side > DENSE_SIDE:
         return F.interpolate(pixels, size=(size, size), mode="bilinear", align_corners=False)
-    each = torch.eye(side, device=pixels.device)[None, None]
+    identity = torch.eye(side, device=pixels.device)[None, None]
     # (size, side), two weights a row: the same resampling along one side, as a matrix product.
-    along = F.interpolate(each, size=(size, side), mode="bilinear", align_corners=False)[0, 0]
+    along = F.interpolate(identity, size=(size, side), mode="bilinear", align_corners=False)[0, 0]
     return along @ pixels @ along.t()
 
 
-def _affine(pixels: torch.Tensor, views: Views, shown: float, size: int) -> torch.Tensor:
+def _affine(pixels: torch.Tensor, views: Views, share: float, size: int) -> torch.Tensor:
     """Resample bilinearly, edges reflected. The grid maps output to input, in [-1, 1]."""
-    cos, sin = np.cos(views.angle) * shown, np.sin(views.angle) * shown
+    cos, sin = np.cos(views.angle) * share, np.sin(views.angle) * share
     rows: list[list[Any]] = [
         [cos * views.width * views.mirror, -sin * views.height * views.mirror, views.shift_x],
         [sin * views.width, cos * views.height, views.shift_y],
