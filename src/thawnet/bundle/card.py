@@ -12,8 +12,7 @@ from ..core.text import counted, printable
 from ..metrics.result import Result
 from .meaning import Meaning
 
-# Licences by the names that the hub knows them by; others are told in words.
-LICENCES = ("apache-2.0", "mit", "bsd-3-clause")
+LICENCES = ("apache-2.0", "mit", "bsd-3-clause")  # the hub's names; others are told in words
 SHOWN = 20  # classes that are listed by name
 
 _CARD = """---
@@ -96,32 +95,37 @@ Licence: {licence}.
 
 
 def model_card(
-    meaning: Meaning,
-    backbone: str,
-    licence: str,
-    recipe: Mapping[str, Any],
-    result: Result,
+    meaning: Meaning, backbone: str, licence: str, recipe: Mapping[str, Any], result: Result
 ) -> str:
-    """Return the text of README.md.
-
-    recipe: as in recipe.toml.
-    """
-    data, preprocess = result.data.name, meaning.preprocess
-    part, images = result.headline, result.scores.images
+    """Return the text of README.md. recipe: as in recipe.toml."""
+    data, part, scores = result.data.name, result.headline, result.scores
     title = f"{backbone} for {data}"
-    known = meaning.unfamiliar
+    metrics = [{"type": "accuracy", "name": f"{part} accuracy", "value": scores.accuracy}]
+    if len(meaning.classes) > 5:
+        name = f"{part} top-5 accuracy"
+        metrics.append({"type": "accuracy", "name": name, "value": scores.top_5})
+    results = {
+        "task": {"type": "image-classification"},
+        "dataset": {"name": data, "type": data, "split": part},
+        "metrics": metrics,
+    }
+    front = {
+        **_front_matter(licence, data, backbone),
+        "metrics": ["accuracy"],
+        "model-index": [{"name": title, "results": [results]}],
+    }
     return _CARD.format(
-        front=_front_matter(title, licence, backbone, len(meaning.classes), result),
+        front=_yaml(front),
         title=_text(title),
         backbone=_text(backbone),
-        size=preprocess.size,
-        crop=preprocess.crop,
-        side=preprocess.side,
+        size=meaning.preprocess.size,
+        crop=meaning.preprocess.crop,
+        side=meaning.preprocess.side,
         data=_text(data),
         train_from=_code(result.phases[1].trains_from),
         scores=_scores(result, len(meaning.classes)),
         part=part,
-        images=counted(images, "image"),
+        images=counted(scores.images, "image"),
         calibration=(
             f"Probabilities are calibrated on {counted(result.fitted_on, 'image')} like those it "
             "was trained on and mean nothing on others"
@@ -142,9 +146,9 @@ def model_card(
         versions=", ".join(f"{name} {value}" for name, value in result.versions.items()),
         unfamiliar=(
             ""
-            if known is None
-            else f"; `unfamiliar` says where that is unlike the training data (as it said of "
-            f"{100 * known.false_alarms:g} % of the validation images)"
+            if meaning.unfamiliar is None
+            else "; `unfamiliar` says where that is unlike the training data (as it said of "
+            f"{100 * meaning.unfamiliar.false_alarms:g} % of the validation images)"
         ),
     )
 
@@ -156,56 +160,24 @@ def int8_card(
 
     figures: as under `export` in model.json; see export/int8.py.
     """
-    title, forms = f"{backbone} for {data} in int8", ("float32", "int8")
+    accuracy, speed = figures["validation_accuracy"], figures["images_per_second"]
     return _INT8_CARD.format(
-        front=_yaml(_fields(licence, data, backbone)),
-        title=_text(title),
+        front=_yaml(_front_matter(licence, data, backbone)),
+        title=_text(f"{backbone} for {data} in int8"),
         backbone=_text(backbone),
         size=meaning.preprocess.size,
         data=_text(data),
         calibrated=figures["calibration_images"],
         images=figures["images"],
-        accuracy=" | ".join(
-            f"{100 * figures['validation_accuracy'][form]:.2f} %" for form in forms
-        ),
-        speed=" | ".join(f"{figures['images_per_second'][form]:,.0f}" for form in forms),
+        accuracy=" | ".join(f"{100 * share:.2f} %" for share in accuracy.values()),
+        speed=" | ".join(f"{images:,.0f}" for images in speed.values()),
         same=100 * figures["same_top_1"],
         licence=_text(licence),
     )
 
 
-def _front_matter(
-    title: str,
-    licence: str,
-    backbone: str,
-    classes: int,
-    result: Result,
-) -> str:
-    scores, part, data = result.scores, result.headline, result.data.name
-    metrics = [
-        {"type": "accuracy", "name": f"{part} accuracy", "value": scores.accuracy},
-    ]
-    if classes > 5:
-        name = f"{part} top-5 accuracy"
-        metrics.append({"type": "accuracy", "name": name, "value": scores.top_5})
-    results = [
-        {
-            "task": {"type": "image-classification"},
-            "dataset": {"name": data, "type": data, "split": part},
-            "metrics": metrics,
-        }
-    ]
-    return _yaml(
-        {
-            **_fields(licence, data, backbone),
-            "metrics": ["accuracy"],
-            "model-index": [{"name": title, "results": results}],
-        }
-    )
-
-
-def _fields(licence: str, data: str, backbone: str) -> dict[str, Any]:
-    """Return what the hub's front matter says of every network.
+def _front_matter(licence: str, data: str, backbone: str) -> dict[str, Any]:
+    """Return the hub's fields of any network.
 
     https://huggingface.co/docs/hub/model-cards, "Model card metadata".
     """
@@ -229,27 +201,25 @@ def _yaml(fields: Mapping[str, Any]) -> str:
 def _scores(result: Result, classes: int) -> str:
     scores, part = result.scores, result.headline
     low, high = scores.interval_95
+    images = counted(scores.images, "image")
     error = scores.expected_calibration_error.calibrated
     rows = [
         (f"{part} accuracy", f"{100 * scores.accuracy:.2f} %"),
-        ("95 % interval", f"{100 * low:.2f}-{100 * high:.2f} %, {counted(scores.images, 'image')}"),
+        ("95 % interval", f"{100 * low:.2f}-{100 * high:.2f} %, {images}"),
         *([("top-5 accuracy", f"{100 * scores.top_5:.2f} %")] if classes > 5 else []),
         ("balanced accuracy", f"{100 * scores.balanced_accuracy:.2f} %"),
-        (
-            "expected calibration error",
-            f"{100 * error:.2f} %",
-        ),
+        ("expected calibration error", f"{100 * error:.2f} %"),
     ]
     for name, score in asdict(result.baselines).items() if result.baselines else ():
         rows.append((f"to beat: {name.replace('_', ' ')}", f"{100 * score['accuracy']:.2f} %"))
     table = "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
-    told = result.standing
-    return f"{table}\n\n{told[0].upper()}{told[1:]}." if told else table
+    standing = result.standing
+    return f"{table}\n\n{standing[0].upper()}{standing[1:]}." if standing else table
 
 
 def _listed(classes: Sequence[str]) -> str:
-    shown = ", ".join(_text(name) for name in classes[:SHOWN])
-    return f"{shown} and {len(classes) - SHOWN:,} more" if len(classes) > SHOWN else shown
+    names = ", ".join(_text(name) for name in classes[:SHOWN])
+    return f"{names} and {len(classes) - SHOWN:,} more" if len(classes) > SHOWN else names
 
 
 def _code(text: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +20,13 @@ def class_map(
     """Return where one class was seen, (h, w), 0 to 1, the most at 1; all 0 where it was nowhere.
 
     feature_map: of one image, (channels, h, w). weights: of the class, (channels,).
-    The class's logit is the mean over positions of their product, and its bias: what each position
-    adds to the logit, without what speaks against the class (Zhou et al. 2016, "Learning deep
-    features for discriminative localization").
+    The class's logit is its bias and the mean over positions of their product. The map is what each
+    position adds to the logit; what speaks against the class counts as 0 (Zhou et al. 2016,
+    "Learning deep features for discriminative localization").
     """
-    found = np.maximum(np.tensordot(weights, feature_map, 1), 0)
-    most = found.max()
-    return (found / most if most > 0 else found).astype(np.float32)
+    evidence = np.maximum(np.tensordot(weights, feature_map, 1), 0)
+    most = evidence.max()
+    return (evidence / most if most > 0 else evidence).astype(np.float32)
 
 
 def read_class_weights(description: Description) -> NDArray[np.float32] | None:
@@ -44,26 +43,21 @@ def read_class_weights(description: Description) -> NDArray[np.float32] | None:
     try:
         end = 8 + int.from_bytes(content[:8], "little")
         entry = json.loads(content[8:end])[name]
-        values = _values(content[end:], entry)
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        kind = np.dtype(_TYPES[entry["dtype"]])
+        first, last = (end + int(offset) for offset in entry["data_offsets"])
+        shape = tuple(int(side) for side in entry["shape"])
+        if first < end or last - first != math.prod(shape) * kind.itemsize:
+            raise ValueError(f"{last - first:,} bytes for {shape} of {entry['dtype']}")
+        weights = np.frombuffer(content[first:last], kind).reshape(shape).astype(np.float32)
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise BundleError(
             f"'{description.path / WEIGHTS}' does not hold '{name}' as model.json says "
             f"({error}); copy the bundle again"
         ) from error
     classes = len(description.meaning.classes)
-    if values.ndim != 2 or len(values) != classes or not np.isfinite(values).all():
+    if weights.ndim != 2 or len(weights) != classes or not np.isfinite(weights).all():
         raise BundleError(
-            f"'{description.path / WEIGHTS}': '{name}' is {values.shape}, and there are "
+            f"'{description.path / WEIGHTS}': '{name}' is {weights.shape}, and there are "
             f"{classes:,} classes; copy the bundle again"
         )
-    return values
-
-
-def _values(data: bytes, entry: dict[str, Any]) -> NDArray[np.float32]:
-    """Return a tensor by its entry in the header; offsets count from the header's end."""
-    kind = np.dtype(_TYPES[entry["dtype"]])
-    first, last = (int(offset) for offset in entry["data_offsets"])
-    shape = tuple(int(side) for side in entry["shape"])
-    if first < 0 or last - first != math.prod(shape) * kind.itemsize:
-        raise ValueError(f"{last - first:,} bytes for {shape} of {entry['dtype']}")
-    return np.frombuffer(data[first:last], kind).reshape(shape).astype(np.float32)
+    return weights

@@ -1,4 +1,4 @@
-"""What goes into a network and comes out of it, and which values model.json may give for that."""
+"""The inputs and outputs of a network, and the checks of their values in model.json."""
 
 from __future__ import annotations
 
@@ -15,32 +15,29 @@ TEMPERATURES = (0.01, 100.0)  # beyond these probabilities say nothing
 
 @dataclass(frozen=True)
 class Unfamiliar:
-    """When an image is unlike the training data: its unfamiliarity is above `above`.
-
-    So was a share of `false_alarms`, 0 to 1, of the validation images.
-    """
+    """When an image counts as unlike the training data."""
 
     above: float
+    """Its unfamiliarity is above this."""
     false_alarms: float
+    """Share of the validation images of which that is so, 0 to 1."""
 
 
 @dataclass(frozen=True)
 class Meaning:
-    """What goes into a network and what comes out of it.
-
-    classes: names in the order of the logits. preprocess: what happens to an image. temperature:
-    what logits are divided by before they become probabilities. unfamiliar: None where nothing was
-    held out to set it on.
-    """
+    """The meaning of a network's inputs and outputs."""
 
     classes: tuple[str, ...]
+    """Names in the order of the logits."""
     preprocess: Preprocess
     temperature: float = 1.0
+    """Logits are divided by it before they become probabilities."""
     unfamiliar: Unfamiliar | None = None
+    """None where nothing was held out to set it on."""
 
     @property
     def marks(self) -> dict[str, str]:
-        """What model.onnx carries as metadata, so that it fits one model.json only."""
+        """Metadata of model.onnx, so that it fits one model.json only."""
         return {
             "thawnet.classes": fingerprint(list(self.classes)),
             "thawnet.preprocess": fingerprint(self.preprocess.as_dict()),
@@ -85,12 +82,12 @@ def _preprocess(value: Any) -> Preprocess:
             raise ValueError(
                 f"size and side must be 1 to {MAX_SIDE} pixels, received {shown(side)}"
             )
-    found = Preprocess(value["size"], value["side"], _three(value["mean"]), _three(value["std"]))
-    if min(found.std) <= 0:
+    spec = Preprocess(value["size"], value["side"], _three(value["mean"]), _three(value["std"]))
+    if min(spec.std) <= 0:
         raise ValueError(f"std must be above 0, received {shown(value['std'])}")
-    if found.as_dict() != {**value, "mean": found.mean, "std": found.std}:
+    if spec.as_dict() != {**value, "mean": spec.mean, "std": spec.std}:
         raise ValueError("preprocess asks for steps that this thawnet does not know")
-    return found
+    return spec
 
 
 def _temperature(value: Any) -> float:

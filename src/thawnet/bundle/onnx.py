@@ -25,9 +25,9 @@ LOGITS = "logits"
 FEATURES = "features"
 FEATURE_MAP = "feature_map"
 UNFAMILIARITY = "unfamiliarity"
-MIDDLE = "middle"  # seen by the unfamiliarity alone, and no output
-HALVED_FROM = 256  # values; of what is smaller nothing would be gained
-PROBES = 3  # images that the file is tried on; not the number it is traced with
+MIDDLE = "middle"  # an input of the unfamiliarity alone, and no output
+HALVED_FROM = 256  # values; smaller tensors would gain nothing
+PROBES = 3  # images that an export is tried on; not the number it is traced with
 
 
 def to_onnx(
@@ -35,14 +35,14 @@ def to_onnx(
 ) -> bytes:
     """Return an ONNX model of a float32 network on the CPU; the same weights give the same bytes.
 
-    parts: the network in pieces, each named by what it gives, the last two FEATURES and LOGITS; the
-    first takes normalised images, (n, 3, size, size). unfamiliarity: takes what the part MIDDLE
-    gives, and logits.
+    parts: the network in pieces, each named by its output, the last two FEATURES and LOGITS; the
+    first takes normalised images, (n, 3, size, size). unfamiliarity: takes the output of the part
+    MIDDLE, and logits.
     The model's input is `images`, (n, crop, crop, 3) uint8, RGB, as preprocess.squared cuts them;
     enlarging and normalising lie inside, so that no caller can get them wrong. Its outputs are
     float32: `logits`, (n, classes), `features`, (n, d), of most networks `feature_map`,
-    (n, channels, h, w), and `unfamiliarity`, (n,), if it is given; n is free. Its metadata say
-    what all that means.
+    (n, channels, h, w), and `unfamiliarity`, (n,), if it is given; n is free. Its metadata are
+    meaning.marks.
     Raises BundleError as `exported` does.
     """
     import torch
@@ -64,11 +64,11 @@ def exported(
     """Return an ONNX model of a float32 module on the CPU, tried on `probe`.
 
     probe: PROBES inputs; their number is free in the model, their shape is not. source, targets:
-    what its input and its outputs are called; a module of several gives a tuple. properties: its
-    metadata.
-    Raises BundleError when ONNX has no word for something the module does, or says it wrongly.
+    names of its input and its outputs; a module of several gives a tuple. properties: its metadata.
+    Raises BundleError when ONNX cannot express the module, or computes something else.
     """
     import onnx
+    import onnxruntime
     import torch
 
     file = io.BytesIO()
@@ -87,19 +87,20 @@ def exported(
                 output_names=list(targets),
                 dynamic_axes={name: {0: "n"} for name in (source, *targets)},
             )
-            given = module(probe)
-        wanted = [each.numpy() for each in (given if isinstance(given, tuple) else (given,))]
+            outputs = module(probe)
         model = onnx.load_model_from_string(file.getvalue())
         fix_padding(model, {source: probe[:1].numpy()})
         onnx.helper.set_model_props(model, dict(properties or {}))
         content = bytes(model.SerializeToString(deterministic=True))
-        got = _tried(content, probe.numpy())
+        session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        arrays = session.run(None, {source: probe.numpy()})
     except Exception as error:  # any of timm's 1,300 models may raise anything
         raise BundleError(
             f"the network cannot be exported to ONNX ({first_line(error)})"
         ) from error
-    for one, other in zip(got, wanted, strict=True):
-        require_same(one, other, "ONNX")
+    references = outputs if isinstance(outputs, tuple) else (outputs,)
+    for array, reference in zip(arrays, references, strict=True):
+        require_same(array, reference.numpy(), "ONNX")
     return content
 
 
@@ -107,8 +108,7 @@ def halved(content: bytes, smallest: int = HALVED_FROM) -> bytes:
     """Return an ONNX model with its large weights in float16; it still computes in float32.
 
     Tensors of fewer than `smallest` values stay as they are, and so do those that float16 cannot
-    hold; a model without any others comes back as it is. Each is followed by a Cast, which ONNX
-    Runtime does once, when the model is opened.
+    hold. Each other is followed by a Cast, which ONNX Runtime does once, when the model is opened.
     """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -141,9 +141,9 @@ def probe_squares(spec: Preprocess) -> NDArray[np.uint8]:
 
 
 def require_same(logits: NDArray[Any], reference: NDArray[Any], form: str) -> float:
-    """Return the largest difference between what two forms of a network compute.
+    """Return the largest difference between the outputs of two forms of a network.
 
-    Raises BundleError, naming the new `form`, when that is more than a thousandth.
+    Raises BundleError, naming the new `form`, when it is more than a thousandth.
     """
     scale = max(1.0, float(np.abs(reference).max()))
     if not np.allclose(logits, reference, rtol=1e-3, atol=1e-3 * scale):
@@ -156,8 +156,8 @@ def from_pixels(
 ) -> nn.Module:
     """Return a network with the end of the preprocessing in front, as in views.py's plain view.
 
-    The module, for evaluation, takes squares as preprocess.squared cuts them and gives what each
-    part but MIDDLE gives, the last first, and then the unfamiliarity.
+    The module, for evaluation, takes squares as preprocess.squared cuts them. It gives the outputs
+    of all parts but MIDDLE, the last first, and then the unfamiliarity.
     """
     import torch
     from torch import nn
@@ -180,21 +180,13 @@ def from_pixels(
                 side = (spec.size, spec.size)
                 x = nn.functional.interpolate(x, size=side, mode="bilinear", align_corners=False)
             x = (x / 255 - self.mean) / self.std
-            found: dict[str, torch.Tensor] = {}
+            outputs: dict[str, torch.Tensor] = {}
             for name, part in zip(self.names, self.parts, strict=True):
-                x = found[name] = part(x)
-            middle = found.pop(MIDDLE, None)
-            given = [found[name] for name in reversed(list(found))]
+                x = outputs[name] = part(x)
+            middle = outputs.pop(MIDDLE, None)
+            values = list(reversed(outputs.values()))
             if self.unfamiliarity is not None:
-                given.append(self.unfamiliarity(middle, x))
-            return tuple(given)
+                values.append(self.unfamiliarity(middle, x))
+            return tuple(values)
 
     return FromPixels().eval()
-
-
-def _tried(content: bytes, values: np.ndarray) -> list[np.ndarray]:
-    """Return what ONNX Runtime computes."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    return [np.asarray(each) for each in session.run(None, {session.get_inputs()[0].name: values})]
