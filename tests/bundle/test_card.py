@@ -16,17 +16,14 @@ def test_card_tells_the_figures_of_the_run_and_shows_names_as_text(
     photos: Callable[..., Path], options: TrainOptions
 ) -> None:
     folder = photos({"<script>": 24, "b | *c*": 24}, "named")
-    found = run.train(dataclasses.replace(options, data=str(folder)))
-    card = (found.folder / "bundle" / "README.md").read_text(encoding="utf-8")
+    outcome = run.train(dataclasses.replace(options, data=str(folder)))
+    card = (outcome.folder / "bundle" / "README.md").read_text(encoding="utf-8")
     _, front, body = card.split("---\n", 2)
-    fields = {
-        name: json.loads(value)
-        for name, value in (line.split(": ", 1) for line in front.splitlines())
-    }
-    score = found.result.metrics["test"]
+    lines = (line.split(": ", 1) for line in front.splitlines())
+    fields = {name: json.loads(value) for name, value in lines}
+    score = outcome.result.metrics["test"]
     assert fields["pipeline_tag"] == "image-classification"
-    assert fields["license"] == "other"
-    assert fields["license_name"] == "not stated"
+    assert (fields["license"], fields["license_name"]) == ("other", "not stated")
     (entry,) = fields["model-index"]
     assert entry["results"][0]["metrics"][0]["value"] == score.accuracy
     assert f"| test accuracy | {100 * score.accuracy:.2f} % |" in body

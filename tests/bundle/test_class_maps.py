@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from support.bundles import change_description
 from thawnet.bundle.class_maps import class_map, read_class_weights
 from thawnet.bundle.format import read_description
 from thawnet.bundle.model import load
@@ -21,11 +22,11 @@ def test_mean_of_the_map_is_the_logit_without_bias(bundle: Path) -> None:
     model = load(bundle)
     assert model.class_weights is not None
     squares = np.random.default_rng(0).integers(0, 256, (4, 40, 40, 3), np.uint8)
-    found = model.outputs(squares, maps=True)
-    assert found.feature_map is not None
-    means = np.einsum("kc,nchw->nk", model.class_weights, found.feature_map)
-    means /= found.feature_map[0, 0].size
-    bias = found.logits - means
+    outputs = model.outputs(squares, maps=True)
+    assert outputs.feature_map is not None
+    means = np.einsum("kc,nchw->nk", model.class_weights, outputs.feature_map)
+    means /= outputs.feature_map[0, 0].size
+    bias = outputs.logits - means
     np.testing.assert_allclose(bias, np.broadcast_to(bias[0], bias.shape), atol=1e-3)
 
 
@@ -34,8 +35,8 @@ def test_map_is_brightest_where_the_class_is() -> None:
     feature_map[0, 0, 2] = 4.0
     feature_map[0, 1, 1] = 1.0
     feature_map[1, 2, 2] = 9.0  # speaks against the class
-    found = class_map(feature_map, np.array([1.0, -1.0], np.float32))
-    assert found.tolist() == [[0, 0, 1], [0, 0.25, 0], [0, 0, 0]]
+    evidence = class_map(feature_map, np.array([1.0, -1.0], np.float32))
+    assert evidence.tolist() == [[0, 0, 1], [0, 0.25, 0], [0, 0, 0]]
 
 
 def test_class_that_is_nowhere_has_an_empty_map() -> None:
@@ -45,12 +46,12 @@ def test_class_that_is_nowhere_has_an_empty_map() -> None:
 def test_prediction_explains_itself_when_asked(bundle: Path) -> None:
     model = load(bundle)
     image = Image.effect_noise((80, 40), 90).convert("RGB")
-    plain, asked = (model.predict([image], 2, explain)[0] for explain in (False, True))
+    plain, explained = (model.predict([image], 2, explain)[0] for explain in (False, True))
     assert plain.explanation is None
-    assert asked.explanation is not None
-    assert asked.explanation.maps.shape[0] == len(asked.classes) == 2
-    assert asked.explanation.box == (0.25, 0, 0.75, 1)
-    assert asked.probabilities == plain.probabilities
+    assert explained.explanation is not None
+    assert explained.explanation.maps.shape[0] == len(explained.classes) == 2
+    assert explained.explanation.box == (0.25, 0, 0.75, 1)
+    assert explained.probabilities == plain.probabilities
 
 
 def test_box_is_the_square_in_the_middle() -> None:
@@ -71,18 +72,14 @@ def test_network_without_class_weights_has_no_maps(colours: Path) -> None:
 def test_weights_read_here_are_those_that_safetensors_reads(bundle: Path) -> None:
     from safetensors.numpy import load_file
 
-    wanted = load_file(bundle / "model.safetensors")["classifier.weight"]
-    found = read_class_weights(read_description(bundle))
-    np.testing.assert_array_equal(found, wanted)
+    tensor = load_file(bundle / "model.safetensors")["classifier.weight"]
+    np.testing.assert_array_equal(read_class_weights(read_description(bundle)), tensor)
 
 
 @pytest.mark.parametrize("name", ["classifier.nothing", "conv_stem.weight", "classifier.bias"])
 def test_other_tensor_is_refused(bundle: Path, tmp_path: Path, name: str) -> None:
-    copy = tmp_path / "bundle"
-    shutil.copytree(bundle, copy)
-    file = copy / "model.json"
-    said = json.loads(file.read_text())
-    said["architecture"]["class_weights"] = name
-    file.write_text(json.dumps(said))
+    copied = shutil.copytree(bundle, tmp_path / "copied")
+    architecture = replace(read_description(bundle).architecture, class_weights=name)
+    change_description(copied, architecture=asdict(architecture))
     with pytest.raises(BundleError, match=name):
-        _ = load(copy).class_weights
+        _ = load(copied).class_weights

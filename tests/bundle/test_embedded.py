@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -41,27 +39,22 @@ def test_it_is_what_is_opened_where_no_model_is_named() -> None:
 @pytest.mark.slow  # three networks on a thousand images
 @pytest.mark.skipif(not CIFAR.is_dir(), reason=f"needs {CIFAR}")
 def test_torch_onnx_and_predict_agree_on_real_images_and_with_what_it_says() -> None:
-    model = thawnet.load()
-    told = json.loads((embedded.BUNDLE / "model.json").read_text(encoding="utf-8"))
-    test = open_source("cifar100", CIFAR).open_part("test")
+    model, description = thawnet.load(), read_description(embedded.BUNDLE)
+    source = open_source("cifar100", CIFAR)
+    test = source.open_part("test")
     rows = range(0, len(test), len(test) // IMAGES)
     images = [test.read(row) for row in rows]
     squares = np.stack([squared(decode(image), model.preprocess) for image in images])  # type: ignore[arg-type]
     onnx = model.all_logits(squares)
-    network = rebuild(read_description(embedded.BUNDLE))
-    whole = from_pixels(outputs(network), model.preprocess)
+    whole = from_pixels(outputs(rebuild(description)), model.preprocess)
     with torch.inference_mode():
-        torch_logits = np.concatenate(
-            [whole(some)[0].numpy() for some in torch.from_numpy(squares).split(50)]
-        )
-    found = agreement(torch_logits, onnx, model.temperature)
+        logits = [whole(some)[0].numpy() for some in torch.from_numpy(squares).split(50)]
+    agreed = agreement(np.concatenate(logits), onnx, model.temperature)
     # One is rounded to float16 before batch-norms are folded into it, the other after.
-    assert found.decided_top_1 >= 0.99
-    assert found.largest_difference < 0.05
-    predicted = [each.classes[0] for each in model.predict(images, top_k=1)]
-    assert predicted == [model.classes[place] for place in onnx.argmax(axis=1)]
-    names = open_source("cifar100", CIFAR).classes
-    hits = np.mean(
-        [name == names[test.labels[row]] for name, row in zip(predicted, rows, strict=True)]
-    )
-    assert abs(hits - told["metrics"]["test"]["accuracy"]) < 0.05
+    assert agreed.decided_top_1 >= 0.99
+    assert agreed.largest_difference < 0.05
+    classes = [prediction.classes[0] for prediction in model.predict(images, top_k=1)]
+    assert classes == [model.classes[row] for row in onnx.argmax(axis=1)]
+    labels = [source.classes[test.labels[row]] for row in rows]
+    accuracy = np.mean([name == label for name, label in zip(classes, labels, strict=True)])
+    assert abs(accuracy - description.facts["metrics"]["test"]["accuracy"]) < 0.05

@@ -6,6 +6,7 @@ import csv
 import pickle
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +16,13 @@ from PIL import Image
 import thawnet
 from support.commands import run_without
 from support.photos import draw
-from support.runs import TINY
+from support.runs import tiny_options
 from thawnet.bundle.model import AHEAD, BATCH
 from thawnet.core.errors import ImageError, UsageError
 from thawnet.data.sources.open import open_source
 from thawnet.data.store import open_store
 from thawnet.image.decode import decode
 from thawnet.image.preprocess import Preprocess, squared
-from thawnet.recipe import TrainOptions
 from thawnet.training import run
 
 SIZES = [(40, 40), (55, 41), (41, 56), (43, 40), (40, 45), (200, 131), (90, 400)]
@@ -60,38 +60,27 @@ def test_model_gives_the_classes_and_probabilities_that_training_measured(
     tmp_path: Path, tiny_weights: Path, size: int
 ) -> None:
     folder = odd_photos(tmp_path / "odd", 24)
-    options = TrainOptions(
-        data=str(folder),
-        recipe="quick",
-        backbone=TINY,
-        weights=str(tiny_weights),
-        size=size,
-        epochs=(1, 1),
-        compile="no",
-        no_test=True,
-        no_report=True,
-    )
-    outcome = run.train(options)
+    options = tiny_options(folder, tiny_weights)
+    outcome = run.train(replace(options, size=size, precision=None, no_test=True))
     with (outcome.folder / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     model = thawnet.load(outcome.folder)
     assert (model.preprocess.crop < size) == (size == 64)  # enlarged or cut
-    found = model.predict([folder / row["image"] for row in rows], top_k=3)
+    predictions = model.predict([folder / row["image"] for row in rows], top_k=3)
     assert len(rows) >= 6
-    for row, each in zip(rows, found, strict=True):
-        assert each.classes[0] == row["predicted"]
-        assert each.probabilities[0] == pytest.approx(float(row["probability"]), abs=1e-3)
-        place = each.classes.index(row["class"])
-        true = float(row["probability_of_class"])
-        assert each.probabilities[place] == pytest.approx(true, abs=1e-3)
+    for row, prediction in zip(rows, predictions, strict=True):
+        shares = dict(zip(prediction.classes, prediction.probabilities, strict=True))
+        assert prediction.classes[0] == row["predicted"]
+        assert shares[row["predicted"]] == pytest.approx(float(row["probability"]), abs=1e-3)
+        assert shares[row["class"]] == pytest.approx(float(row["probability_of_class"]), abs=1e-3)
 
 
 def test_paths_images_and_arrays_are_one_picture(bundle: Path, tmp_path: Path) -> None:
     image = draw(1, 1, (50, 44))
     image.save(tmp_path / "one.png")
     model = thawnet.load(bundle)
-    given = [str(tmp_path / "one.png"), tmp_path / "one.png", image, np.asarray(image)]
-    first, *others = model.predict(given)
+    forms = [str(tmp_path / "one.png"), tmp_path / "one.png", image, np.asarray(image)]
+    first, *others = model.predict(forms)
     assert others == [first] * 3
     assert sorted(first.classes) == ["a", "b", "c"]
     assert list(first.probabilities) == sorted(first.probabilities, reverse=True)
@@ -112,7 +101,7 @@ def test_photo_is_turned_as_exif_says(bundle: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("image", "told"),
+    ("image", "message"),
     [
         (Path("nowhere.jpg"), "image 2: no such file"),
         (Path(), "image 2: not a file"),
@@ -124,16 +113,16 @@ def test_photo_is_turned_as_exif_says(bundle: Path, tmp_path: Path) -> None:
         (Image.new("L", (9000, 9000)), "9000 x 9000 pixels would take 243 MB"),
     ],
 )
-def test_what_is_no_image_is_named_by_its_number(bundle: Path, image: object, told: str) -> None:
-    with pytest.raises(ImageError, match=told):
+def test_what_is_no_image_is_named_by_its_number(bundle: Path, image: object, message: str) -> None:
+    with pytest.raises(ImageError, match=message):
         thawnet.load(bundle).predict([draw(0, 0), image])  # type: ignore[list-item]
 
 
 def test_broken_image_costs_only_its_own_prediction(bundle: Path) -> None:
     good = draw(0, 0)
-    found = list(thawnet.load(bundle).stream(["nowhere.jpg", good, "nowhere.jpg", good]))
-    assert [isinstance(each, ImageError) for each in found] == [True, False, True, False]
-    assert found[1] == found[3]
+    results = list(thawnet.load(bundle).stream(["nowhere.jpg", good, "nowhere.jpg", good]))
+    assert [isinstance(result, ImageError) for result in results] == [True, False, True, False]
+    assert results[1] == results[3]
 
 
 def test_prediction_does_not_depend_on_neighbours_or_threads(bundle: Path) -> None:
@@ -149,30 +138,25 @@ def test_prediction_does_not_depend_on_neighbours_or_threads(bundle: Path) -> No
 
 def test_outputs_of_each_image_are_those_that_predictions_are_made_of(colours: Path) -> None:
     model = thawnet.load(colours, threads=2)
-    images = [draw(number % 5, number) for number in range(40)]
-    dazzling = Image.new("RGB", (40, 40), "white")
-    given = [*images, "nowhere.jpg", dazzling]
-    found = list(model.stream_outputs(given))
-    predictions = list(model.stream(given, top_k=1))
-    assert [isinstance(each, ImageError) for each in found] == [False] * 40 + [True, False]
     assert model.unfamiliar is not None
-    for one, other in zip(found, predictions, strict=True):
-        if not isinstance(one, ImageError):
-            assert not isinstance(other, ImageError)
-            assert one.logits.shape == (1, 6)
-            assert model.classes[one.logits.argmax()] == other.classes[0]
-            assert one.unfamiliarity is not None
-            assert (one.unfamiliarity > model.unfamiliar.above).tolist() == [other.unfamiliar]
-    assert [each.unfamiliar for each in predictions[-3:] if not isinstance(each, ImageError)] == [
-        *(False, True),
-    ]
+    images = [draw(number % 5, number) for number in range(40)]
+    pictures = [*images, "nowhere.jpg", Image.new("RGB", (40, 40), "white")]
+    outputs, predictions = list(model.stream_outputs(pictures)), list(model.stream(pictures, 1))
+    for results in (outputs, predictions):
+        errors = [isinstance(result, ImageError) for result in results]
+        assert errors == [False] * 40 + [True, False]
+        del results[40]
+    for one, prediction in zip(outputs, predictions, strict=True):
+        assert one.logits.shape == (1, 6)
+        assert model.classes[one.logits.argmax()] == prediction.classes[0]
+        assert (one.unfamiliarity > model.unfamiliar.above).tolist() == [prediction.unfamiliar]
+    assert [prediction.unfamiliar for prediction in predictions[-2:]] == [False, True]
 
 
-def test_network_that_can_not_tell_gives_no_unfamiliarity(bundle: Path) -> None:
-    (found,) = thawnet.load(bundle).stream_outputs([draw(0, 0)])
-    assert not isinstance(found, ImageError)
-    assert found.logits.shape == (1, 3)
-    assert found.unfamiliarity is None
+def test_network_that_cannot_tell_gives_no_unfamiliarity(bundle: Path) -> None:
+    (outputs,) = thawnet.load(bundle).stream_outputs([draw(0, 0)])
+    assert outputs.logits.shape == (1, 3)
+    assert outputs.unfamiliarity is None
 
 
 def test_images_are_taken_as_they_are_needed(bundle: Path) -> None:

@@ -31,14 +31,14 @@ class Unspeakable(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("network", "told"),
+    ("network", "message"),
     [
         (BatchOfTwo(), "computes something else once exported"),
         (Unspeakable(), "cannot be exported to ONNX"),
     ],
 )
-def test_network_that_would_predict_wrongly_is_refused(network: nn.Module, told: str) -> None:
-    with pytest.raises(BundleError, match=told) as caught:
+def test_network_that_would_predict_wrongly_is_refused(network: nn.Module, message: str) -> None:
+    with pytest.raises(BundleError, match=message) as caught:
         to_onnx({"logits": network}, Meaning(tuple("abc"), SPEC))
     assert "\n" not in str(caught.value)
 
@@ -57,13 +57,13 @@ def test_halved_network_is_half_as_large_and_computes_with_the_rounded_weights()
     module.weight.data = module.weight.data.half().float()
     x = torch.randn(5, 64)
     session = onnxruntime.InferenceSession(small, providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {"x": x.numpy()})
-    assert found.dtype == np.float32
+    (y,) = session.run(None, {"x": x.numpy()})
+    assert y.dtype == np.float32
     with torch.inference_mode():
-        assert np.allclose(found, module(x).numpy(), atol=1e-5)
+        assert np.allclose(y, module(x).numpy(), atol=1e-5)
 
 
-def test_weights_that_float16_can_not_hold_or_that_are_small_stay_as_they_are() -> None:
+def test_weights_that_float16_cannot_hold_or_that_are_small_stay_as_they_are() -> None:
     content, module = linear(1e6)
     assert halved(content) == content
     content, module = linear()

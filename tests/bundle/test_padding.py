@@ -29,19 +29,19 @@ def padded_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def worked_out(padded_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> onnx.ModelProto:
     """Return the model of the bundle as PyTorch writes it."""
-    told = read_description(padded_bundle)
+    description = read_description(padded_bundle)
     monkeypatch.setattr("thawnet.bundle.onnx.fix_padding", lambda model, feeds: None)
-    return onnx.load_model_from_string(to_onnx(outputs(rebuild(told)), told.meaning))
+    return onnx.load_model_from_string(to_onnx(outputs(rebuild(description)), description.meaning))
 
 
 def test_padding_becomes_constant_and_logits_stay(
     padded_bundle: Path, worked_out: onnx.ModelProto
 ) -> None:
-    told = read_description(padded_bundle)
+    description = read_description(padded_bundle)
     before = worked_out.SerializeToString()
-    fix_padding(worked_out, {IMAGES: probe_squares(told.meaning.preprocess)[:1]})
+    fix_padding(worked_out, {IMAGES: probe_squares(description.meaning.preprocess)[:1]})
     graph = worked_out.graph
-    stored = {each.name: onnx.numpy_helper.to_array(each).tolist() for each in graph.initializer}
+    stored = {one.name: onnx.numpy_helper.to_array(one).tolist() for one in graph.initializer}
     pads = [node for node in graph.node if node.op_type == "Pad"]
     # TensorFlow pads 48, 24, 12 and 6 at the end alone, and 3 on both sides.
     ends, sides = [0, 0, 0, 0, 0, 0, 1, 1], [0, 0, 1, 1, 0, 0, 1, 1]
@@ -49,12 +49,12 @@ def test_padding_becomes_constant_and_logits_stay(
     # Nothing is left that worked them out: one Shape belongs to the enlarging.
     assert [node.op_type for node in graph.node].count("Shape") == 1
     squares = np.random.default_rng(1).integers(0, 256, (7, 40, 40, 3), np.uint8)
-    found, wanted = (
-        Model(told, content).outputs(squares).logits
+    logits, reference = (
+        Model(description, content).outputs(squares).logits
         for content in (worked_out.SerializeToString(), before)
     )
-    assert found == pytest.approx(wanted, rel=1e-3, abs=1e-3)
-    assert (found == thawnet.load(padded_bundle).outputs(squares).logits).all()
+    assert logits == pytest.approx(reference, rel=1e-3, abs=1e-3)
+    assert (logits == thawnet.load(padded_bundle).outputs(squares).logits).all()
 
 
 def test_onnx_runtime_merges_the_padding_of_a_bundle(padded_bundle: Path, tmp_path: Path) -> None:

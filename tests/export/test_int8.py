@@ -33,14 +33,15 @@ from thawnet.training.trained_on import reopen_train_val
 
 def quantised(folder: Path, **more: Any) -> Quantised:
     """Quantise the network of a run."""
-    told = read_description(folder)
-    return quantise(told, read_onnx(told), *reopen_train_val(told, None, None), **more)
+    description = read_description(folder)
+    train_val = reopen_train_val(description, None, None)
+    return quantise(description, read_onnx(description), *train_val, **more)
 
 
 def ends(onnx: bytes) -> list[tuple[str, str, int]]:
     session = onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
-    both = [*session.get_inputs(), *session.get_outputs()]
-    return [(each.name, each.type, len(each.shape)) for each in both]
+    inputs_and_outputs = [*session.get_inputs(), *session.get_outputs()]
+    return [(end.name, end.type, len(end.shape)) for end in inputs_and_outputs]
 
 
 def test_int8_network_is_small_and_looks_the_same_from_outside(
@@ -59,18 +60,17 @@ def test_int8_network_is_small_and_looks_the_same_from_outside(
     monkeypatch.setattr(int8, "squares_of", spy)
     monkeypatch.setattr(int8, "CALIBRATION_IMAGES", 30)
     folder = run.train(options).folder
-    found = quantised(folder)
-    told = read_description(folder)
-    before = read_onnx(told)
-    assert ends(found.onnx) == ends(before)
-    assert len(found.onnx) < 0.4 * len(before)
-    train, val = reopen_train_val(told, options.data, None)
+    network, description = quantised(folder), read_description(folder)
+    before = read_onnx(description)
+    assert ends(network.onnx) == ends(before)
+    assert len(network.onnx) < 0.4 * len(before)
+    train, val = reopen_train_val(description, options.data, None)
     (calibrated, count), (measured, _) = looked_at
-    assert count == found.calibrated_on == 30
+    assert count == network.figures["calibration_images"] == 30
     assert calibrated < set(train.names)
     assert measured == set(val.names)
-    assert found.agreement.images == len(val)
-    assert min(found.speeds) > 0
+    assert network.figures["images"] == len(val)
+    assert min(network.figures["images_per_second"].values()) > 0
 
 
 def test_a_worse_network_is_refused_unless_it_is_wanted_anyway(
@@ -81,8 +81,7 @@ def test_a_worse_network_is_refused_unless_it_is_wanted_anyway(
         BundleError, match=r"chance \(9 lost, 0 gained\), .*nothing is written; .*--anyway"
     ):
         quantised(finished.folder)
-    found = quantised(finished.folder, anyway=True)
-    assert found.worse == "9 lost, 0 gained"
+    assert quantised(finished.folder, anyway=True).worse == "9 lost, 0 gained"
 
 
 def logits_of(hits: list[int], margin: float = 3.0) -> np.ndarray:
@@ -95,8 +94,8 @@ def test_worse_is_what_chance_does_not_explain() -> None:
     all_right = logits_of([1] * 1000)
     assert int8.loss(all_right[:20], logits_of([0] + [1] * 19), right[:20]) == ""
     assert int8.loss(all_right, logits_of([0] * 5 + [1] * 995), right) == ""
-    told = int8.loss(all_right, logits_of([0] * 12 + [1] * 988), right)
-    assert told == "12 lost, 0 gained, McNemar p = 0.00049"
+    evidence = int8.loss(all_right, logits_of([0] * 12 + [1] * 988), right)
+    assert evidence == "12 lost, 0 gained, McNemar p = 0.00049"
     many = np.zeros(9000, np.int64)
     assert int8.loss(logits_of([1] * 9000), logits_of([0] * 12 + [1] * 8988), many) == ""
     # Better by as much is not worse, and near ties are no losses.
@@ -106,25 +105,25 @@ def test_worse_is_what_chance_does_not_explain() -> None:
 
 
 def test_speeds_are_those_of_each_model(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Slow:
-        def all_logits(self, squares: Any) -> None:
-            clock[0] += 0.5
+    class Timed:
+        def __init__(self, seconds: float) -> None:
+            self.seconds = seconds
 
-    class Fast:
         def all_logits(self, squares: Any) -> None:
-            clock[0] += 0.25
+            clock[0] += self.seconds
 
     clock = [0.0]
     monkeypatch.setattr(int8.time, "perf_counter", lambda: clock[0])
-    assert images_per_second([Slow(), Fast()], np.zeros((10, 1))) == [20, 40]  # type: ignore[list-item,arg-type]
+    models: list[Any] = [Timed(0.5), Timed(0.25)]
+    assert images_per_second(models, np.zeros((10, 1), np.uint8)) == [20, 40]
 
 
 def test_logits_of_many_squares_are_those_of_each(bundle: Path) -> None:
     model = thawnet.load(bundle, threads=2)
     squares = np.random.default_rng(0).integers(0, 256, (20, 40, 40, 3), np.uint8)
-    found = model.all_logits(squares)
-    assert found.shape == (20, 3)
-    assert found[13] == pytest.approx(model.outputs(squares[13:14]).logits[0], rel=1e-4, abs=1e-4)
+    logits = model.all_logits(squares)
+    assert logits.shape == (20, 3)
+    assert logits[13] == pytest.approx(model.outputs(squares[13:14]).logits[0], rel=1e-4, abs=1e-4)
 
 
 def test_what_logits_do_not_depend_on_stays_as_it_is(bundle: Path) -> None:
@@ -133,25 +132,25 @@ def test_what_logits_do_not_depend_on_stays_as_it_is(bundle: Path) -> None:
 
         def __init__(self) -> None:
             super().__init__()
-            self.layer = nn.Linear(network.shapes[place][0], 1, bias=False)
+            self.layer = nn.Linear(network.shapes[stage][0], 1, bias=False)
 
         def forward(self, middle: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
             return self.layer(pooled(middle))[:, 0] + logits[:, 0]
 
-    told = read_description(bundle)
-    network = rebuild(told)
-    place = middle_of(network)
-    assert place is not None
-    meaning = dataclasses.replace(told.meaning, unfamiliar=Unfamiliar(1.0, 0.05))
-    told = dataclasses.replace(told, meaning=meaning)
-    content = to_onnx(outputs(network, place), meaning, Norm())
+    description = read_description(bundle)
+    network = rebuild(description)
+    stage = middle_of(network)
+    assert stage is not None
+    meaning = dataclasses.replace(description.meaning, unfamiliar=Unfamiliar(1.0, 0.05))
+    description = dataclasses.replace(description, meaning=meaning)
+    content = to_onnx(outputs(network, stage), meaning, Norm())
     squares = np.random.default_rng(0).integers(0, 256, (20, 40, 40, 3), np.uint8)
-    found = int8._static(told, content, squares, lambda done: None)
-    model = onnx.load_model_from_string(found)
+    rounded = int8._static(description, content, squares, lambda done: None)
+    model = onnx.load_model_from_string(rounded)
     made_by = {name: node for node in model.graph.node for name in node.output}
     assert made_by["unfamiliarity"].op_type == "Add"
     assert {made_by[name].op_type for name in made_by["unfamiliarity"].input} == {"Gather"}
-    one, other = (Model(told, each).outputs(squares) for each in (found, content))
+    one, other = (Model(description, each).outputs(squares) for each in (rounded, content))
     assert one.unfamiliarity is not None
     assert other.unfamiliarity is not None
     assert np.corrcoef(one.unfamiliarity, other.unfamiliarity)[0, 1] > 0.9

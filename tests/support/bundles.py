@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 COLOURS = {
     "red": (200, 30, 30),
@@ -12,6 +14,13 @@ COLOURS = {
     "magenta": (200, 30, 200),
     "yellow": (200, 200, 30),
 }
+
+
+def change_description(folder: Path, **values: Any) -> Path:
+    """Set fields of a bundle's model.json, and return its folder."""
+    file = folder / "model.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+    return folder
 
 
 def write_random_bundle(

@@ -6,7 +6,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from ..bundle.format import Description
+from ..bundle.card import int8_card
+from ..bundle.format import Description, write_bundle
 from ..bundle.model import Model
 from ..bundle.onnx import IMAGES, LOGITS
 from ..bundle.padding import needed_for
@@ -24,7 +25,7 @@ from ..data.items import spread_over
 from ..data.store import ImageStore
 from ..metrics.accuracy import SIGNIFICANT
 from ..metrics.paired import count_pairs, mcnemar
-from ..training.gate import GATE_TIE, Agreement, agreement, squares_of
+from ..training.gate import GATE_TIE, agreement, squares_of
 
 if TYPE_CHECKING:
     import onnx
@@ -44,30 +45,13 @@ OPERATORS = (CONV, "Gemm", "MatMul", "Add", "GlobalAveragePool", "Relu", "Clip",
 
 @dataclass(frozen=True)
 class Quantised:
-    """An int8 network that passed the gate.
-
-    onnx: the model. calibrated_on: training images. agreement: with float32, on the validation
-    images. accuracies, speeds: of float32 and int8, there, 0 to 1 and in images/s. worse: what
-    speaks for int8 being worse by more than chance, nothing where nothing does.
-    """
+    """An int8 network that passed the gate."""
 
     onnx: bytes
-    calibrated_on: int
-    agreement: Agreement
-    accuracies: tuple[float, float]
-    speeds: tuple[float, float]
+    figures: dict[str, Any]
+    """The gate's, as they stand under `export` in model.json."""
     worse: str = ""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the gate's figures as they stand in model.json."""
-        names = ("float32", "int8")
-        return {
-            "form": "onnx-int8",
-            "calibration_images": self.calibrated_on,
-            **asdict(self.agreement),
-            "validation_accuracy": dict(zip(names, self.accuracies, strict=True)),
-            "images_per_second": dict(zip(names, self.speeds, strict=True)),
-        }
+    """Evidence that int8 is worse by more than chance, '' where there is none."""
 
 
 def quantise(
@@ -88,12 +72,12 @@ def quantise(
     crop = description.meaning.preprocess.crop
     rows = spread_over(len(train), CALIBRATION_IMAGES)
     with console.progress("calibrating", len(rows)) as advance:
-        found = _static(description, content, squares_of(train, rows, crop), advance)
+        onnx = _static(description, content, squares_of(train, rows, crop), advance)
     squares = squares_of(val, np.arange(len(val)), crop)
-    models = [Model(description, each) for each in (content, found)]
-    logits = [model.all_logits(squares) for model in models]
-    hits = [int((each.argmax(axis=1) == val.labels).sum()) for each in logits]
-    worse = loss(logits[0], logits[1], val.labels)
+    models = [Model(description, each) for each in (content, onnx)]
+    exact, rounded = (model.all_logits(squares) for model in models)
+    hits = [int((logits.argmax(axis=1) == val.labels).sum()) for logits in (exact, rounded)]
+    worse = loss(exact, rounded, val.labels)
     if worse and not anyway:
         raise BundleError(
             f"in int8 {hits[1]:,} of {len(val):,} validation images are right and in float32 "
@@ -101,27 +85,49 @@ def quantise(
             "float32, or write it all the same with --anyway"
         )
     speeds = images_per_second(models, squares[:TIMED_IMAGES])
-    return Quantised(
-        onnx=found,
-        calibrated_on=len(rows),
-        agreement=agreement(logits[0], logits[1], description.meaning.temperature),
-        accuracies=(hits[0] / len(val), hits[1] / len(val)),
-        speeds=(speeds[0], speeds[1]),
-        worse=worse,
+    figures = {
+        "form": "onnx-int8",
+        "calibration_images": len(rows),
+        **asdict(agreement(exact, rounded, description.meaning.temperature)),
+        "validation_accuracy": {"float32": hits[0] / len(val), "int8": hits[1] / len(val)},
+        "images_per_second": {"float32": speeds[0], "int8": speeds[1]},
+    }
+    return Quantised(onnx, figures, worse)
+
+
+def write_quantised(
+    path: Path, network: Quantised, description: Description, trained_on: NDArray[np.uint64]
+) -> None:
+    """Write the bundle of a quantised network; description, trained_on: of the float32 one."""
+    facts, backbone = dict(description.facts), description.architecture.backbone
+    # These figures are float32's.
+    origin = {name: facts.pop(name, None) for name in ("metrics", "export")}
+    facts["export"] = network.figures
+    facts["quantised_from"] = {"sha256": description.sha256, **origin}
+    data, licence = str(facts["data"]["name"]), str(facts.get("license", "not stated"))
+    write_bundle(
+        path,
+        None,
+        network.onnx,
+        replace(description.architecture, class_weights=None),  # they are float32
+        description.meaning,
+        trained_on,
+        facts,
+        int8_card(description.meaning, backbone, data, licence, network.figures),
     )
 
 
 def loss(
     exact: NDArray[np.float32], rounded: NDArray[np.float32], labels: NDArray[np.int64]
 ) -> str:
-    """Return what says that a rounded network is worse, '' where chance or GATE_LOSS explains it.
+    """Return the evidence that a rounded network is worse, '' if chance or GATE_LOSS explains it.
 
     exact, rounded: logits, (n, classes), of the same images. McNemar's exact test on the images
     whose class changes, those aside whose two first classes were as good as equal before.
     """
     shares = np.sort(softmax(exact.astype(np.float64), axis=1), axis=1)
     decided = shares[:, -1] - shares[:, -2] >= GATE_TIE
-    hits = [each.argmax(axis=1)[decided] == labels[decided] for each in (exact, rounded)]
+    hits = [logits.argmax(axis=1)[decided] == labels[decided] for logits in (exact, rounded)]
     pairs = count_pairs(hits[0], hits[1])
     p = mcnemar(pairs)
     if pairs.only_a - pairs.only_b <= GATE_LOSS * len(labels) or p >= SIGNIFICANT:
@@ -155,7 +161,6 @@ def _static(
     import onnx
     from onnxruntime import quantization
 
-    meaning = description.meaning
     with tempfile.TemporaryDirectory(prefix="thawnet-") as scratch:
         exact, prepared, quantised = (Path(scratch) / f"{name}.onnx" for name in "abc")
         try:
@@ -181,7 +186,7 @@ def _static(
             raise BundleError(
                 f"the network cannot be quantised ({first_line(error)}); use --to onnx"
             ) from error
-    onnx.helper.set_model_props(model, meaning.marks)
+    onnx.helper.set_model_props(model, description.meaning.marks)
     return bytes(model.SerializeToString(deterministic=True))
 
 
@@ -189,7 +194,7 @@ def _kept_in_float(model: onnx.ModelProto) -> list[str]:
     """Return the names of nodes that stay in float32.
 
     The first convolution: on three channels integers gain nothing; with it MobileNetV2 takes a
-    quarter longer. And what logits do not depend on, such as the unfamiliarity: no network, and
+    quarter longer. And those that logits do not depend on, such as the unfamiliarity's, which are
     small.
     """
     needed = {node.name for node in needed_for(model.graph, {LOGITS})}
@@ -202,9 +207,9 @@ def images_per_second(models: Sequence[Model], squares: NDArray[np.uint8]) -> li
     speeds: list[list[float]] = [[] for _ in models]
     with console.progress("timing", ROUNDS * len(models) * len(squares)) as advance:
         for _ in range(ROUNDS):
-            for model, found in zip(models, speeds, strict=True):
+            for model, rounds in zip(models, speeds, strict=True):
                 started = time.perf_counter()
                 model.all_logits(squares)
-                found.append(len(squares) / (time.perf_counter() - started))
+                rounds.append(len(squares) / (time.perf_counter() - started))
                 advance(len(squares))
-    return [statistics.median(found) for found in speeds]
+    return [statistics.median(rounds) for rounds in speeds]

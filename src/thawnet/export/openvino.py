@@ -16,7 +16,7 @@ def to_openvino(onnx: bytes, model: Model) -> tuple[bytes, bytes, float]:
     """Return a bundle's ONNX model as OpenVINO's .xml and .bin, and how far its logits are off.
 
     Inputs and outputs keep their names; weights stay float32. Both files are read again here, run
-    by OpenVINO on the CPU, and held against `model`, which ONNX Runtime runs.
+    by OpenVINO on the CPU, and compared with `model`, which ONNX Runtime runs.
     Raises BundleError when OpenVINO cannot read the network or computes something else.
     """
     import openvino
@@ -32,12 +32,12 @@ def to_openvino(onnx: bytes, model: Model) -> tuple[bytes, bytes, float]:
             # In float32: by default a processor with bfloat16 computes in that.
             exact = {"INFERENCE_PRECISION_HINT": "f32"}
             compiled = core.compile_model(core.read_model(file), "CPU", exact)
-            found = [np.array(compiled({IMAGES: squares[:count]})[LOGITS]) for count in (1, PROBES)]
+            logits = [np.array(compiled({IMAGES: squares[:n]})[LOGITS]) for n in (1, PROBES)]
         except Exception as error:  # OpenVINO raises RuntimeError and its own kinds
             raise BundleError(
                 f"the network cannot be converted by OpenVINO ({first_line(error)})"
             ) from error
-        wanted = model.outputs(squares).logits
-        off = max(require_same(each, wanted[: len(each)], "OpenVINO") for each in found)
+        reference = model.outputs(squares).logits
+        off = max(require_same(each, reference[: len(each)], "OpenVINO") for each in logits)
         del compiled, core  # which hold the files open, and Windows removes no open file
         return file.read_bytes(), file.with_suffix(".bin").read_bytes(), off

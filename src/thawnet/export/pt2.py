@@ -46,7 +46,7 @@ def to_pt2(description: Description, model: Model) -> tuple[bytes, float]:
 
     The program takes squares, (n, crop, crop, 3) uint8, as preprocess.squared cuts them, and gives
     logits, (n, classes) float32; n is free. It runs without timm and thawnet. It is loaded again
-    here and held against `model`, the ONNX one.
+    here and compared with `model`, the ONNX one.
     Raises BundleError when it cannot be exported or gives other logits.
     """
     squares = probe_squares(model.preprocess)
@@ -54,7 +54,7 @@ def to_pt2(description: Description, model: Model) -> tuple[bytes, float]:
     file = io.BytesIO()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch, about its own innards
+            warnings.simplefilter("ignore")  # of torch, about itself
             program = torch.export.export(
                 whole,
                 (torch.from_numpy(squares),),
@@ -64,13 +64,14 @@ def to_pt2(description: Description, model: Model) -> tuple[bytes, float]:
             file.seek(0)
             loaded = torch.export.load(file).module()
         with torch.inference_mode():
-            found = [loaded(torch.from_numpy(squares[:count])).numpy() for count in (1, PROBES)]
+            logits = [loaded(torch.from_numpy(squares[:count])).numpy() for count in (1, PROBES)]
     except Exception as error:  # any of timm's 1,300 models may raise anything
         raise BundleError(
             f"the network cannot be exported by torch.export ({first_line(error)})"
         ) from error
-    wanted = model.outputs(squares).logits
-    return file.getvalue(), max(require_same(each, wanted[: len(each)], "pt2") for each in found)
+    reference = model.outputs(squares).logits
+    off = max(require_same(each, reference[: len(each)], "pt2") for each in logits)
+    return file.getvalue(), off
 
 
 class _Logits(torch.nn.Module):
@@ -81,5 +82,5 @@ class _Logits(torch.nn.Module):
         self.module = module
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = self.module(images)[0]
-        return found
+        logits: torch.Tensor = self.module(images)[0]
+        return logits

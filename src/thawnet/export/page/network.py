@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...bundle.format import WEIGHTS, Description
-from ...bundle.model import Model, Outputs, softmax
+from ...bundle.model import Model, softmax
 from ...bundle.onnx import halved
 from ...core import console
+from ...core.errors import ThawnetError
+from ...core.packages import TRAIN_PACKAGES, missing, require_installed
 
 MOST_OFF = 0.01  # of a calibrated probability
 # Values of a tensor in float16. MobileNetV2's depthwise kernels, which are smaller, cause most of
@@ -21,59 +23,71 @@ HALVED_FROM = 20_000
 AT_ONCE = 32  # images
 
 
-@dataclass(frozen=True)
-class PageNetwork:
-    """The ONNX model of a page. told: how it compares with the bundle's, for a person."""
-
-    onnx: bytes
-    told: str
-
-
 def page_network(
     description: Description,
     onnx: bytes,
     model: Model,
     validation: Callable[[], NDArray[np.uint8] | None],
-) -> PageNetwork:
-    """Return the network of a page, half as large if its own validation images allow it.
+) -> tuple[bytes, str]:
+    """Return the ONNX model of a page, and for a person how it compares with the bundle's.
 
-    onnx: of the bundle, opened as `model`. validation: gives images that validated the network,
-    (n, crop, crop, 3), None where none are at hand. Then, and where float16 would move a
-    probability of one of them by more than MOST_OFF, the weights stay in float32.
+    onnx: of the bundle, opened as `model`. validation: see `validation_squares`. The weights stay
+    in float32 where there are none, and where float16 would move a probability of one of them by
+    more than MOST_OFF.
     """
     if WEIGHTS not in description.sha256:
-        return PageNetwork(onnx, "in int8, as the bundle")
-    unchanged = PageNetwork(onnx, "weights in float32, as the bundle's")
+        return onnx, "in int8, as the bundle"
     small = halved(onnx, HALVED_FROM)
     if small == onnx:
-        return PageNetwork(onnx, "the bundle's own network")
+        return onnx, "the bundle's own network"
     squares = validation()
-    if squares is None:
-        return unchanged
-    off = _difference(model, Model(description, small), squares)
-    change = f"changes probabilities by up to {off:.1e} on {len(squares):,} validation images"
-    if not off <= MOST_OFF:
+    if squares is not None:
+        off = _difference(model, Model(description, small), squares)
+        change = f"changes probabilities by up to {off:.1e} on {len(squares):,} validation images"
+        if off <= MOST_OFF:
+            return small, f"weights in float16, which {change}"
         console.say(f"float16 {change}: the page's weights stay in float32")
-        return unchanged
-    return PageNetwork(small, f"weights in float16, which {change}")
+    return onnx, "weights in float32, as the bundle's"
 
 
-def _difference(model: Model, other: Model, squares: NDArray[np.uint8]) -> float:
+def validation_squares(
+    description: Description, data: str | None, data_dir: Path | None
+) -> NDArray[np.uint8] | None:
+    """Return images that validated a network, (n, crop, crop, 3), None where none are at hand.
+
+    data, data_dir: as for `thawnet train`. Where they are given, what is wrong with them is raised.
+    """
+    required = data is not None or data_dir is not None
+    lacking = missing(TRAIN_PACKAGES)
+    if lacking and not required:
+        console.say(f"the page's weights stay in float32: {lacking[0]} is not installed")
+        return None
+    require_installed("--data", TRAIN_PACKAGES)
+    from ...data.items import spread_over
+    from ...training.gate import GATE_IMAGES, squares_of
+    from ...training.trained_on import reopen_train_val
+
+    try:
+        _, val = reopen_train_val(description, data, data_dir)
+    except ThawnetError as error:
+        if required:
+            raise
+        console.say(f"the page's weights stay in float32, untried in float16: {error}")
+        return None
+    rows = np.asarray(spread_over(len(val), GATE_IMAGES))
+    return squares_of(val, rows, description.meaning.preprocess.crop)
+
+
+def _difference(model: Model, small: Model, squares: NDArray[np.uint8]) -> float:
     """Return by how much outputs differ at most: probabilities, and shares of unfamiliarity."""
     off = 0.0
     with console.progress("comparing the smaller network", len(squares)) as advance:
         for some in np.array_split(squares, len(squares) // AT_ONCE + 1):
-            off = max(off, _off(model.outputs(some), other.outputs(some), model.temperature))
+            one, other = model.outputs(some), small.outputs(some)
+            shares = [softmax(each.logits / model.temperature) for each in (one, other)]
+            off = max(off, float(np.abs(shares[0] - shares[1]).max()))
+            if one.unfamiliarity is not None and other.unfamiliarity is not None:
+                scale = max(1.0, float(np.abs(other.unfamiliarity).max()))
+                off = max(off, float(np.abs(one.unfamiliarity - other.unfamiliarity).max()) / scale)
             advance(len(some))
-    return off
-
-
-def _off(probabilities: Outputs, reference: Outputs, temperature: float) -> float:
-    one, other = (softmax(each.logits / temperature) for each in (probabilities, reference))
-    off = float(np.abs(one - other).max())
-    if probabilities.unfamiliarity is not None and reference.unfamiliarity is not None:
-        scale = max(1.0, float(np.abs(reference.unfamiliarity).max()))
-        off = max(
-            off, float(np.abs(probabilities.unfamiliarity - reference.unfamiliarity).max()) / scale
-        )
     return off

@@ -18,6 +18,7 @@ import numpy as np
 
 from ...bundle.model import Model
 from ...core.errors import BundleError
+from ...core.files import new_folder, write_atomic
 from ...image.decode import MAX_PIXELS
 from ...webpage import HOUSE, ICON
 from ...webpage.facts import EXAMPLES, STATIC, is_embedded, page_facts
@@ -41,17 +42,16 @@ _POLICY = (
 
 @dataclass(frozen=True)
 class Page:
-    """What a page is made of.
-
-    facts: what it shows of the network, as JSON. assets: by name, gzip but the pictures: `runtime`,
-    ONNX Runtime's WebAssembly; `network`, the ONNX model; `weights`, float16 (classes, channels),
-    of networks that have class maps; and pictures to try, by their file's name. gpu: whether a
-    graphics card computes all of the network.
-    """
+    """The content of a page."""
 
     facts: Mapping[str, Any]
+    """What it shows of the network, as JSON."""
     assets: Mapping[str, bytes]
+    """By name, gzip but the pictures: `runtime`, ONNX Runtime's WebAssembly; `network`, the ONNX
+    model; `weights`, float16 (classes, channels), of networks that have class maps; and pictures
+    to try, by their file's name."""
     gpu: bool = False
+    """Whether a graphics card computes all of the network."""
 
 
 def make_page(model: Model, network: bytes, name: str, gpu: bool) -> Page:
@@ -67,10 +67,7 @@ def make_page(model: Model, network: bytes, name: str, gpu: bool) -> Page:
         "preprocess": {"side": model.preprocess.side, "crop": model.preprocess.crop},
         "limits": {"pixels": MAX_PIXELS},
     }
-    assets = {
-        "runtime": _runtime(ORT),
-        "network": _packed(network),
-    }
+    assets = {"runtime": _runtime(ORT), "network": _packed(network)}
     if model.class_weights is not None:
         with np.errstate(over="ignore"):
             weights = model.class_weights.astype("<f2")
@@ -81,38 +78,52 @@ def make_page(model: Model, network: bytes, name: str, gpu: bool) -> Page:
     return Page(facts, assets, gpu)
 
 
+def write_page(page: Page, out: Path, one_file: bool) -> int:
+    """Write a page as one HTML file, or as a folder, and return its bytes."""
+    if one_file:
+        content = single_file(page)
+        write_atomic(out, lambda file: file.write(content))
+        return len(content)
+    files = folder_files(page)
+    with new_folder(out) as folder:
+        for name, content in files.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_bytes(content)
+    return sum(map(len, files.values()))
+
+
 def folder_files(page: Page) -> dict[str, bytes]:
-    """Return the files of a folder that holds a page, by path; index.html is what is opened."""
+    """Return the files of a page's folder by path; index.html is the one to open."""
     assets, scripts = dict(page.assets), list(SCRIPTS)
     if page.gpu:
         assets["runtime-gpu"] = _runtime(ORT_GPU)
         scripts.insert(0, GPU)
-    places = {name: f"static/{name}.gz" for name in assets}
-    places |= {name: f"examples/{name}" for name in page.facts["examples"]}
-    files = {places[name]: content for name, content in assets.items()}
+    paths = {name: f"static/{name}.gz" for name in assets}
+    paths |= {name: f"examples/{name}" for name in page.facts["examples"]}
+    files = {paths[name]: content for name, content in assets.items()}
     for name in (*STYLES, *scripts, ORT, ICON.name):
         files[f"static/{name}"] = _static(name)
-    later = []  # what a visitor's browser keeps once it needed it
+    later = []  # a visitor's browser keeps these once it needed them
     if page.gpu:
         files[f"static/{ORT_GPU}"] = _static(ORT_GPU)
-        later = [f"static/{ORT_GPU}", places["runtime-gpu"]]
+        later = [f"static/{ORT_GPU}", paths["runtime-gpu"]]
     head = [f'<link rel="stylesheet" href="static/{name}">' for name in STYLES]
     head.append(f'<script type="module" src="static/{ORT}"></script>')
     head += [f'<script src="static/{name}" defer></script>' for name in scripts]
     policy = _POLICY.format(scripts="'self'", styles="'self'", images="'self' ", own="'self'")
-    files[INDEX] = _html(policy, head, [_facts(page, places)]).encode()
+    files[INDEX] = _html(policy, head, [_facts(page, paths)]).encode()
     # Not index.html, which some hosts answer by another address: "" is the folder.
-    kept = ["./", *sorted(set(files) - {INDEX, *later})]
+    cached = ["./", *sorted(set(files) - {INDEX, *later})]
     version = hashlib.sha256(b"".join(files[name] for name in sorted(files))).hexdigest()[:16]
-    parts = json.dumps({"version": version, "files": kept, "later": later})
+    parts = json.dumps({"version": version, "files": cached, "later": later})
     return files | {OFFLINE: f"self.thawnet = {parts};\n".encode() + _static(OFFLINE)}
 
 
 def single_file(page: Page) -> bytes:
     """Return a page as one HTML file, which holds everything.
 
-    It computes on the processor: for a graphics card it would have to hold 5.5 MB more, half as
-    much again, of which most visitors would use nothing.
+    It computes on the processor: a graphics card would need 5.5 MB more, half as much again, which
+    most visitors would not use.
     """
     styles = [_static(name).decode() for name in STYLES]
     module = _static(ORT).decode()
@@ -146,15 +157,15 @@ def _html(policy: str, head: Sequence[str], body: Sequence[str]) -> str:
     return html.replace("</body>", "\n".join([*body, "</body>"]), 1)
 
 
-def _facts(page: Page, places: Mapping[str, str]) -> str:
-    """Return what the page's scripts read; no name in it can end the element that holds it."""
-    content = json.dumps({"model": page.facts, "assets": places}).replace("<", "\\u003c")
+def _facts(page: Page, paths: Mapping[str, str]) -> str:
+    """Return the element that the page's scripts read; no name in it can end it."""
+    content = json.dumps({"model": page.facts, "assets": paths}).replace("<", "\\u003c")
     return f'<script type="application/json" id="facts">{content}</script>'
 
 
 @cache  # packing takes as long as all the rest of an export
 def _runtime(script: str) -> bytes:
-    """Return what WebAssembly a script of ONNX Runtime runs, gzip."""
+    """Return the WebAssembly of a script of ONNX Runtime, gzip."""
     packed = (RUNTIME / script).with_suffix(".wasm.xz").read_bytes()
     return _packed(lzma.decompress(packed))
 
