@@ -6,13 +6,11 @@ Files by address, cut, wrong, redirected, dripping, or asked for twice: tests/ne
 from __future__ import annotations
 
 import http.server
-import os
 import socket
-import subprocess
-import sys
-import threading
+import socketserver
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -34,36 +32,19 @@ Answer = Callable[[socket.socket], None]
 @pytest.fixture
 def answering() -> Iterator[Callable[[Answer], str]]:
     """Return a function that answers every connection so, after its request, and its address."""
-    stopped = threading.Event()
-    listening: list[socket.socket] = []
+    with ExitStack() as running:
 
-    def start(answer: Answer) -> str:
-        server = socket.create_server(("127.0.0.1", 0))
-        listening.append(server)
+        def start(answer: Answer) -> str:
+            class Handler(socketserver.BaseRequestHandler):
+                def handle(self) -> None:
+                    self.request.recv(2**16)
+                    with suppress(OSError):  # the client has gone
+                        answer(self.request)
 
-        def one(connection: socket.socket) -> None:
-            with connection:
-                connection.recv(2**16)
-                try:
-                    answer(connection)
-                except OSError:  # whoever asked has gone
-                    return
+            server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+            return running.enter_context(serving_forever(server))
 
-        def work() -> None:
-            while not stopped.is_set():
-                try:
-                    connection, _ = server.accept()
-                except OSError:
-                    return
-                threading.Thread(target=one, args=(connection,), daemon=True).start()
-
-        threading.Thread(target=work, daemon=True).start()
-        return f"http://127.0.0.1:{server.getsockname()[1]}"
-
-    yield start
-    stopped.set()
-    for server in listening:
-        server.close()
+        yield start
 
 
 def dripping(head: bytes, drop: bytes) -> Answer:
@@ -147,12 +128,10 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
             elif self.manner == "wrong length":
                 self.wfile.write(content[:-1])
             elif self.manner == "drip":
-                for each in content[:200]:
-                    try:
-                        self.wfile.write(bytes([each]))
-                    except OSError:
-                        return
-                    time.sleep(0.05)
+                with suppress(OSError):
+                    for byte in content[:200]:
+                        self.wfile.write(bytes([byte]))
+                        time.sleep(0.05)
 
     with serving_forever(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)) as address:
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
@@ -176,29 +155,3 @@ def test_what_the_hub_sends_in_part_is_never_used_and_the_next_attempt_works(
     monkeypatch.setattr(hub, "manner", "whole")
     (found,) = fetch_shards("uoft-cs/cifar10").glob("*.parquet")
     assert found.read_bytes() == hub.files[NAME]
-
-
-@pytest.mark.slow
-def test_two_processes_that_ask_the_hub_at_once_both_have_the_whole(
-    hub: Any, tmp_path: Path
-) -> None:
-    from huggingface_hub import constants
-
-    code = (
-        "from thawnet.net.hub import fetch_shards\n"
-        "print(next(fetch_shards('uoft-cs/cifar10').glob('*.parquet')))"
-    )
-    variables = {"HF_ENDPOINT": constants.ENDPOINT, "HF_HOME": str(tmp_path / "home")}
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-c", code],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=os.environ | variables,
-        )
-        for _ in range(2)
-    ]
-    for process in running:
-        path = process.communicate(timeout=60)[0].decode().strip()
-        assert process.returncode == 0
-        assert Path(path).read_bytes() == hub.files[NAME]

@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
+from support.bundles import COLOURS
 from support.photos import encoded
 
 if TYPE_CHECKING:
     from thawnet.bundle.model import Model
 
-COLOUR = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
 BOUNDARY = "edge"
 
 
 def picture(colour: str, size: tuple[int, int] = (40, 40), format: str = "PNG") -> bytes:
     """Return an encoded image of one colour."""
-    return encoded(Image.new("RGB", size, COLOUR[colour]), format)
+    return encoded(Image.new("RGB", size, COLOURS[colour]), format)
 
 
 def form(*parts: tuple[str | None, bytes]) -> bytes:
@@ -36,10 +36,8 @@ def form(*parts: tuple[str | None, bytes]) -> bytes:
     body = b""
     for name, content in parts:
         file = "" if name is None else f'; filename="{name}"'
-        body += (
-            f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="image"{file}\r\n\r\n'.encode()
-        )
-        body += content + b"\r\n"
+        head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="image"{file}\r\n\r\n'
+        body += head.encode() + content + b"\r\n"
     return body + f"--{BOUNDARY}--\r\n".encode()
 
 
@@ -106,11 +104,11 @@ def command(*arguments: object) -> Iterator[tuple[Service, subprocess.Popen[str]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as job:
         assert job.stderr is not None
         try:
-            told = ""
-            while not (address := re.search(r"serving at http://127\.0\.0\.1:(\d+)", told)):
+            message = ""
+            while not (address := re.search(r"serving at http://127\.0\.0\.1:(\d+)", message)):
                 line = job.stderr.readline()
-                assert line, told
-                told += line
+                assert line, message
+                message += line
             yield Service(int(address[1])), job
         finally:
             job.kill()

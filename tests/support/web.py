@@ -31,13 +31,13 @@ class QuietFiles(http.server.SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def serving_forever(server: http.server.ThreadingHTTPServer) -> Iterator[str]:
+def serving_forever(server: socketserver.ThreadingTCPServer) -> Iterator[str]:
     """Let a server answer, and give its address; in the end it is closed."""
     server.daemon_threads = True
     # Half a second, the default, would be waited for in the end.
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"http://127.0.0.1:{server.server_address[1]}"
     finally:
         server.shutdown()
         server.server_close()
