@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from support.entries import content, noted
 from support.patches import calls_of
 from thawnet import cli
 from thawnet.core.errors import RunError
@@ -94,21 +94,11 @@ def unpack(path: Path, each: Callable[[int], None] = lambda done: None) -> Path:
     return archives.unpack(path, watch, lambda text: None)
 
 
-def content(entry: Path) -> dict[str, bytes]:
-    files = (file for file in entry.rglob("*") if file.is_file())
-    return {str(file.relative_to(entry)): file.read_bytes() for file in files}
-
-
 @contextmanager
 def another_cache(path: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("THAWNET_CACHE", str(path))
         yield
-
-
-def only_part(kind: str) -> Path:
-    (part,) = (cache_folder() / kind).glob(".*.part")
-    return part
 
 
 def test_store_goes_on_when_a_full_disk_has_room_again(
@@ -120,7 +110,7 @@ def test_store_goes_on_when_a_full_disk_has_room_again(
         store_of(folder)
     again = store_of(tmp_path / "few")
     assert (again.pixels == before.pixels).all()
-    done = json.loads((only_part("stores") / ".note-0.json").read_text())["images"]
+    done = noted("stores")
     assert done > 50
     disk.change("size=4m")
     decoded = calls_of(monkeypatch, store, "decode")
@@ -144,7 +134,7 @@ def test_unpacking_goes_on_when_a_full_disk_has_room_again(
 
     with pytest.raises(RunError, match=FULL):
         unpack(path, fill_at_the_tenth)
-    done = json.loads((only_part("archives") / ".note-0.json").read_text())[0]
+    done = noted("archives")
     assert done >= 9
     (disk.path / "filler").unlink()
     written = calls_of(monkeypatch, archives, "_write")
@@ -176,19 +166,6 @@ def test_results_that_stdout_does_not_take_end_in_one_sentence() -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("thawnet: results cannot be written to stdout: No space left")
     assert done.stderr.count("\n") == 1
-
-
-def test_json_on_a_full_disk_stays_what_it_was(disk: Disk) -> None:
-    path = disk.path / "log.json"
-    write_json(path, {"epoch": 1})
-    filler = disk.fill()
-    with pytest.raises(RunError, match=FULL):
-        write_json(path, {"epoch": 2, "losses": [0.5] * 10_000})
-    assert json.loads(path.read_text()) == {"epoch": 1}
-    assert {entry.name for entry in disk.path.iterdir()} == {"log.json", "filler"}
-    filler.unlink()
-    write_json(path, {"epoch": 2, "losses": [0.5] * 10_000})
-    assert json.loads(path.read_text())["epoch"] == 2
 
 
 def test_predictions_until_the_disk_was_full_are_kept(
@@ -223,14 +200,11 @@ def test_run_on_a_full_disk_says_how_it_is_resumed(
 
     def full(*_: object) -> None:
         disk.fill()
-        (disk.path / "another").write_bytes(b"one byte more")
-
-    def written(*_: object) -> None:
         with clear_disk_errors(disk.path):
-            full()
+            (disk.path / "another").write_bytes(b"one byte more")
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "finish", written)
+        patch.setattr(run, "finish", full)
         with pytest.raises(RunError, match=r"again: thawnet train --resume runs/photos-quick-1$"):
             run.train(TrainOptions(resume="runs/photos-quick-1"))
         (disk.path / "filler").unlink()
@@ -276,10 +250,10 @@ def test_cache_that_vanishes_while_a_store_is_built_is_one_line(
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"), [("0", GONE), ("3600", r"10 of the 40 files of '.*' were removed from")]
+    ("seconds", "message"), [("0", GONE), ("3600", r"10 of the 40 files of '.*' were removed from")]
 )
 def test_cache_that_vanishes_while_an_archive_is_unpacked_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: str, told: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: str, message: str
 ) -> None:
     monkeypatch.setenv("THAWNET_KEEP_SECONDS", seconds)
     path = archive(tmp_path)
@@ -290,7 +264,7 @@ def test_cache_that_vanishes_while_an_archive_is_unpacked_is_one_line(
         if len(seen) == 10:
             shutil.rmtree(cache_folder())
 
-    with pytest.raises(RunError, match=told):
+    with pytest.raises(RunError, match=message):
         unpack(path, remove_at_the_tenth)
     assert cache_entries() == []
     assert len(content(unpack(path))) == 40

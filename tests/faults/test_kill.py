@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
 import threading
-import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +13,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from support.awaiting import wait_until
+from support.entries import content, noted
 from support.patches import calls_of
 from thawnet.core.cache import locked
 from thawnet.core.files import cache_folder
@@ -86,30 +86,17 @@ def packed(photos: Photos, tmp_path: Path, kind: str) -> Path:
     return Path(shutil.make_archive(str(tmp_path / "x"), "gztar", folder))
 
 
-def content(kind: str) -> dict[str, bytes]:
+def entry(kind: str) -> dict[str, bytes]:
     """Return every file of the one entry of a kind."""
-    (entry,) = (cache_folder() / kind).iterdir()  # neither part nor lock is left
-    files = (file for file in entry.rglob("*") if file.is_file())
-    return {str(file.relative_to(entry)): file.read_bytes() for file in files}
-
-
-def noted(kind: str) -> int:
-    """Return how many pieces the note of the one unfinished entry counts."""
-    for note in (cache_folder() / kind).glob(".*.part/.note-0.json"):
-        told = json.loads(note.read_text())
-        return int(told["images"] if isinstance(told, dict) else told[0])
-    return 0
+    (folder,) = (cache_folder() / kind).iterdir()  # neither part nor lock is left
+    return content(folder)
 
 
 def kill_after_a_note(code: str, kind: str, data: Path) -> int:
     """Start a process, kill it once it noted more than is noted now, and return what it noted."""
     before = noted(kind)
     process = subprocess.Popen([sys.executable, "-c", code, data, "0.04"])
-    end = time.monotonic() + 60
-    while noted(kind) <= before:
-        assert process.poll() is None
-        assert time.monotonic() < end
-        time.sleep(0.005)
+    wait_until(lambda: noted(kind) > before or process.poll() is not None, pause=0.005)
     process.kill()
     assert process.wait() == -9
     return noted(kind)
@@ -125,18 +112,14 @@ def test_store_of_a_killed_process_is_finished_with_the_same_bytes(
     assert 0 < first < second < 100
     source = open_source(str(folder))
     items = source.open_part("train")
-    read: list[bytes] = []
-    plain = store.decode
-    monkeypatch.setattr(
-        store, "decode", lambda data, side: (read.append(data), plain(data, side))[1]
-    )
+    decoded = calls_of(monkeypatch, store, "decode")
     store.open_store(items, 40, lambda done: None, 1)
-    assert len(read) == 100 - second
-    found = content("stores")
+    assert len(decoded) == 100 - second
+    found = entry("stores")
     assert set(found) == {"pixels.bin", "shapes.npy", "meta.json"}
     monkeypatch.setenv("THAWNET_CACHE", str(tmp_path / "uninterrupted"))
     store.open_store(items, 40, lambda done: None, 2)
-    assert content("stores") == found
+    assert entry("stores") == found
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])
@@ -151,9 +134,7 @@ def test_archive_of_a_killed_process_is_unpacked_on(
     written = calls_of(monkeypatch, archives, "_write")
     archives.unpack(path, unwatched, lambda text: None)
     assert len(written) == FILES - second
-    plain = tmp_path / "photos"
-    whole = {str(file.relative_to(plain)): file.read_bytes() for file in plain.rglob("*.png")}
-    assert content("archives") == whole
+    assert entry("archives") == content(tmp_path / "photos")
 
 
 @pytest.mark.parametrize("kind", ["stores", "archives"])
@@ -171,19 +152,17 @@ def test_of_two_processes_at_once_one_works_and_the_other_says_that_it_waits(
         with log.open("w") as file:
             command = [sys.executable, "-c", code, data, "0"]
             running.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=file))
-    end = time.monotonic() + 60
-    while not any("waiting" in log.read_text() for log in logs) and time.monotonic() < end:
-        time.sleep(0.02)
+    wait_until(lambda: any("waiting" in log.read_text() for log in logs))
     hold.unlink()
     for process in running:
         process.wait(timeout=60)
-    told = sorted(log.read_text() for log in logs)
+    silent, waiting = sorted(log.read_text() for log in logs)
     assert [process.returncode for process in running] == [0, 0]
-    assert told[0] == ""
-    assert told[1].startswith(f"another process is building {cache_folder() / kind}")
-    assert told[1].count("\n") == 1
+    assert silent == ""
+    assert waiting.startswith(f"another process is building {cache_folder() / kind}")
+    assert waiting.count("\n") == 1
     assert Path("done").read_text() == "x" * pieces
-    assert content(kind)
+    assert entry(kind)
 
 
 def test_training_says_that_it_waits_for_the_store(

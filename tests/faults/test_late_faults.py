@@ -28,51 +28,31 @@ Photos = Callable[..., Path]
 SAFE = r"the trained network is safe in .*bundle.* --resume .*--no-test"
 
 
-def empty(folder: Path) -> None:
-    (folder / "test").mkdir()
-
-
-def empty_classes(folder: Path) -> None:
-    (folder / "test" / "a").mkdir(parents=True)
-
-
-def without_classes(folder: Path) -> None:
-    (folder / "test").mkdir()
-    draw(0, 1).save(folder / "test" / "1.png")
-
-
-def one_unknown_class(folder: Path) -> None:
-    (folder / "test" / "unknown").mkdir(parents=True)
-    draw(0, 1).save(folder / "test" / "unknown" / "1.png")
-
-
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("entries", "message"),
     [
-        (
-            empty,
-            r"test' holds no image in a class folder; file them .* test/a/1.jpg, or move",
-        ),
-        (empty_classes, r"test' holds no image in a class folder;"),
-        (without_classes, r"no image in a class folder; 1 image lies in it directly; file them"),
-        (one_unknown_class, r"a class that train lacks: 'unknown'"),
+        ([], r"test' holds no image in a class folder; file them .* test/a/1.jpg, or move"),
+        (["a"], r"test' holds no image in a class folder;"),
+        (["1.png"], r"no image in a class folder; 1 image lies in it directly; file them"),
+        (["unknown", "unknown/1.png"], r"a class that train lacks: 'unknown'"),
     ],
 )
 def test_a_test_folder_that_can_not_be_measured_on_is_told_before_anything_is_trained(
-    photos: Photos, spoil: Callable[[Path], None], told: str, capsys: pytest.CaptureFixture[str]
+    photos: Photos, entries: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = photos({"a": 6, "b": 6}, "p/train").parent
-    spoil(folder)
+    for path in (folder / "test" / entry for entry in ("", *entries)):
+        draw(0, 1).save(path) if path.suffix else path.mkdir()
     for command in ("train", "doctor"):
         assert cli.main([command, str(folder), "--recipe", "quick"]) == 1
         said = " ".join(capsys.readouterr())
-        with pytest.raises(DataError, match=told):
+        with pytest.raises(DataError, match=message):
             check_parts(open_source(str(folder)), tested=True)
         assert "--no-test trains without a test part" in said
         assert "epoch" not in said
     assert not Path("runs").exists()
     assert cli.main(["inspect", str(folder)]) == 0
-    assert re.search(rf"\n 1\. .*{told}", capsys.readouterr().out.replace("\n    ", " "))
+    assert re.search(rf"\n 1\. .*{message}", capsys.readouterr().out.replace("\n    ", " "))
     check_parts(open_source(str(folder)), tested=False)
 
 
@@ -169,8 +149,8 @@ def test_a_test_part_that_can_not_be_read_costs_no_network_and_the_run_is_finish
     assert mended.line.startswith("test accuracy")
     assert mended.line.endswith("12 images)")
     assert not Path("mended/broken.json").exists()
-    told = json.loads(Path("mended/bundle/model.json").read_text())
-    assert told["metrics"]["test"]["accuracy"] == mended.result.metrics["test"].accuracy
+    description = json.loads(Path("mended/bundle/model.json").read_text())
+    assert description["metrics"]["test"]["accuracy"] == mended.result.metrics["test"].accuracy
     card = Path("mended/bundle/README.md").read_text()
     assert "test accuracy" in card
     assert "logistic regression" in card

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import socket
@@ -19,6 +18,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from support.awaiting import lines_of, wait_until
 from support.runs import tiny_call
 from thawnet.core.errors import RankLostError, UsageError
 from thawnet.recipe import Phase
@@ -28,17 +28,14 @@ from thawnet.training.ranks import ALONE, Ranks, World, join, losses_told
 PLAIN = ("--compile", "no", "--precision", "float32")
 
 
-def launched(count: int, *words: str) -> subprocess.Popen[str]:
-    """Start `thawnet train` under torchrun in this folder, one thread for each process."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    starter = ("-m", "torch.distributed.run", "--nproc-per-node", str(count))
+def started(processes: int, *words: str) -> subprocess.Popen[str]:
+    """Start `thawnet train` in this folder, one thread for each process."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    ranks = ("--nproc-per-node", str(processes), "--master-port", port)
+    starter = ("-m", "torch.distributed.run", *ranks) if processes > 1 else ()
     return subprocess.Popen(
-        [
-            *(sys.executable, *starter, "--master-port", str(port)),
-            *("-m", "thawnet", "train", *words),
-        ],
+        [sys.executable, *starter, "-m", "thawnet", "train", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -46,23 +43,12 @@ def launched(count: int, *words: str) -> subprocess.Popen[str]:
     )
 
 
-def done(job: subprocess.Popen[str]) -> str:
-    """Return what a job printed on stdout; it must have ended well."""
+def trained(processes: int, *words: str) -> str:
+    """Train as `started` does, to a good end, and return what was printed on stdout."""
+    job = started(processes, *words)
     out, errors = job.communicate(timeout=300)
     assert job.returncode == 0, errors
     return out
-
-
-def alone(*words: str) -> str:
-    finished = subprocess.run(
-        [sys.executable, "-m", "thawnet", "train", *words],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr
-    return finished.stdout
 
 
 @pytest.fixture
@@ -77,7 +63,7 @@ def call(photos: Callable[..., Path], tiny_weights: Path) -> tuple[str, ...]:
 def test_two_processes_count_the_same_hits_and_go_on_for_one_another(
     call: tuple[str, ...],
 ) -> None:
-    alone(*call, "--out", "one")
+    trained(1, *call, "--out", "one")
     # All but the end once more, by two processes.
     shutil.copytree("one", "again")
     for name in ("result.json", "predictions.csv"):
@@ -86,7 +72,7 @@ def test_two_processes_count_the_same_hits_and_go_on_for_one_another(
     content = torch.load(state, weights_only=True)
     torch.save(content | {"logits": {}}, state)
     shutil.rmtree("again/bundle")
-    out = done(launched(2, "--resume", "again"))
+    out = trained(2, "--resume", "again")
     assert len(out.splitlines()) == 4  # the first process alone prints
     assert Path("again/predictions.csv").read_bytes() == Path("one/predictions.csv").read_bytes()
     one, again = (json.loads(Path(name, "result.json").read_text()) for name in ("one", "again"))
@@ -100,9 +86,9 @@ def test_two_processes_count_the_same_hits_and_go_on_for_one_another(
 def test_two_processes_train_and_cache_what_one_does(
     call: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    alone(*call, "--out", "one")
+    trained(1, *call, "--out", "one")
     monkeypatch.setenv("THAWNET_CACHE", str(tmp_path / "second"))
-    done(launched(2, *call, "--out", "two"))
+    trained(2, *call, "--out", "two")
     first = {path.name: path for path in (tmp_path / "cache" / "features").iterdir()}
     second = {path.name: path for path in (tmp_path / "second" / "features").iterdir()}
     assert set(first) == set(second)
@@ -120,7 +106,7 @@ def test_two_processes_train_and_cache_what_one_does(
     # Three ranks, none of which gets a whole share, and the other way round.
     shutil.rmtree("two/bundle")
     Path("two/result.json").unlink()
-    done(launched(3, "--resume", "two"))
+    trained(3, "--resume", "two")
     one, other = (load_file(Path(name, "bundle/model.safetensors")) for name in ("one", "two"))
     assert one.keys() == other.keys()
 
@@ -131,24 +117,21 @@ def test_dead_process_ends_the_job_within_a_minute_and_is_told(
     call: tuple[str, ...], victim: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("THAWNET_KEEP_SECONDS", "0.2")
-    job = launched(2, *call[:-1], "500", "--out", "run")
-    log = Path("run/log.jsonl")
-    end = time.monotonic() + 120
-    while not (log.exists() and log.read_text().count("\n") >= 3) and time.monotonic() < end:
-        time.sleep(0.1)
+    job = started(2, *call[:-1], "500", "--out", "run")
+    wait_until(lambda: lines_of(Path("run/log.jsonl")) >= 3, 120)
     children = Path(f"/proc/{job.pid}/task/{job.pid}/children").read_text().split()
-    ranks_of = {
-        int(re.search(r"\0RANK=(\d)", Path(f"/proc/{child}/environ").read_text())[1]): int(child)
+    (rank,) = (
+        child
         for child in children
-        if "\0RANK=" in Path(f"/proc/{child}/environ").read_text()
-    }
-    os.kill(ranks_of[victim], signal.SIGKILL)
+        if f"\0RANK={victim}" in Path(f"/proc/{child}/environ").read_text()
+    )
+    os.kill(int(rank), signal.SIGKILL)
     killed = time.monotonic()
     _, errors = job.communicate(timeout=90)
     assert time.monotonic() - killed < 60
     assert job.returncode != 0
-    told = [line for line in errors.splitlines() if line.startswith("thawnet")]
-    assert any("--resume run" in line for line in told), errors
+    lines = [line for line in errors.splitlines() if line.startswith("thawnet")]
+    assert any("--resume run" in line for line in lines), errors
     assert "thawnet/training" not in errors  # no traceback of ours
 
 

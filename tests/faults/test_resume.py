@@ -9,8 +9,8 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from thawnet.image.preprocess import Preprocess
 from thawnet.model.backbone import Network
 from thawnet.recipe import TrainOptions
 from thawnet.training import checkpoint, machine, run, setup
-from thawnet.training.checkpoint import Keeper
+from thawnet.training.checkpoint import Keeper, RunState
 from thawnet.training.loop import evaluate
 from thawnet.training.ranks import ALONE
 from thawnet.training.trunk import cache
@@ -53,52 +53,55 @@ def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 # --- where it cannot go on as it was ------------------------------------------------------------
 
 
+@contextmanager
+def changed(folder: Path) -> Iterator[RunState]:
+    """Let a block change what a run has saved."""
+    state = checkpoint.load(folder)
+    yield state
+    checkpoint.save(state, folder)
+
+
+def refused(folder: Path, message: str) -> None:
+    with pytest.raises(RunError, match=message):
+        run.train(TrainOptions(resume=str(folder)))
+
+
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "message"),
     [
         ("chip", "another one", "it ran on another one; this is "),
         ("device", "cuda", "it ran on cuda, which is not here"),
     ],
 )
 def test_other_machine_is_refused_unless_other_bits_are_allowed(
-    begun: Path, name: str, value: str, told: str
+    begun: Path, name: str, value: str, message: str
 ) -> None:
     if name == "device" and torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    state = checkpoint.load(begun)
-    state.machine = dataclasses.replace(state.machine, **{name: value})
-    checkpoint.save(state, begun)
-    with pytest.raises(RunError, match=rf"{told}.*--allow-different"):
-        run.train(TrainOptions(resume=str(begun)))
+    with changed(begun) as state:
+        state.machine = dataclasses.replace(state.machine, **{name: value})
+    refused(begun, rf"{message}.*--allow-different")
     outcome = run.train(TrainOptions(resume=str(begun), allow_different=True))
-    assert any(line.startswith(told) for line in outcome.result.different)
+    assert any(line.startswith(message) for line in outcome.result.different)
 
 
-def test_bfloat16_and_a_compiler_that_are_gone_are_refused(
+def test_bfloat16_a_compiler_and_versions_that_are_gone_are_refused(
     begun: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    state = checkpoint.load(begun)
-    state.machine = dataclasses.replace(state.machine, dtype="bfloat16")
-    state.compiled = [False, True]
-    checkpoint.save(state, begun)
+    with changed(begun) as state:
+        state.versions["torch"] = "1.0"
+    refused(begun, r"it ran with torch 1\.0; this is 2")
+    with changed(begun) as state:
+        state.machine = dataclasses.replace(state.machine, dtype="bfloat16")
+        state.compiled = [False, True]
     monkeypatch.setattr(machine, "_fast_bfloat16", lambda device: False)
     monkeypatch.setattr(machine, "_can_compile", lambda device: False)
-    with pytest.raises(RunError, match=r"bfloat16, which this processor lacks; it was compiled"):
-        run.train(TrainOptions(resume=str(begun)))
-
-
-def test_other_versions_are_refused_by_name(begun: Path) -> None:
-    state = checkpoint.load(begun)
-    state.versions["torch"] = "1.0"
-    checkpoint.save(state, begun)
-    with pytest.raises(RunError, match=r"it ran with torch 1\.0; this is 2"):
-        run.train(TrainOptions(resume=str(begun)))
+    refused(begun, r"bfloat16, which this processor lacks; it was compiled")
 
 
 def test_run_keeps_its_number_of_threads(begun: Path) -> None:
-    state = checkpoint.load(begun)
-    state.machine = dataclasses.replace(state.machine, threads=1)
-    checkpoint.save(state, begun)
+    with changed(begun) as state:
+        state.machine = dataclasses.replace(state.machine, threads=1)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
@@ -110,21 +113,22 @@ def test_run_keeps_its_number_of_threads(begun: Path) -> None:
     assert outcome.result.different == ()
 
 
-def test_data_that_changed_meanwhile_is_refused(begun: Path, options: TrainOptions) -> None:
-    (Path(options.data) / "a" / "000.png").unlink()
-    with pytest.raises(RunError, match="the data is not what this run began with"):
-        run.train(TrainOptions(resume=str(begun)))
-
-
-def test_features_that_no_longer_fit_are_refused(
-    begun: Path, monkeypatch: pytest.MonkeyPatch
+def test_data_that_changed_and_features_that_no_longer_fit_are_refused(
+    begun: Path, options: TrainOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    state = checkpoint.load(begun)
-    state.cached["head, train"] = True
-    checkpoint.save(state, begun)
-    monkeypatch.setenv("THAWNET_CACHE_GB", "0")
-    with pytest.raises(RunError, match="no longer fit the disk budget"):
-        run.train(TrainOptions(resume=str(begun)))
+    with changed(begun) as state:
+        state.cached["head, train"] = True
+    with monkeypatch.context() as patch:
+        patch.setenv("THAWNET_CACHE_GB", "0")
+        refused(begun, "no longer fit the disk budget")
+    (Path(options.data) / "a" / "000.png").unlink()
+    refused(begun, "the data is not what this run began with")
+
+
+def test_checkpoint_of_another_version_is_refused(begun: Path) -> None:
+    path = begun / "checkpoint" / "state.pt"
+    torch.save({**torch.load(path, weights_only=True), "version": 1}, path)
+    refused(begun, r"is of version 1; this thawnet reads version \d")
 
 
 # --- the same bits -------------------------------------------------------------------------------
@@ -183,9 +187,9 @@ def test_features_go_on_from_the_last_block_that_was_kept(
         cache.cached_features(origin, 2, splits, dies)
     parts = list((cache_folder() / "features").glob(f".*{PART}"))
     assert len(parts) == 2
-    told: list[int] = []
-    again = cache.cached_features(origin, 2, splits, told.append)
-    assert sum(told[1:]) == 26 - 12  # three blocks of four were kept
+    counts: list[int] = []
+    again = cache.cached_features(origin, 2, splits, counts.append)
+    assert sum(counts[1:]) == 26 - 12  # three blocks of four were kept
     for one, other in zip(whole, again, strict=True):
         assert np.array_equal(one.values, other.values)
     assert not list((cache_folder() / "features").glob(".*"))
@@ -206,10 +210,10 @@ def test_features_that_another_process_is_building_are_waited_for_and_taken(
             go_on.wait()
             shutil.copytree(finished, work.folder, dirs_exist_ok=True)
 
-    told: list[str] = []
+    lines: list[str] = []
 
     def waits(text: str) -> None:
-        told.append(text)
+        lines.append(text)
         go_on.set()
 
     monkeypatch.setattr(cache.console, "say", waits)
@@ -220,8 +224,8 @@ def test_features_that_another_process_is_building_are_waited_for_and_taken(
     found = cache.cached_features(origin, 0, [8], silent)
     thread.join()
     assert np.array_equal(found[0].values, whole[0].values)
-    assert len(told) == 1
-    assert "another process is building" in told[0]
+    assert len(lines) == 1
+    assert "another process is building" in lines[0]
 
 
 def test_evaluation_goes_on_from_the_logits_that_were_kept() -> None:
@@ -283,17 +287,15 @@ def test_stop_is_kept_between_two_steps_and_a_second_one_acts_at_once(
             os.kill(os.getpid(), number)
             steps.append(-1)
 
-    with pytest.raises(KeyboardInterrupt):
-        impatient()
-
     def between_epochs() -> None:
         keeper = Keeper(checkpoint.load(begun), begun)
         with keeper.stopping_between_steps(), keeper.stopping_at_once():
             os.kill(os.getpid(), number)
             steps.append(-1)
 
-    with pytest.raises(KeyboardInterrupt):
-        between_epochs()
+    for stopped_at_once in (impatient, between_epochs):
+        with pytest.raises(KeyboardInterrupt):
+            stopped_at_once()
     assert steps == [0, 1, 2]  # no one went on
 
 
@@ -302,13 +304,6 @@ def test_seconds_of_earlier_processes_count(begun: Path) -> None:
     state.seconds["in all"] = 100.0
     Keeper(state, begun, time.perf_counter() - 5).clock()
     assert state.seconds["in all"] == pytest.approx(105, abs=1)
-
-
-def test_checkpoint_of_another_version_is_refused(begun: Path) -> None:
-    path = begun / "checkpoint" / "state.pt"
-    torch.save({**torch.load(path, weights_only=True), "version": 1}, path)
-    with pytest.raises(RunError, match=r"is of version 1; this thawnet reads version \d"):
-        run.train(TrainOptions(resume=str(begun)))
 
 
 def test_leftovers_of_a_killed_writer_are_removed_when_a_run_goes_on(begun: Path) -> None:
