@@ -210,10 +210,12 @@ def service(model: Model) -> Iterator[Service]:
 @pytest.fixture(scope="session")  # while it is open, tests call asyncio in a thread
 def chromium() -> Iterator[Browser]:
     """Yield a browser; tests open contexts of their own in it."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    from playwright.sync_api import expect, sync_playwright
+
     if CHROMIUM is None:
         pytest.skip("there is no chromium-headless-shell or chromium on PATH")
-    with playwright.sync_playwright() as started:
+    expect.set_options(timeout=30_000)  # a busy machine is slow, not wrong
+    with sync_playwright() as started:
         browser = launched(started.chromium, *SPARING)
         yield browser
         browser.close()

@@ -10,27 +10,22 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
+from playwright.sync_api import Browser, Page
 
-from support.exported_pages import asked_about, compared, odd_photos, ready
+from support.exported_pages import COFFEE, asked_about, compared, odd_photos, ready
 from support.watched_pages import Watched, launched
 from thawnet.bundle.model import Model
 from thawnet.webpage.facts import EXAMPLES
 
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
-
-pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.slow  # graphics cards in software, and a process for each page
 
-COFFEE = EXAMPLES / "coffee.jpg"
 ISOLATED = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
 }
-Open = Callable[..., "Page"]
+Open = Callable[..., Page]
 # slower: seconds that each turn of the processor takes more by the clock. off: of its first logit.
 FAKE = """
 (({ slower, off }) => {

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
+from support.exported_pages import COFFEE, COINS, ROCKET
 from support.firefox import Firefox
 from support.watched_pages import GLOBALS
 from thawnet.bundle.model import Model
-from thawnet.webpage.facts import EXAMPLES
 
 pytestmark = pytest.mark.slow  # another engine: what pages promise is tried in Chromium
-PHOTOS = [EXAMPLES / f"{name}.jpg" for name in ("coffee", "coins", "rocket")]
+PHOTOS = [COFFEE, COINS, ROCKET]
 CARDS = """return new Promise((done) => {
     const look = () => {
         const cards = [...document.querySelectorAll(".card")];
@@ -42,12 +42,12 @@ def test_photos_are_answered_as_the_library_does(
 ) -> None:
     firefox.open(addresses[form])
     firefox.choose_files("#files", *PHOTOS)
-    for card, wanted in zip(cards(firefox, 3), embedded_model.predict(PHOTOS), strict=True):
+    for card, expected in zip(cards(firefox, 3), embedded_model.predict(PHOTOS), strict=True):
         assert card["state"] == "done"
-        assert card["class"] == wanted.classes[0]
+        assert card["class"] == expected.classes[0]
         share = float(card["share"].lstrip(">").rstrip("% \u00a0"))
-        assert share == pytest.approx(100 * wanted.probabilities[0], abs=3)
-        assert card["unfamiliar"] == wanted.unfamiliar
+        assert share == pytest.approx(100 * expected.probabilities[0], abs=3)
+        assert card["unfamiliar"] == expected.unfamiliar
         assert card["map"]
     assert firefox.complaints() == []
 
@@ -57,7 +57,7 @@ def test_scripts_add_one_name_to_the_window(
     firefox: Firefox, addresses: dict[str, str], form: str
 ) -> None:
     names = f"return Object.keys({GLOBALS.replace('window', 'window.wrappedJSObject ?? window')})"
-    firefox.open(EXAMPLES.joinpath("coffee.jpg").as_uri())
+    firefox.open(COFFEE.as_uri())
     browsers = set(firefox.run(names))  # a picture has no scripts
     firefox.open(addresses[form])
     firefox.choose_files("#files", PHOTOS[0])

@@ -5,23 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import pytest
+from playwright.sync_api import Browser, Page, expect
 
 from support.watched_pages import GLOBALS, PHONE, Watched
 from support.whole_report import audit, whole_report
 from thawnet.report.page import render, render_audit
 
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
-
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-expect = sync_api.expect
-expect.set_options(timeout=20_000)  # a busy machine is slow, not wrong
-
 HOSTILE = "</script><img src=https://example.com/x onerror=alert(1)>"
-Open = Callable[..., "Page"]
+Open = Callable[..., Page]
 # Every piece of text whose contrast to what is behind it is too small (WCAG 2, AA), as a list.
 TOO_FAINT = """() => {
   const parse = (colour) => {

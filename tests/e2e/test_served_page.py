@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from PIL import Image
+from playwright.sync_api import Browser, Page, Route, expect
 
+from support.exported_pages import COFFEE, COINS, ROCKET
+from support.photos import encoded
 from support.service import command, served
-from support.watched_pages import SPARING, Watched, launched, names_added
+from support.watched_pages import SPARING, Watched, launched
 from thawnet.bundle.model import Model, load
 from thawnet.webpage.facts import EXAMPLES
 
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page, Route
-
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-expect = sync_api.expect
-expect.set_options(timeout=20_000)  # a busy machine is slow, not wrong
-
-COFFEE, COINS, ROCKET = (EXAMPLES / f"{name}.jpg" for name in ("coffee", "coins", "rocket"))
-Open = Callable[..., "Page"]
+Open = Callable[..., Page]
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +38,8 @@ def open_page(chromium: Browser, address: str, watched: Watched) -> Iterator[Ope
     def open_(at: str = address, browser: Browser = chromium, **options: Any) -> Page:
         page = watched.page(browser, **options)
         page.goto(at)
+        if at == address:
+            expect(page.locator("#examples img")).to_have_count(5)  # the page is ready
         return page
 
     yield open_
@@ -74,10 +70,30 @@ def drop(page: Page, files: dict[str, bytes]) -> None:
     page.dispatch_event("#drop", "drop", {"dataTransfer": handed(page, files)})
 
 
+def ask(page: Page, path: Path) -> Any:
+    """Drop one photo on an empty page and return its card when it is answered."""
+    drop(page, {path.name: path.read_bytes()})
+    return answered(page, 1)
+
+
 def answered(page: Page, count: int) -> Any:
     """Wait until so many cards have an answer or an error, and return all cards."""
     expect(page.locator(".card:not([data-state=waiting])")).to_have_count(count)
     return page.locator(".card")
+
+
+def answer_by(page: Page, prediction: dict[str, Any]) -> None:
+    """Let a page hear the same of every image from now on."""
+    image = {"image": "x", "predictions": [prediction], "unfamiliar": True}
+    reply = {"images": [image], "milliseconds": 1.0}
+    page.route("**/predict*", lambda route: route.fulfill(json=reply))
+
+
+def describe_by(page: Page, **changes: Any) -> None:
+    """Let a page hear something else of its network, and begin again."""
+    model = page.evaluate("thawnet.predictor.describe()") | changes
+    page.route("**/model", lambda route: route.fulfill(json=model))
+    page.reload()
 
 
 def drawn(page: Page, selector: str) -> list[list[int]]:
@@ -92,22 +108,15 @@ def drawn(page: Page, selector: str) -> list[list[int]]:
     )
 
 
-def png(image: Image.Image, **options: Any) -> bytes:
-    content = io.BytesIO()
-    image.save(content, "PNG", **options)
-    return content.getvalue()
-
-
 def test_dropped_image_is_answered_as_the_library_answers(open_page: Open) -> None:
     page = open_page()
-    drop(page, {"coffee.jpg": COFFEE.read_bytes()})
-    card = answered(page, 1)
+    card = ask(page, COFFEE)
     expect(card).to_have_attribute("data-state", "done")
-    (wanted,) = load(None).predict([COFFEE])
-    expect(card.locator(".best .name")).to_have_text(wanted.classes[0])
-    assert card.locator(".bars .name").all_inner_texts() == list(wanted.classes)
+    (expected,) = load(None).predict([COFFEE])
+    expect(card.locator(".best .name")).to_have_text(expected.classes[0])
+    assert card.locator(".bars .name").all_inner_texts() == list(expected.classes)
     shares = [float(each.rstrip("% ")) for each in card.locator(".bars .share").all_inner_texts()]
-    assert shares == pytest.approx([100 * each for each in wanted.probabilities], abs=0.06)
+    assert shares == pytest.approx([100 * each for each in expected.probabilities], abs=0.06)
     expect(card.locator(".flag")).to_be_hidden()
     expect(card.locator(".facts")).to_have_text(re.compile(r"^320 \u00d7 213 px · \d+\.\d ms$"))
     expect(page.locator("#spoken")).to_contain_text("coffee.jpg: cup")
@@ -157,16 +166,12 @@ def test_several_images_are_a_gallery_and_a_broken_one_hurts_none(open_page: Ope
     expect(page.locator("#results")).to_be_hidden()
 
 
-def test_scripts_add_one_name_to_the_window(open_page: Open) -> None:
-    assert names_added(open_page(), COFFEE) == {"thawnet"}
-
-
 def test_pasted_image_is_answered(open_page: Open) -> None:
     page = open_page()
     page.evaluate(
         """transfer => document.body.dispatchEvent(
             new ClipboardEvent("paste", { clipboardData: transfer, bubbles: true }))""",
-        handed(page, {"image.png": png(Image.open(ROCKET))}),
+        handed(page, {"image.png": encoded(Image.open(ROCKET))}),
     )
     expect(answered(page, 1).locator(".best .name")).to_have_text("rocket")
 
@@ -178,7 +183,6 @@ def test_folder_dropped_gives_the_images_in_it(open_page: Open, tmp_path: Path) 
     shutil.copy(COINS, folder / "a.jpg")
     (folder / "notes.txt").write_text("none")
     page = open_page()
-    expect(page.locator("#examples img")).to_have_count(5)
     devtools = page.context.new_cdp_session(page)
     data = {"items": [], "files": [str(folder)], "dragOperationsMask": 1}
     for kind in ("dragEnter", "dragOver", "drop"):
@@ -198,21 +202,20 @@ def focus(page: Page) -> str:
     )
 
 
-def tab_to(page: Page, wanted: str) -> None:
+def tab_to(page: Page, expected: str) -> None:
     for _ in range(30):
         page.keyboard.press("Tab")
-        if focus(page) == wanted:
+        if focus(page) == expected:
             width = page.evaluate(
                 "parseFloat(getComputedStyle(document.activeElement).outlineWidth)"
             )
-            assert width >= 2, f"the focus on {wanted} cannot be seen"
+            assert width >= 2, f"the focus on {expected} cannot be seen"
             return
-    pytest.fail(f"Tab does not reach {wanted}")
+    pytest.fail(f"Tab does not reach {expected}")
 
 
 def test_keyboard_alone_is_enough(open_page: Open) -> None:
     page = open_page()
-    expect(page.locator("#examples img")).to_have_count(5)
     page.keyboard.press("Tab")
     assert focus(page) == "files"  # what opens the browser's own dialog
     tab_to(page, "rocket")
@@ -248,9 +251,7 @@ def test_map_is_turned_off_and_that_is_remembered(open_page: Open) -> None:
 
 def test_phone_shows_everything_without_scrolling_sideways(open_page: Open) -> None:
     page = open_page(viewport={"width": 360, "height": 740}, is_mobile=True, has_touch=True)
-    answer = {"class": "a_long_name" * 12, "probability": 0.9}
-    said = {"images": [{"image": "x", "predictions": [answer], "unfamiliar": True}]}
-    page.route("**/predict*", lambda route: route.fulfill(json={**said, "milliseconds": 1.0}))
+    answer_by(page, {"class": "a_long_name" * 12, "probability": 0.9})
     drop(page, {f"{'photo' * 30}.jpg": COFFEE.read_bytes()})
     answered(page, 1)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
@@ -273,8 +274,7 @@ def luminance(page: Page, selector: str) -> float:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_colours_follow_the_system(open_page: Open, scheme: str) -> None:
     page = open_page(color_scheme=scheme)
-    drop(page, {"coffee.jpg": COFFEE.read_bytes()})
-    answered(page, 1)
+    ask(page, COFFEE)
     levels = [luminance(page, "body"), luminance(page, ".card")]
     assert all(each > 0.9 for each in levels) if scheme == "light" else max(levels) < 0.2
 
@@ -282,10 +282,7 @@ def test_colours_follow_the_system(open_page: Open, scheme: str) -> None:
 def test_names_are_text_and_never_markup(open_page: Open) -> None:
     page = open_page()
     markup = "<img src=x onerror=alert(1)><script>alert(2)</script>"
-    said = {"image": "x", "predictions": [{"class": markup, "probability": 1.0}]}
-    page.route(
-        "**/predict*", lambda route: route.fulfill(json={"images": [said], "milliseconds": 1.0})
-    )
+    answer_by(page, {"class": markup, "probability": 1.0})
     drop(page, {f"{markup.replace('/', '')}.jpg": COFFEE.read_bytes()})
     card = answered(page, 1)
     expect(card.locator(".best .name")).to_have_text(markup)
@@ -299,17 +296,15 @@ def test_picture_stands_upright(open_page: Open) -> None:
     exif = Image.Exif()
     exif[274] = 6
     page = open_page()
-    drop(page, {"turned.png": png(image, exif=exif)})
+    drop(page, {"turned.png": encoded(image, exif=exif)})
     expect(answered(page, 1).locator(".facts")).to_contain_text("40 \u00d7 60 px")
     assert drawn(page, ".image")[0][:3] == [0, 0, 255]
     assert drawn(page, ".image")[3][:3] == [255, 0, 0]
 
 
 def test_format_that_browsers_can_not_draw_is_answered_all_the_same(open_page: Open) -> None:
-    content = io.BytesIO()
-    Image.open(ROCKET).save(content, "TIFF")
     page = open_page()
-    drop(page, {"rocket.tiff": content.getvalue()})
+    drop(page, {"rocket.tiff": encoded(Image.open(ROCKET), "TIFF")})
     card = answered(page, 1)
     expect(card.locator(".best .name")).to_have_text("rocket")
     expect(card.locator(".placeholder")).to_have_text("TIFF: no preview")
@@ -317,10 +312,8 @@ def test_format_that_browsers_can_not_draw_is_answered_all_the_same(open_page: O
 
 def test_file_that_is_too_large_is_told_so_and_not_sent(open_page: Open) -> None:
     page = open_page()
-    model = page.evaluate("thawnet.predictor.describe()")
-    model["limits"]["body_bytes"] = 2 * 2**20
-    page.route("**/model", lambda route: route.fulfill(json=model))
-    page.reload()
+    limits = page.evaluate("thawnet.predictor.describe()")["limits"]
+    describe_by(page, limits={**limits, "body_bytes": 2 * 2**20})
     expect(page.locator("#examples img")).to_have_count(5)
     sent: list[str] = []
     page.on("request", lambda request: sent.append(request.url))
@@ -351,7 +344,6 @@ def test_busy_service_is_asked_again(open_page: Open) -> None:
 
 def test_nothing_is_lost_when_the_service_stops(open_page: Open) -> None:
     page = open_page()
-    expect(page.locator("#examples img")).to_have_count(5)
     page.route("**/predict*", lambda route: route.abort())
     drop(page, {f"{i}.jpg": ROCKET.read_bytes() for i in range(6)})
     expect(page.locator("#notice-text")).to_contain_text("does not answer")
@@ -377,12 +369,8 @@ def test_page_waits_for_a_service_that_is_not_there_yet(open_page: Open) -> None
 
 def test_network_that_tells_less_gets_a_page_that_promises_less(open_page: Open) -> None:
     page = open_page()
-    model = page.evaluate("thawnet.predictor.describe()")
-    less = {**model, "explains": False, "unfamiliar": False, "examples": []}
-    page.route("**/model", lambda route: route.fulfill(json=less))
-    page.reload()
-    drop(page, {"coins.jpg": COINS.read_bytes()})
-    card = answered(page, 1)
+    describe_by(page, explains=False, unfamiliar=False, examples=[])
+    card = ask(page, COINS)
     expect(card.locator(".bar")).to_have_count(5)
     expect(card.locator("button.bar")).to_have_count(0)
     expect(page.locator("#map")).to_be_hidden()
@@ -426,8 +414,7 @@ def test_page_of_another_machine_says_where_images_go(chromium: Browser, address
 
 def test_answers_are_copied_as_json(open_page: Open) -> None:
     page = open_page(permissions=["clipboard-read", "clipboard-write"])
-    drop(page, {"coins.jpg": COINS.read_bytes()})
-    answered(page, 1)
+    ask(page, COINS)
     page.click("#copy")
     expect(page.locator("#copy")).to_have_text("Copied")
     (copied,) = json.loads(page.evaluate("navigator.clipboard.readText()"))

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
+from playwright.sync_api import Page
 
 from support.photos import encoded
 from thawnet.bundle.model import Model
 from thawnet.image.decode import decode
 from thawnet.image.preprocess import squared
+from thawnet.webpage.facts import EXAMPLES
 
-if TYPE_CHECKING:
-    from playwright.sync_api import Page
+COFFEE, COINS, ROCKET = (EXAMPLES / f"{name}.jpg" for name in ("coffee", "coins", "rocket"))
 
-ASK = """async ([name, content, k]) => {
+ASK = """async ([name, content]) => {
     const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
     const file = new File([bytes], name);
-    const { images } = await thawnet.predictor.predict([file], { topK: k, explain: true });
+    const { images } = await thawnet.predictor.predict([file], { topK: 5, explain: true });
     const way = { imageOrientation: "from-image", colorSpaceConversion: "none" };
     const facts = JSON.parse(document.getElementById("facts").textContent).model;
     if (images[0].error) return { said: images[0] };
@@ -36,15 +37,16 @@ def ready(page: Page) -> None:
     page.context.set_offline(True)
 
 
-def asked_about(page: Page, name: str, content: bytes, top_k: int = 5) -> dict[str, Any]:
-    found: dict[str, Any] = page.evaluate(ASK, [name, base64.b64encode(content).decode(), top_k])
-    return found
+def asked_about(page: Page, name: str, content: bytes) -> dict[str, Any]:
+    """Return what a page says of an image, and the square of pixels that its network was given."""
+    answer: dict[str, Any] = page.evaluate(ASK, [name, base64.b64encode(content).decode()])
+    return answer
 
 
 def odd_photos(sources: list[Path], count: int) -> dict[str, bytes]:
     """Return photos cut and resized to odd sizes, from tiny to 12 megapixels, by name."""
     rng = np.random.default_rng(0)
-    found = {}
+    photos = {}
     for number in range(count):
         image = Image.open(sources[number % len(sources)]).convert("RGB")
         wide, high = (int(rng.integers(side // 2, side + 1)) for side in image.size)
@@ -56,8 +58,8 @@ def odd_photos(sources: list[Path], count: int) -> dict[str, bytes]:
         form: str = ("JPEG", "JPEG", "PNG", "WEBP")[number % 4]
         options = {"exif": exif} if form == "JPEG" else {}
         name = f"{number}-{size[0]}x{size[1]}.{form.lower()}"
-        found[name] = encoded(image, form, **options)
-    return found
+        photos[name] = encoded(image, form, **options)
+    return photos
 
 
 def compared(page: Page, model: Model, photos: dict[str, bytes]) -> tuple[int, float]:
@@ -65,10 +67,10 @@ def compared(page: Page, model: Model, photos: dict[str, bytes]) -> tuple[int, f
     levels, on average over a photo, that its pixels are off."""
     same, off = 0, 0.0
     for name, content in photos.items():
-        found = asked_about(page, name, content)
-        (wanted,) = model.predict([content])
-        same += found["said"]["predictions"][0]["class"] == wanted.classes[0]
+        answer = asked_about(page, name, content)
+        (expected,) = model.predict([content])
+        same += answer["said"]["predictions"][0]["class"] == expected.classes[0]
         square = squared(decode(content, model.preprocess.side), model.preprocess)
-        levels = np.array(found["square"], np.float64).reshape(square.shape)
+        levels = np.array(answer["square"], np.float64).reshape(square.shape)
         off = max(off, float(np.abs(levels - square).mean()))
     return same, off

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -37,22 +36,6 @@ GLOBALS = """Object.fromEntries(
 def launched(kind: BrowserType, *flags: str) -> Browser:
     """Start Chromium with further flags. The caller closes it."""
     return kind.launch(executable_path=CHROMIUM, args=["--no-sandbox", *flags])
-
-
-def names_added(page: Page, photo: Path) -> set[str]:
-    """Return the names that a page's scripts put on `window` until a photo is answered.
-
-    None of the browser's own names may have another value than where it shows the photo alone.
-    """
-    page.set_input_files("#files", [photo])
-    page.locator(".card:not([data-state=waiting])").wait_for()
-    own = page.evaluate(GLOBALS)
-    empty = page.context.new_page()
-    empty.goto(photo.as_uri())
-    browsers = empty.evaluate(GLOBALS)
-    empty.close()
-    assert {name: own[name] for name in browsers} == browsers
-    return set(own) - set(browsers)
 
 
 # Leaves a page as it was opened, but for its network, which is there already.
