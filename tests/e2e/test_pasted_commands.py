@@ -27,7 +27,7 @@ from thawnet.core import packages, text
 from thawnet.core.errors import RankLostError, RunError, ThawnetError
 from thawnet.recipe import TrainOptions
 from thawnet.report.run_reader import read_finished
-from thawnet.training import checkpoint, phase, run_folder
+from thawnet.training import phase, run_folder
 from thawnet.training.ranks import Ranks, World, losses_told
 
 DATA = "meine Bücher fotos"
@@ -211,8 +211,8 @@ def test_a_folder_without_a_run_is_no_reason_to_throw_one_away(
     assert told("nowhere") == (
         "thawnet: --resume 'nowhere': no such folder; name a run folder, as in runs/digits-full-1\n"
     )
-    (Path("runs", f"{DATA}-quick-1") / checkpoint.FILE).parent.mkdir(parents=True)
-    (Path("runs", f"{DATA}-quick-1") / checkpoint.FILE).touch()
+    (Path("runs", f"{DATA}-quick-1") / run_folder.STATE).parent.mkdir(parents=True)
+    (Path("runs", f"{DATA}-quick-1") / run_folder.STATE).touch()
     # As the shell gives the beginning of a name that was not quoted.
     name = f"runs/{DATA}-quick-1"
     assert told("runs/meine") == (

@@ -22,7 +22,6 @@ from thawnet.data import store
 from thawnet.data.items import unwatched
 from thawnet.data.sources import archives
 from thawnet.data.sources.open import open_source
-from thawnet.recipe import TrainOptions
 
 Photos = Callable[..., Path]
 
@@ -183,6 +182,6 @@ def test_training_says_that_it_waits_for_the_store(
     holder = threading.Thread(target=hold)
     holder.start()
     held.wait()
-    open_images("train", items, 40, TrainOptions(workers=1))
+    open_images("train", items, 40, 1)
     holder.join()
     assert capsys.readouterr().err == f"another process is building {path}; waiting for it\n"

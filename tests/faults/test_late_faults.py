@@ -77,11 +77,11 @@ def test_one_broken_photo_in_a_class_of_four_is_left_out_whichever_part_it_falls
 ) -> None:
     folder = photos({"a": 4, "b": 4})
     (folder / "a" / f"{broken:03d}.png").write_bytes(b"no image")
-    source, asked = open_source(str(folder)), TrainOptions()
+    source = open_source(str(folder))
     lists = arrange(source, 0)
     assert lists.test is not None
-    train, val = parts.open_parts(load_recipe("quick"), asked, source, lists, 40)
-    test = parts.open_images("test", lists.test(), 40, asked)
+    train, val = parts.open_parts(load_recipe("quick"), source, lists, 40)
+    test = parts.open_images("test", lists.test(), 40)
     assert len(train) + len(val) + len(test) == 7
     assert set(train.labels) == {0, 1}
     assert f"a/{broken:03d}.png" in capsys.readouterr().err
@@ -95,7 +95,7 @@ def test_a_class_without_a_readable_training_image_is_told_with_how_many_there_w
         path.write_text(f"no image, {path.name}")
     source = open_source(str(folder))
     with pytest.raises(DataError, match=r"none of the 3 training images of class 'a' can be read"):
-        parts.open_parts(load_recipe("quick"), TrainOptions(), source, arrange(source, 0), 40)
+        parts.open_parts(load_recipe("quick"), source, arrange(source, 0), 40)
 
 
 @pytest.fixture

@@ -102,10 +102,10 @@ def test_of_the_500_most_suspect_in_20_000_of_cifar100_60_percent_were_flipped(
     machine = decide("cpu", "auto", "no")
     network = build_network(recipe, source, weights, machine)
     split = len(network.stages) - 1
-    images = open_images("train", train, spec.side, asked)
+    images = open_images("train", train, spec.side)
     origin = Origin(network, weights.digest, images, spec, recipe.augment, machine, (split,))
-    feed, cached = make_feed(origin, [split], 1, 0, None, ALONE)
-    assert cached
+    feed = make_feed(origin, [split], 1, 0, None, ALONE)
+    assert feed.cached
     given, wrong = flipped(images.labels, 100, 0)
     begun = time.perf_counter()
     found, _ = margins(feed.epoch(0), given, images.ties, 100)

@@ -55,7 +55,7 @@ def told_of(bundle: Path, **changes: Any) -> Description:
     source = open_source("digits")
     lists = arrange(source, recipe.split_seed)
     told = read_description(bundle)
-    _, val = open_parts(recipe, TrainOptions(), source, lists, told.meaning.preprocess.side)
+    _, val = open_parts(recipe, source, lists, told.meaning.preprocess.side)
     facts = {
         "recipe": to_table(recipe),
         "data": {

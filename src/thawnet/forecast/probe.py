@@ -22,8 +22,8 @@ from ..training.phase import EVALUATION_BATCH
 from ..training.plan import PhasePlan
 from ..training.tail import Tail
 from ..training.trunk import cache
-from ..training.trunk.cache import FeatureStore, Target
-from ..training.trunk.feeds import Batch, CachedFeed, Feed, LiveFeed
+from ..training.trunk.cache import FeatureStore
+from ..training.trunk.feeds import Batch, LiveFeed
 from ..training.trunk.runtime import frozen_function, spread
 from .estimate import Pass, PhaseSpeed
 
@@ -61,11 +61,11 @@ class Probe:
         network, machine, phase = self.run.network, self.run.machine, plan.phase
         tail = Tail(network, replace(plan, compiled=False), machine)
         training_mode(network, phase.batch_norm, phase.bn_momentum)
-        step = self._step(tail, self._feed(plan.split, phase.views, live), phase)
+        step = self._step(tail, self._read(plan.split, phase.views, live), phase)
         begun = time.perf_counter()
         frozen = frozen_function(tail.evaluated, plan.split, None, machine, briefly=True)
         between = time.perf_counter() - begun
-        read = self._feed(plan.split, 1, val_live).epoch(0)
+        read = self._read(plan.split, 1, val_live)
         validated = self._evaluated(lambda rows: spread(machine, frozen, read(rows)))
         return PhaseSpeed(step, validated, between)
 
@@ -110,29 +110,24 @@ class Probe:
         """Return the folder of some images' features, and the seconds that making it took."""
         origin, folder = self.run.origin(images), self.scratch / name
         begun = time.perf_counter()
-        shape = cache.shape_at(origin.network, split)
-        cache.build(origin, view, [Target(split, folder, shape)], _silent)
+        cache.build(origin, view, {split: folder}, _silent)
         return folder, time.perf_counter() - begun
 
-    def _feed(self, split: int, views: int, live: bool) -> Feed:
+    def _read(self, split: int, views: int, live: bool) -> Batch:
         if live:
-            return LiveFeed(self.run.origin(self.sample), split, views, 0)
-        return self._cached(split, views)
-
-    def _cached(self, split: int, views: int) -> Feed:
+            return LiveFeed(self.run.origin(self.sample), split, views, 0).epoch(0)
         known = next((one for (at, _), one in self._stores.items() if at == split), None)
-        cache = known or self._built(split, False)
-        device = self.run.machine.torch_device
-        return CachedFeed(views, lambda _: cache, lambda _: True, device)
+        store, device = known or self._built(split, False), self.run.machine.torch_device
+        return lambda positions: store.at(positions, device)
 
-    def _step(self, tail: Tail, feed: Feed, phase: Phase) -> float:
+    def _step(self, tail: Tail, read: Batch, phase: Phase) -> float:
         """Return the seconds of one step, at a smaller batch if the whole one asks too much."""
         batch = phase.batch_size
         small = min(batch, WARM)
-        self._steps(tail, feed, phase, small, 1)
+        self._steps(tail, read, phase, small, 1)
         before = used_memory()
         with PeakMemory() as peak:
-            guess = self._steps(tail, feed, phase, small, 1) * batch / small
+            guess = self._steps(tail, read, phase, small, 1) * batch / small
         free = available_memory()
         needed = (peak.bytes - before) * batch / small
         if guess > STEP_SECONDS:
@@ -141,20 +136,20 @@ class Probe:
             batch = max(small, int(batch * SPARE_MEMORY * free / needed))
         before = used_memory()
         with PeakMemory() as peak:
-            first = self._steps(tail, feed, phase, batch, 1)
+            first = self._steps(tail, read, phase, batch, 1)
         again = min(MOST_STEPS, max(1, round(TIMED_SECONDS / first)))
-        step = self._steps(tail, feed, phase, batch, again)
+        step = self._steps(tail, read, phase, batch, again)
         scale = phase.batch_size / batch
         self.unseen = max(self.unseen, int((peak.bytes - before) * (scale - 1)))
         return step * scale
 
-    def _steps(self, tail: Tail, feed: Feed, phase: Phase, batch: int, steps: int) -> float:
+    def _steps(self, tail: Tail, read: Batch, phase: Phase, batch: int, steps: int) -> float:
         """Train on random batches of the sample and return the seconds per step."""
         machine, labels = self.run.machine, torch.from_numpy(self.sample.labels)
         rng = np.random.default_rng(0)
         order = [rng.integers(len(self.sample), size=batch) for _ in range(steps)]
         epoch = Epoch(
-            batch=feed.epoch(0),
+            batch=read,
             labels=labels.to(machine.torch_device),
             class_weights=None,
             order=order,

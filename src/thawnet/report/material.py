@@ -15,9 +15,9 @@ from ..training.context import Material
 from ..training.gate import squares_of
 from ..training.machine import choose_device, decide
 from ..training.parts import content_of
-from ..training.pretrained import cached_reader, fit_input, pretrained_features
+from ..training.pretrained import fit_input, pretrained_features
 from ..training.ranks import ALONE
-from ..training.trained_on import Reopened, reopen
+from ..training.trained_on import TrainingData, reopen
 from ..training.trunk.feeds import Batch
 from .run_reader import read_finished
 
@@ -52,7 +52,7 @@ def reopen_material(folder: Path, data: str | None, data_dir: Path | None) -> Ma
     )
 
 
-def _features(found: Reopened) -> Batch | None:
+def _features(found: TrainingData) -> Batch | None:
     """Return the frozen network's features of the training images, None where they cannot be."""
     recipe = found.recipe
     machine = decide(choose_device("auto"), recipe.precision, "no")
@@ -62,4 +62,5 @@ def _features(found: Reopened) -> Batch | None:
         console.say(f"the pretrained weights are not at hand ({first_line(error)})")
         return None
     feed_of = pretrained_features(recipe, found.source, weights, spec, machine, ALONE)
-    return cached_reader(feed_of(found.train))
+    feed = feed_of(found.train)
+    return feed.epoch(0) if feed.cached else None

@@ -10,7 +10,7 @@ from typing import Any
 from ..core.errors import RunError
 from ..metrics.predictions import PREDICTIONS, Predictions, read_predictions
 from ..metrics.result import Result, Validation, read_log, read_result
-from ..training.checkpoint import resume_command
+from ..training.run_folder import resume_command
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a run must beat: the most frequent class, and logistic regression on the frozen features."""
+"""The baselines of a run: the most frequent class, and regression on the frozen features."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def baselines(
     chosen_by = hits(val or (), [model.predict for model in models])
     best = int(np.argmax(chosen_by.sum(axis=1)))  # the first, the strongest penalty, of equals
     answers: list[Answer] = [models[best].predict, lambda some: np.full(len(some), frequent)]
-    found = hits(measured, answers)
-    accuracy, majority = found.mean(axis=1)
+    right = hits(measured, answers)
+    accuracy, majority = right.mean(axis=1)
     return Baselines(
         Majority(float(majority)),
         Regression(
             accuracy=float(accuracy),
             interval_95=interval(float(accuracy), len(own)),
-            mcnemar_p=mcnemar(count_pairs(found[0], own)),
+            mcnemar_p=mcnemar(count_pairs(right[0], own)),
             training_images=len(labels),
             C=strengths[best],
         ),
@@ -74,10 +74,10 @@ def joined(pieces: Iterable[Labelled]) -> Labelled:
 
 def hits(pieces: Iterable[Labelled], answers: Sequence[Answer]) -> NDArray[np.bool_]:
     """Return which images each answer is right on, (answers, n)."""
-    found = [np.zeros((len(answers), 0), bool)]
+    right = [np.zeros((len(answers), 0), bool)]
     for features, labels in pieces:
-        found.append(np.stack([answer(features) == labels for answer in answers]))
-    return np.concatenate(found, axis=1)
+        right.append(np.stack([answer(features) == labels for answer in answers]))
+    return np.concatenate(right, axis=1)
 
 
 def regression(features: NDArray[np.float32], labels: NDArray[np.int64], strength: float) -> Any:
@@ -85,14 +85,9 @@ def regression(features: NDArray[np.float32], labels: NDArray[np.int64], strengt
     from sklearn import linear_model, pipeline, preprocessing
     from sklearn.exceptions import ConvergenceWarning
 
-    model = pipeline.Pipeline(
-        [
-            ("scale", preprocessing.StandardScaler()),
-            (
-                "fit",
-                linear_model.LogisticRegression(C=strength, max_iter=100, tol=1e-3),
-            ),
-        ]
+    model = pipeline.make_pipeline(
+        preprocessing.StandardScaler(),
+        linear_model.LogisticRegression(C=strength, max_iter=100, tol=1e-3),
     )
     with warnings.catch_warnings():
         # A hundred steps are enough for a baseline whose penalty is chosen by its accuracy.

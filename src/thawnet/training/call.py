@@ -13,9 +13,10 @@ from ..core.text import command_line
 from ..model.backbone import require_model
 from ..model.weights import BUNDLED, IMAGENET, KERAS
 from ..recipe import ON_GPU, Recipe, TrainOptions, load_recipe, resolve
-from . import checkpoint, run_folder
+from . import checkpoint
 from .checkpoint import IN_MEMORY, RunState
 from .machine import Machine, choose_device, decide, obstacles, versions
+from .run_folder import require_free, resumed_folder
 
 
 def resolve_call(options: TrainOptions, ranks: int) -> tuple[Path | None, RunState]:
@@ -23,7 +24,7 @@ def resolve_call(options: TrainOptions, ranks: int) -> tuple[Path | None, RunSta
     if options.resume is not None:
         folder = resumed_folder(options)
         return folder, _resumed(folder, options, ranks)
-    run_folder.require_free(options.out)
+    require_free(options.out)
     recipe, machine = chosen(options)
     return None, RunState(options, recipe, machine, versions(), ranks, command=command())
 
@@ -66,11 +67,6 @@ def _resumed(folder: Path, options: TrainOptions, ranks: int) -> RunState:
     state.versions = here
     state.different += lacking + changed
     return state
-
-
-def resumed_folder(options: TrainOptions) -> Path:
-    """Return the run that --resume names: a folder, or the newest unfinished one."""
-    return Path(options.resume) if options.resume else checkpoint.newest_unfinished(Path("runs"))
 
 
 def _require_no_other_flags(options: TrainOptions, original: TrainOptions) -> None:
@@ -117,7 +113,7 @@ def chosen(options: TrainOptions) -> tuple[Recipe, Machine]:
 
 
 def preset(recipe: str | None, device: str) -> str:
-    """Return the recipe that a device does when this one is asked for, or none in particular."""
+    """Return the recipe of a device: the one named, its form for a GPU, or the default."""
     name = recipe or ("quick" if device == "cpu" else "full")
     return name if device == "cpu" else ON_GPU.get(name, name)
 

@@ -22,11 +22,10 @@ from ..core.errors import (
     RunError,
     first_line,
     is_stop,
-    suggest,
 )
-from ..core.files import clear_disk_errors, stops_caught, write_atomic
+from ..core.files import stops_caught, write_atomic
 from ..core.text import command_line, counted
-from ..metrics.result import RESULT, WHOLE, Validation
+from ..metrics.result import WHOLE, Validation
 from ..recipe import (
     Recipe,
     TrainOptions,
@@ -37,10 +36,9 @@ from ..recipe import (
     to_toml,
 )
 from .machine import Machine
+from .run_folder import STATE, no_run, resume_command
 
 VERSION = 5
-FILE = Path("checkpoint") / "state.pt"
-LOCK = Path("checkpoint") / "lock"
 IN_MEMORY = "(in memory)"  # stands for DATA in a run that was handed its images
 
 
@@ -107,7 +105,7 @@ def timed(state: RunState, stage: str) -> Iterator[None]:
 
 
 class Keeper:
-    """Saves the state of a run every few seconds, and when a stop is asked for.
+    """Saves the state of a run every few seconds, and when it is to stop.
 
     folder: of the run; None for a rank that does not write. started: when this process began with
     it, by time.perf_counter; now by default.
@@ -118,14 +116,14 @@ class Keeper:
         self.folder = folder
         self._started = time.perf_counter() if started is None else started
         self._before = state.seconds.get(WHOLE, 0.0)
-        self.asked = 0  # the signal
+        self.signal = 0  # that asked for a stop
         self._pace = Pace()
         self._at_once = False
 
     @property
     def due(self) -> bool:
         """Whether the state should be brought up to date and saved now."""
-        return self.folder is not None and (self.asked != 0 or self._pace.due())
+        return self.folder is not None and (self.signal != 0 or self._pace.due())
 
     def clock(self) -> None:
         """Bring the seconds of the whole run, in all its processes, up to date."""
@@ -137,13 +135,13 @@ class Keeper:
         if self.folder is not None:
             save(self.state, self.folder)
         self._pace.restart()
-        if self.asked:
+        if self.signal:
             raise KeyboardInterrupt
 
     def logits(
         self, part: str, update: Callable[[], None]
     ) -> tuple[NDArray[np.float32] | None, Callable[[list[NDArray[np.float32]]], None]]:
-        """Return what an evaluation of a part found already, and what keeps more, for `evaluate`.
+        """Return the logits of a part so far, and the function that keeps more, for `evaluate`.
 
         update: brings the rest of the state up to date.
         """
@@ -154,16 +152,16 @@ class Keeper:
                 update()
                 self.save()
 
-        found = self.state.logits.get(part)
-        return (None if found is None else found.numpy()), between
+        logits = self.state.logits.get(part)
+        return (None if logits is None else logits.numpy()), between
 
     def stopping_between_steps(self) -> AbstractContextManager[None]:
         """Let Ctrl-C and SIGTERM wait for the next `save`; a second one stops at once."""
 
         def ask(number: int) -> None:
-            if self.asked or self._at_once:
+            if self.signal or self._at_once:
                 raise KeyboardInterrupt
-            self.asked = number
+            self.signal = number
             console.say("stopping after this step; once more stops at once")
 
         return stops_caught(ask)
@@ -186,17 +184,17 @@ def save(state: RunState, run: Path) -> None:
         "machine": asdict(state.machine),
         "history": [asdict(row) for row in state.history],
     }
-    write_atomic(run / FILE, lambda file: torch.save({"version": VERSION, **content}, file))
+    write_atomic(run / STATE, lambda file: torch.save({"version": VERSION, **content}, file))
 
 
 def load(run: Path) -> RunState:
     """Read the state of a run. Raises RunError when there is none or it is not of this version."""
-    path = run / FILE
+    path = run / STATE
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         version = content.pop("version")
     except FileNotFoundError:
-        raise RunError(_no_run(run)) from None
+        raise RunError(no_run(run)) from None
     except (OSError, RuntimeError, pickle.UnpicklingError, KeyError, AttributeError) as error:
         raise RunError(f"'{path}' is not a readable checkpoint ({error})") from error
     if version != VERSION:
@@ -208,50 +206,17 @@ def load(run: Path) -> RunState:
     return RunState(**content)
 
 
-def _no_run(folder: Path) -> str:
-    """Say that a folder holds no run that can be resumed, and which beside it do."""
-    if folder.is_dir():
-        what = f"no run can be resumed from this folder: it has no {FILE}"
-    else:
-        what = "no such folder"
-    beside = [str(run) for run in _begun(folder.parent)]
-    way = suggest(str(folder), beside) if beside else "name a run folder, as in runs/digits-full-1"
-    return f"--resume '{folder}': {what}; {way}"
-
-
-@contextmanager
-def claimed(run: Path) -> Iterator[None]:
-    """Hold a run folder, as one process at a time may.
-
-    Raises RunError when another holds it, or when it cannot be written.
-    """
-    from filelock import FileLock, Timeout
-
-    place = run / LOCK
-    with clear_disk_errors(run):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(place)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise RunError(f"'{run}': another process is working on this run") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def _interrupted(state: RunState, run: Path) -> InterruptedRunError:
-    """Return what a stop is told with: how much is kept, and how to go on."""
+    """Return the error of a stop: how much is kept, and how to continue."""
     epochs = int(state.history[-1].epoch) if state.history else 0
     steps = f" and {counted(state.step, 'step')}" if state.step else ""
     done = counted(epochs, "epoch") + steps
-    kept = "is" if epochs == 1 and not steps else "are"
+    verb = "is" if epochs == 1 and not steps else "are"
     if state.options.data == IN_MEMORY:
         return InterruptedRunError(
             f"stopped after {done}; its images were in memory, so it cannot be resumed"
         )
-    return InterruptedRunError(f"stopped; {done} {kept} kept: {resume_command(run)}")
+    return InterruptedRunError(f"stopped; {done} {verb} kept: {resume_command(run)}")
 
 
 @contextmanager
@@ -272,22 +237,3 @@ def resumable(state: RunState, run: Path) -> Iterator[None]:
         if not is_stop(error):
             raise
         raise _interrupted(state, run) from error
-
-
-def resume_command(run: Path) -> str:
-    """Return the command that goes on with a run."""
-    return command_line("thawnet", "train", "--resume", run)
-
-
-def newest_unfinished(runs: Path) -> Path:
-    """Return the newest run under a folder whose checkpoint says it is not finished."""
-    for run in reversed(_begun(runs)):
-        if not (run / RESULT).exists():
-            return run
-    raise RunError(f"--resume: no unfinished run under '{runs}/'; name one with --resume RUN")
-
-
-def _begun(runs: Path) -> list[Path]:
-    """Return the runs under a folder that have a checkpoint, the one saved last at the end."""
-    files = sorted(runs.glob(f"*/{FILE.as_posix()}"), key=lambda file: file.stat().st_mtime)
-    return [file.parent.parent for file in files]

@@ -1,4 +1,4 @@
-"""A run: everything that its phases and its finish need, and what a report is made of."""
+"""A run: everything its phases and its finish need; and the material of its report."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def origin_of(
 
 @dataclass(frozen=True)
 class Material:
-    """What a report is made of."""
+    """The material of a report."""
 
     folder: Path
     result: Result

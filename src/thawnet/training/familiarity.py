@@ -1,4 +1,4 @@
-"""When an image is unlike the training data."""
+"""The score that tells images unlike the training data."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ AT_ONCE = 250
 
 
 class Unfamiliarity(nn.Module):
-    """How little any class answers, and how far the middle of the network is from what it knows.
+    """Out-of-distribution score: low maximum logit plus distance of mid-network features.
 
     Images of other classes answer to none of the known: the largest logit is low (Vaze et al. 2022,
     "Open-set recognition: a good closed-set classifier is all you need"). Images of another kind,
@@ -76,28 +76,30 @@ def pooled(middle: torch.Tensor) -> torch.Tensor:
 def fit_familiarity(
     run: Run, logits: NDArray[np.float32]
 ) -> tuple[Unfamiliarity, Unfamiliar] | None:
-    """Return what tells unfamiliar images, and from where on.
+    """Return the out-of-distribution score, and its threshold.
 
     logits: of the validation images, (n, classes). None where there are too few of them, or no
     middle with channels and positions, as in transformers. The threshold is where FALSE_ALARMS of
     them lie above it.
     """
-    if len(run.val) < LEAST_VALIDATION or middle_of(run.network) is None:
+    stage = middle_of(run.network)
+    if len(run.val) < LEAST_VALIDATION or stage is None:
         return None
     rows = some_of_each(run.train.labels, len(run.source.classes))
-    learnt = _middle(run, run.train.subset(rows), "measuring what is familiar")
-    told = Unfamiliarity(learnt)
-    middle, answers = _middle(run, run.val, "measuring false alarms"), torch.from_numpy(logits)
-    told.measure(middle, answers)
-    found = told(middle, answers).numpy().astype(np.float64)
-    return told, Unfamiliar(float(np.quantile(found, 1 - FALSE_ALARMS)), FALSE_ALARMS)
+    known = _middle(run, run.train.subset(rows), stage, "measuring what is familiar")
+    unfamiliarity = Unfamiliarity(known)
+    middle = _middle(run, run.val, stage, "measuring false alarms")
+    answers = torch.from_numpy(logits)
+    unfamiliarity.measure(middle, answers)
+    scores = unfamiliarity(middle, answers).numpy().astype(np.float64)
+    threshold = float(np.quantile(scores, 1 - FALSE_ALARMS))
+    return unfamiliarity, Unfamiliar(threshold, FALSE_ALARMS)
 
 
 def middle_of(network: Network) -> int | None:
     """Return the stage whose input is looked at, None if that has no channels and positions."""
-    place = network.stage_of(first_layer(network, MIDDLE))
-    shape = network.shapes[place]
-    return place if 0 < place < network.last_map and len(shape) == 3 else None
+    stage = network.stage_of(first_layer(network, MIDDLE))
+    return stage if 0 < stage < network.last_map and len(network.shapes[stage]) == 3 else None
 
 
 def some_of_each(labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
@@ -109,11 +111,9 @@ def some_of_each(labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
     return np.sort(order[np.arange(len(order)) - starts[labels[order]] < most])
 
 
-def _middle(run: Run, images: ImageStore, title: str) -> torch.Tensor:
-    """Return the mean activations, (n, channels), in the arithmetic that ships."""
-    place = middle_of(run.network)
-    assert place is not None
-    batch = LiveFeed(run.exact_origin(images), place, 1, 0).epoch(0)
+def _middle(run: Run, images: ImageStore, stage: int, title: str) -> torch.Tensor:
+    """Return the mean activations before a stage, (n, channels), in the arithmetic that ships."""
+    batch = LiveFeed(run.exact_origin(images), stage, 1, 0).epoch(0)
     pieces = []
     with console.progress(title, len(images)) as advance:
         for rows in np.array_split(np.arange(len(images)), len(images) // AT_ONCE + 1):

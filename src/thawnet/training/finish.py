@@ -15,18 +15,17 @@ from ..core.errors import InterruptedRunError, RunError, ThawnetError
 from ..data.items import Items
 from ..data.store import ImageStore
 from ..metrics.result import Baselines, headline
-from . import checkpoint
 from .baseline import Labelled, baselines, joined, taken
 from .checkpoint import IN_MEMORY, Keeper, timed
 from .context import Material, Run
-from .loop import Metrics, evaluate
+from .loop import evaluate
 from .machine import return_freed_memory
-from .outputs import Parts, write_end, write_network
+from .outputs import Measured, Parts, write_end, write_network
 from .parts import open_images, require_some
 from .phase import EVALUATION_BATCH
-from .pretrained import cached_reader, pretrained_features
-from .run_folder import Outcome, write_broken
-from .trunk.feeds import Batch, Feed, LiveFeed
+from .pretrained import pretrained_features
+from .run_folder import Outcome, resume_command, write_broken
+from .trunk.feeds import Feed, LiveFeed
 
 
 def finish(run: Run, keeper: Keeper, report: Callable[[Material], None] | None) -> Outcome:
@@ -40,23 +39,16 @@ def finish(run: Run, keeper: Keeper, report: Callable[[Material], None] | None) 
     return_freed_memory()
     validated_on = run.recipe.validate_on
     parts: Parts = {validated_on: _measure(run, keeper, validated_on, run.val)}
-    keeper.save()
     saved = world.lead(lambda: write_network(run, parts))
     with _network_stays(run):
         if validated_on != "test" and not run.options.no_test and run.lists.test is not None:
             with timed(run.state, "test"):
                 images = _test_images(run, run.lists.test())
             parts["test"] = _measure(run, keeper, "test", images)
-            keeper.save()
+        measured = parts[headline(parts)]
         return_freed_memory()
         with timed(run.state, "baseline"):
-            feed_of = pretrained_features(
-                run.recipe, run.source, run.weights, run.spec, run.machine, world
-            )
-            train = feed_of(run.train)
-            _, logits, images = parts[headline(parts)]
-            own = logits.argmax(1) == images.labels
-            to_beat = measure_baselines(run, feed_of, train, images, own)
+            to_beat, train = measure_baselines(run, measured)
         return_freed_memory()
 
         def write() -> Outcome:
@@ -64,7 +56,18 @@ def finish(run: Run, keeper: Keeper, report: Callable[[Material], None] | None) 
             outcome = write_end(run, saved, parts, to_beat)
             if report is not None and not run.options.no_report:
                 console.say(outcome.line)  # the report takes a while
-                report(_material(run, outcome, parts, cached_reader(train)))
+                material = Material(
+                    folder=run.folder,
+                    result=outcome.result,
+                    history=run.state.history,
+                    recipe=run.recipe,
+                    source=run.source,
+                    train=run.train,
+                    measured=measured.images,
+                    logits=measured.logits,
+                    features=train.epoch(0) if train.cached else None,
+                )
+                report(material)
             return outcome
 
         return world.lead(write)
@@ -81,15 +84,13 @@ def _network_stays(run: Run) -> Iterator[None]:
         bundle = run.folder / RUN_BUNDLE
         raise RunError(
             f"{error}; the trained network is safe in '{bundle}', put that right and finish with "
-            + checkpoint.resume_command(run.folder)
+            + resume_command(run.folder)
             + ("" if run.options.no_test else ", or without the test part: add --no-test")
         ) from error
 
 
-def _measure(
-    run: Run, keeper: Keeper, part: str, images: ImageStore
-) -> tuple[Metrics, NDArray[np.float32], ImageStore]:
-    """Return metrics and logits of a part; those that an earlier attempt found are kept."""
+def _measure(run: Run, keeper: Keeper, part: str, images: ImageStore) -> Measured:
+    """Return metrics and logits of a part; the logits of an earlier attempt are used."""
     with timed(run.state, "test"):
         logits_of = LiveFeed(run.exact_origin(images), len(run.network.stages), 1, 0).epoch(0)
         with console.progress(f"reading {part}", len(images)) as advance:
@@ -102,27 +103,14 @@ def _measure(
                 *keeper.logits(part, lambda: None),
             )
     run.state.logits[part] = torch.from_numpy(logits)
-    return metrics, logits, images
-
-
-def _material(run: Run, outcome: Outcome, parts: Parts, features: Batch | None) -> Material:
-    _, logits, measured = parts[headline(parts)]
-    return Material(
-        folder=run.folder,
-        result=outcome.result,
-        history=run.state.history,
-        recipe=run.recipe,
-        source=run.source,
-        train=run.train,
-        measured=measured,
-        logits=logits,
-        features=features,
-    )
+    keeper.save()
+    return Measured(metrics, logits, images)
 
 
 def _test_images(run: Run, items: Items) -> ImageStore:
     """Return the images of the test part, which may have been mended since a run was stopped."""
-    images = run.world.in_turn(lambda: open_images("test", items, run.spec.side, run.options))
+    workers = run.options.workers
+    images = run.world.in_turn(lambda: open_images("test", items, run.spec.side, workers))
     if run.world.leads:
         write_broken(run.folder, [run.train, run.val, images])
     require_some(images, "test")
@@ -132,38 +120,34 @@ def _test_images(run: Run, items: Items) -> ImageStore:
     return images
 
 
-def measure_baselines(
-    run: Run,
-    feed_of: Callable[[ImageStore], Feed],
-    train: Feed,
-    measured: ImageStore,
-    own: NDArray[np.bool_],
-) -> Baselines:
-    """Return the baselines' accuracies on some images, from features of the network as it came.
+def measure_baselines(run: Run, measured: Measured) -> tuple[Baselines, Feed]:
+    """Return the baselines' accuracies on the images measured, and the training images' features.
 
-    feed_of, train: see pretrained_features. own: which images the run is right on. Every rank
-    computes its share of the features; the leader alone fits on them.
+    Every rank computes its share of the features; the leader alone fits on them.
     """
-
-    def pieces(
-        images: ImageStore, feed: Feed, positions: NDArray[np.int64] | None = None
-    ) -> Iterator[Labelled]:
-        batch, labels = feed.epoch(0), images.labels
-        wanted = np.arange(len(images)) if positions is None else positions
-        for some in np.array_split(wanted, len(wanted) // 256 + 1):
-            yield batch(some).float().cpu().numpy(), labels[some]
-
-    val_images = run.val if run.recipe.validate_on == "validation" else None
-    test = feed_of(measured)
-    val_feed = feed_of(val_images) if val_images is not None else None
+    feed_of = pretrained_features(
+        run.recipe, run.source, run.weights, run.spec, run.machine, run.world
+    )
+    train, test = feed_of(run.train), feed_of(measured.images)
+    val = feed_of(run.val) if run.recipe.validate_on == "validation" else None
 
     def fit() -> Baselines:
-        some = joined(pieces(run.train, train, taken(len(run.train))))
-        val = None
-        if val_images is not None and val_feed is not None:
-            val = pieces(val_images, val_feed)
-        frequent = int(np.bincount(run.train.labels).argmax())
+        learnt_from = joined(_pieces(run.train, train, taken(len(run.train))))
         with console.progress("logistic regression on frozen features", 3) as advance:
-            return baselines(some, frequent, val, pieces(measured, test), own, advance)
+            return baselines(
+                learnt_from,
+                int(np.bincount(run.train.labels).argmax()),
+                None if val is None else _pieces(run.val, val, np.arange(len(run.val))),
+                _pieces(measured.images, test, np.arange(len(measured.images))),
+                measured.logits.argmax(1) == measured.images.labels,
+                advance,
+            )
 
-    return run.world.lead(fit)
+    return run.world.lead(fit), train
+
+
+def _pieces(images: ImageStore, feed: Feed, positions: NDArray[np.int64]) -> Iterator[Labelled]:
+    """Yield features and labels of some images, a few at a time."""
+    features_of = feed.epoch(0)
+    for rows in np.array_split(positions, len(positions) // 256 + 1):
+        yield features_of(rows).float().cpu().numpy(), images.labels[rows]

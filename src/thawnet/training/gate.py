@@ -34,17 +34,16 @@ GATE_TIE = 1e-3  # nearer to each other than this, either of two classes may com
 
 @dataclass(frozen=True)
 class Agreement:
-    """How two forms of a network agree on real images.
-
-    images: looked at. same_top_1: share whose most probable class is the same, 0 to 1.
-    decided_top_1: the same, but a tie of the two most probable classes counts as agreement.
-    largest_difference: of any probability.
-    """
+    """How two forms of a network agree on real images."""
 
     images: int
+    """Compared."""
     same_top_1: float
+    """Share whose most probable class is the same, 0 to 1."""
     decided_top_1: float
+    """The same, but a tie of the two most probable classes counts as agreement."""
     largest_difference: float
+    """Of any probability."""
 
 
 def outputs(network: Network, middle: int | None = None) -> dict[str, nn.Module]:
@@ -76,22 +75,24 @@ def class_weights(network: Network, parts: Mapping[str, nn.Module]) -> str | Non
         return None
     generator = torch.Generator().manual_seed(0)
     x = torch.rand((2, 3, network.size, network.size), generator=generator) * 2 - 1
-    found: dict[str, torch.Tensor] = {}
+    values: dict[str, torch.Tensor] = {}
     with torch.inference_mode():
         for name, part in parts.items():
-            x = found[name] = part(x)
-        features, means = found[FEATURES], found[FEATURE_MAP].mean((2, 3))
+            x = values[name] = part(x)
+        features, means = values[FEATURES], values[FEATURE_MAP].mean((2, 3))
     same = features.shape == means.shape and torch.allclose(features, means, rtol=1e-3, atol=1e-5)
     return f"{network.head_name}.weight" if same else None
 
 
 @dataclass(frozen=True)
 class Exported:
-    """The ONNX model of a network, how the two agree, and what makes class maps, see above."""
+    """The ONNX model of a network."""
 
     onnx: bytes
     agreement: Agreement
+    """Of the two."""
     class_weights: str | None
+    """The tensor that makes class maps, see `class_weights`."""
 
 
 def export(run: Run, meaning: Meaning, unfamiliarity: nn.Module | None) -> Exported | None:
@@ -137,19 +138,19 @@ def gate(network: Network, images: Origin, content: bytes, temperature: float) -
             squares = squares_of(images.images, some, crop)
             pairs.append((logits, session.run([LOGITS], {IMAGES: squares})[0]))
             advance(len(some))
-    own, other = (np.concatenate(each) for each in zip(*pairs, strict=True))
-    found = agreement(own, other, temperature)
-    if found.decided_top_1 < GATE_AGREEMENT:
+    own, other = (np.concatenate(logits) for logits in zip(*pairs, strict=True))
+    compared = agreement(own, other, temperature)
+    if compared.decided_top_1 < GATE_AGREEMENT:
         raise BundleError(
             f"exported to ONNX, the network names another class for "
-            f"{100 * (1 - found.decided_top_1):.2f} % of {found.images:,} validation images"
+            f"{100 * (1 - compared.decided_top_1):.2f} % of {compared.images:,} validation images"
         )
-    return found
+    return compared
 
 
 def squares_of(images: ImageStore, positions: NDArray[np.int64], crop: int) -> NDArray[np.uint8]:
-    """Return what a model takes of some images, (n, crop, crop, 3): as preprocess.squared does."""
-    return np.stack([centre_crop(each, crop) for each in images.batch(positions)])
+    """Return the input of model.onnx for some images, (n, crop, crop, 3)."""
+    return np.stack([centre_crop(image, crop) for image in images.batch(positions)])
 
 
 def agreement(

@@ -39,13 +39,12 @@ def plot_history(path: Path, history: Sequence[Validation], title: str, validate
     _curves(right, history, "loss", 1.0, "cross-entropy (nats)", validated_on)
     # Head-room for the captions, but no tick that promises more than 100 %.
     left.set_yticks([tick for tick in left.get_yticks()[1:-1] if tick <= 100])
-    kept = max((place for place, row in enumerate(history) if row.kept), default=-1)
-    accuracy = 100 * history[kept].val_accuracy
-    place = history[kept].epoch
-    left.plot(place, accuracy, marker="o", markersize=8, color=VAL["color"], zorder=4)
+    last = next((row for row in reversed(history) if row.kept), history[-1])
+    epoch, accuracy = last.epoch, 100 * last.val_accuracy
+    left.plot(epoch, accuracy, marker="o", markersize=8, color=VAL["color"], zorder=4)
     left.annotate(
         f"{accuracy:.1f} %",
-        (place, accuracy),
+        (epoch, accuracy),
         xytext=(4, 10),
         textcoords="offset points",
         ha="right",

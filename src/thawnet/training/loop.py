@@ -120,12 +120,10 @@ def batches(count: int, phase: Phase, key: list[int], ranks: int = 1) -> list[ND
 
 @dataclass(frozen=True)
 class Learner:
-    """What a phase steps.
-
-    compute: activations (n, ...) to logits (n, classes); over several ranks it averages gradients.
-    """
+    """Everything one optimiser step needs."""
 
     compute: Callable[[torch.Tensor], torch.Tensor]
+    """Activations (n, ...) to logits (n, classes); over several ranks it averages gradients."""
     parameters: list[nn.Parameter]
     optimizer: torch.optim.Optimizer
     ema: Ema | None
@@ -136,20 +134,21 @@ class Learner:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch goes through.
-
-    labels: (n,) on the device. class_weights: (classes,) on the device, or None. order: of the
-    batches, positions each. first_step: optimiser steps of earlier epochs, of `steps` in the phase.
-    seed: of the mixing.
-    """
+    """The batches and labels of one epoch."""
 
     batch: Batch
     labels: torch.Tensor
+    """(n,) on the device."""
     class_weights: torch.Tensor | None
+    """(classes,) on the device."""
     order: list[NDArray[np.int64]]
+    """Positions of each batch."""
     first_step: int
+    """Optimiser steps of earlier epochs."""
     steps: int
+    """Of the phase."""
     seed: int
+    """Of the mixing."""
 
 
 Totals = list[float]  # of the training images seen: summed loss, hits, broken steps
@@ -173,8 +172,8 @@ def train_epoch(
     optimizer, device = learner.optimizer, machine.torch_device
     sums = torch.tensor(totals or [0.0] * 3, device=device, dtype=torch.float64)
     progress(sum(map(len, epoch.order[:done])))
-    for place, positions in enumerate(epoch.order[done:], start=done):
-        step = epoch.first_step + place
+    for number, positions in enumerate(epoch.order[done:], start=done):
+        step = epoch.first_step + number
         own = world.everybody.own(positions)
         x, y = epoch.batch(own), epoch.labels[sent(own, device)]
         partners, share = None, 1.0
@@ -203,11 +202,11 @@ def train_epoch(
             plain = F.cross_entropy(logits, y, reduction="sum")
             hits = (logits.argmax(1) == y).sum()
             sums += torch.stack([plain, hits, (~torch.isfinite(loss + norm)).double()])
-        if place % CHECK_EVERY == 0 or place == len(epoch.order) - 1:
+        if number % CHECK_EVERY == 0 or number == len(epoch.order) - 1:
             _check(sums, phase, step)
         progress(len(positions))
         if between is not None:
-            between(place + 1, sums)
+            between(number + 1, sums)
     seen = sum(map(len, epoch.order))
     loss_sum, hit_sum, _ = world.total(sums).tolist()
     return Metrics(loss_sum / seen, hit_sum / seen, seen)
@@ -226,14 +225,14 @@ def loss_of(
         return F.cross_entropy(logits, labels, label_smoothing=phase.label_smoothing)
     # Divided by the images, not by the batch's own weights, as torch's mean would: a batch without
     # rare images must not count as much as one with them.
-    each = F.cross_entropy(
+    losses = F.cross_entropy(
         logits,
         labels,
         weight=class_weights,
         label_smoothing=phase.label_smoothing,
         reduction="none",
     )
-    return each.mean()
+    return losses.mean()
 
 
 def class_weights(labels: NDArray[np.int64], classes: int) -> torch.Tensor:

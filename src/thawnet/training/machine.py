@@ -1,4 +1,4 @@
-"""What this machine offers, decided once per run, recorded, and obeyed on resume."""
+"""The run-time decisions of a run: device, precision, threads, compiling; obeyed on resume."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ COMPILE_PAYS_FROM = 600_000 * 96 * 96
 
 @dataclass(frozen=True)
 class Machine:
-    """Run-time decisions: where, in which precision, with how many threads, compiled or not.
-
-    chip: the processor and its vector instructions, or the GPU; another one rounds differently.
-    """
+    """Run-time decisions, as a checkpoint holds them."""
 
     device: str
     dtype: str
+    """Of activations: 'bfloat16' or 'float32'."""
     threads: int
     compile: str
+    """'auto', 'yes' or 'no'."""
     chip: str = ""
+    """Processor with its vector instructions, or GPU; another one rounds differently."""
 
     @property
     def torch_device(self) -> torch.device:
@@ -114,7 +114,7 @@ _M_MMAP_MAX = -4
 
 
 def choose_device(device: str) -> str:
-    """Return the device to use. Raises UsageError for one that is not there."""
+    """Return the device to use. Raises UsageError for one that this machine lacks."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
@@ -146,14 +146,14 @@ def obstacles(machine: Machine, compiled: Sequence[bool]) -> list[str]:
         choose_device(machine.device)
     except UsageError:
         return [f"it ran on {machine.device}, which is not here"]
-    found = []
+    lacking = []
     if machine.dtype == "bfloat16" and not _fast_bfloat16(machine.device):
-        found.append("it computed in bfloat16, which this processor lacks")
+        lacking.append("it computed in bfloat16, which this processor lacks")
     if any(compiled) and not _can_compile(machine.device):
-        found.append("it was compiled, and there is no C++ compiler here")
+        lacking.append("it was compiled, and there is no C++ compiler here")
     if machine.chip != chip(machine.device):
-        found.append(f"it ran on {machine.chip}; this is {chip(machine.device)}")
-    return found
+        lacking.append(f"it ran on {machine.chip}; this is {chip(machine.device)}")
+    return lacking
 
 
 def versions() -> dict[str, str | None]:

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,19 +47,26 @@ from .machine import describe, versions
 from .parts import content_of
 from .run_folder import Outcome
 
-# Metrics, logits (n, classes) and images of each part that was measured.
-Parts = dict[str, tuple[Metrics, NDArray[np.float32], ImageStore]]
+
+class Measured(NamedTuple):
+    """A part of the data as the network sees it."""
+
+    metrics: Metrics
+    logits: NDArray[np.float32]
+    """(n, classes)."""
+    images: ImageStore
+
+
+Parts = dict[str, Measured]  # 'validation', 'test' or both
 
 
 @dataclass(frozen=True)
 class Saved:
-    """A network that lies in its bundle.
-
-    agreement: of its model.onnx with it, None where it has none.
-    """
+    """A network that lies in its bundle."""
 
     meaning: Meaning
     agreement: Agreement | None
+    """Of its model.onnx with it, None where it has none."""
 
 
 def write_network(run: Run, parts: Parts) -> Saved:
@@ -67,13 +74,13 @@ def write_network(run: Run, parts: Parts) -> Saved:
 
     parts: what validated, measured.
     """
-    network, weights, recipe = run.network, run.weights, run.recipe
+    network, weights = run.network, run.weights
     meaning = Meaning(run.source.classes, run.spec)
     unfamiliarity = None
     if "validation" in parts:  # where a run validates on the test part, nothing is fitted on it
-        _, val_logits, val = parts["validation"]
-        meaning = replace(meaning, temperature=fit_temperature(val_logits, val.labels))
-        familiarity = fit_familiarity(run, val_logits)
+        val = parts["validation"]
+        meaning = replace(meaning, temperature=fit_temperature(val.logits, val.images.labels))
+        familiarity = fit_familiarity(run, val.logits)
         if familiarity is not None:
             unfamiliarity, unfamiliar = familiarity
             meaning = replace(meaning, unfamiliar=unfamiliar)
@@ -95,8 +102,7 @@ def write_network(run: Run, parts: Parts) -> Saved:
         ),
         meaning,
         short_hashes(np.concatenate([run.train.hashes, run.val.hashes])),
-        _facts(run, saved, result),
-        model_card(meaning, network.backbone, weights.licence, to_table(recipe), result),
+        *_description(run, saved, result),
     )
     return saved
 
@@ -106,8 +112,7 @@ def write_end(run: Run, saved: Saved, parts: Parts, to_beat: Baselines) -> Outco
 
     saved: see `write_network`. to_beat: see baseline.baselines.
     """
-    folder, state, classes, meaning = run.folder, run.state, run.source.classes, saved.meaning
-    part = headline(parts)
+    folder, classes, part = run.folder, run.source.classes, headline(parts)
     metrics, logits, images = parts[part]
     write_predictions(
         folder / PREDICTIONS,
@@ -116,29 +121,21 @@ def write_end(run: Run, saved: Saved, parts: Parts, to_beat: Baselines) -> Outco
         images.labels,
         logits,
         classes,
-        meaning.temperature,
+        saved.meaning.temperature,
     )
     title = f"{run.source.name}, {run.network.backbone}, recipe {run.recipe.name}"
     # Imported here: matplotlib takes half a second, for which no run need wait at its start.
     from .history_plot import plot_history
 
-    plot_history(folder / "history.png", state.history, title, run.recipe.validate_on)
-    result = _result(run, saved, parts)
+    plot_history(folder / "history.png", run.state.history, title, run.recipe.validate_on)
     result = replace(
-        result,
+        _result(run, saved, parts),
         baselines=to_beat,
         opened_from=_opened_from(run.options),
         standing=standing(metrics.accuracy, to_beat.logistic_regression_on_frozen_features),
     )
-    line = quote(part, metrics.accuracy, metrics.images)
-    result = replace(result, lines=(*_comparison(result, len(classes)), line))
-    describe_bundle(
-        folder / RUN_BUNDLE,
-        _facts(run, saved, result),
-        model_card(
-            meaning, run.network.backbone, run.weights.licence, to_table(run.recipe), result
-        ),
-    )
+    result = replace(result, lines=_lines(result, len(classes)))
+    describe_bundle(folder / RUN_BUNDLE, *_description(run, saved, result))
     write_result(folder, result)
     return Outcome(folder, result)
 
@@ -147,7 +144,7 @@ def _result(run: Run, saved: Saved, parts: Parts) -> Result:
     """Return what result.json says, but for what comes after the baselines."""
     state, classes, temperature = run.state, run.source.classes, saved.meaning.temperature
     return Result(
-        metrics={name: _scores(*values, temperature) for name, values in parts.items()},
+        metrics={name: _scores(part, temperature) for name, part in parts.items()},
         temperature=temperature,
         phases=tuple(_phases(run)),
         seconds={name: round(value, 2) for name, value in state.seconds.items()},
@@ -165,32 +162,35 @@ def _result(run: Run, saved: Saved, parts: Parts) -> Result:
             name=run.source.name,
             fingerprint=run.lists.fingerprint,
             own_test=state.own_test,
-            content={name: content_of(images, classes) for name, (_, _, images) in parts.items()},
+            content={name: content_of(part.images, classes) for name, part in parts.items()},
         ),
         weights=StartingWeights(run.weights.origin, run.weights.digest),
     )
 
 
-def _facts(run: Run, saved: Saved, result: Result) -> dict[str, Any]:
-    """Return what a bundle says of its making. result: see `_result`."""
-    weights = run.weights
-    return {
+def _description(run: Run, saved: Saved, result: Result) -> tuple[dict[str, Any], str]:
+    """Return the facts that a bundle states of its making, and its card."""
+    weights, recipe = run.weights, to_table(run.recipe)
+    facts = {
         "source": f"{weights.origin}; trained on {run.source.name} by thawnet",
         "license": weights.licence,
-        "recipe": to_table(run.recipe),
+        "recipe": recipe,
         "metrics": {name: asdict(scores) for name, scores in result.metrics.items()},
         "data": asdict(result.data),
         "starting_weights": asdict(result.weights),
         "export": saved.agreement and asdict(saved.agreement),
     }
+    card = model_card(saved.meaning, run.network.backbone, weights.licence, recipe, result)
+    return facts, card
 
 
-def _comparison(result: Result, classes: int) -> list[str]:
+def _lines(result: Result, classes: int) -> tuple[str, ...]:
+    """Return the result as a person reads it, the accuracy last."""
     scores, baselines = result.scores, result.baselines
     assert baselines is not None
     regression = baselines.logistic_regression_on_frozen_features
     low, high = regression.interval_95
-    return [
+    return (
         f"to beat: logistic regression on the frozen features {100 * regression.accuracy:.2f} % "
         f"({100 * low:.2f}-{100 * high:.2f}), "
         f"the most frequent class {100 * baselines.majority_class.accuracy:.2f} %",
@@ -199,13 +199,12 @@ def _comparison(result: Result, classes: int) -> list[str]:
         + (f", top-5 accuracy {100 * scores.top_5:.2f} %" if classes > 5 else "")
         + ", "
         + calibrated(scores.expected_calibration_error, result.fitted_on),
-    ]
+        quote(result.headline, scores.accuracy, scores.images),
+    )
 
 
-def _scores(
-    metrics: Metrics, logits: NDArray[np.float32], images: ImageStore, temperature: float
-) -> Scores:
-    labels = images.labels
+def _scores(part: Measured, temperature: float) -> Scores:
+    metrics, logits, labels = part.metrics, part.logits, part.images.labels
     return Scores(
         accuracy=metrics.accuracy,
         interval_95=interval(metrics.accuracy, metrics.images),
@@ -221,9 +220,8 @@ def _scores(
 
 def _opened_from(options: TrainOptions) -> OpenedFrom:
     folder = None if options.data_dir is None else str(options.data_dir.resolve())
-    path = Path(options.data)
-    there = options.data not in NAMED and folder is None
-    return OpenedFrom(str(path.resolve()) if there else options.data, folder)
+    is_path = options.data not in NAMED and folder is None
+    return OpenedFrom(str(Path(options.data).resolve()) if is_path else options.data, folder)
 
 
 def _phases(run: Run) -> Iterator[PhaseResult]:
@@ -248,7 +246,7 @@ def _phases(run: Run) -> Iterator[PhaseResult]:
 def _git_commit() -> str | None:
     """Return the commit of the checkout that thawnet runs from, if it runs from one."""
     try:
-        done = subprocess.run(  # noqa: S603 - a fixed command
+        command = subprocess.run(  # noqa: S603 - a fixed command
             ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],  # noqa: S607 - wherever git is
             capture_output=True,
             text=True,
@@ -257,4 +255,4 @@ def _git_commit() -> str | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return command.stdout.strip()

@@ -13,7 +13,7 @@ from ..core.text import counted
 from ..data.items import Items, Source
 from ..data.splits import TrainTest, split_off
 from ..data.store import ImageStore, open_store, require_every_class
-from ..recipe import Recipe, TrainOptions
+from ..recipe import Recipe
 
 VALIDATION_LIMIT = 2500
 
@@ -21,7 +21,7 @@ Part = TypeVar("Part", Items, ImageStore)
 
 
 def open_parts(
-    recipe: Recipe, options: TrainOptions, source: Source, lists: TrainTest, side: int
+    recipe: Recipe, source: Source, lists: TrainTest, side: int, workers: int | None = None
 ) -> tuple[ImageStore, ImageStore]:
     """Return the images that train and those that validate, stored at a short side of `side`.
 
@@ -29,7 +29,7 @@ def open_parts(
     """
     for note in source.notes:
         console.say(note)
-    images = open_images("train", lists.train, side, options)
+    images = open_images("train", lists.train, side, workers)
     require_every_class(images, lists.train, source.classes)
     part, items = "validation", lists.val
     if recipe.validate_on == "test":
@@ -41,7 +41,7 @@ def open_parts(
         part, items = "test", lists.test()
     other: ImageStore | None = None
     if items is not None:
-        other = require_some(open_images(part, items, side, options), part)
+        other = require_some(open_images(part, items, side, workers), part)
     train_images, val = divide(images, other, recipe.split_seed)
     if len(val) == 0:
         raise DataError(
@@ -74,11 +74,13 @@ def require_some(store: ImageStore, part: str) -> ImageStore:
     return store
 
 
-def open_images(part: str, items: Items, side: int, options: TrainOptions) -> ImageStore:
-    """Open the store of one part, building it under a progress bar, and list what is broken."""
-    workers = options.workers or available_cores()
+def open_images(part: str, items: Items, side: int, workers: int | None = None) -> ImageStore:
+    """Open the store of one part, building it under a progress bar, and list what is broken.
+
+    workers: threads that decode, one per core unless given.
+    """
     with console.progress(f"decoding {part}", len(items)) as advance:
-        store = open_store(items, side, advance, workers, console.say)
+        store = open_store(items, side, advance, workers or available_cores(), console.say)
     if store.broken:
         console.say(
             f"{len(store.broken):,} of {len(items):,} {part} images cannot be read, left out:"
@@ -91,10 +93,7 @@ def open_images(part: str, items: Items, side: int, options: TrainOptions) -> Im
 
 
 def content_of(images: ImageStore, classes: Sequence[str]) -> str:
-    """Name the images meant and their classes, in whatever order they lie.
-
-    Two runs with the same name here were measured on the same images.
-    """
+    """Return a fingerprint of some images and their classes, whatever their order."""
     names = [classes[label] for label in images.labels]
     hashes = [value.tobytes().hex() for value in images.hashes]
     return fingerprint(sorted(zip(hashes, names, strict=True)))

@@ -1,4 +1,4 @@
-"""One phase: thaw what it trains, its epochs, and what is kept of each."""
+"""One phase: its layers thawed, its epochs, and the network that is kept."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LINES = 20  # of epochs that a phase prints, about
 
 
 class PhaseJob:
-    """A phase under way; `run.state` says where it is, and what it has become goes there."""
+    """A phase under way; its progress is in `run.state`."""
 
     def __init__(self, run: Run, number: int) -> None:
         self.run = run
@@ -82,10 +82,10 @@ class PhaseJob:
     def _feed(self, part: str, images: ImageStore, splits: Sequence[int], views: int) -> Feed:
         run, key = self.run, f"{self.plan.name}, {part}"
         decided = None if run.options.allow_different else run.state.cached.get(key)
-        feed, cached = make_feed(
+        feed = make_feed(
             run.origin(images), splits, views, run.recipe.seed, decided, run.world, self.earlier
         )
-        run.state.cached[key] = cached
+        run.state.cached[key] = feed.cached
         return feed
 
     def do(self, keeper: Keeper) -> None:
@@ -120,8 +120,8 @@ class PhaseJob:
 
     def _fit_memory(self) -> None:
         """Halve the batch until a step fits every rank's memory. Raises RunError if none does."""
-        run, own = self.run, self.plan
-        wanted = own.phase.batch_size
+        run, planned = self.run, self.plan
+        whole = planned.phase.batch_size
         while not all(run.world.everybody.gather(self.tail.fits(self._some))):
             batch = self.phase.batch_size // 2
             if batch < LEAST_BATCH * run.world.size:
@@ -129,13 +129,13 @@ class PhaseJob:
                     f"the GPU's memory does not hold a step on {self.phase.batch_size} images of "
                     f"{run.recipe.size} px; choose a smaller --size or another --backbone"
                 )
-            run.plan[self.number] = own.with_batch(batch)
+            run.plan[self.number] = planned.with_batch(batch)
             self.tail = self._new_tail()
-        if self.phase.batch_size < wanted:
+        if self.phase.batch_size < whole:
             run.state.batches[self.number] = self.phase.batch_size
             console.say(
                 f"batch {self.phase.batch_size}, learning rate {self.phase.lr:.2g}: the GPU's "
-                f"memory does not hold a step on {wanted} images"
+                f"memory does not hold a step on {whole} images"
             )
 
     def _train(self, keeper: Keeper, batch: Batch) -> tuple[Metrics, float]:
@@ -174,10 +174,10 @@ class PhaseJob:
         return trained, state.spent
 
     def _validate(self, keeper: Keeper) -> Metrics:
-        run, kept = self.run, self.tail.evaluated
+        run, network = self.run, self.tail.evaluated
         run.world.align(run.network.net)
-        run.world.align(kept.net)
-        frozen = frozen_function(kept, self.plan.split, None, run.machine, briefly=True)
+        run.world.align(network.net)
+        frozen = frozen_function(network, self.plan.split, None, run.machine, briefly=True)
         read = self.val_feed.epoch(0)
         with console.progress("validating", len(run.val)) as advance:
             val, _ = evaluate(
@@ -192,7 +192,7 @@ class PhaseJob:
 
     def _close(self, trained: Metrics, val: Metrics, spent: float) -> None:
         """Note what a round came to, and move the state on: to the next, or epoch, or phase."""
-        run, state, kept = self.run, self.run.state, self.tail.evaluated
+        run, state = self.run, self.run.state
         patience, whole = self.phase.patience, state.round + 1 == self.plan.rounds
         waited = self._note_best(val) if patience else 0
         stop = whole and 0 < patience <= waited
@@ -208,9 +208,10 @@ class PhaseJob:
             state.epoch += 1
             return
         best = state.best
-        run.network.net.load_state_dict(best["network"] if best else kept.net.state_dict())
-        place = best["row"] if best else len(state.history) - 1
-        row = state.history[place] = replace(state.history[place], kept=True)
+        tensors = best["network"] if best else self.tail.evaluated.net.state_dict()
+        run.network.net.load_state_dict(tensors)
+        position = best["row"] if best else len(state.history) - 1
+        row = state.history[position] = replace(state.history[position], kept=True)
         if row is not state.history[-1]:
             console.say(
                 f"kept epoch {row.epoch:g}, the best on validation"
@@ -264,8 +265,8 @@ class PhaseJob:
         if run.world.leads:
             write_log(run.folder, state.history)
         epochs = self.phase.epochs
-        shown = max(1, round((self.earlier + epochs) / LINES))
-        if not last and shown > 1 and total % shown:
+        every = max(1, round((self.earlier + epochs) / LINES))
+        if not last and every > 1 and total % every:
             return  # log.jsonl has every line; a person wants a page of them
         left = 0.0 if last else (epochs - state.epoch - done) * spent / done  # seconds
         remaining = f", {left / 60:.1f} min left in this phase" if left > 60 else ""

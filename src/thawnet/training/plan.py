@@ -1,4 +1,4 @@
-"""What each phase is on this network and this data, decided once: the plan of a run."""
+"""The plan of a run: what each phase is on this network and this data, decided once."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class PhasePlan:
     @property
     def rounds(self) -> int:
         """Parts of an epoch, as equal as its steps allow, with a validation after each."""
-        wanted = self.images // self.phase.validate_every if self.phase.validate_every else 1
-        return max(1, min(wanted, self.steps))
+        every = self.phase.validate_every
+        return max(1, min(self.images // every, self.steps)) if every else 1
 
     def with_batch(self, batch: int) -> PhasePlan:
         """Return the plan with another batch, see `scaled`."""
@@ -76,7 +76,7 @@ def make_plan(
     def cached(number: int, views: int) -> tuple[int, ...]:
         """One pass also fills the caches of a later phase that reads its views further up."""
         own, later = splits[number], range(number + 1, len(splits))
-        others = (splits[each] for each in later if fitted[each].views >= views)
+        others = (splits[phase] for phase in later if fitted[phase].views >= views)
         return (own, *(split for split in others if 0 < split < own))
 
     def planned(number: int) -> PhasePlan:

@@ -19,11 +19,11 @@ from .context import origin_of
 from .machine import Machine
 from .plan import layers_of
 from .ranks import World
-from .trunk.feeds import Batch, CachedFeed, Feed, make_feed
+from .trunk.feeds import Feed, make_feed
 
 
 def fit_input(recipe: Recipe, short_side: int) -> tuple[Recipe, Weights, Preprocess]:
-    """Return the recipe with its input size, its weights, and the way of an image.
+    """Return the recipe with its input size, its weights, and the preprocessing.
 
     short_side: the data's typical one. Raises WeightsError when the weights cannot be had.
     """
@@ -33,8 +33,8 @@ def fit_input(recipe: Recipe, short_side: int) -> tuple[Recipe, Weights, Preproc
         return recipe.size or natural_size(published, short_side, fixed, recipe.small_size)
 
     # Keras publishes weights for several sizes: the one that this data asks for is loaded.
-    wanted = chosen(published_size(recipe.backbone))
-    weights = load_weights(recipe.weights, recipe.backbone, wanted, console.say)
+    size = chosen(published_size(recipe.backbone))
+    weights = load_weights(recipe.weights, recipe.backbone, size, console.say)
     recipe = dataclasses.replace(recipe, size=chosen(weights.size))
     side = store_side(recipe.size, short_side)
     return recipe, weights, Preprocess(recipe.size, side, weights.mean, weights.std)
@@ -48,7 +48,7 @@ def build_network(recipe: Recipe, source: Source, weights: Weights, machine: Mac
         recipe.backbone, len(source.classes), recipe.size, weights.padding, weights.epsilon
     )
     fill(network, weights, recipe.weights)
-    layers_of(recipe, network)  # one that is not there is told before images are decoded
+    layers_of(recipe, network)  # a layer that does not exist is an error before images are decoded
     network.check()
     channels_last(network.to(machine.torch_device))
     return network
@@ -68,8 +68,8 @@ def natural_size(
     """
     if fixed:
         return weights_size
-    shown = 32 * round(small * min(short_side, 32) / 32 / 32)
-    enlarged = max(32 * round(1.25 * short_side / 32), shown)
+    least = 32 * round(small * min(short_side, 32) / 32 / 32)
+    enlarged = max(32 * round(1.25 * short_side / 32), least)
     return max(96, min(weights_size, enlarged))
 
 
@@ -81,7 +81,7 @@ def pretrained_features(
     machine: Machine,
     world: World,
 ) -> Callable[[ImageStore], Feed]:
-    """Return what gives the features, (n, d), of the network as it came, for any images.
+    """Return a function from images to the untouched pretrained network's features, (n, d).
 
     They are those that a run on the same machine has cached. Every rank has to ask for the same
     images in the same order, and computes a share.
@@ -91,11 +91,6 @@ def pretrained_features(
 
     def feed_of(images: ImageStore) -> Feed:
         origin = origin_of(network, recipe, source, weights, spec, machine, images)
-        return make_feed(origin, [pooled], 1, 0, None, world)[0]
+        return make_feed(origin, [pooled], 1, 0, None, world)
 
     return feed_of
-
-
-def cached_reader(feed: Feed) -> Batch | None:
-    """Return what reads the features of a feed, None where they are not cached."""
-    return feed.epoch(0) if isinstance(feed, CachedFeed) else None

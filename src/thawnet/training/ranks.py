@@ -38,11 +38,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Ranks:
-    """Some processes, of which this is number `rank` of `size`; group: torch.distributed's."""
+    """Some processes, of which this is number `rank` of `size`."""
 
     rank: int = 0
     size: int = 1
     group: Any = None
+    """torch.distributed's."""
 
     @property
     def leads(self) -> bool:
@@ -72,14 +73,12 @@ class Ranks:
 
 @dataclass(frozen=True)
 class World:
-    """All processes of a run, and the team of those that share a cache folder.
-
-    first: whether this one is its machine's first.
-    """
+    """All processes of a run, and the team of those that share a cache folder."""
 
     everybody: Ranks = Ranks()
     team: Ranks = Ranks()
     first: bool = True
+    """Whether this process is its machine's first."""
 
     @property
     def leads(self) -> bool:
@@ -99,12 +98,12 @@ class World:
             value = job()
         except ThawnetError as caught:
             error = caught
-        found = next((each for each in self.everybody.gather(error) if each is not None), None)
-        if found is None:
+        failures = [failure for failure in self.everybody.gather(error) if failure is not None]
+        if not failures:
             return value  # type: ignore[no-any-return] # what was sent
         if self.leads:
-            raise found
-        sys.exit(found.exit_code)
+            raise failures[0]
+        sys.exit(failures[0].exit_code)
 
     def lead(self, job: Callable[[], T]) -> T:
         """Let the leader do a job, and return its result on every rank."""
@@ -161,7 +160,7 @@ def join() -> World:
         return ALONE
     try:
         rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-        place, neighbours = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+        local, neighbours = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
         _ = os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"]
     except (KeyError, ValueError) as error:
         raise UsageError(
@@ -170,19 +169,19 @@ def join() -> World:
         ) from error
     backend = "gloo"
     if torch.cuda.is_available():
-        if place >= torch.cuda.device_count():
+        if local >= torch.cuda.device_count():
             raise UsageError(
                 f"{neighbours} processes on a machine with {torch.cuda.device_count()} GPUs; "
                 "start one for each: --nproc-per-node gpu"
             )
-        torch.cuda.set_device(place)
+        torch.cuda.set_device(local)
         backend = "cpu:gloo,cuda:nccl"
     # torchrun sets one thread for each process; the cores are shared out instead.
     torch.set_num_threads(max(torch.get_num_threads(), available_cores() // neighbours))
     console.follow(rank)
     dist.init_process_group(backend, timeout=PATIENCE)
     everybody = Ranks(rank, size, dist.new_group(backend="gloo", timeout=PATIENCE))
-    return World(everybody, _team(everybody), place == 0)
+    return World(everybody, _team(everybody), local == 0)
 
 
 def _team(everybody: Ranks) -> Ranks:
@@ -214,7 +213,7 @@ def losses_told(world: World, folder: Path | None = None) -> Iterator[None]:
         yield
     except (RuntimeError, KeyboardInterrupt) as error:
         # torchrun stops the others, too: behind that stop stands the loss.
-        if world.size == 1 or not any(_is_loss(each) for each in chain(error)):
+        if world.size == 1 or not any(map(_is_loss, chain(error))):
             raise
         way = f"; start it again with {command_line('--resume', folder)}" if folder else ""
         raise RankLostError(f"another of the {world.size} processes is gone{way}") from error

@@ -13,13 +13,12 @@ import torch
 from ..core import console
 from ..data.items import Source
 from ..recipe import TrainOptions
-from .call import resumed_folder
 from .checkpoint import IN_MEMORY, Keeper, resumable
 from .context import Material
 from .finish import finish
 from .phase import PhaseJob
 from .ranks import joined, losses_told
-from .run_folder import Outcome, finished
+from .run_folder import Outcome, finished, resumed_folder
 from .setup import setup
 
 
@@ -31,8 +30,7 @@ def train(
     """Do a whole run, or the rest of one, and return what came out.
 
     source: data that is there already, whatever `options.data` says; this run cannot be resumed.
-    report: called in the end, by one process, with what a report is made of, unless the run was
-    asked for none or `source` was given.
+    report: called in the end, by one process, unless the options say `no_report`.
     Under torchrun every process does its share, and the first writes the run folder. Called in
     several threads of a process, it does one run after another.
     Raises ThawnetError with one sentence for a person; what was done until then lies in the run

@@ -1,19 +1,21 @@
-"""The run folder: made, and what is written into it when a run starts."""
+"""The run folder: found or made, held by one process, and what is in it from the start."""
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..core.errors import RunError
-from ..core.files import clear_disk_errors, write_json, write_text
+from ..core.errors import RunError, suggest
+from ..core.files import clear_disk_errors, sweep, write_json, write_text
 from ..core.text import command_line
 from ..data.store import ImageStore
-from ..metrics.result import Result, read_result
-from ..recipe import Recipe, to_table, to_toml
+from ..metrics.result import RESULT, Result, read_result
+from ..recipe import Recipe, TrainOptions, to_table, to_toml
+
+STATE = Path("checkpoint") / "state.pt"
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,71 @@ def new_run_folder(chosen: Path | None, data: str, recipe: str) -> Path:
                 number += 1
 
 
+@contextmanager
+def claimed(run: Path) -> Iterator[None]:
+    """Hold a run folder, as one process at a time may, without what a killed writer left in it.
+
+    Raises RunError when another holds it, or when it cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    folder = (run / STATE).parent
+    with clear_disk_errors(run):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / "lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise RunError(f"'{run}': another process is working on this run") from None
+    try:
+        sweep(run)
+        sweep(folder)
+        yield
+    finally:
+        lock.release()
+
+
 def remove_run_folder(folder: Path, chosen: Path | None) -> None:
     """Remove the folder of a run that could not begin, and the `runs` it alone was in."""
     shutil.rmtree(folder, ignore_errors=True)
     if chosen is None:
-        with contextlib.suppress(OSError):  # others are in it
+        with suppress(OSError):  # others are in it
             folder.parent.rmdir()
+
+
+def resumed_folder(options: TrainOptions) -> Path:
+    """Return the run that --resume names: a folder, or the newest unfinished one."""
+    return Path(options.resume) if options.resume else _newest_unfinished(Path("runs"))
+
+
+def _newest_unfinished(runs: Path) -> Path:
+    """Return the newest run under a folder whose checkpoint says it is not finished."""
+    for run in reversed(_begun(runs)):
+        if not (run / RESULT).exists():
+            return run
+    raise RunError(f"--resume: no unfinished run under '{runs}/'; name one with --resume RUN")
+
+
+def _begun(runs: Path) -> list[Path]:
+    """Return the runs under a folder that have a checkpoint, the one saved last at the end."""
+    files = sorted(runs.glob(f"*/{STATE.as_posix()}"), key=lambda file: file.stat().st_mtime)
+    return [file.parent.parent for file in files]
+
+
+def no_run(folder: Path) -> str:
+    """Say that a folder holds no run that can be resumed, and which beside it do."""
+    if folder.is_dir():
+        what = f"no run can be resumed from this folder: it has no {STATE}"
+    else:
+        what = "no such folder"
+    beside = [str(run) for run in _begun(folder.parent)]
+    way = suggest(str(folder), beside) if beside else "name a run folder, as in runs/digits-full-1"
+    return f"--resume '{folder}': {what}; {way}"
+
+
+def resume_command(run: Path) -> str:
+    """Return the command that goes on with a run."""
+    return command_line("thawnet", "train", "--resume", run)
 
 
 def finished(folder: Path) -> Outcome | None:

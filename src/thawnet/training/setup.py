@@ -10,7 +10,6 @@ import torch
 
 from ..core import console
 from ..core.errors import DataError
-from ..core.files import sweep
 from ..core.text import counted
 from ..data.items import Source
 from ..data.sources.open import open_source
@@ -71,7 +70,7 @@ def setup(
     try:
         with checkpoint.resumable(state, folder), timed(state, "data"):
             train, val = world.in_turn(
-                lambda: open_parts(recipe, options, source, lists, spec.side)
+                lambda: open_parts(recipe, source, lists, spec.side, options.workers)
             )
     except DataError:
         if world.leads and resumed is None:
@@ -89,9 +88,7 @@ def setup(
 def _claim(resumed: Path | None, data: str, state: RunState, held: ExitStack) -> Path:
     """Return the run folder, which no other process has now, with a state to resume from."""
     folder = resumed or run_folder.new_run_folder(state.options.out, data, state.recipe.name)
-    held.enter_context(checkpoint.claimed(folder))
-    sweep(folder)
-    sweep(folder / checkpoint.FILE.parent)
+    held.enter_context(run_folder.claimed(folder))
     checkpoint.save(state, folder)
     return folder
 

@@ -1,4 +1,4 @@
-"""What a phase trains: the thawed layers, their optimiser, and their average."""
+"""The tail of a network: the layers that a phase trains, their optimiser, and their average."""
 
 from __future__ import annotations
 

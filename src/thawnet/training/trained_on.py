@@ -12,14 +12,14 @@ from ..data.items import Source
 from ..data.sources.open import NAMED, open_source
 from ..data.splits import TrainTest, arrange
 from ..data.store import ImageStore
-from ..metrics.result import read_result
-from ..recipe import Recipe, TrainOptions, parse_recipe, to_toml
+from ..metrics.result import DataFacts, read_result
+from ..recipe import Recipe, parse_recipe, to_toml
 from .parts import content_of, open_images, open_parts
 
 
 @dataclass(frozen=True)
-class Reopened:
-    """The data as a run had it: recipe, source, its lists, what trained and what validated."""
+class TrainingData:
+    """The data as a run had it."""
 
     recipe: Recipe
     source: Source
@@ -27,6 +27,7 @@ class Reopened:
     train: ImageStore
     val: ImageStore
     side: int
+    """The short side of stored images, pixels."""
 
     def test(self) -> ImageStore:
         """Return the images of the test part; where it validated, these are `val`."""
@@ -34,10 +35,10 @@ class Reopened:
             return self.val
         if self.lists.test is None:
             raise DataError(f"the test part of '{self.source.name}' is gone; bring it back")
-        return open_images("test", self.lists.test(), self.side, TrainOptions())
+        return open_images("test", self.lists.test(), self.side)
 
 
-def reopen(description: Description, data: str | None, data_dir: Path | None) -> Reopened:
+def reopen(description: Description, data: str | None, data_dir: Path | None) -> TrainingData:
     """Open the data that trained the network of a bundle; its test part stays closed.
 
     data, data_dir: as `thawnet train` takes them; without them, where the run found its data, and
@@ -45,43 +46,29 @@ def reopen(description: Description, data: str | None, data_dir: Path | None) ->
     Raises UsageError when DATA has to be given, DataError when it is not what the network was
     trained on, BundleError when the bundle does not say what that was.
     """
-    told = _told(description)
+    recipe, facts = _facts(description)
     if data is None and data_dir is None:
         data, data_dir = _opened_from(description)
     if data is None:
-        if told.name not in NAMED:
+        if facts.name not in NAMED:
             raise UsageError(
-                f"--data is missing: '{description.path}' was trained on '{told.name}', which is "
+                f"--data is missing: '{description.path}' was trained on '{facts.name}', which is "
                 "no data set that thawnet knows by name, and is not where the run found it; give "
                 "its path"
             )
-        data = told.name
+        data = facts.name
     source = open_source(data, data_dir, console.progress, console.say)
-    lists = arrange(source, told.recipe.split_seed, told.own_test)
-    asked = TrainOptions(data=data, data_dir=data_dir)
-    if lists.fingerprint == told.everything:
+    lists = arrange(source, recipe.split_seed, facts.own_test)
+    if lists.fingerprint == facts.fingerprint:
         side = description.meaning.preprocess.side
-        train, val = open_parts(told.recipe, asked, source, lists, side)
-        validated_on_test = told.recipe.validate_on == "test"
-        if validated_on_test or content_of(val, source.classes) == told.validation:
-            return Reopened(told.recipe, source, lists, train, val, side)
+        train, val = open_parts(recipe, source, lists, side)
+        validated_on_test = recipe.validate_on == "test"
+        if validated_on_test or content_of(val, source.classes) == facts.content.get("validation"):
+            return TrainingData(recipe, source, lists, train, val, side)
     raise DataError(
-        f"--data '{data}' is not what '{description.path}' was trained on ('{told.name}'): images "
+        f"--data '{data}' is not what '{description.path}' was trained on ('{facts.name}'): images "
         "were added, removed or changed, or lie in another order; give it as it was then"
     )
-
-
-def _opened_from(description: Description) -> tuple[str | None, Path | None]:
-    """Return DATA and its folder as the run of a bundle was given them, if they are there still."""
-    try:
-        told = read_result(description.path.parent).opened_from
-    except (OSError, RunError):
-        told = None
-    if told is None:
-        return None, None
-    data, folder = told.data, Path(told.data_dir) if told.data_dir else None
-    there = (folder or Path(data)).exists() or (folder is None and data in NAMED)
-    return (data, folder) if there else (None, None)
 
 
 def reopen_train_val(
@@ -91,40 +78,46 @@ def reopen_train_val(
 
     As `reopen`; also raises UsageError when nothing was held out but the test part.
     """
-    if _told(description).recipe.validate_on == "test":
+    recipe, _ = _facts(description)
+    if recipe.validate_on == "test":
         raise UsageError(
             f"'{description.path}' was trained by a recipe that validates on the test part and "
             "holds no images out to try an int8 network on; train with another recipe"
         )
-    found = reopen(description, data, data_dir)
-    return found.train, found.val
+    reopened = reopen(description, data, data_dir)
+    return reopened.train, reopened.val
 
 
-@dataclass(frozen=True)
-class _Told:
-    """What model.json says of the data: its name, the names of its content, who split it.
+def _opened_from(description: Description) -> tuple[str | None, Path | None]:
+    """Return DATA and its folder as the run of a bundle was given them, if they are there still."""
+    try:
+        opened = read_result(description.path.parent).opened_from
+    except (OSError, RunError):
+        opened = None
+    if opened is None:
+        return None, None
+    folder = None if opened.data_dir is None else Path(opened.data_dir)
+    known = folder is None and opened.data in NAMED
+    return (
+        (opened.data, folder) if known or (folder or Path(opened.data)).exists() else (None, None)
+    )
 
-    own_test: whether it came with a test part, None where that is not told.
-    """
 
-    name: str
-    everything: str
-    validation: str
-    own_test: bool | None
-    recipe: Recipe
-
-
-def _told(description: Description) -> _Told:
+def _facts(description: Description) -> tuple[Recipe, DataFacts]:
+    """Return the recipe and the data that model.json states."""
     file = description.path / DESCRIPTION
     try:
         recipe = parse_recipe(to_toml(description.facts["recipe"]), str(file))
         facts = description.facts["data"]
-        name, everything = str(facts["name"]), str(facts["fingerprint"])
-        validation = str(facts.get("content", {}).get("validation"))
-        own_test = facts.get("own_test")
+        data = DataFacts(
+            name=str(facts["name"]),
+            fingerprint=str(facts["fingerprint"]),
+            own_test=bool(facts.get("own_test")),
+            content=dict(facts.get("content", {})),
+        )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BundleError(
             f"'{file}' does not say what the network was trained on and how ({error!r}); "
             "give the run or bundle that thawnet train wrote"
         ) from error
-    return _Told(name, everything, validation, own_test, recipe)
+    return recipe, data

@@ -48,9 +48,9 @@ def origin(request: pytest.FixtureRequest, photos: Callable[..., Path]) -> Origi
 
 @pytest.mark.parametrize("split", [5, 8, 18])
 def test_cached_activations_are_the_live_ones_of_the_same_views(origin: Origin, split: int) -> None:
-    cached, stored = make_feed(origin, [split], 3, 4, None, ALONE, first=2)
+    cached = make_feed(origin, [split], 3, 4, None, ALONE, first=2)
     live = LiveFeed(origin, split, views=3, seed=4, first=2)
-    assert stored
+    assert cached.cached
     positions = np.array([8, 0, 3, 5])
     tolerance = 1e-5 if origin.machine.dtype == "float32" else 0.05
     for epoch in range(2, 6):
@@ -136,9 +136,7 @@ def test_over_the_disk_budget_nothing_is_cached(
 ) -> None:
     monkeypatch.setenv("THAWNET_CACHE_GB", "0.000001")
     assert not fit_budget(origin, [0], [8])
-    feed, cached = make_feed(origin, [8], 1, 0, None, ALONE)
-    assert isinstance(feed, LiveFeed)
-    assert not cached
+    assert not make_feed(origin, [8], 1, 0, None, ALONE).cached
 
 
 def test_all_views_count_against_the_disk_budget(
@@ -153,7 +151,7 @@ def test_all_views_count_against_the_disk_budget(
 
 
 def test_each_epoch_shows_the_next_view_computed_when_it_is_first_shown(origin: Origin) -> None:
-    feed, _ = make_feed(origin, [8], 3, 0, None, ALONE, first=4)
+    feed = make_feed(origin, [8], 3, 0, None, ALONE, first=4)
     assert [is_cached(origin, view, [8]) for view in range(3)] == [True, False, False]
     assert feed.ready(4)
     assert not feed.ready(5)

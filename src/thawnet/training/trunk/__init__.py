@@ -1,1 +1,1 @@
-"""The frozen layers: what runs them, what is kept of them, what reads it."""
+"""The frozen layers: their runtime, the cache of their outputs, and its readers."""

@@ -1,4 +1,4 @@
-"""Never compute twice what is frozen: the trunk's outputs for fixed views, once, on disk."""
+"""Feature cache: the frozen layers' outputs for fixed views, computed once, kept on disk."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from ...core import console
-from ...core.cache import Building, Pace, building
+from ...core.cache import Building, building
 from ...core.errors import RunError
 from ...core.files import cache_folder, fingerprint, write_json
 from ...data.augment import Augment
@@ -38,19 +38,19 @@ GPU_BLOCK = 1024  # images of 96 px that pass through a GPU at once
 
 @dataclass(frozen=True)
 class Origin:
-    """All that decides a trunk's output, but for the view and the split.
-
-    cuts, thaws: see runtime.frozen_function.
-    """
+    """All that decides a trunk's output, but for the view and the split."""
 
     network: Network
     weights: str
+    """Their fingerprint."""
     images: ImageStore
     spec: Preprocess
     augment: Augment
     machine: Machine
     cuts: tuple[int, ...] = ()
+    """See runtime.ends."""
     thaws: int | None = None
+    """See runtime.frozen_function."""
 
     def key(self, view: int, split: int) -> str:
         """Name the features of one view at a split."""
@@ -111,21 +111,17 @@ def cached_features(
 
     Missing splits are computed in one pass, of which each rank of a team does a share.
     """
-    paths = _paths(origin, view, splits)
-    missing = [place for place, path in enumerate(paths) if not path.is_dir()]
+    folders = {split: origin.folder(view, split) for split in splits}
+    missing = {split: folder for split, folder in folders.items() if not folder.is_dir()}
     missing = world.team.share(missing)
     if missing:
-        targets = [
-            Target(splits[place], paths[place], shape_at(origin.network, splits[place]))
-            for place in missing
-        ]
-        build(origin, view, targets, progress, world.team)
-    return [load(path) for path in paths]
+        build(origin, view, missing, progress, world.team)
+    return [load(folder) for folder in folders.values()]
 
 
 def is_cached(origin: Origin, view: int, splits: Sequence[int]) -> bool:
     """Whether the cache has the features of a view at several splits."""
-    return all(path.is_dir() for path in _paths(origin, view, splits))
+    return all(origin.folder(view, split).is_dir() for split in splits)
 
 
 def fit_budget(
@@ -134,15 +130,11 @@ def fit_budget(
     """Whether what the cache lacks of some views fits the disk budget of every rank."""
     size = 0
     for view in views:
-        for split, path in zip(splits, _paths(origin, view, splits), strict=True):
-            if not path.is_dir():
+        for split in splits:
+            if not origin.folder(view, split).is_dir():
                 size += math.prod(shape_at(origin.network, split))
     size *= origin.machine.torch_dtype.itemsize * len(origin.images)
     return all(world.everybody.gather(not size or size <= disk_budget()))
-
-
-def _paths(origin: Origin, view: int, splits: Sequence[int]) -> list[Path]:
-    return [origin.folder(view, split) for split in splits]
 
 
 def disk_budget(written: int = 0) -> int:
@@ -167,51 +159,41 @@ def shape_at(network: Network, split: int) -> tuple[int, ...]:
     return tuple(_stored(torch.empty(1, *network.shapes[split], device="meta")).shape[1:])
 
 
-@dataclass(frozen=True)
-class Target:
-    """Features to compute: at which split, where they go, the shape of one image's."""
-
-    split: int
-    path: Path
-    shape: tuple[int, ...]
-
-
 def build(
     origin: Origin,
     view: int,
-    targets: Sequence[Target],
+    folders: Mapping[int, Path],
     progress: Progress,
     team: Ranks = ALONE.team,
 ) -> None:
-    """Compute the features of one view at several splits in one pass, a folder for each split.
+    """Compute the features of one view at several splits in one pass, into a folder for each.
 
     The leader of a team holds the folders; each rank writes its share of the blocks in its place.
     """
-    # In one order everywhere, so that two processes never wait for each other's locks.
-    ordered = sorted(targets, key=lambda target: target.path)
     with contextlib.ExitStack() as stack:
-        mine: list[tuple[Target, Building]] = []
+        works: dict[int, Building] = {}
         todo = np.zeros(0, np.int64)
         if team.leads:
-            for target in ordered:
-                work = stack.enter_context(building(target.path, console.say))
+            # In one order everywhere, so that two processes never wait for each other's locks.
+            for split, folder in sorted(folders.items(), key=lambda item: item[1]):
+                work = stack.enter_context(building(folder, console.say))
                 if work is not None:
-                    mine.append((target, work))
-            todo = _todo(origin, [work for _, work in mine])
-        shared = team.share([(target, work.folder) for target, work in mine])
-        mine = mine or [(target, Building(folder, team.rank)) for target, folder in shared]
-        blocks = team.own(team.share(todo))
-        size = block_size(origin)
-        progress(max(0, len(origin.images) - size * len(blocks) * team.size))
-        _compute(origin, view, mine, blocks, progress)
+                    works[split] = work
+            todo = _todo(origin, works.values())
+        begun = {split: work.folder for split, work in works.items()}
+        begun, todo = team.share((begun, todo))
+        works = works or {split: Building(part, team.rank) for split, part in begun.items()}
+        blocks = team.own(todo)
+        progress(max(0, len(origin.images) - block_size(origin) * len(blocks) * team.size))
+        _compute(origin, view, works, blocks, progress)
         team.gather(None)  # all shares are on the disk
         if team.leads:
-            for target, work in mine:
+            for split, work in works.items():
                 meta = {
                     "kind": "features",
-                    "shape": [len(origin.images), *target.shape],
+                    "shape": [len(origin.images), *shape_at(origin.network, split)],
                     "dtype": origin.machine.dtype,
-                    "stage": origin.network.stages[target.split],
+                    "stage": origin.network.stages[split],
                     "view": view,
                 }
                 write_json(work.folder / "meta.json", meta)
@@ -225,7 +207,7 @@ def block_size(origin: Origin) -> int:
     return max(1, round(GPU_BLOCK * min(1, (96 / origin.spec.size) ** 2)))
 
 
-def _todo(origin: Origin, works: Sequence[Building]) -> NDArray[np.int64]:
+def _todo(origin: Origin, works: Iterable[Building]) -> NDArray[np.int64]:
     """Return the blocks that any unfinished entry lacks, and make one note of every member's."""
     lacking: set[int] = set()
     blocks = set(range(math.ceil(len(origin.images) / block_size(origin))))
@@ -244,47 +226,44 @@ def _done(work: Building) -> set[int]:
 def _compute(
     origin: Origin,
     view: int,
-    works: Sequence[tuple[Target, Building]],
+    works: Mapping[int, Building],
     blocks: NDArray[np.int64],
     progress: Progress,
 ) -> None:
-    """Compute some blocks and write each in its place."""
-    works = sorted(works, key=lambda pair: pair[0].split)
-    starts = [0, *(target.split for target, _ in works)]
-    trunks = [origin.trunk(first, last) for first, last in itertools.pairwise(starts)]
+    """Compute some blocks and write each in its place; works: by split."""
+    splits = sorted(works)
+    trunks = [origin.trunk(first, last) for first, last in itertools.pairwise([0, *splits])]
     machine, count, size = origin.machine, len(origin.images), block_size(origin)
     views = fixed_views(count, origin.augment, view)
 
     def computed(block: int) -> list[NDArray[np.uint8]]:
         x = origin.pictures(np.arange(block * size, min((block + 1) * size, count)), views)
-        found = []
+        rows = []
         for trunk in trunks:
             x = trunk(x)
             stored = _stored(x).to("cpu", machine.torch_dtype).contiguous()
-            found.append(stored.view(torch.uint8).numpy())
-        return found
+            rows.append(stored.view(torch.uint8).numpy())
+        return rows
 
-    earlier = [_done(work) for _, work in works]
+    earlier = {split: _done(works[split]) for split in splits}
     done: list[int] = []
     with contextlib.ExitStack() as stack:
-        files = [stack.enter_context(work.open("values.bin")) for _, work in works]
+        files = [stack.enter_context(works[split].open("values.bin")) for split in splits]
 
         def keep() -> None:
-            for (_, work), file, before in zip(works, files, earlier, strict=True):
-                work.keep(sorted(before.union(done)), file)
+            for split, file in zip(splits, files, strict=True):
+                works[split].keep(sorted(earlier[split].union(done)), file)
 
-        pace = Pace()
         try:
-            for found in in_order(computed, blocks.tolist(), machine.workers, pool(machine)):
+            for features in in_order(computed, blocks.tolist(), machine.workers, pool(machine)):
                 block = int(blocks[len(done)])
-                for file, rows in zip(files, found, strict=True):
+                for file, rows in zip(files, features, strict=True):
                     file.seek(block * size * rows[0].nbytes)
                     file.write(rows.data)
                 done.append(block)
-                progress(len(found[0]))
-                if pace.due():
+                progress(len(features[0]))
+                if any(work.pace.due() for work in works.values()):
                     keep()
-                    pace.restart()
         except KeyboardInterrupt:
             keep()
             raise
@@ -295,14 +274,10 @@ def _stored(x: torch.Tensor) -> torch.Tensor:
     return x.permute(0, 2, 3, 1) if x.dim() == 4 else x
 
 
-_NUMPY = {"bfloat16": np.uint16, "float32": np.float32}
-_TORCH = {"bfloat16": torch.bfloat16, "float32": torch.float32}
-
-
-def load(path: Path) -> FeatureStore:
+def load(folder: Path) -> FeatureStore:
     """Open the features in a folder that `build` made."""
-    meta = json.loads((path / "meta.json").read_text())
-    values = np.memmap(
-        path / "values.bin", dtype=_NUMPY[meta["dtype"]], mode="r", shape=tuple(meta["shape"])
-    )
-    return FeatureStore(values, _TORCH[meta["dtype"]])
+    meta = json.loads((folder / "meta.json").read_text())
+    reduced = meta["dtype"] == "bfloat16"  # of which numpy knows only the bits
+    stored = np.uint16 if reduced else np.float32
+    values = np.memmap(folder / "values.bin", dtype=stored, mode="r", shape=tuple(meta["shape"]))
+    return FeatureStore(values, torch.bfloat16 if reduced else torch.float32)

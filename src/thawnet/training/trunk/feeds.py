@@ -1,4 +1,4 @@
-"""What a part of the network reads: cached activations where they are fixed, else live ones."""
+"""The input of the part that trains: cached activations where they are fixed, else live ones."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ Batch = Callable[[NDArray[np.int64]], torch.Tensor]
 class Feed(Protocol):
     """Gives the input of the part that trains, for any images of one part of the data."""
 
+    cached: bool
+
     def epoch(self, number: int) -> Batch:
         """Return a function from positions (n,) to activations (n, ...) for one epoch of a run."""
 
@@ -32,24 +34,20 @@ class Feed(Protocol):
 class CachedFeed:
     """Reads features; each epoch shows every image in one view, and the next epoch in the next.
 
-    open_view: returns the features of a view, computing them if they are not there: a view is
-    computed when an epoch first shows it, so that learning begins after the first. All ranks open a
-    view together, and only once, so that one alone may read it later. there: whether they are.
-    first: the epoch that shows view 0.
+    A view is computed when an epoch first shows it, so that learning begins after the first. All
+    ranks open a view together, and only once, so that one alone may read it later.
+    splits: all that one pass caches, the one read first. first: the epoch that shows view 0.
     """
 
+    cached = True
+
     def __init__(
-        self,
-        views: int,
-        open_view: Callable[[int], FeatureStore],
-        is_ready: Callable[[int], bool],
-        device: torch.device,
-        first: int = 0,
+        self, origin: Origin, splits: Sequence[int], views: int, world: World, first: int = 0
     ) -> None:
+        self.origin = origin
+        self.splits = splits
         self.views = views
-        self.open_view = open_view
-        self.there = is_ready
-        self.device = device
+        self.world = world
         self.first = first
         self._opened: dict[int, FeatureStore] = {}
 
@@ -57,14 +55,17 @@ class CachedFeed:
         """See Feed."""
         view = self._view(number)
         if view not in self._opened:
-            self._opened[view] = self.open_view(view)
-        store = self._opened[view]
-        return lambda positions: store.at(positions, self.device)
+            title = f"caching features, view {view + 1} of {self.views}"
+            with console.progress(title, len(self.origin.images)) as advance:
+                stores = cached_features(self.origin, view, self.splits, advance, self.world)
+            self._opened[view] = stores[0]
+        store, device = self._opened[view], self.origin.machine.torch_device
+        return lambda positions: store.at(positions, device)
 
     def ready(self, number: int) -> bool:
         """See Feed."""
         view = self._view(number)
-        return view in self._opened or self.there(view)
+        return view in self._opened or is_cached(self.origin, view, self.splits)
 
     def _view(self, number: int) -> int:
         return (number - self.first) % self.views
@@ -76,6 +77,8 @@ class LiveFeed:
     views: how many fixed views an image has, shown as CachedFeed does; 0 draws fresh ones every
     epoch. first: the epoch that shows view 0.
     """
+
+    cached = False
 
     def __init__(self, origin: Origin, split: int, views: int, seed: int, first: int = 0) -> None:
         self.origin = origin
@@ -118,32 +121,22 @@ def make_feed(
     cached: bool | None,
     world: World,
     first: int = 0,
-) -> tuple[Feed, bool]:
-    """Return the cached activations of some views at splits[0], or live ones, and which they are.
+) -> Feed:
+    """Return the cached activations of some views at splits[0], or live ones.
 
     splits: all that one pass shall cache. views: 0 draws fresh ones every epoch, for which there
     is no cache. cached: what was decided before, None to decide by the disk budget. first: the
     epoch of the run that shows view 0, whose features are computed now.
     """
-    split, images = splits[0], origin.images
-    if views == 0 or split == 0 or cached is False:
-        return LiveFeed(origin, split, views, seed, first), False
-    if not fit_budget(origin, range(views), splits, world):
+    if views and splits[0] and cached is not False:
+        if fit_budget(origin, range(views), splits, world):
+            feed = CachedFeed(origin, splits, views, world, first)
+            feed.epoch(first)
+            return feed
         if cached:
             raise RunError(
                 "the features that this run reads no longer fit the disk budget; free some "
                 "space, raise THAWNET_CACHE_GB, or go on with other bits: --allow-different"
             )
         console.say("features do not fit the disk budget (THAWNET_CACHE_GB): recomputed as needed")
-        return LiveFeed(origin, split, views, seed, first), False
-
-    def open_view(view: int) -> FeatureStore:
-        with console.progress(f"caching features, view {view + 1} of {views}", len(images)) as bar:
-            return cached_features(origin, view, splits, bar, world)[0]
-
-    def there(view: int) -> bool:
-        return is_cached(origin, view, splits)
-
-    feed = CachedFeed(views, open_view, there, origin.machine.torch_device, first)
-    feed.epoch(first)
-    return feed, True
+    return LiveFeed(origin, splits[0], views, seed, first)

@@ -1,4 +1,4 @@
-"""Frozen layers, as fast as this machine runs them: on a CPU a piece of the images to each core."""
+"""The runtime of frozen layers: on a CPU, a piece of the images to each core."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def ends(network: Network, first: int, last: int, cuts: Sequence[int] = ()) -> l
     Always where the resolution has fallen to a sixteenth, and at the `cuts`: where activations may
     be wanted, so that their bits, and all behind them, are the same whether they are or not.
     """
-    inside = {place for place in (network.coarse, *cuts) if first < place < last}
+    inside = {stage for stage in (network.coarse, *cuts) if first < stage < last}
     return [*sorted(inside), last]
 
 
@@ -186,9 +186,9 @@ def _threads(count: int, others: int) -> ThreadPoolExecutor:
         torch.set_num_threads(1)  # of this thread
         started.wait()
 
-    made = ThreadPoolExecutor(count, "core", start)
+    threads = ThreadPoolExecutor(count, "core", start)
     for _ in range(count):
-        made.submit(int)
+        threads.submit(int)
     started.wait()
     torch.set_num_threads(others)  # of this one, and of threads yet to come
-    return made
+    return threads
