@@ -62,7 +62,7 @@ def _grow(work: Building, path: Path, entries: Entries, watch: Watch) -> None:
     # The files that are written whole, counted as they lie in the archive, and their bytes.
     noted, size = next(iter(work.notes()), (0, 0))
     if noted:  # what came after them may be there in part, and would look like an entry's double
-        for number, entry in enumerate(_wanted(entries), 1):
+        for number, entry in enumerate(_visible_files(entries), 1):
             file = work.folder.joinpath(*entry.words)
             with suppress(OSError):
                 if number > noted or file.stat().st_size != entry.size:
@@ -70,7 +70,7 @@ def _grow(work: Building, path: Path, entries: Entries, watch: Watch) -> None:
     _require_disk(path, work.folder, needed - size)
     fresh: list[Path] = []
     with watch(f"unpacking {path.name} ({needed / 1e6:,.0f} MB)", count) as advance:
-        for number, entry in enumerate(_wanted(entries), 1):
+        for number, entry in enumerate(_visible_files(entries), 1):
             file = work.folder.joinpath(*entry.words)
             if number > noted or not file.is_file():
                 _write(entry, file)
@@ -90,8 +90,8 @@ def _grow(work: Building, path: Path, entries: Entries, watch: Watch) -> None:
         )
 
 
-def _wanted(entries: Entries) -> Iterator[Entry]:
-    return (entry for entry in entries() if entry.wanted)
+def _visible_files(entries: Entries) -> Iterator[Entry]:
+    return (entry for entry in entries() if entry.visible_file)
 
 
 def _on_disk(entry: Entry) -> int:
@@ -114,7 +114,7 @@ def _key(path: Path) -> str:
 
 
 def _check(path: Path, entries: Iterator[Entry]) -> tuple[int, int]:
-    """Return how many files are wanted and the bytes they take on the disk.
+    """Return how many files are unpacked and the bytes they take on the disk.
 
     Raises DataError for the first entry that is not unpacked, before anything is.
     """
@@ -131,7 +131,7 @@ def _check(path: Path, entries: Iterator[Entry]) -> tuple[int, int]:
                 f"'{path}' would unpack from {packed:,} bytes to more than {limit:,}; at most "
                 f"{ALWAYS_ALLOWED:,} bytes or {MAX_GROWTH} times its size are unpacked"
             )
-        if entry.wanted:
+        if entry.visible_file:
             files += 1
             needed += _on_disk(entry)
     if not files:

@@ -27,7 +27,11 @@ BLOCK = 2**18  # bytes that are decompressed at a time
 TAIL = 2**17  # bytes behind a zip's directory; a comment of 64 kB among them
 ZIP_ENTRY = b"PK\x01\x02"  # begins every entry of a zip's directory
 
-_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError)
+# What the libraries raise for a damaged archive.
+_DAMAGED = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError),
+    *(EOFError, OSError, RuntimeError, ValueError),
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Entry:
         return [word for word in self.name.replace("\\", "/").split("/") if word not in ("", ".")]
 
     @property
-    def wanted(self) -> bool:
+    def visible_file(self) -> bool:
         """Whether it is a file that is neither hidden nor macOS's double of another."""
         hidden = any(word[0] == "." or word == "__MACOSX" for word in self.words)
         return self.kind == "file" and not hidden
@@ -97,7 +101,7 @@ def faults(path: Path) -> Iterator[None]:
     """Turn what an archive's library raises into one sentence."""
     try:
         yield
-    except (*_DAMAGED, RuntimeError, ValueError) as error:
+    except _DAMAGED as error:
         reason = str(error).strip() or type(error).__name__
         raise DataError(
             f"'{path}' is not a whole zip or tar archive "

@@ -94,10 +94,10 @@ def visible(path: Path) -> list[os.DirEntry[str]]:
     """
     try:
         with os.scandir(path) as entries:
-            shown = [entry for entry in entries if entry.name[0] != "."]
+            unhidden = [entry for entry in entries if entry.name[0] != "."]
     except OSError as error:
         raise DataError(f"'{path}' cannot be listed: {error.strerror}") from error
-    return sorted(shown, key=lambda entry: entry.name)
+    return sorted(unhidden, key=lambda entry: entry.name)
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:

@@ -27,11 +27,10 @@ def open_source(
     watch: Watch = unwatched,
     tell: Tell = lambda text: None,
 ) -> Source:
-    """Find out what DATA is and list its classes and parts, downloading what is known by name.
+    """Return the source at DATA: a path, or the name of a data set, which is downloaded if needed.
 
-    `watch` shows what takes a while; `tell` receives a line for a person: from where it
-    came, or that another process must be waited for.
-    Raises DataError when nothing is there or what is there cannot be trained on.
+    watch: opens a progress bar. tell: receives lines for a person, such as where the data came
+    from. Raises DataError when nothing is there or it cannot be trained on.
     """
     return with_superclasses(_open(data, data_dir, watch, tell))
 
@@ -69,10 +68,10 @@ def _from_folder(path: Path, watch: Watch) -> Source:
 
 
 def _from_archive(path: Path, watch: Watch, tell: Tell) -> Source:
-    """Read an unpacked archive: its one table if there is one at the top, else its folders."""
+    """Return the source in an archive: that of the one table at the top, if any, or of folders."""
     root = archives.unpack(path, watch, tell)
     try:
-        # A top folder is looked through; one that holds nothing but images is a class.
+        # A single top folder is skipped, unless it holds nothing but images: then it is a class.
         while len(inside := visible(root)) == 1 and is_folder(inside[0]):
             deeper = visible(root / inside[0].name)
             if not any(is_folder(entry) or entry.name.endswith(DATA_FILES) for entry in deeper):

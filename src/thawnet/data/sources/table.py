@@ -269,6 +269,6 @@ def _straddling(rows: _Rows) -> Iterator[str]:
 
 def _numbered(lines: Sequence[int]) -> str:
     """Return 'line 3', or 'lines 3, 5, 8 and 12 more'."""
-    shown = ", ".join(f"{line:,}" for line in lines[:5])
+    first = ", ".join(f"{line:,}" for line in lines[:5])
     more = f" and {len(lines) - 5:,} more" if len(lines) > 5 else ""
-    return f"line{'s' if len(lines) > 1 else ''} {shown}{more}"
+    return f"line{'s' if len(lines) > 1 else ''} {first}{more}"
