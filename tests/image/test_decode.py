@@ -33,8 +33,8 @@ def test_exif_orientation_is_applied(orientation: int) -> None:
 def test_cmyk_keeps_its_colours() -> None:
     red = Image.new("RGB", (16, 16), (200, 30, 40))
     for image in (red.convert("CMYK"), red):
-        shown = decode(encoded(image, "JPEG", quality=95)).getpixel((8, 8))
-        assert np.abs(np.subtract(shown, (200, 30, 40))).max() <= 6
+        colour = decode(encoded(image, "JPEG", quality=95)).getpixel((8, 8))
+        assert np.abs(np.subtract(colour, (200, 30, 40))).max() <= 6
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
@@ -138,7 +138,7 @@ def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "message"),
     [
         (b"", r"empty \(0 bytes\)"),
         (b"hello, I am text", "not an image in a known format"),
@@ -146,8 +146,8 @@ def test_sixteen_bit_grey_is_scaled_not_clipped() -> None:
         (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "^HEIC, which is not read here; save .* as JPEG$"),
     ],
 )
-def test_what_is_not_an_image_gets_a_reason(data: bytes, told: str) -> None:
-    with pytest.raises(ImageError, match=told):
+def test_what_is_not_an_image_gets_a_reason(data: bytes, message: str) -> None:
+    with pytest.raises(ImageError, match=message):
         decode(data)
 
 

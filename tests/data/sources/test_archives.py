@@ -51,9 +51,9 @@ def zip_of(path: Path, *members: zipfile.ZipInfo | str, content: bytes = b"conte
     return path
 
 
-def refused(path: Path, told: str) -> None:
+def refused(path: Path, message: str) -> None:
     """Check that an archive is refused in these words and nothing of it is left."""
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         open_source(str(path))
     assert cache_entries() == []
 
@@ -119,11 +119,6 @@ def test_one_table_at_the_top_is_honoured_and_stays_inside(photos: Photos) -> No
             open_source(str(pack(folder, "zip")))
 
 
-def test_archive_of_one_class_is_told_so(photos: Photos) -> None:
-    with pytest.raises(DataError, match=r"v2.zip', unpacked: .*one class only \('cat'\)"):
-        open_source(str(pack(photos({"cat": 3}), "zip")))
-
-
 def test_mac_doubles_and_hidden_files_are_left_behind(photos: Photos) -> None:
     folder = photos({"a": 2, "b": 2})
     for name in ("note-0.json", ".note-0.json"):  # the hidden one is called as the cache's own
@@ -140,7 +135,7 @@ def test_mac_doubles_and_hidden_files_are_left_behind(photos: Photos) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("/etc/evil.jpg", "holds '/etc/evil.jpg', which leaves the folder"),
         ("a/../../evil.jpg", "which leaves the folder; it is not unpacked"),
@@ -150,9 +145,9 @@ def test_mac_doubles_and_hidden_files_are_left_behind(photos: Photos) -> None:
         ("n" * 300, "a name of more than 255 bytes"),
     ],
 )
-def test_member_that_leaves_the_folder_is_refused(tmp_path: Path, name: str, told: str) -> None:
-    refused(zip_of(tmp_path / "x.zip", "a/1.jpg", name), told)
-    refused(tar_of(tmp_path / "x.tar", name), told)
+def test_member_that_leaves_the_folder_is_refused(tmp_path: Path, name: str, message: str) -> None:
+    refused(zip_of(tmp_path / "x.zip", "a/1.jpg", name), message)
+    refused(tar_of(tmp_path / "x.tar", name), message)
 
 
 def test_links_and_devices_are_refused(tmp_path: Path) -> None:
@@ -194,14 +189,14 @@ def test_header_that_calls_itself_gigabytes_long_is_not_read(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_truncated_archive_is_told_wherever_it_ends(photos: Photos, kind: str) -> None:
+def test_what_is_truncated_or_no_archive_is_told(photos: Photos, kind: str) -> None:
     path = pack(photos({"a": 6, "b": 6}), kind)
     whole = path.read_bytes()
     ends = [0, 1, 10, 512, len(whole) // 3, len(whole) * 3 // 4, len(whole) - 8]
     if kind == "tar":
         ends[-1] = len(whole.rstrip(b"\0")) // 512 * 512  # between two blocks, before the end mark
-    for end in ends:
-        path.write_bytes(whole[:end])
+    for content in (*(whole[:end] for end in ends), b"<html>404 not found</html>" * 50):
+        path.write_bytes(content)
         refused(path, r"is not a whole zip or tar archive \([\d,]+ bytes; ")
 
 
@@ -211,12 +206,6 @@ def test_damaged_content_is_told_and_nothing_is_left(photos: Photos) -> None:
     raw[raw.index(b"IDAT") + 40] ^= 0xFF
     path.write_bytes(raw)
     refused(path, "is not a whole zip or tar archive")
-
-
-@pytest.mark.parametrize("name", ["x.zip", "x.tar", "x.tar.gz"])
-def test_what_is_no_archive_is_told(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_text("<html>404 not found</html>" * 50)
-    refused(tmp_path / name, "is not a whole zip or tar archive")
 
 
 def test_lying_size_encryption_and_doubled_members_are_told(tmp_path: Path) -> None:

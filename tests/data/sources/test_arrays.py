@@ -18,7 +18,7 @@ def test_no_image_is_held_back_and_copies_are_known() -> None:
     assert lists.val is None
     assert lists.train.names[12] == "X[12]"
     assert (lists.train.labels == labels).all()
-    assert all((lists.train.read(place) == images[place]).all() for place in range(30))
+    assert all((lists.train.read(row) == images[row]).all() for row in range(30))
     assert lists.train.ties[7] == lists.train.ties[3]
     assert len(set(lists.train.ties.tolist())) == 29
     with pytest.raises(DataError, match="no test part; train with no_test=True"):

@@ -70,13 +70,13 @@ def test_every_published_form_gives_the_same_images_labels_and_names(
     publish: Publish, name: str, form: str, packed: bool
 ) -> None:
     parts, classes = small(name)
-    told: list[str] = []
+    lines: list[str] = []
     path = publish(name, form, packed)
-    source = open_source(name, path, tell=told.append)
+    source = open_source(name, path, tell=lines.append)
     assert source.classes == tuple(classes)
     assert source.parts == {"train", "test"}
     assert source.name == name
-    assert told == [f"{name}: from {path}"]
+    assert lines == [f"{name}: from {path}"]
     check(source.open_part("train"), parts["train"])
     check(source.open_part("test"), parts["test"])
     # The folder that holds the archive, or is what it unpacks to, will do as well.
@@ -130,7 +130,7 @@ def python_train(**columns: object) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("form", "changes", "told"),
+    ("form", "changes", "message"),
     [
         ("binary", {"train": bytes(3074 * 49)}, r"train.bin is 150,626 bytes, expected 153,700"),
         ("binary", {"train": b"\x00\x64" + bytes(3074 * 50 - 2)}, "not all between 0 and 99"),
@@ -150,10 +150,10 @@ def python_train(**columns: object) -> bytes:
     ],
 )
 def test_a_wrong_size_label_or_name_is_one_sentence(
-    publish: Publish, form: str, changes: dict[str, bytes | None], told: str
+    publish: Publish, form: str, changes: dict[str, bytes | None], message: str
 ) -> None:
     path = publish("cifar100", form, **changes)
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         open_source("cifar100", path).open_part("train")
 
 
@@ -165,12 +165,12 @@ def test_a_missing_test_part_is_told_when_it_is_asked_for(publish: Publish) -> N
 
 def test_the_other_data_set_is_refused(publish: Publish) -> None:
     path = publish("cifar10", "binary", True)
-    for place in (path, path.parent):
+    for local in (path, path.parent):
         with pytest.raises(
             DataError,
             match=r"holds no cifar100: expected parquet shards .*tar.gz.* own: thawnet train \S+$",
         ):
-            open_source("cifar100", place)
+            open_source("cifar100", local)
     with pytest.raises(DataError, match="no such file or folder"):
         open_source("cifar100", path / "nowhere")
 

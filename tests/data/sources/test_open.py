@@ -1,4 +1,4 @@
-"""DATA: what is found, and what each kind of wrong input is told."""
+"""Sources that DATA names, and the message for each kind of wrong input."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_no_data_at_the_path_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("folders", "told"),
+    ("folders", "message"),
     [
         ({"": {}}, "expected a folder per class"),
         ({"": {"a": 3}}, r"holds one class only \('a'\)"),
@@ -90,7 +90,7 @@ def test_no_data_at_the_path_is_one_line(tmp_path: Path) -> None:
     ],
 )
 def test_folders_that_are_no_classes_or_parts_are_told(
-    photos: Photos, tmp_path: Path, folders: dict[str, dict[str, int]], told: str
+    photos: Photos, tmp_path: Path, folders: dict[str, dict[str, int]], message: str
 ) -> None:
     (tmp_path / "d").mkdir()
     try:
@@ -98,7 +98,7 @@ def test_folders_that_are_no_classes_or_parts_are_told(
             photos(counts, f"d/{part}")
     except FileExistsError:
         pytest.skip("this file system takes two of the names for one")
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         open_source(str(tmp_path / "d"))
 
 

@@ -1,9 +1,7 @@
-"""Parquet shards: what is in them, in bounded memory, and what each kind of fault is told."""
+"""Parquet shards: their images in bounded memory, and the message for each kind of fault."""
 
 from __future__ import annotations
 
-import io
-import json
 import tracemalloc
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +14,8 @@ import pyarrow.parquet
 import pytest
 
 from support.patches import calls_of
-from support.photos import draw
+from support.photos import draw, encoded
+from support.shards import shard
 from thawnet.core.errors import DataError
 from thawnet.data.items import Items, sha256_rows
 from thawnet.data.sources import shards
@@ -32,17 +31,15 @@ def write(tmp_path: Path) -> Write:
     folder = tmp_path / "shards"
     folder.mkdir()
 
-    def shard(cells: Sequence[Any], labels: Sequence[Any], number: int = 0, **how: Any) -> Path:
-        names = [f"class {label}" for label in range(10)]
-        features = {"img": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": names}}
-        table = pyarrow.table({"img": cells, "label": labels}).replace_schema_metadata(
-            {"huggingface": json.dumps({"info": {"features": features}})}
-        )
+    def write_shard(
+        cells: Sequence[Any], labels: Sequence[Any], number: int = 0, **how: Any
+    ) -> Path:
         path = folder / f"train-{number:05d}.parquet"
-        pyarrow.parquet.write_table(table, path, **how)
+        names = [f"class {label}" for label in range(10)]
+        path.write_bytes(shard(cells, labels, names, **how))
         return path
 
-    return shard
+    return write_shard
 
 
 def cell(content: bytes | None) -> dict[str, Any]:
@@ -113,11 +110,9 @@ def test_reading_in_order_goes_through_each_shard_once(
 
 
 def test_a_cell_without_an_image_is_a_broken_image(write: Write) -> None:
-    file = io.BytesIO()
-    draw(0, 0).save(file, "png")
-    path = write([cell(file.getvalue()), None, cell(None)], [1, 1, 1])
-    items = opened(path)
-    assert [items.read(row) for row in range(3)] == [file.getvalue(), b"", b""]
+    photo = encoded(draw(0, 0))
+    items = opened(write([cell(photo), None, cell(None)], [1, 1, 1]))
+    assert [items.read(row) for row in range(3)] == [photo, b"", b""]
     store = open_store(items, 40, lambda done: None, 1)
     assert [name for name, _ in store.broken] == ["train/1", "train/2"]
 
