@@ -16,8 +16,8 @@ from support.results import result_of
 from support.whole_report import audit, picture, whole_report
 from thawnet.core.text import duration
 from thawnet.report.content import ClassRow, Confusion, Report
-from thawnet.report.markup import element, shortened
-from thawnet.report.matrix import MOST, largest, matrix
+from thawnet.report.markup import short, shortened
+from thawnet.report.matrix import MOST, Matrix
 from thawnet.report.page import SECTIONS, render, render_audit
 
 HOSTILE = {
@@ -213,33 +213,41 @@ def test_report_without_all_that_may_be_missing() -> None:
     assert len(page.elements) < 400
 
 
-@pytest.mark.parametrize("count", [2, 20, 21, 100, MOST, 1000])
+def matrix_of(confusion: Confusion) -> str:
+    page = render(dataclasses.replace(whole_report(["a", "b"]), confusion=confusion))
+    svg = re.search(r'(?s)<svg class="matrix (few|some|many)".*?</svg>', page)
+    assert svg
+    return svg[0]
+
+
+@pytest.mark.parametrize("count", [2, 20, 21, 100, 1000])
 def test_matrix_tells_each_cell_that_it_draws(count: int) -> None:
     confusion = whole_report(names(count)).confusion
-    drawn = largest(confusion)
-    page = Page(matrix(drawn))
+    page = Page(matrix_of(confusion))
+    measures = Matrix(confusion)
     cells = [each for each in page.all("path") if each.get("class") != "rules"]
-    assert len(drawn.names) == min(count, MOST)
-    assert len(cells) == len(page.all("title")) == np.count_nonzero(drawn.counts)
+    assert len(measures.names) == min(count, MOST)
+    assert len(cells) == len(page.all("title")) == len(measures.cells)
+    if count <= MOST:
+        assert len(cells) == np.count_nonzero(confusion.counts)
     counted = count <= 20
-    assert (f"{drawn.counts[0, 0]}" in [*re.findall(r"\d+", page.text)]) >= counted
-    texts = 2 * len(drawn.names) + (len(cells) if counted else 0)
+    assert (f"{confusion.counts[0, 0]}" in re.findall(r"\d+", page.text)) >= counted
+    texts = 2 * len(measures.names) + (len(cells) if counted else 0)
     assert len(page.all("text")) == texts
 
 
 def test_matrix_of_many_classes_keeps_those_with_the_most_mistakes() -> None:
     counts = np.diag(np.full(300, 10))
     counts[np.arange(0, 300, 3), np.arange(1, 301, 3) % 300] = 5
-    drawn = largest(Confusion(names(300), counts, counts.sum(axis=1)))
-    assert len(drawn.names) == MOST
-    assert drawn.names == [f"class {number:03d}" for number in range(0, 300, 3)]
+    confusion = Confusion(names(300), counts, counts.sum(axis=1))
+    assert Matrix(confusion).names == [f"class {number:03d}" for number in range(0, 300, 3)]
     # The answers of a class are told as shares of all its images, also where those are not drawn.
-    assert "class 000 right: 10 of 15" in matrix(drawn)
+    assert "class 000 right: 10 of 15" in matrix_of(confusion)
 
 
 def test_matrix_tells_strong_confusions_from_weak_ones() -> None:
     counts = np.array([[50, 40, 1], [0, 90, 0], [0, 0, 90]])
-    svg = matrix(largest(Confusion(["a", "b", "c"], counts, counts.sum(axis=1))))
+    svg = matrix_of(Confusion(["a", "b", "c"], counts, counts.sum(axis=1)))
     assert re.search(r'class="miss s8"><path d="M1 0h1v1h-1z"><title>a called b: 40 of 91<', svg)
     assert re.search(r'class="miss s2"><path d="M2 0h1v1h-1z"><title>a called c: 1 of 91<', svg)
 
@@ -254,7 +262,7 @@ def test_hundred_classes_stay_under_a_megabyte(html: str) -> None:
     assert len(html.encode()) < 1e6
 
 
-def test_times_and_attributes_in_few_characters() -> None:
+def test_times_and_lengths_in_few_characters() -> None:
     assert [duration(value) for value in (0.012, 1.26, 59.6, 119.7, 7384)] == [
         "12 ms",
         "1.3 s",
@@ -262,4 +270,4 @@ def test_times_and_attributes_in_few_characters() -> None:
         "2 min 00 s",
         "2 h 03 min",
     ]
-    assert element("line", x1=1.0, y1=2.346, class_="<") == '<line x1="1" y1="2.35" class="&lt;"/>'
+    assert [short(value) for value in (1.0, 2.346, 54)] == ["1", "2.35", "54"]

@@ -101,7 +101,7 @@ def whole_report(names: list[str], images: int = 100) -> Report:
         audit=audited,
         copies=copies,
         missing=[f"No image of {first} could be read."],
-        made={"confusion": 0.4, "reading images": 1.25},
+        timings={"confusion": 0.4, "reading images": 1.25},
     )
 
 

@@ -1,4 +1,4 @@
-"""The command `report`: the page that explains a finished run, made again."""
+"""The command `report`: the page that explains a finished run, written again."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def report(options: ReportOptions) -> None:
 
     path = options.out or options.run / REPORT
     material = reopen_material(options.run, options.data, options.data_dir)
-    made = write_report(material, path)
-    for name, seconds in made.items():
+    timings = write_report(material, path)
+    for name, seconds in timings.items():
         console.say(f"{seconds:6.1f} s  {name}")
     console.result(f"{path}: {path.stat().st_size / 1e6:.2f} MB")

@@ -142,5 +142,5 @@ class Report:
     """The worst copies that the audit found."""
     missing: list[str]
     """Sentences about what is not shown, and why."""
-    made: dict[str, float]
+    timings: dict[str, float]
     """Seconds that each section took, by its key in page.SECTIONS; others are told at the end."""

@@ -45,10 +45,10 @@ LEAST_FOR_SUSPECTS = 200
 def write_report(material: Material, path: Path) -> dict[str, float]:
     """Write the report of a run, and return the seconds that each section took."""
     report = gather(material)
-    with _timed(report.made, "page"):
+    with _timed(report.timings, "page"):
         page = render(report)
     write_text(path, page)
-    return report.made
+    return report.timings
 
 
 @contextmanager
@@ -60,12 +60,12 @@ def _timed(seconds: dict[str, float], section: str) -> Iterator[None]:
 
 def gather(material: Material) -> Report:
     """Return everything that a report holds."""
-    made: dict[str, float] = {}
+    timings: dict[str, float] = {}
     missing: list[str] = []
     classes, labels = material.source.classes, material.measured.labels
     result, recipe = material.result, material.recipe
     predicted = material.logits.argmax(1)
-    with _timed(made, "confusion"):
+    with _timed(timings, "confusion"):
         matrix = confusion_matrix(labels, predicted, len(classes))
         order = confused_order(matrix)
         confusion = Confusion(
@@ -73,17 +73,17 @@ def gather(material: Material) -> Report:
             matrix[np.ix_(order, order)],
             matrix.sum(axis=1)[order],
         )
-    with _timed(made, "calibration"):
+    with _timed(timings, "calibration"):
         uncalibrated = bins_of(material.logits, labels)
         calibrated = bins_of(material.logits, labels, result.temperature)
-    with _timed(made, "examples"):
+    with _timed(timings, "examples"):
         model = _model(material, missing)
         probabilities = _probabilities(material)
         pairs = _pairs(material, predicted, probabilities, model)
         mistakes, hits = _examples(material, predicted, probabilities, model)
-    with _timed(made, "suspects"):
+    with _timed(timings, "suspects"):
         suspects = _suspects(material, missing)
-    with _timed(made, "data"):
+    with _timed(timings, "data"):
         audited, copies = None, []
         if material.part == "test":
             source = material.source.opened_once()
@@ -116,7 +116,7 @@ def gather(material: Material) -> Report:
         audit=audited,
         copies=copies,
         missing=missing,
-        made=made,
+        timings=timings,
     )
 
 
@@ -132,14 +132,14 @@ def _class_rows(matrix: NDArray[np.int64], classes: Sequence[str]) -> list[Class
     wrong = matrix - np.diag(hits)
     return [
         ClassRow(
-            name=classes[place],
-            images=int(images[place]),
-            recall=float(hits[place] / images[place]),
-            precision=float(hits[place] / called[place]) if called[place] else None,
-            confused_with=classes[wrong[place].argmax()],
-            confusions=int(wrong[place].max()),
+            name=classes[position],
+            images=int(images[position]),
+            recall=float(hits[position] / images[position]),
+            precision=float(hits[position] / called[position]) if called[position] else None,
+            confused_with=classes[wrong[position].argmax()],
+            confusions=int(wrong[position].max()),
         )
-        for place in np.flatnonzero(images).tolist()
+        for position in np.flatnonzero(images).tolist()
     ]
 
 
@@ -290,8 +290,8 @@ def _rivals(material: Material) -> list[Rival]:
 def _epochs(phase: PhaseResult) -> str:
     """Return how long a phase ran, and what it kept: '36 of at most 48, epoch 26 kept'."""
     ran, most = phase.epochs_run, phase.epochs
-    told = f"{ran} of at most {most}" if ran < most else f"{ran}"
-    return f"{told}, epoch {phase.kept.epoch:g} kept" if phase.patience else told
+    epochs = f"{ran} of at most {most}" if ran < most else f"{ran}"
+    return f"{epochs}, epoch {phase.kept.epoch:g} kept" if phase.patience else epochs
 
 
 def _facts(material: Material) -> list[tuple[str, str]]:

@@ -13,9 +13,10 @@ from markupsafe import Markup
 from ..audit.contents import Audit
 from ..core.text import duration
 from ..webpage import HOUSE, ICON
-from . import charts, matrix
-from .content import Copies, Picture, Report
-from .markup import element, percent, shortened
+from . import charts
+from .content import Copies, Report
+from .markup import percent, short, shortened
+from .matrix import Matrix
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _STYLES = (
@@ -25,9 +26,7 @@ _STYLES = (
         for name in ("page", "tables", "charts", "pictures", "data", "print")
     ),
 )
-_TOLD = 300  # characters of a long name that a tooltip shows
-_SMOOTH = 64  # px a side from which an enlarged picture looks better smoothed
-# The sections that Report.made can name, and their headings.
+# The sections that Report.timings can name, and their headings.
 SECTIONS = {
     "history": "How it learnt",
     "time": "Where the time went",
@@ -45,7 +44,7 @@ def render(report: Report) -> str:
 
     A policy in its head lets a browser run that script alone and load nothing.
     """
-    shown = {
+    optional = {
         "examples": report.mistakes or report.hits,
         "suspects": report.suspects is not None,
         "data": report.audit,
@@ -55,9 +54,9 @@ def render(report: Report) -> str:
     return _page(
         "report.html",
         report=report,
-        elsewhere={name: spent for name, spent in report.made.items() if name not in SECTIONS},
-        sections=[name for name in SECTIONS if shown.get(name, True)],
-        drawn=matrix.largest(report.confusion),
+        elsewhere={name: spent for name, spent in report.timings.items() if name not in SECTIONS},
+        sections=[name for name in SECTIONS if optional.get(name, True)],
+        matrix=Matrix(report.confusion),
         maps=any(picture.overlay is not None for picture in pictures),
     )
 
@@ -79,55 +78,24 @@ def _page(template: str, **content: object) -> str:
 
 @cache
 def _environment() -> Environment:
-    made = Environment(
+    environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (duration, name, percent, picture, shortened)
-    made.filters.update({each.__name__: each for each in filters})
-    made.globals.update(
-        charts=charts, matrix=matrix, icon=_data(ICON.read_bytes(), "image/svg+xml")
-    )
-    return made
+    filters = (data_url, duration, name, percent, short, shortened)
+    environment.filters.update({function.__name__: function for function in filters})
+    environment.globals.update(charts=charts, icon=data_url(ICON.read_bytes(), "image/svg+xml"))
+    return environment
 
 
 def name(text: str, most: int = 48) -> Markup:
     """Return a name as an element that keeps its direction; a long one is told by its tooltip."""
-    whole = shortened(text, _TOLD) if len(text) > most else None
-    return element("bdi", shortened(text, most), title=whole)
-
-
-def picture(shown: Picture, caption: str) -> Markup:
-    """Return a picture with its map, hidden at first. caption: what a screen reader says of it."""
-    small = "image small" if max(shown.width, shown.height) < _SMOOTH else "image"
-    size = {"width": shown.width, "height": shown.height}
-    layers = [element("image", class_=small, href=_data(shown.data, "image/webp"), **size)]
-    if shown.overlay is not None:
-        left, top, right, bottom = shown.box
-        layers.append(
-            element(
-                "image",
-                class_="map",
-                href=_data(shown.overlay, "image/png"),
-                x=left * shown.width,
-                y=top * shown.height,
-                width=(right - left) * shown.width,
-                height=(bottom - top) * shown.height,
-                preserveAspectRatio="none",
-            )
-        )
-    return element(
-        "svg",
-        element("title", shortened(caption, _TOLD)),
-        *layers,
-        class_="picture",
-        viewBox=f"0 0 {shown.width} {shown.height}",
-        role="img",
-        aria_label=shortened(caption, _TOLD),
-    )
+    if len(text) <= most:
+        return Markup("<bdi>{}</bdi>").format(shortened(text))
+    return Markup('<bdi title="{}">{}</bdi>').format(shortened(text, 300), shortened(text, most))
 
 
 @cache
@@ -142,5 +110,6 @@ def _digest(text: str) -> str:
     return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
-def _data(data: bytes, kind: str) -> str:
+def data_url(data: bytes, kind: str) -> str:
+    """Return an address that holds a file of the media type `kind`."""
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
