@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from .core.text import counted, duration
 from .data.items import Items, Raw, Source, Watch, unwatched
 from .data.listing import read_or_reason
 from .data.sources.open import open_source
-from .metrics.summary import Evaluation, Subject, Unreadable, sum_up
+from .metrics.summary import Evaluation, Unreadable, sum_up
 from .net.published import Tell
 
 PARTS = ("train", "val", "test")
@@ -49,7 +48,7 @@ def evaluate(
     known = read_trained_on(read_description(model.path))
     with told_when_missing(f"evaluating on '{data}'"):
         source = open_source(data, data_dir, watch, tell)
-        places = _places(source, model.classes)
+        positions = _positions(source, model.classes)
         chosen = _chosen(source, part)
         for note in source.notes:
             tell(note)
@@ -65,15 +64,21 @@ def evaluate(
         raise DataError(f"the {chosen[0]} part of '{source.name}' holds no images")
     started = time.perf_counter()
     with watch("evaluating", count) as advance:
-        found = _run(model, parts, advance)
+        rows, logits, unfamiliar, unreadable = _run(model, parts, advance)
     spent = time.perf_counter() - started
     tell(f"{counted(count, 'image')} in {duration(spent)}, {count / spent:,.0f} images/s")
-    if not len(found.rows):
-        first = found.unreadable[0]
+    if not len(rows):
+        first = unreadable[0]
         raise DataError(
             f"none of the {count:,} images can be read; the first, '{first.image}': {first.reason}"
         )
-    subject = Subject(
+    labels = np.concatenate([items.labels for items in parts])[rows]
+    hashes = np.concatenate([items.hashes for items in parts])[rows]
+    return sum_up(
+        logits,
+        positions[labels],
+        are_among(hashes, known),
+        unfamiliar,
         model=str(model.path),
         backbone=model.backbone,
         classes=model.classes,
@@ -81,26 +86,23 @@ def evaluate(
         data=source.name,
         part="all" if whole else chosen[0],
         superclasses=source.superclasses,
-        unreadable=found.unreadable,
+        unreadable=unreadable,
     )
-    labels = np.concatenate([items.labels for items in parts])[found.rows]
-    hashes = np.concatenate([items.hashes for items in parts])[found.rows]
-    return sum_up(subject, found.logits, places[labels], are_among(hashes, known), found.unfamiliar)
 
 
-def _places(source: Source, classes: Sequence[str]) -> NDArray[np.int64]:
-    """Return where each of the data's classes stands among the model's."""
-    place = {name: at for at, name in enumerate(classes)}
-    unknown = [name for name in source.classes if name not in place]
+def _positions(source: Source, classes: Sequence[str]) -> NDArray[np.int64]:
+    """Return the position of each of the data's classes among the model's."""
+    positions = {name: position for position, name in enumerate(classes)}
+    unknown = [name for name in source.classes if name not in positions]
     if unknown:
-        shown = ", ".join(f"'{name}'" for name in unknown[:NAMED])
+        names = ", ".join(f"'{name}'" for name in unknown[:NAMED])
         if len(unknown) > NAMED:
-            shown += f" and {len(unknown) - NAMED:,} more"
+            names += f" and {len(unknown) - NAMED:,} more"
         raise DataError(
             f"the model does not know {len(unknown):,} of the {len(source.classes):,} classes of "
-            f"'{source.name}': {shown}; for '{unknown[0]}' {suggest(unknown[0], classes)}"
+            f"'{source.name}': {names}; for '{unknown[0]}' {suggest(unknown[0], classes)}"
         )
-    return np.array([place[name] for name in source.classes], np.int64)
+    return np.array([positions[name] for name in source.classes], np.int64)
 
 
 def _chosen(source: Source, part: str | None) -> list[str]:
@@ -115,22 +117,14 @@ def _chosen(source: Source, part: str | None) -> list[str]:
     return [part]
 
 
-@dataclass(frozen=True)
-class _Found:
-    """What came out for the images that could be read.
+def _run(
+    model: Model, parts: Sequence[Items], advance: Callable[[int], None]
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_] | None, list[Unreadable]]:
+    """Run the network on every image of some parts, one part after the other.
 
-    rows: which of all images those are, (n,). logits: (n, classes). unfamiliar: (n,), None where
-    the model cannot tell. unreadable: the others.
+    Returns which of all images could be read, (n,), their logits, (n, classes), which of them are
+    unfamiliar, (n,), None where the model cannot tell, and the images that could not be read.
     """
-
-    rows: NDArray[np.int64]
-    logits: NDArray[np.float32]
-    unfamiliar: NDArray[np.bool_] | None
-    unreadable: tuple[Unreadable, ...]
-
-
-def _run(model: Model, parts: Sequence[Items], advance: Callable[[int], None]) -> _Found:
-    """Run the network on every image of some parts, one part after the other."""
     count = sum(map(len, parts))
     rows = np.empty(count, np.int64)
     logits = np.empty((count, len(model.classes)), np.float32)
@@ -139,30 +133,30 @@ def _run(model: Model, parts: Sequence[Items], advance: Callable[[int], None]) -
     waiting: deque[tuple[int, str]] = deque()  # row and name of what was handed to the model
 
     def images() -> Iterator[Raw]:
-        every = ((items, at) for items in parts for at in range(len(items)))
-        for row, (items, at) in enumerate(every):
-            raw = read_or_reason(items, at)
+        every_image = ((items, position) for items in parts for position in range(len(items)))
+        for row, (items, position) in enumerate(every_image):
+            raw = read_or_reason(items, position)
             if isinstance(raw, str):
-                unreadable[row] = Unreadable(items.names[at], raw)
+                unreadable[row] = Unreadable(items.names[position], raw)
                 advance(1)
             else:
-                waiting.append((row, items.names[at]))
+                waiting.append((row, items.names[position]))
                 yield raw
 
     done = 0
-    for found in model.stream_outputs(images()):
+    for outputs in model.stream_outputs(images()):
         row, name = waiting.popleft()
         advance(1)
-        if isinstance(found, ImageError):
-            unreadable[row] = Unreadable(name, str(found))
+        if isinstance(outputs, ImageError):
+            unreadable[row] = Unreadable(name, str(outputs))
             continue
-        rows[done], logits[done] = row, found.logits[0]
-        if model.unfamiliar is not None and found.unfamiliarity is not None:
-            unfamiliar[done] = found.unfamiliarity[0] > model.unfamiliar.above
+        rows[done], logits[done] = row, outputs.logits[0]
+        if model.unfamiliar is not None and outputs.unfamiliarity is not None:
+            unfamiliar[done] = outputs.unfamiliarity[0] > model.unfamiliar.above
         done += 1
-    return _Found(
+    return (
         rows[:done],
         logits[:done],
         None if model.unfamiliar is None else unfamiliar[:done],
-        tuple(each for _, each in sorted(unreadable.items(), key=lambda pair: pair[0])),
+        [unreadable[row] for row in sorted(unreadable)],
     )

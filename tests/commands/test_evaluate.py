@@ -73,7 +73,11 @@ def test_unreadable_image_is_listed_and_the_status_is_1(
     ("arguments", "status", "told"),
     [
         (("BUNDLE", "DATA", "--workers", "0"), 2, "--workers 0: must be at least 1"),
-        (("BUNDLE", "DATA", "--part", "val"), 2, "--part val: 'data' has no such part; it has"),
+        (
+            ("BUNDLE", "DATA", "--part", "val"),
+            2,
+            "--part val: 'data' has no such part; it has train and test",
+        ),
         (("nowhere", "DATA"), 1, "'nowhere': no such folder; give a finished run"),
         (("BUNDLE", "nowhere"), 1, "no data at 'nowhere'"),
         (("DATA", "BUNDLE"), 1, "'DATA': holds no bundle; give a finished run"),

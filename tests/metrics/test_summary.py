@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import warnings
 from typing import Any
@@ -13,16 +12,23 @@ from numpy.typing import NDArray
 
 from thawnet.metrics.accuracy import interval
 from thawnet.metrics.calibration import calibration_error
-from thawnet.metrics.summary import Evaluation, Subject, Unreadable, sum_up
+from thawnet.metrics.summary import Evaluation, Unreadable, sum_up
 from thawnet.metrics.table import table
 
 IMAGES = 400
 
 
-def subject(count: int, **changes: Any) -> Subject:
-    names = tuple(f"class {number:02d}" for number in range(count))
-    plain = Subject("runs/x/bundle", "mobilenetv2_100", names, 1.5, "photos", "test", None, ())
-    return dataclasses.replace(plain, **changes)
+def facts(count: int, **changes: Any) -> dict[str, Any]:
+    """Return what `sum_up` takes besides arrays, for so many classes."""
+    plain = {
+        "model": "runs/x/bundle",
+        "backbone": "mobilenetv2_100",
+        "classes": tuple(f"class {number:02d}" for number in range(count)),
+        "temperature": 1.5,
+        "data": "photos",
+        "part": "test",
+    }
+    return plain | changes
 
 
 def drawn(classes: int, of: int, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -35,7 +41,8 @@ def drawn(classes: int, of: int, seed: int = 0) -> tuple[NDArray[np.float32], ND
 
 def evaluated(classes: int = 12, of: int = 12, **changes: Any) -> Evaluation:
     logits, labels = drawn(classes, of)
-    return sum_up(subject(classes, **changes), logits, labels, np.zeros(IMAGES, bool), None)
+    known = np.zeros(IMAGES, bool)
+    return sum_up(logits, labels, known, None, **facts(classes, **changes))
 
 
 @pytest.mark.parametrize(("classes", "of"), [(12, 12), (12, 7), (100, 100), (6, 2), (5, 5)])
@@ -72,8 +79,8 @@ def test_superclass_counts_what_is_taken_for_a_relative() -> None:
     predicted = np.array([0, 1, 2, 3, 3, 4])  # right, relative, wrong, relative, right, no group
     logits = np.eye(5, dtype=np.float32)[predicted]
     known = np.array([1, 1, 1, 0, 0, 0], bool)
-    given = subject(5, classes=names, superclasses=above)
-    found = sum_up(given, logits, labels, known, np.array([1, 0, 0, 0, 0, 0], bool))
+    own = facts(5, classes=names, superclasses=above)
+    found = sum_up(logits, labels, known, np.array([1, 0, 0, 0, 0, 0], bool), **own)
     assert found.superclass_accuracy == pytest.approx(4 / 6)
     assert found.accuracy == pytest.approx(2 / 6)
     assert found.taken_for_others == 1
@@ -82,7 +89,7 @@ def test_superclass_counts_what_is_taken_for_a_relative() -> None:
     assert (found.unseen.images, found.unseen.accuracy) == (3, pytest.approx(1 / 3))
     assert found.unseen.interval_95 == interval(1 / 3, 3)
     assert found.unfamiliar == pytest.approx(1 / 6)
-    assert sum_up(given, logits, labels, np.ones(6, bool), None).unseen is None
+    assert sum_up(logits, labels, np.ones(6, bool), None, **own).unseen is None
     assert evaluated().superclass_accuracy is None
     assert evaluated().unfamiliar is None
 
@@ -147,7 +154,7 @@ def test_unreadable_images_are_listed_on_lines_of_their_own() -> None:
 def test_images_of_the_training_data_are_told_and_left_out(known: int, told: str) -> None:
     logits, labels = drawn(12, 12)
     seen = np.arange(IMAGES) < known
-    found = sum_up(subject(12), logits, labels, seen, None)
+    found = sum_up(logits, labels, seen, None, **facts(12))
     lines = list(table(found))
     assert any(line.startswith(told) for line in lines)
     rest = [line for line in lines if line.startswith("unseen accuracy: ")]
@@ -170,5 +177,5 @@ def test_figures_that_there_are_not_have_no_line() -> None:
 def test_no_confusion_is_said() -> None:
     labels = np.arange(IMAGES) % 12
     perfect = np.eye(12, dtype=np.float32)[labels]
-    found = sum_up(subject(12), perfect, labels, np.zeros(IMAGES, bool), None)
+    found = sum_up(perfect, labels, np.zeros(IMAGES, bool), None, **facts(12))
     assert "no image was taken for another class" in table(found)

@@ -49,17 +49,17 @@ def evaluate(options: EvaluateOptions) -> None:
 
     model = load(options.model, options.workers)
     console.say(model.summary)
-    found = evaluation.evaluate(
+    measured = evaluation.evaluate(
         model, options.data, options.data_dir, options.part, console.progress, console.say
     )
     if options.json:
         # ASCII, so that a name that is not UTF-8 can be written too.
-        console.result(json.dumps(found.as_dict(), indent=2))
+        console.result(json.dumps(measured.as_dict(), indent=2))
     else:
-        for line in table(found):
+        for line in table(measured):
             console.result(line)
-    if lost := len(found.unreadable):
+    if lost := len(measured.unreadable):
         raise DataError(
-            f"{lost:,} of {found.images + lost:,} images could not be read; "
+            f"{lost:,} of {measured.images + lost:,} images could not be read; "
             "the results list them, the figures leave them out"
         )

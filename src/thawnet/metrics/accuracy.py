@@ -49,11 +49,12 @@ def standing(accuracy: float, regression: Regression) -> str:
     name = "logistic regression on the frozen features"
     if not round(points, 2):
         return f"{name} is as good as this network"
-    told = f"McNemar p = {p:.2g}"
-    chance = f"which may be chance, {told}" if p >= SIGNIFICANT else told
+    test = f"McNemar p = {p:.2g}"
+    if p >= SIGNIFICANT:
+        test = f"which may be chance, {test}"
     if points < 0:
-        return f"{name} is better than this network, by {-points:.2f} points ({chance})"
-    return f"this network is {points:.2f} points better than {name} ({chance})"
+        return f"{name} is better than this network, by {-points:.2f} points ({test})"
+    return f"this network is {points:.2f} points better than {name} ({test})"
 
 
 def calibrated(errors: CalibrationErrors, fitted_on: int) -> str:

@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say, and the temperature that makes them.
+"""Calibration of probabilities: the expected error, and the temperature that mends it.
 
 Guo et al. 2017, "On calibration of modern neural networks".
 """
@@ -33,8 +33,8 @@ def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> f
     """Return the temperature, 0.05 to 20, that logits are to be divided by.
 
     logits: (n, classes) of images that nothing was learnt from. labels: class positions, (n,).
-    It is where the cross-entropy of these images, and of the logarithm of the temperature under a
-    normal prior, is least.
+    It minimises the cross-entropy of these images plus that of its own logarithm under a normal
+    prior.
     """
     from scipy.optimize import minimize_scalar
 
@@ -42,8 +42,8 @@ def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> f
         return _cross_entropy(logits, labels, math.exp(log)) + 0.5 * (log / PRIOR) ** 2
 
     limits = (math.log(LEAST), math.log(MOST))
-    found = minimize_scalar(cost, bounds=limits, method="bounded")
-    return float(round(math.exp(found.x), 4))
+    best = minimize_scalar(cost, bounds=limits, method="bounded")
+    return float(round(math.exp(best.x), 4))
 
 
 def calibration_error(
@@ -54,8 +54,8 @@ def calibration_error(
     logits: (n, classes). Images are binned by the probability of that class; it is the mean over
     images of how far a bin's share of hits is from its mean probability.
     """
-    found = bins_of(logits, labels, temperature)
-    gaps = [each.images * abs(each.accuracy - each.confidence) for each in found]
+    bins = bins_of(logits, labels, temperature)
+    gaps = [one.images * abs(one.accuracy - one.confidence) for one in bins]
     return float(sum(gaps) / len(labels))
 
 
@@ -66,13 +66,13 @@ def bins_of(
 
     As for `calibration_error`: BINS bins of one width, the least sure first.
     """
-    sure = np.concatenate(
+    confidences = np.concatenate(
         [_largest_share(logits[some], temperature) for some in slices(len(labels))]
     )
     hits = logits.argmax(axis=1) == labels
-    places = np.minimum((sure * BINS).astype(int), BINS - 1)
-    counts = np.bincount(places, minlength=BINS)
-    sums = zip(np.bincount(places, sure, BINS), np.bincount(places, hits, BINS), strict=True)
+    bins = np.minimum((confidences * BINS).astype(int), BINS - 1)
+    counts = np.bincount(bins, minlength=BINS)
+    sums = zip(np.bincount(bins, confidences, BINS), np.bincount(bins, hits, BINS), strict=True)
     return [
         Bin(float(confidence / images), float(right / images), int(images))
         for images, (confidence, right) in zip(counts.tolist(), sums, strict=True)

@@ -1,4 +1,4 @@
-"""How well each class is found, and which classes are taken for which."""
+"""Scores of each class, and which classes are taken for which."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class: hits are its images that were taken for it.
-
-    precision: hits as a share of the images taken for the class, 0 if none was. recall: hits as a
-    share of its images. f1: their harmonic mean, 0 if there are no hits. support: its images, at
-    least one.
-    """
+    """One class: hits are its images that were taken for it."""
 
     name: str
     precision: float
+    """Hits as a share of the images taken for the class, 0 if none was."""
     recall: float
+    """Hits as a share of its images."""
     f1: float
+    """Their harmonic mean, 0 if there are no hits."""
     support: int
+    """Its images, at least one."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Macro:
 
 @dataclass(frozen=True)
 class Confusion:
-    """How many images of the class `true` were taken for the class `predicted`, another one."""
+    """A number of images of the class `true` that were taken for the class `predicted`."""
 
     true: str
     predicted: str
@@ -56,13 +55,13 @@ def class_scores(
     hits = np.bincount(labels[labels == predicted], minlength=len(classes))
     return tuple(
         ClassScore(
-            name=classes[place],
-            precision=float(hits[place] / max(1, taken[place])),
-            recall=float(hits[place] / support[place]),
-            f1=float(2 * hits[place] / (support[place] + taken[place])),
-            support=int(support[place]),
+            name=classes[position],
+            precision=float(hits[position] / max(1, taken[position])),
+            recall=float(hits[position] / support[position]),
+            f1=float(2 * hits[position] / (support[position] + taken[position])),
+            support=int(support[position]),
         )
-        for place in np.flatnonzero(support).tolist()
+        for position in np.flatnonzero(support).tolist()
     )
 
 

@@ -1,4 +1,4 @@
-"""predictions.csv: what a network said of each image that its accuracy was measured on."""
+"""predictions.csv: a network's answer to each image that its accuracy was measured on."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Predictions:
     def hits(self) -> NDArray[np.bool_]:
         """Where the class was found, (n,)."""
         pairs = zip(self.predicted, self.classes, strict=True)
-        return np.array([found == true for found, true in pairs])
+        return np.array([predicted == true for predicted, true in pairs])
 
 
 def write_predictions(
@@ -60,11 +60,11 @@ def write_predictions(
         for some in slices(len(labels)):
             best = logits[some].argmax(axis=1)
             odds = softmax(logits[some].astype(np.float64) / temperature, axis=1)
-            for image, label, found, shares in zip(
+            for image, label, answer, shares in zip(
                 images[some], labels[some], best, odds, strict=True
             ):
-                shown = [f"{shares[place]:.6g}" for place in (found, label)]
-                rows.writerow([part, image, classes[label], classes[found], *shown])
+                probabilities = [f"{shares[position]:.6g}" for position in (answer, label)]
+                rows.writerow([part, image, classes[label], classes[answer], *probabilities])
         text.detach()  # the file is closed by whoever opened it
 
     write_atomic(path, write)
@@ -86,9 +86,9 @@ def read_predictions(path: Path) -> Predictions:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise RunError(f"'{path}' cannot be read ({error})") from error
     if not rows or tuple(rows[0]) != COLUMNS:
-        found = ", ".join(rows[0]) if rows else "nothing"
-        raise RunError(f"'{path}' has other columns: {found}; expected {', '.join(COLUMNS)}")
-    short = next((place for place, row in enumerate(rows, 1) if len(row) != len(COLUMNS)), None)
+        columns = ", ".join(rows[0]) if rows else "nothing"
+        raise RunError(f"'{path}' has other columns: {columns}; expected {', '.join(COLUMNS)}")
+    short = next((line for line, row in enumerate(rows, 1) if len(row) != len(COLUMNS)), None)
     if short is not None:
         raise RunError(f"'{path}' is damaged: line {short} has not {len(COLUMNS)} fields")
     body = sorted(rows[1:], key=lambda row: row[1])

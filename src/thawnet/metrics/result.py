@@ -1,4 +1,4 @@
-"""What a finished run says of itself: result.json, and log.jsonl with its validations."""
+"""The record of a finished run: result.json, and log.jsonl with its validations."""
 
 from __future__ import annotations
 
@@ -206,12 +206,8 @@ def read_result(folder: Path) -> Result:
 
     Raises FileNotFoundError where there is none, RunError where it is damaged.
     """
-
-    def result(text: str) -> Result:
-        found: Result = _typed(Result, json.loads(text), "")
-        return found
-
-    return _parsed(folder / RESULT, result)
+    result: Result = _parsed(folder / RESULT, lambda text: _typed(Result, json.loads(text), ""))
+    return result
 
 
 def write_log(folder: Path, history: Iterable[Validation]) -> None:
@@ -223,10 +219,10 @@ def read_log(folder: Path) -> list[Validation]:
     """Read a run folder's log.jsonl. Raises as `read_result` does, also for an empty one."""
 
     def rows(text: str) -> list[Validation]:
-        found = [_typed(Validation, json.loads(line), "") for line in text.splitlines()]
-        if not found:
+        history = [_typed(Validation, json.loads(line), "") for line in text.splitlines()]
+        if not history:
             raise ValueError("it holds no epoch")
-        return found
+        return history
 
     return _parsed(folder / LOG, rows)
 
@@ -247,19 +243,19 @@ def _typed(kind: Any, value: Any, name: str) -> Any:
     if is_dataclass(kind):
         if not isinstance(value, dict):
             raise ValueError(f"'{name}' is no table")
-        hints, found = typing.get_type_hints(kind), {}
+        hints, values = typing.get_type_hints(kind), {}
         for item in fields(kind):
             if item.name in value:
-                found[item.name] = _typed(hints[item.name], value[item.name], item.name)
+                values[item.name] = _typed(hints[item.name], value[item.name], item.name)
             elif item.default is MISSING:
                 raise ValueError(f"'{item.name}' is missing")
         build: Any = kind
-        return build(**found)
+        return build(**values)
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if types.NoneType in inner:
         return None if value is None else _typed(inner[0], value, name)
     if origin is dict and isinstance(value, dict):
-        return {str(key): _typed(inner[1], each, f"{name}.{key}") for key, each in value.items()}
+        return {str(key): _typed(inner[1], item, f"{name}.{key}") for key, item in value.items()}
     if origin is tuple and isinstance(value, list):
         kinds = [inner[0]] * len(value) if inner[-1] is ... else inner
         return tuple(_typed(*pair, name) for pair in zip(kinds, value, strict=True))

@@ -1,4 +1,4 @@
-"""What a network's outputs on labelled images say of it."""
+"""The figures of a network on labelled images, from its outputs."""
 
 from __future__ import annotations
 
@@ -32,26 +32,6 @@ class Unreadable:
 
     image: str
     reason: str
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What was measured on what.
-
-    model: the bundle's path. backbone: timm's name. classes: names in the order of the logits.
-    temperature: what logits are divided by before they become probabilities. data: its name.
-    part: 'train', 'val', 'test', or 'all'. superclasses: of each of the data's classes, if it has
-    any. unreadable: images that could not be read.
-    """
-
-    model: str
-    backbone: str
-    classes: tuple[str, ...]
-    temperature: float
-    data: str
-    part: str
-    superclasses: Mapping[str, str] | None
-    unreadable: tuple[Unreadable, ...]
 
 
 @dataclass(frozen=True)
@@ -114,37 +94,46 @@ class Evaluation:
 
 
 def sum_up(
-    subject: Subject,
     logits: NDArray[np.float32],
     labels: NDArray[np.int64],
     trained_on: NDArray[np.bool_],
     unfamiliar: NDArray[np.bool_] | None,
+    *,
+    model: str,
+    backbone: str,
+    classes: Sequence[str],
+    temperature: float,
+    data: str,
+    part: str,
+    superclasses: Mapping[str, str] | None = None,
+    unreadable: Sequence[Unreadable] = (),
 ) -> Evaluation:
     """Return the figures of n images, at least one.
 
-    logits: (n, classes). labels: positions in subject.classes, (n,). trained_on: which images the
-    model was trained or chosen on, (n,). unfamiliar: which it calls so, (n,), None if it cannot.
+    logits: (n, classes). labels: positions in `classes`, (n,). trained_on: which images the model
+    was trained or chosen on, (n,). unfamiliar: which it calls so, (n,), None if it cannot.
+    temperature: what logits are divided by before the softmax. superclasses: of each of the data's
+    classes, if it has any. The others stand in the evaluation as they are.
     """
-    classes = subject.classes
     predicted = logits.argmax(axis=1)
     hits = labels == predicted
     scores = class_scores(labels, predicted, classes)
     overall = _accuracy(hits)
     return Evaluation(
-        model=subject.model,
-        backbone=subject.backbone,
-        data=subject.data,
-        part=subject.part,
+        model=model,
+        backbone=backbone,
+        data=data,
+        part=part,
         images=overall.images,
         accuracy=overall.accuracy,
         interval_95=overall.interval_95,
         top_5=top_k(logits, labels, 5) if len(classes) > 5 else None,
         balanced_accuracy=balanced_accuracy(logits, labels),
-        expected_calibration_error=calibration_error(logits, labels, subject.temperature),
+        expected_calibration_error=calibration_error(logits, labels, temperature),
         superclass_accuracy=(
-            None
-            if subject.superclasses is None
-            else _superclass_accuracy(labels, predicted, classes, subject.superclasses)
+            _superclass_accuracy(labels, predicted, classes, superclasses)
+            if superclasses is not None
+            else None
         ),
         unfamiliar=None if unfamiliar is None else float(unfamiliar.mean()),
         model_classes=len(classes),
@@ -154,7 +143,7 @@ def sum_up(
         macro=macro_average(scores),
         per_class=scores,
         confusions=confusions(labels, predicted, classes),
-        unreadable=subject.unreadable,
+        unreadable=tuple(unreadable),
     )
 
 

@@ -46,15 +46,15 @@ def _heading(evaluation: Evaluation) -> str:
 
 
 def _classes(evaluation: Evaluation) -> Iterator[str]:
-    shown, title = list(evaluation.per_class), "class"
-    if len(shown) > ALL_CLASSES:
-        shown = sorted(shown, key=lambda score: score.f1)[:WORST]
+    scores, title = list(evaluation.per_class), "class"
+    if len(scores) > ALL_CLASSES:
+        scores = sorted(scores, key=lambda score: score.f1)[:WORST]
         title = f"lowest F1, {WORST} of {len(evaluation.per_class):,}; {MORE}"
     mean = evaluation.macro
     yield from aligned(
         [
             (title, "precision", "recall", "F1", "images"),
-            *(_class(score) for score in shown),
+            *(_class(score) for score in scores),
             ("mean of all classes", *map(_percent, (mean.precision, mean.recall, mean.f1)), ""),
         ],
         numbers=True,
@@ -86,7 +86,7 @@ def _unreadable(evaluation: Evaluation) -> list[str]:
         title += f", {UNREADABLE} of {count:,}; {MORE}"
     return [
         title,
-        *aligned([(each.image, each.reason) for each in evaluation.unreadable[:UNREADABLE]]),
+        *aligned([(lost.image, lost.reason) for lost in evaluation.unreadable[:UNREADABLE]]),
     ]
 
 
