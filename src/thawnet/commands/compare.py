@@ -36,8 +36,8 @@ def compare(options: CompareOptions) -> None:
 
     if options.out.suffix.lower() != ".png":
         raise UsageError(f"--out '{options.out}': the picture is a PNG; name it so, as in a.png")
-    found = pair.compare(options.first, options.second)
-    plot_comparison(options.out, found)
+    comparison = pair.compare(options.first, options.second)
+    plot_comparison(options.out, comparison)
     console.say(f"picture {options.out}")
-    for line in (*pair.table(found), pair.verdict(found)):
+    for line in (*pair.table(comparison), pair.verdict(comparison)):
         console.result(line)

@@ -1,9 +1,11 @@
-"""Two finished runs side by side: the same images, who is right where, and what differs."""
+"""Two finished runs on the same images: who is right where, and what differs."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,36 +13,33 @@ import numpy as np
 from ..core.columns import aligned
 from ..core.errors import RunError, UsageError
 from ..core.text import printable
-from ..metrics.accuracy import interval
+from ..metrics.accuracy import SIGNIFICANT, interval
 from ..metrics.paired import Pairs, count_pairs, difference_interval, mcnemar
 from ..metrics.result import WHOLE
 from .run_reader import FinishedRun, read_finished
 
-SIGNIFICANT = 0.05
 MOST_CLASSES = 5  # listed each way
 SMALLEST_P = 1e-6  # below this a p is not spelt out
 
 
 @dataclass(frozen=True)
-class ClassCount:
-    """How often each run is right on the images of one class."""
-
-    name: str
-    right_a: int
-    right_b: int
-    images: int
-
-
-@dataclass(frozen=True)
 class Comparison:
-    """Two runs on the same images. `classes`: every class, in order of name."""
+    """Two runs on the same images."""
 
     a: FinishedRun
     b: FinishedRun
-    pairs: Pairs
-    classes: list[ClassCount]
 
     @property
+    def runs(self) -> dict[str, FinishedRun]:
+        """Both by the names that they are shown under."""
+        return {"A": self.a, "B": self.b}
+
+    @cached_property
+    def pairs(self) -> Pairs:
+        """How many images both get right, one alone, and neither."""
+        return count_pairs(self.a.predictions.hits, self.b.predictions.hits)
+
+    @cached_property
     def p(self) -> float:
         """McNemar's exact two-sided p."""
         return mcnemar(self.pairs)
@@ -63,14 +62,7 @@ def compare(first: Path, second: Path) -> Comparison:
         raise UsageError(f"'{first}' and '{second}' are the same run; give two different ones")
     a, b = read_finished(first), read_finished(second)
     _require_same_images(a, b)
-    hits_a, hits_b = a.predictions.hits, b.predictions.hits
-    truth = np.array(a.predictions.classes)
-    classes = []
-    for name in sorted(set(a.predictions.classes)):
-        of_class = truth == name
-        right_a, right_b = int(hits_a[of_class].sum()), int(hits_b[of_class].sum())
-        classes.append(ClassCount(name, right_a, right_b, int(of_class.sum())))
-    return Comparison(a, b, count_pairs(hits_a, hits_b), classes)
+    return Comparison(a, b)
 
 
 def _require_same_images(a: FinishedRun, b: FinishedRun) -> None:
@@ -169,11 +161,8 @@ def table(comparison: Comparison) -> list[str]:
     scores = [
         ("", "A", "B"),
         (f"{a.part} accuracy", *(_with_interval(run, pairs.images) for run in (a, b))),
-        ("top-5 accuracy", *(f"{100 * each.top_5:.2f} %" for each in own)),
-        (
-            "balanced accuracy",
-            *(f"{100 * each.balanced_accuracy:.2f} %" for each in own),
-        ),
+        ("top-5 accuracy", *(f"{100 * run.top_5:.2f} %" for run in own)),
+        ("balanced accuracy", *(f"{100 * run.balanced_accuracy:.2f} %" for run in own)),
         ("wall time", *(f"{run.result.seconds[WHOLE]:,.1f} s" for run in (a, b))),
         ("  training alone", *(f"{_training(run):,.1f} s" for run in (a, b))),
     ]
@@ -190,7 +179,7 @@ def table(comparison: Comparison) -> list[str]:
         ),
         ("McNemar's exact test", f"{p_value(comparison.p)}, two-sided"),
     ]
-    names = [("A", str(a.folder)), ("B", str(b.folder))]
+    names = [(name, str(run.folder)) for name, run in comparison.runs.items()]
     about = f"{a.result.data.name}: {pairs.images:,} {a.part} images, the same for both"
     if a.part == "validation":
         about += "; the test part was not read (--no-test)"
@@ -202,9 +191,11 @@ def table(comparison: Comparison) -> list[str]:
     ]
     lines += aligned([("what differs", "A", "B"), *different]) if different else [_SAME]
     lines += ["", *aligned(square), "", *aligned(tests), ""]
-    for name, sign in (("A", 1), ("B", -1)):
-        lines += [*_wins(comparison.classes, name, sign), ""]
-    return [*lines, "The test speaks of these two networks; another seed of a recipe is another."]
+    return [
+        *lines,
+        *_wins(a, b),
+        "The test speaks of these two networks; another seed of a recipe is another.",
+    ]
 
 
 _SAME = "recipe, machine, versions, weights and data are the same"
@@ -220,14 +211,17 @@ def _training(run: FinishedRun) -> float:
     return sum(run.result.seconds.get(phase.name, 0.0) for phase in run.result.phases)
 
 
-def _wins(classes: list[ClassCount], name: str, sign: int) -> list[str]:
-    """List the classes on which a run gains most over the other one."""
-
-    def gain(entry: ClassCount) -> int:
-        return sign * (entry.right_a - entry.right_b)
-
-    best = [entry for entry in sorted(classes, key=gain, reverse=True) if gain(entry) > 0]
-    if not best:
-        return [f"{name} wins on no class"]
-    rows = [(e.name, str(e.right_a), str(e.right_b), str(e.images)) for e in best[:MOST_CLASSES]]
-    return aligned([(f"where {name} wins most", "A right", "B right", "images"), *rows])
+def _wins(a: FinishedRun, b: FinishedRun) -> Iterator[str]:
+    """List the classes on which each run gains most over the other one."""
+    truth = a.predictions.classes
+    names, numbers, images = np.unique(truth, return_inverse=True, return_counts=True)
+    right_a, right_b = (np.bincount(numbers, run.predictions.hits).astype(int) for run in (a, b))
+    rows = list(zip(names, right_a, right_b, images, strict=True))
+    for run, gain in (("A", right_a - right_b), ("B", right_b - right_a)):
+        best = [rows[row] for row in np.argsort(-gain, kind="stable") if gain[row] > 0]
+        if best:
+            title = (f"where {run} wins most", "A right", "B right", "images")
+            yield from aligned([title, *(tuple(map(str, row)) for row in best[:MOST_CLASSES])])
+        else:
+            yield f"{run} wins on no class"
+        yield ""

@@ -1,4 +1,4 @@
-"""Two runs as one picture: both histories, both accuracies, and what the test rests on."""
+"""The picture of two runs: both histories, both accuracies, and the counts the test rests on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from ..metrics.accuracy import interval
 from ..metrics.paired import difference_interval
 from ..training.history_plot import spacing, thawed_at
 from .compare import Comparison, evidence, headline
-from .run_reader import FinishedRun
 
 # Apart in hue for every kind of colour vision, in lightness on a grey print, and by shape.
 LOOKS: dict[str, dict[str, Any]] = {
@@ -63,23 +62,16 @@ def plot_comparison(path: Path, comparison: Comparison) -> None:
         write_atomic(path, lambda file: figure.savefig(file, format="png"))
 
 
-def _runs(comparison: Comparison) -> list[tuple[str, FinishedRun]]:
-    return [("A", comparison.a), ("B", comparison.b)]
-
-
 def _heading(figure: Figure, comparison: Comparison) -> None:
     left = 0.012
     title = headline(comparison)
     figure.text(left, 0.975, title[0].upper() + title[1:], size=16, weight="bold", va="top")
-    told = shortened(comparison.a.result.data.name, 30) + ": " + evidence(comparison)
-    figure.text(left, 0.927, told, size=11, va="top", parse_math=False)
-    keys = [Line2D([], [], linewidth=1.8, **LOOKS[name]) for name, _ in _runs(comparison)]
-    names = [
-        f"{name}   {shortened(str(run.folder), NAME_LENGTH)}" for name, run in _runs(comparison)
-    ]
+    facts = shortened(comparison.a.result.data.name, 30) + ": " + evidence(comparison)
+    figure.text(left, 0.927, facts, size=11, va="top", parse_math=False)
+    runs = comparison.runs.items()
     legend = figure.legend(
-        keys,
-        names,
+        [Line2D([], [], linewidth=1.8, **LOOKS[name]) for name, _ in runs],
+        [f"{name}   {shortened(str(run.folder), NAME_LENGTH)}" for name, run in runs],
         loc="upper left",
         bbox_to_anchor=(left, 0.884),
         frameon=False,
@@ -102,11 +94,12 @@ def shortened(text: str, most: int) -> str:
 
 
 def _histories(axes: Axes, comparison: Comparison) -> None:
-    longest = max(run.history[-1].epoch for _, run in _runs(comparison))
-    every = spacing(max(len(run.history) for _, run in _runs(comparison)))
-    for name, run in _runs(comparison):
-        values = [100 * at.val_accuracy for at in run.history]
-        epochs = [at.epoch for at in run.history]
+    runs = comparison.runs
+    longest = max(run.history[-1].epoch for run in runs.values())
+    every = spacing(max(len(run.history) for run in runs.values()))
+    for name, run in runs.items():
+        values = [100 * row.val_accuracy for row in run.history]
+        epochs = [row.epoch for row in run.history]
         axes.plot(epochs, values, markevery=every, linewidth=1.8, **LOOKS[name])
     low, high = axes.get_ylim()
     axes.set_ylim(low, high + 0.14 * (high - low))
@@ -116,36 +109,31 @@ def _histories(axes: Axes, comparison: Comparison) -> None:
     _thaws(axes, comparison, longest)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
-    parts = {run.recipe["validate_on"] for _, run in _runs(comparison)}
-    axes.set_title(
-        f"{parts.pop()} accuracy after each epoch (%)"
-        if len(parts) == 1
-        else f"accuracy after each epoch (%): A on {comparison.a.recipe['validate_on']}, "
-        f"B on {comparison.b.recipe['validate_on']}",
-        loc="left",
-        fontsize=11,
-    )
+    a, b = (run.recipe["validate_on"] for run in runs.values())
+    title = "accuracy after each epoch (%)"
+    title = f"{a} {title}" if a == b else f"{title}: A on {a}, B on {b}"
+    axes.set_title(title, loc="left", fontsize=11)
     _bare(axes, grid="y")
 
 
 def _thaws(axes: Axes, comparison: Comparison, longest: float) -> None:
     """Mark where each run thaws, as one line if both do at once; captions never share a line."""
-    places: dict[float, list[str]] = {}
-    for name, run in _runs(comparison):
-        first = sum(at.phase == 0 for at in run.history)
+    thaws: dict[float, list[str]] = {}
+    for name, run in comparison.runs.items():
+        first = sum(row.phase == 0 for row in run.history)
         if 0 < first < len(run.history):
-            thaw = thawed_at([at.epoch for at in run.history], first)
-            places.setdefault(thaw, []).append(name)
-    for row, (place, names) in enumerate(places.items()):
+            epoch = thawed_at([row.epoch for row in run.history], first)
+            thaws.setdefault(epoch, []).append(name)
+    for line, (epoch, names) in enumerate(thaws.items()):
         together = len(names) == 2
         look = {"color": "black"} if together else {"color": LOOKS[names[0]]["color"]}
-        axes.axvline(place, linewidth=1.3, linestyle=":", **look)
+        axes.axvline(epoch, linewidth=1.3, linestyle=":", **look)
         if together:
-            axes.axvspan(place, longest + 0.5, color="#f4ead8", zorder=0)
-        side = 1 if place < 0.65 * longest else -1
+            axes.axvspan(epoch, longest + 0.5, color="#f4ead8", zorder=0)
+        side = 1 if epoch < 0.65 * longest else -1
         caption = axes.annotate(
             "thawed: fine-tuning" if together else f"{names[0]} thawed",
-            (place, 0.985 - 0.055 * row),
+            (epoch, 0.985 - 0.055 * line),
             xycoords=axes.get_xaxis_transform(),
             xytext=(6 * side, 0),
             textcoords="offset points",
@@ -158,10 +146,10 @@ def _thaws(axes: Axes, comparison: Comparison, longest: float) -> None:
 
 
 def _accuracies(axes: Axes, comparison: Comparison) -> None:
-    for place, (name, run) in enumerate(_runs(comparison)):
-        ends = interval(run.result.scores.accuracy, comparison.pairs.images)
+    for y, (name, run) in zip((1, 0), comparison.runs.items(), strict=True):
         accuracy = run.result.scores.accuracy
-        _dot(axes, 1 - place, accuracy, ends, name, f"{100 * accuracy:.2f} %")
+        ends = interval(accuracy, comparison.pairs.images)
+        _dot(axes, y, accuracy, ends, name, f"{100 * accuracy:.2f} %")
     axes.set_yticks([1, 0], ["A", "B"], fontweight="bold")
     axes.set_ylim(-0.55, 1.75)
     axes.set_title(
@@ -185,14 +173,14 @@ def _difference(axes: Axes, comparison: Comparison) -> None:
 
 
 def _dot(
-    axes: Axes, y: float, share: float, ends: tuple[float, float], name: str | None, told: str
+    axes: Axes, y: float, share: float, ends: tuple[float, float], name: str | None, caption: str
 ) -> None:
     look = LOOKS[name] if name else {"color": "black", "marker": "D", "markersize": 5}
     look = {**look, "linestyle": "none"}
     axes.plot([100 * end for end in ends], [y, y], color=look["color"], linewidth=2, zorder=2)
     axes.plot([100 * share], [y], zorder=3, **{**look, "markersize": 7, "markeredgewidth": 1.6})
     axes.annotate(
-        told,
+        caption,
         (100 * share, y),
         xytext=(0, 7),
         textcoords="offset points",
@@ -206,10 +194,10 @@ def _dot(
 def _discordant(axes: Axes, comparison: Comparison) -> None:
     pairs = comparison.pairs
     counts = {"A": pairs.only_a, "B": pairs.only_b}
-    for place, (name, count) in enumerate(counts.items()):
+    for y, (name, count) in zip((1, 0), counts.items(), strict=True):
         look = LOOKS[name]
         axes.barh(
-            1 - place,
+            y,
             count,
             height=0.62,
             color=look["color"] if name == "A" else "white",
@@ -219,7 +207,7 @@ def _discordant(axes: Axes, comparison: Comparison) -> None:
         )
         axes.annotate(
             f"{count:,}",
-            (count, 1 - place),
+            (count, y),
             xytext=(6, 0),
             textcoords="offset points",
             va="center",
