@@ -1,4 +1,4 @@
-"""Training images whose class may be wrong: ridge regression on the frozen features disagrees."""
+"""Training labels that ridge regression on the frozen features disagrees with."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ Batch = Callable[[NDArray[np.int64]], torch.Tensor]
 def margins(
     features: Batch, labels: NDArray[np.int64], ties: NDArray[np.int64], classes: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return how much speaks against the given class, and which speaks most: (n,) each.
+    """Return how strongly each label is disagreed with, and the class preferred: (n,) each.
 
     features: gives (n, d) for positions. labels: class positions, (n,). ties: see items.tied, (n,);
     those of one number, such as copies, are judged together.
     Every image is judged by a classifier that did not see it: ridge regression on one-hot targets
     (Hoerl & Kennard 1970), in closed form, on the other four of five folds. Their normal equations
     are those of all images less those of the fold, so that one pass over the features serves all
-    folds, and a second judges. Margins are the logarithm of the odds against the given class, by a
-    softmax of the scores, in standard deviations over all images; 0 at most where it comes first.
+    folds, and a second judges. Margins are the logarithm of the odds against the label, by a
+    softmax of the scores, in standard deviations over all images; at most 0 where it comes first.
     """
     count = len(labels)
     kinds, kind = np.unique(ties, return_inverse=True)
@@ -37,30 +37,30 @@ def margins(
     width = features(np.arange(1)).shape[1] + 1
     products = torch.zeros(FOLDS, width, width, dtype=torch.float64)
     targets = torch.zeros(FOLDS, width, classes, dtype=torch.float64)
-    for each in range(FOLDS):
-        for rows in _pieces(np.flatnonzero(fold == each)):
+    for number in range(FOLDS):
+        for rows in _pieces(np.flatnonzero(fold == number)):
             x = _with_one(features(rows))
-            products[each] += (x.T @ x).double()
+            products[number] += (x.T @ x).double()
             # The sum of each class's features, which one-hot targets pick out.
             some = torch.from_numpy(labels[rows])
-            targets[each].index_add_(1, some, x.T.double())
+            targets[number].index_add_(1, some, x.T.double())
     scores = torch.empty(count, classes)
-    for each in range(FOLDS):
-        left = products.sum(0) - products[each]
+    for number in range(FOLDS):
+        left = products.sum(0) - products[number]
         size = float(left[-1, -1])  # images; the last feature is 1
         penalty = PENALTY * left.diagonal()[:-1].mean() * torch.eye(width, dtype=torch.float64)
         penalty[-1, -1] = 1e-6 * size
-        weights = torch.linalg.solve(left + penalty, targets.sum(0) - targets[each]).float()
-        for rows in _pieces(np.flatnonzero(fold == each)):
+        weights = torch.linalg.solve(left + penalty, targets.sum(0) - targets[number]).float()
+        for rows in _pieces(np.flatnonzero(fold == number)):
             scores[torch.from_numpy(rows)] = _with_one(features(rows)) @ weights
     own = torch.from_numpy(labels)[:, None]
     sharp = SHARPNESS * scores
-    given = sharp.gather(1, own)[:, 0]
+    score = sharp.gather(1, own)[:, 0]
     sharp.scatter_(1, own, -torch.inf)
     best, other = sharp.max(1)
-    odds = sharp.logsumexp(1) - given
-    found = torch.where(best > given, odds, odds.clamp(max=0))
-    return (found / found.std().clamp_min(1e-12)).numpy(), other.numpy()
+    odds = sharp.logsumexp(1) - score
+    margin = torch.where(best > score, odds, odds.clamp(max=0))
+    return (margin / margin.std().clamp_min(1e-12)).numpy(), other.numpy()
 
 
 def _pieces(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:

@@ -1,4 +1,4 @@
-"""What the report of a finished run is made of, found again."""
+"""The material of a finished run's report, rebuilt from its folder and data."""
 
 from __future__ import annotations
 
@@ -23,18 +23,17 @@ from .run_reader import read_finished
 
 
 def reopen_material(folder: Path, data: str | None, data_dir: Path | None) -> Material:
-    """Return what the report of a finished run is made of, found again.
+    """Rebuild the material of a finished run's report.
 
-    data, data_dir: as for `reopen`, which see for what is raised. The network's logits are computed
-    anew, by its ONNX model.
+    data, data_dir: as for `reopen`, and raises what that does. The logits are computed anew, by the
+    network's ONNX model.
     """
     finished = read_finished(folder)
-    description = read_description(folder)
-    found = reopen(description, data, data_dir)
-    measured = found.test() if finished.part == "test" else found.val
-    if content_of(measured, found.source.classes) != finished.content:
+    run = reopen(read_description(folder), data, data_dir)
+    measured = run.test() if finished.part == "test" else run.val
+    if content_of(measured, run.source.classes) != finished.content:
         raise DataError(
-            f"the {finished.part} part of '{found.source.name}' is not what '{folder}' was "
+            f"the {finished.part} part of '{run.source.name}' is not what '{folder}' was "
             "measured on: images were added, removed or changed; give it as it was then"
         )
     model = load(folder)
@@ -43,24 +42,24 @@ def reopen_material(folder: Path, data: str | None, data_dir: Path | None) -> Ma
         folder=folder,
         result=finished.result,
         history=finished.history,
-        recipe=found.recipe,
-        source=found.source,
-        train=found.train,
+        recipe=run.recipe,
+        source=run.source,
+        train=run.train,
         measured=measured,
         logits=model.all_logits(squares),
-        features=_features(found),
+        features=_features(run),
     )
 
 
-def _features(found: TrainingData) -> Batch | None:
+def _features(run: TrainingData) -> Batch | None:
     """Return the frozen network's features of the training images, None where they cannot be."""
-    recipe = found.recipe
+    recipe = run.recipe
     machine = decide(choose_device("auto"), recipe.precision, "no")
     try:
-        recipe, weights, spec = fit_input(recipe, typical_short_side(found.lists.train))
+        recipe, weights, spec = fit_input(recipe, typical_short_side(run.lists.train))
     except ThawnetError as error:
         console.say(f"the pretrained weights are not at hand ({first_line(error)})")
         return None
-    feed_of = pretrained_features(recipe, found.source, weights, spec, machine, ALONE)
-    feed = feed_of(found.train)
+    feed_of = pretrained_features(recipe, run.source, weights, spec, machine, ALONE)
+    feed = feed_of(run.train)
     return feed.epoch(0) if feed.cached else None

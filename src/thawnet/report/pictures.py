@@ -43,7 +43,7 @@ def picture(name: str, image: Image.Image, explanation: Explanation | None = Non
 def coloured(values: NDArray[np.float32]) -> bytes:
     """Return a class map, (h, w) in [0, 1], as a PNG of as many pixels; 0 is see-through."""
     stops = np.linspace(0, 1, len(COLOURS))
-    channels = [np.interp(values, stops, [colour[each] for colour in COLOURS]) for each in range(3)]
+    channels = [np.interp(values, stops, [colour[rgb] for colour in COLOURS]) for rgb in range(3)]
     pixels = np.stack([*channels, OPACITY * values], axis=2).round().astype(np.uint8)
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG")

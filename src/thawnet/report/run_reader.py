@@ -1,4 +1,4 @@
-"""A finished run as it lies in its folder, read back and checked."""
+"""A finished run, read back from its folder and checked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..training.run_folder import resume_command
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """What a run left behind."""
+    """The files of a run folder."""
 
     folder: Path
     recipe: dict[str, Any]
@@ -101,15 +101,15 @@ def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _require_own(run: FinishedRun) -> None:
     """Check that predictions.csv is the one that result.json speaks of."""
-    path, found, scores = run.folder / PREDICTIONS, run.predictions, run.result.scores
-    if found.part != run.part:
-        raise RunError(f"'{path}' is of the {found.part} part; its result.json is of {run.part}")
-    if len(found.images) != scores.images:
+    path, rows, scores = run.folder / PREDICTIONS, run.predictions, run.result.scores
+    if rows.part != run.part:
+        raise RunError(f"'{path}' is of the {rows.part} part; its result.json is of {run.part}")
+    if len(rows.images) != scores.images:
         raise RunError(
-            f"'{path}' holds {len(found.images):,} images and its result.json speaks of "
+            f"'{path}' holds {len(rows.images):,} images and its result.json speaks of "
             f"{scores.images}"
         )
-    hits = float(found.hits.mean())
+    hits = float(rows.hits.mean())
     if abs(hits - scores.accuracy) > 1e-6:
         raise RunError(
             f"'{path}' is not the one its result.json speaks of: {100 * hits:.2f} % of its rows "
