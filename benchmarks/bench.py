@@ -122,7 +122,7 @@ def circumstances(row: Row) -> dict[str, Any]:
         # None while something is not committed.
         "source": git("rev-parse", f"HEAD:{row.source}") if changed == "" else None,
         "machine": {**describe(), "cores": available_cores()},
-        "versions": {name: found for name, found in versions.items() if found},
+        "versions": {name: number for name, number in versions.items() if number},
     }
 
 

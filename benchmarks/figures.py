@@ -28,13 +28,13 @@ class Rows(dict[str, Any]):
 
 def lines(kind: str, rows: Rows) -> list[tuple[str, str]]:
     """Return what was measured, and its value, of each figure whose rows are there."""
-    found = []
+    table = []
     for title, form, values in {"cpu": CPU, "gpu": GPU}[kind]:
         try:
-            found.append((title, spread(values(rows), form)))
+            table.append((title, spread(values(rows), form)))
         except MissingRowError:
             continue
-    return found
+    return table
 
 
 def spread(values: Values, form: str) -> str:

@@ -68,13 +68,13 @@ def _least(work: Callable[[], Any], device: torch.device) -> float:
 
 def layers(network: Network, split: int, x: torch.Tensor) -> list[Layer]:
     """Return the layers with weights from a stage on, in order; x: some of its input, (n, ...)."""
-    found: list[Layer] = []
+    layers: list[Layer] = []
 
     def note(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         outputs, weights = output[0].numel(), module.weight.numel()
         # An output value takes as many products as it has weights.
         products = outputs * weights // len(module.weight)
-        found.append(Layer(inputs[0][0].numel(), outputs, weights, products))
+        layers.append(Layer(inputs[0][0].numel(), outputs, weights, products))
 
     part = network.part(split)
     with ExitStack() as hooks, torch.inference_mode():
@@ -82,7 +82,7 @@ def layers(network: Network, split: int, x: torch.Tensor) -> list[Layer]:
             if isinstance(module, nn.Conv2d | nn.Linear):
                 hooks.callback(module.register_forward_hook(note).remove)
         part(x)
-    return found
+    return layers
 
 
 def least_seconds(layers: list[Layer], batch: int, width: int, ceilings: Ceilings) -> float:

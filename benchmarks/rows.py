@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from inputs import write_photos, write_shards
-from runs import RIVALS, ROOT, Bench, RunFailed, emptied, shown, timed
+from runs import RIVALS, ROOT, Bench, RunFailed, as_typed, emptied, timed
 
 SCRIPTS = ROOT / "benchmarks"
 MOST_DEVIATION = 1e-3  # of features, as a share of the largest
@@ -174,7 +174,7 @@ def predict(bench: Bench) -> Any:
     large = write_photos(bench.data, bench.scratch / "large", count, (500, 375))
     command = (sys.executable, "-m", "thawnet", "predict")
     one = (*command, str(large / "00000.jpg"))
-    bench.note(shown(one))
+    bench.note(as_typed(one))
     starts = [timed(one, bench.scratch / "one").wall for _ in range(bench.size(8, 2))]
     figures: dict[str, Any] = {"starts": starts[1:]}  # the first warms the disk
     for folder in (small, large):

@@ -89,7 +89,7 @@ def timed(
             most = memory.stop()
     if job.returncode:
         said = (errors.read_text() + output.read_text()).splitlines()[-TAIL:]
-        raise RunFailed(f"{shown(command)} ended with {job.returncode}:\n" + "\n".join(said))
+        raise RunFailed(f"{as_typed(command)} ended with {job.returncode}:\n" + "\n".join(said))
     return Ended(wall, most, json_lines(folder / log), at)
 
 
@@ -98,7 +98,7 @@ def say(text: str, seconds: float) -> None:
     print(f"{seconds:7.0f} s  {text}", file=sys.stderr, flush=True)
 
 
-def shown(command: Sequence[str]) -> str:
+def as_typed(command: Sequence[str]) -> str:
     """Return a command as a person would type it at the root of the checkout."""
     words = ["python" if word == sys.executable else word for word in command]
     return shlex.join(os.path.relpath(word, ROOT) if word[:1] == "/" else word for word in words)
@@ -179,13 +179,13 @@ class Bench:
         short = self.size((), ("--epochs", "1", "1", "--compile", "no"))
         command = [sys.executable, *program, "cifar100", *inputs, *short, *words, "--out", "run"]
         ended = timed(command, folder, caches(cache), "run/log.jsonl")
-        self.note(shown(command))
+        self.note(as_typed(command))
         result = json.loads((folder / "run" / "result.json").read_text())
         for part, scores in result["metrics"].items():
             say(f"{part} {100 * scores['accuracy']:.2f} %", ended.wall)
         names = ("metrics", "seconds", "seed", "compiled", "cached", "machine", "versions")
         return {
-            "command": shown(command),
+            "command": as_typed(command),
             "wall": round(ended.wall, 2),
             "memory": ended.memory,
             "epochs": [{**line, "at": at} for line, at in zip(ended.lines, ended.at, strict=True)],
@@ -197,7 +197,7 @@ class Bench:
         command = [sys.executable, str(path), *map(str, words)]
         with emptied(self.scratch / "script") as folder:
             ended = timed(command, folder, caches(folder / "cache"))
-        self.note(shown(command))
+        self.note(as_typed(command))
         return ended.lines
 
     def keras(self, *words: object) -> list[dict[str, Any]]:

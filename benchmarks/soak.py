@@ -42,14 +42,14 @@ Moment = Callable[[float], bool]  # whether it has come, by the seconds since a 
 def cases(shared: Path, work: Path) -> dict[str, tuple[str, ...]]:
     """Return the runs that the data at hand allows: the words after `thawnet train`, by a name."""
     short = ("--compile", "no", "--epochs", "2", "3")  # the last --compile wins
-    found: dict[str, tuple[str, ...]] = {
+    digits: dict[str, tuple[str, ...]] = {
         "digits quick": ("digits", "--size", "32", *short),
         "digits seed": ("digits", "--size", "32", "--recipe", "seed", *short),
     }
     flowers = shared / "data" / "flowers"
     if not flowers.is_dir():
         print(f"no {flowers}: digits only", flush=True)
-        return found
+        return digits
     photos, archive = work / "photos", work / "photos.zip"
     with zipfile.ZipFile(archive, "w") as packed:
         for folder in sorted(path for path in flowers.iterdir() if path.is_dir()):
@@ -60,7 +60,7 @@ def cases(shared: Path, work: Path) -> dict[str, tuple[str, ...]]:
     weights = ("--weights", str(shared / "weights" / "mobilenetv2_100_imagenet.safetensors"))
     small = (*weights, "--size", "96", *short)
     return {
-        **found,
+        **digits,
         "photos quick": (str(photos), *small),
         "photos seed": (str(photos), "--recipe", "seed", *small),
         "photos full": (str(photos), "--recipe", "full-gpu", *small[:-2], "1", "2"),
@@ -211,13 +211,13 @@ def disturb(
         outcome = "stuck"
     elif status != 0:
         outcome = "lost"
-    elif (found := bits(run)) != case.bits:
+    elif (end := bits(run)) != case.bits:
         outcome = "different"
     if outcome:
         print(f"{outcome.upper()} {case.name}: {kills}, in {folder}", flush=True)
         print(attempt.log.read_text(), flush=True)
     else:
-        print(f"{case.name}: {found} after {', '.join(kills) or 'no kill'}", flush=True)
+        print(f"{case.name}: {end} after {', '.join(kills) or 'no kill'}", flush=True)
         shutil.rmtree(folder)
     return kills, outcome
 

@@ -54,10 +54,10 @@ def load_part(data: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
 
 def batches(images: np.ndarray, labels: np.ndarray, shuffle: bool) -> tf.data.Dataset:
     """Return a tf.data pipeline."""
-    found = tf.data.Dataset.from_tensor_slices((images, labels))
+    dataset = tf.data.Dataset.from_tensor_slices((images, labels))
     if shuffle:
-        found = found.shuffle(len(images))
-    return found.batch(BATCH).prefetch(tf.data.AUTOTUNE)
+        dataset = dataset.shuffle(len(images))
+    return dataset.batch(BATCH).prefetch(tf.data.AUTOTUNE)
 
 
 def build(weights: Path, classes: int) -> tuple[keras.Model, keras.Model]:
@@ -115,7 +115,10 @@ class Clock(keras.callbacks.Callback):
     def after(self, warm: int) -> dict[str, Any]:
         """Return the seconds of the first batch, with all that comes before it, and of the rest."""
         spent = np.diff(self.ends)
-        return {"first": round(spent[0], 4), "rest": [round(each, 5) for each in spent[warm:]]}
+        return {
+            "first": round(spent[0], 4),
+            "rest": [round(seconds, 5) for seconds in spent[warm:]],
+        }
 
 
 def time_steps(
@@ -176,7 +179,7 @@ def main() -> None:
                 verbose=0,
             )
         return
-    found = {
+    figures = {
         "start": round(IMPORTED - BEGUN, 3),
         "data": round(loaded - IMPORTED, 3),
         "model": round(built - loaded, 3),
@@ -186,7 +189,7 @@ def main() -> None:
         "warm": chosen.warm,
         **time_steps(model, trunk, [train, test], chosen.warm, chosen.steps),
     }
-    print(json.dumps(found), flush=True)
+    print(json.dumps(figures), flush=True)
 
 
 if __name__ == "__main__":

@@ -47,9 +47,9 @@ Pass = Callable[[int, int], Floats]  # first and last (exclusive) image to featu
 def network(weights: Path) -> Network:
     """Return the network with the shared weights, in evaluation mode."""
     loaded = load_weights(str(weights), NAME)
-    found = Network(NAME, 100, SIZE, loaded.padding, loaded.epsilon)
-    fill(found, loaded, str(weights))
-    return found.eval()
+    whole = Network(NAME, 100, SIZE, loaded.padding, loaded.epsilon)
+    fill(whole, loaded, str(weights))
+    return whole.eval()
 
 
 @dataclass(frozen=True)

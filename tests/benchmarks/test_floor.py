@@ -13,13 +13,13 @@ from thawnet.model.thawing import first_layer
 
 def test_every_layer_with_weights_is_counted() -> None:
     network = Network("mobilenetv2_100", 100, 96).eval()
-    found = floor.layers(network, 0, torch.zeros(2, 3, 96, 96))
-    assert len(found) == 53  # 52 convolutions and the head
-    stem, head = found[0], found[-1]
+    layers = floor.layers(network, 0, torch.zeros(2, 3, 96, 96))
+    assert len(layers) == 53  # 52 convolutions and the head
+    stem, head = layers[0], layers[-1]
     assert stem == Layer(3 * 96 * 96, 32 * 48 * 48, 32 * 27, 32 * 48 * 48 * 27)
     assert head == Layer(1280, 100, 128_000, 128_000)
     # 300 million multiply-adds at 224 px (Sandler et al. 2018, table 4), with 1,000 classes.
-    assert sum(layer.products for layer in found) == pytest.approx(
+    assert sum(layer.products for layer in layers) == pytest.approx(
         300e6 * (96 / 224) ** 2, rel=0.05
     )
 
@@ -27,8 +27,8 @@ def test_every_layer_with_weights_is_counted() -> None:
 def test_layers_behind_a_split_alone_are_counted() -> None:
     network = Network("mobilenetv2_100", 100, 96).eval()
     split = network.stage_of(first_layer(network, "upper"))
-    found = floor.layers(network, split, torch.zeros(2, *network.shapes[split]))
-    assert 1 < len(found) < 53
+    layers = floor.layers(network, split, torch.zeros(2, *network.shapes[split]))
+    assert 1 < len(layers) < 53
 
 
 def test_a_pass_takes_as_long_as_the_slower_of_bytes_and_operations() -> None:

@@ -15,7 +15,7 @@ import pytest
 
 import runs
 from memory import Memory, anonymous_memory
-from runs import ROOT, RunFailed, emptied, json_lines, shown, timed
+from runs import ROOT, RunFailed, as_typed, emptied, json_lines, timed
 
 EPOCHS = """
 import json, time
@@ -65,7 +65,7 @@ def test_a_process_does_not_outlive_its_watcher(
 
 def test_a_command_is_shown_without_this_machine() -> None:
     command = [sys.executable, str(ROOT / "main.py"), "--out", str(ROOT.parent / "shared" / "x")]
-    assert shown(command) == "python main.py --out ../shared/x"
+    assert as_typed(command) == "python main.py --out ../shared/x"
 
 
 def test_a_folder_is_empty_at_first_and_gone_in_the_end(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_stop_is_announced_on_connections_that_are_kept(bundle: Path) -> None:
         ended = [pool.submit(keep_asking, service, threading.Event()) for _ in range(16)]
         time.sleep(0.5)
         job.send_signal(signal.SIGTERM)
-        assert [each.result() for each in ended] == ["told"] * 16
+        assert [asking.result() for asking in ended] == ["told"] * 16
         with idle:
             assert idle.recv(1) == b""
             idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
@@ -87,12 +87,12 @@ def test_stop_is_announced_on_connections_that_are_kept(bundle: Path) -> None:
 
 def children(parent: int) -> list[int]:
     """Return the processes that a process has started."""
-    found = []
+    pids = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # gone meanwhile
             if int(stat.read_text().rpartition(")")[2].split()[1]) == parent:
-                found.append(int(stat.parent.name))
-    return found
+                pids.append(int(stat.parent.name))
+    return pids
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads Linux's /proc")
@@ -112,7 +112,7 @@ def test_worker_that_is_killed_costs_no_request_and_one_line(bundle: Path) -> No
         os.kill(worker, signal.SIGKILL)
         time.sleep(1)
         stopped.set()
-        assert [each.result() for each in ended] == ["well"] * 8
+        assert [asking.result() for asking in ended] == ["well"] * 8
         job.terminate()
         assert job.wait(20) == 0
         assert job.stderr is not None
@@ -204,15 +204,15 @@ def test_thousand_real_images_get_the_class_that_predict_gives_them() -> None:
     (shard,) = CIFAR.glob("test-*.parquet")
     cells = pq.read_table(shard, columns=["img"])["img"].slice(0, 1000).to_pylist()
     images = [cell["bytes"] for cell in cells]
-    wanted = [each.classes[0] for each in load().predict(images, 1)]
-    found: list[str] = []
+    expected = [answer.classes[0] for answer in load().predict(images, 1)]
+    named: list[str] = []
     with command() as (service, _job):
         for first in range(0, 1000, 50):
             some = [(f"{n}.png", data) for n, data in enumerate(images[first : first + 50])]
             reply = service.ask("POST", "/predict?top_k=1", form(*some), FORM)
-            found += [each["predictions"][0]["class"] for each in reply.json["images"]]
+            named += [image["predictions"][0]["class"] for image in reply.json["images"]]
         assert service.ask("POST", "/predict", images[0], PNG).status == 200
-    assert found == wanted
+    assert named == expected
 
 
 @pytest.mark.slow

@@ -21,11 +21,11 @@ from thawnet.serve.workers import Worker
 def test_one_image_as_the_body(service: Service) -> None:
     reply = service.ask("POST", "/predict?top_k=2", picture("green"), PNG)
     assert reply.status == 200
-    (found,) = reply.json["images"]
-    assert found["image"] is None
-    assert next(each["class"] for each in found["predictions"]) == "green"
-    assert len(found["predictions"]) == 2
-    assert found["unfamiliar"] is False
+    (image,) = reply.json["images"]
+    assert image["image"] is None
+    assert image["predictions"][0]["class"] == "green"
+    assert len(image["predictions"]) == 2
+    assert image["unfamiliar"] is False
     assert reply.json["milliseconds"] > 0
 
 
@@ -42,23 +42,23 @@ def test_many_images_are_answered_in_their_order_the_broken_ones_too(service: Se
 
 def test_probabilities_are_those_of_predict(service: Service, model: Model) -> None:
     data = picture("red", (70, 50), "JPEG")
-    (wanted,) = model.predict([data], 6)
-    (found,) = service.ask("POST", "/predict?top_k=6", data, PNG).json["images"]
-    assert [each["class"] for each in found["predictions"]] == list(wanted.classes)
-    shares = [each["probability"] for each in found["predictions"]]
-    np.testing.assert_allclose(shares, wanted.probabilities, rtol=1e-5)
+    (prediction,) = model.predict([data], 6)
+    (image,) = service.ask("POST", "/predict?top_k=6", data, PNG).json["images"]
+    assert [guess["class"] for guess in image["predictions"]] == list(prediction.classes)
+    shares = [guess["probability"] for guess in image["predictions"]]
+    np.testing.assert_allclose(shares, prediction.probabilities, rtol=1e-5)
 
 
 def test_explanation_comes_when_it_is_asked_for(
     bundle: Path, serving: Callable[..., Service]
 ) -> None:
     service = serving(load(bundle))
-    plain, asked = (
+    plain, explained = (
         service.ask("POST", f"/predict?top_k=2&explain={flag}", picture("red", (80, 40)), PNG)
         for flag in ("false", "true")
     )
     assert "explanation" not in plain.json["images"][0]
-    explanation = asked.json["images"][0]["explanation"]
+    explanation = explained.json["images"][0]["explanation"]
     assert explanation["box"] == [0.25, 0, 0.75, 1]
     maps = np.array(explanation["maps"])
     assert maps.shape[0] == 2
@@ -72,8 +72,8 @@ def test_requests_at_once_get_their_own_answers(serving: Callable[..., Service])
         colour = ("red", "green", "blue")[number % 3]
         top_k = 1 + number % 4
         reply = service.ask("POST", f"/predict?top_k={top_k}", picture(colour), PNG)
-        (found,) = reply.json["images"]
-        named = [each["class"] for each in found["predictions"]]
+        (image,) = reply.json["images"]
+        named = [guess["class"] for guess in image["predictions"]]
         return len(named) == top_k and named[0] == colour
 
     with ThreadPoolExecutor(16) as pool:

@@ -23,11 +23,11 @@ def test_images_of_several_callers_are_computed_at_once(model: Model) -> None:
     async def ask() -> Sequence[Any]:
         batcher = Batcher(model, 100, 0.05, lambda images, _seconds: batches.append(images))
         async with batcher.running():
-            calls = [batcher.predict([picture(each)], 1, False) for each in ("red", "blue", "red")]
+            calls = [batcher.predict([picture(name)], 1, False) for name in ("red", "blue", "red")]
             return await asyncio.gather(*calls)
 
-    found = awaited(ask())
-    assert [each.classes[0] for (each,) in found] == ["red", "blue", "red"]
+    answers = awaited(ask())
+    assert [answer.classes[0] for (answer,) in answers] == ["red", "blue", "red"]
     assert batches == [3]
 
 
@@ -67,12 +67,12 @@ def test_image_that_ends_its_process_twice_fails_its_own_request_alone(
     async def ask() -> list[Any]:
         batcher = Batcher(fragile, 100, 0.05)
         async with batcher.running():
-            calls = [batcher.predict([picture(each)] * 3, 1, False) for each in ("red", "blue")]
+            calls = [batcher.predict([picture(name)] * 3, 1, False) for name in ("red", "blue")]
             deadly = batcher.predict([picture("red"), b"deadly"], 1, False)
             return await asyncio.gather(*calls, deadly, return_exceptions=True)
 
     red, blue, deadly = awaited(ask())
-    assert [each.classes[0] for each in red + blue] == ["red"] * 3 + ["blue"] * 3
+    assert [answer.classes[0] for answer in red + blue] == ["red"] * 3 + ["blue"] * 3
     assert isinstance(deadly, Refused)
     assert (deadly.status, "ended twice" in deadly.sentence) == (500, True)
     assert len(caplog.messages) <= 2  # a process each, logged when another one is started

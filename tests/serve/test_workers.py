@@ -45,13 +45,13 @@ def run(model: Model, job: Callable[[Worker], Awaitable[None]]) -> None:
 def test_worker_answers_as_the_model_does_and_in_order(model: Model) -> None:
     async def job(worker: Worker) -> None:
         images = [picture("red"), b"broken", picture("blue", (70, 20))]
-        wanted = model.predict_batch(images, 2)
+        expected = model.predict_batch(images, 2)
         first, second = await asyncio.gather(
             worker.predict(images, 2, False), worker.predict(images[2:], 2, False)
         )
-        assert [first[0], first[2]] == [wanted[0], wanted[2]]
-        assert str(first[1]) == str(wanted[1])
-        assert second == wanted[2:]
+        assert [first[0], first[2]] == [expected[0], expected[2]]
+        assert str(first[1]) == str(expected[1])
+        assert second == expected[2:]
 
     run(model, job)
 
@@ -63,16 +63,16 @@ def test_one_that_ends_is_told_logged_once_and_replaced(
         await worker.predict([picture("red")], 1, False)
         before = pid_of_worker()
         os.kill(before, signal.SIGSTOP)  # so that it does not answer first
-        asked = [asyncio.create_task(worker.predict([picture("red")], 1, False)) for _ in range(3)]
+        tasks = [asyncio.create_task(worker.predict([picture("red")], 1, False)) for _ in range(3)]
         await asyncio.sleep(0.1)
         os.kill(before, signal.SIGKILL)
-        lost = await asyncio.gather(*asked, return_exceptions=True)
-        assert [isinstance(each, WorkerLostError) and each.begun for each in lost] == [
+        lost = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [isinstance(error, WorkerLostError) and error.begun for error in lost] == [
             *(True, False, False)  # it was at the first alone
         ]
         assert not worker.ready.is_set()
-        (found,) = await worker.predict([picture("red")], 1, False)  # by the other one
-        assert not isinstance(found, ImageError)
+        (answer,) = await worker.predict([picture("red")], 1, False)  # by the other one
+        assert not isinstance(answer, ImageError)
         assert pid_of_worker() != before
         (line,) = caplog.messages
         assert "another one is started" in line
