@@ -230,7 +230,10 @@ def test_part_without_an_image_that_can_be_read_is_refused(flags: Path, colours:
     )
     for file in files:
         file.unlink()
-    assert refused(DataError, colours, flags) == "the test part of 'flags' holds no images"
+    assert refused(DataError, colours, flags) == (
+        f"'{flags / 'test'}' holds no image in a class folder; file them by class, "
+        "as in test/blue/1.jpg, or move it elsewhere"
+    )
 
 
 def test_bundle_without_its_list_of_training_images_is_refused(
