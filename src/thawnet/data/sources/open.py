@@ -46,10 +46,6 @@ def _open(data: str, data_dir: Path | None, watch: Watch, tell: Tell) -> Source:
             f"no data at '{data}': no such file or folder, and not a known data set "
             f"({suggest(data, NAMED)})"
         )
-    return _from_path(path, watch, tell)
-
-
-def _from_path(path: Path, watch: Watch, tell: Tell) -> Source:
     if path.is_dir():
         return _from_folder(path, watch)
     if path.suffix.lower() == ".csv":

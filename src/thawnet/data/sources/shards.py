@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -202,10 +203,9 @@ class _Images:
     are kept decodes it again.
     """
 
-    def __init__(self, shards: _Shards, groups: list[Group], starts: list[int]) -> None:
+    def __init__(self, shards: _Shards, groups: list[tuple[Group, int]]) -> None:
         self.shards = shards
-        self.groups = groups
-        self.starts = starts  # positions of the row groups' first images
+        self.groups = groups  # with the positions of their first images
         self._kept: deque[tuple[int, Any]] = deque(maxlen=KEPT)  # first position, images
         self._batches: Iterator[tuple[Group, Any, Any]] = iter(())
         self._next = -1  # the position that the next batch begins with
@@ -221,10 +221,10 @@ class _Images:
         for start, images in self._kept:
             if start <= position < start + len(images):
                 return start, images
-        group = bisect_right(self.starts, position) - 1
-        if not self.starts[group] <= self._next <= position:
-            self._batches = self.shards.batches(self.groups[group])
-            self._next = self.starts[group]
+        group, start = self.groups[bisect_right(self.groups, position, key=itemgetter(1)) - 1]
+        if not start <= self._next <= position:
+            self._batches = self.shards.batches(group)
+            self._next = start
         for _, images, _ in self._batches:
             start = self._next
             self._kept.append((start, images))
@@ -237,12 +237,9 @@ class _Images:
 def _read_part(shards: _Shards) -> Items:
     """List the images of a part: one pass, of which labels and hashes stay in memory."""
     label_bytes, hash_bytes = bytearray(), bytearray()
-    groups: list[Group] = []
-    starts: list[int] = []
+    groups: dict[Group, int] = {}  # with the positions of their first images
     for group, images, some in shards.batches():
-        if groups[-1:] != [group]:
-            groups.append(group)
-            starts.append(len(hash_bytes) // 32)
+        groups.setdefault(group, len(hash_bytes) // 32)
         label_bytes += some.to_numpy().data
         hash_bytes += sha256_rows(image.as_py() or b"" for image in images).data
     labels = np.frombuffer(label_bytes, np.int64)
@@ -251,5 +248,5 @@ def _read_part(shards: _Shards) -> Items:
         names=Names(f"{shards.part}/{position}" for position in range(len(labels))),
         labels=labels,
         hashes=np.frombuffer(hash_bytes, np.uint8).reshape(-1, 32),
-        read=_Images(shards, groups, starts).read,
+        read=_Images(shards, list(groups.items())).read,
     )
