@@ -28,10 +28,10 @@ def pieces(images: Labelled) -> Iterator[Labelled]:
 def test_baselines_are_those_of_scikit_learn_and_of_counting() -> None:
     ticks: list[int] = []
     train, val, test = clouds(600, 1), clouds(200, 2), clouds(400, 3)
-    found = baselines(train, 0, pieces(val), pieces(test), np.ones(400, bool), ticks.append)
-    regression = found.logistic_regression_on_frozen_features
+    result = baselines(train, 0, pieces(val), pieces(test), np.ones(400, bool), ticks.append)
+    regression = result.logistic_regression_on_frozen_features
     assert ticks == [1, 1, 1]
-    assert found.majority_class.accuracy == pytest.approx((test[1] == 0).mean())
+    assert result.majority_class.accuracy == pytest.approx((test[1] == 0).mean())
     assert 0.75 < regression.accuracy < 1
     scores = []
     for strength in baseline.STRENGTHS:
@@ -48,11 +48,11 @@ def test_baselines_are_those_of_scikit_learn_and_of_counting() -> None:
 def test_the_measured_images_choose_nothing() -> None:
     """Without a validation part one penalty is used, whatever it would give on the test part."""
     train, test, own = clouds(300, 1), clouds(200, 3), np.ones(200, bool)
-    found = baselines(train, 0, None, [test], own, lambda done: None)
-    assert baseline.STRENGTHS[1] == found.logistic_regression_on_frozen_features.C
+    result = baselines(train, 0, None, [test], own, lambda done: None)
+    assert baseline.STRENGTHS[1] == result.logistic_regression_on_frozen_features.C
     other = baselines(train, 0, [clouds(100, 2)], [test], own, lambda done: None)
     again = baselines(train, 0, [clouds(100, 2)], [clouds(200, 9)], own, lambda done: None)
-    one, another = (each.logistic_regression_on_frozen_features.C for each in (other, again))
+    one, another = (fitted.logistic_regression_on_frozen_features.C for fitted in (other, again))
     assert one == another
 
 

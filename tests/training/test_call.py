@@ -8,7 +8,7 @@ from thawnet.training.call import preset
 
 
 @pytest.mark.parametrize(
-    ("asked", "device", "done"),
+    ("recipe", "device", "resolved"),
     [
         (None, "cpu", "quick"),
         (None, "cuda", "full-gpu"),
@@ -21,6 +21,6 @@ from thawnet.training.call import preset
     ],
 )
 def test_device_decides_what_a_recipe_is_by_default(
-    asked: str | None, device: str, done: str
+    recipe: str | None, device: str, resolved: str
 ) -> None:
-    assert preset(asked, device) == done
+    assert preset(recipe, device) == resolved

@@ -1,4 +1,4 @@
-"""Images unlike the training data are told, at the stated rate of false alarms."""
+"""Images unlike the training data are recognised, at the stated rate of false alarms."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def test_classes_are_drawn_alike(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_low_answers_and_odd_textures_are_unfamiliar() -> None:
     torch.manual_seed(0)
     learnt, middle, logits = torch.randn(500, 4), torch.randn(400, 4), torch.randn(400, 3)
-    told = Unfamiliarity(learnt)
-    told.measure(middle, logits)
-    usual = told(middle, logits)
+    unfamiliarity = Unfamiliarity(learnt)
+    unfamiliarity.measure(middle, logits)
+    usual = unfamiliarity(middle, logits)
     assert abs(float(usual.median())) < 1
-    low, odd = told(torch.zeros(1, 4), torch.full((1, 3), -9.0)), torch.full((1, 4), 9.0)
+    low, odd = unfamiliarity(torch.zeros(1, 4), torch.full((1, 3), -9.0)), torch.full((1, 4), 9.0)
     assert low > usual.max()
-    assert told(odd, torch.full((1, 3), 5.0)) > usual.max()
+    assert unfamiliarity(odd, torch.full((1, 3), 5.0)) > usual.max()
 
 
 def test_activations_are_averaged_over_positions() -> None:
@@ -47,12 +47,12 @@ def test_bundle_of_a_run_tells_unfamiliar_images_at_the_stated_rate(
     options: TrainOptions, photos: Callable[..., Path]
 ) -> None:
     folder = photos({"a": 240, "b": 240}, root="more")
-    found = run.train(replace(options, data=str(folder)))
-    model = thawnet.load(found.folder)
+    outcome = run.train(replace(options, data=str(folder)))
+    model = thawnet.load(outcome.folder)
     assert model.unfamiliar is not None
     assert model.unfamiliar.false_alarms == 0.05
     files = sorted(folder.rglob("*.png"))
-    strange = [bool(each.unfamiliar) for each in model.predict(files)]
+    strange = [bool(answer.unfamiliar) for answer in model.predict(files)]
     assert 0.005 < np.mean(strange) < 0.15
 
 
@@ -70,5 +70,5 @@ def test_distance_is_mahalanobis_of_a_slightly_shrunk_covariance() -> None:
     covariance = centred.T @ centred / 500
     shrunk = 0.95 * covariance + 0.05 * covariance.diagonal().mean() * torch.eye(4)
     whitening = Unfamiliarity(middle).whitening.double()
-    wanted = torch.linalg.inv(shrunk)
-    assert torch.allclose(whitening @ whitening.T, wanted, rtol=1e-3)
+    expected = torch.linalg.inv(shrunk)
+    assert torch.allclose(whitening @ whitening.T, expected, rtol=1e-3)

@@ -64,17 +64,17 @@ def test_loss_is_the_mean_cross_entropy_with_its_smoothing_and_weights(
     logits = np.array([[2.0, -1.0, 0.5], [0.1, 0.2, -3.0]])
     labels = np.array([0, 2])
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    wanted = np.full((2, 3), smoothing / 3)
-    wanted[[0, 1], labels] += 1 - smoothing
-    expected = -(wanted * np.log(shares) * np.array(weights or [1.0] * 3)).sum(axis=1).mean()
+    target = np.full((2, 3), smoothing / 3)
+    target[[0, 1], labels] += 1 - smoothing
+    expected = -(target * np.log(shares) * np.array(weights or [1.0] * 3)).sum(axis=1).mean()
     phase = dataclasses.replace(PHASE, label_smoothing=smoothing)
-    found = loss_of(
+    loss = loss_of(
         torch.tensor(logits),
         torch.tensor(labels),
         None if weights is None else torch.tensor(weights, dtype=torch.float64),
         phase,
     )
-    assert float(found) == pytest.approx(expected)
+    assert float(loss) == pytest.approx(expected)
 
 
 def test_shuffle_is_a_function_of_its_key_and_covers_every_image() -> None:
@@ -186,33 +186,33 @@ def test_metrics_are_of_each_batch_before_its_own_step() -> None:
         first_step=4,
         steps=9,
     )
-    found = train_epoch(learner, epoch, lambda done: None)
+    metrics = train_epoch(learner, epoch, lambda done: None)
     logits = net(inputs).detach().double().numpy()
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    assert found.images == 20
-    assert found.loss == pytest.approx(-np.log(shares[np.arange(20), labels]).mean(), rel=1e-5)
-    assert found.accuracy == (logits.argmax(axis=1) == labels.numpy()).mean()
+    assert metrics.images == 20
+    assert metrics.loss == pytest.approx(-np.log(shares[np.arange(20), labels]).mean(), rel=1e-5)
+    assert metrics.accuracy == (logits.argmax(axis=1) == labels.numpy()).mean()
     evaluated, _ = evaluate(
         lambda positions: net(inputs[positions]), labels.numpy(), 7, lambda done: None
     )
-    assert evaluated.loss == pytest.approx(found.loss, rel=1e-5)
+    assert evaluated.loss == pytest.approx(metrics.loss, rel=1e-5)
     # The last step was number 5 of 9, from 0.
     assert learner.optimizer.param_groups[0]["lr"] == rate(still, 5, 9)
     assert learner.optimizer.param_groups[0]["eps"] == epsilon(still, 5)
 
 
 def test_mixed_images_are_trained_for_both_labels(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[list[int]] = []
+    pairs: list[list[int]] = []
 
     def slope(logits: torch.Tensor, labels: torch.Tensor, *_others: object) -> torch.Tensor:
-        asked.append(labels.tolist())
+        pairs.append(labels.tolist())
         return labels[0] * logits.sum()
 
     monkeypatch.setattr(loop, "loss_of", slope)
     monkeypatch.setattr(loop, "mix", lambda x, _phase, _rng: (x, torch.tensor([1, 0]), 0.7))
     phase = dataclasses.replace(PHASE, mixup=0.2)
     net, _ = linear_job(torch.ones(2, 4), torch.tensor([2, 1]), phase, 1)
-    own, partners = asked
+    own, partners = pairs
     assert partners == own[::-1]
     assert net.bias.grad is not None
     assert net.bias.grad.tolist() == pytest.approx([2 * (0.7 * own[0] + 0.3 * partners[0])] * 3)
@@ -244,13 +244,13 @@ def test_balanced_loss_finds_the_rare_class() -> None:
     generator = torch.Generator().manual_seed(0)
     labels = torch.tensor([0] * 180 + [1] * 20)
     inputs = labels[:, None].float() + torch.randn(200, 1, generator=generator)
-    found = []
+    shares = []
     for weights in (None, class_weights(labels.numpy(), 3)):
         net, _ = linear_job(inputs, labels, PHASE, 30, weights)
         with torch.no_grad():
-            found.append((net(inputs).argmax(1)[labels == 1] == 1).float().mean().item())
-    assert found[0] < 0.2
-    assert found[1] > 0.5
+            shares.append((net(inputs).argmax(1)[labels == 1] == 1).float().mean().item())
+    assert shares[0] < 0.2
+    assert shares[1] > 0.5
 
 
 def test_class_weights_make_classes_count_alike() -> None:

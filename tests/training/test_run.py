@@ -220,12 +220,12 @@ def test_predictions_name_each_measured_image_and_give_the_quoted_accuracy(
 ) -> None:
     (Path(parted.data) / "test" / "a" / "000.png").write_bytes(b"broken")  # first of its part
     outcome = run.train(parted)
-    found = read_predictions(outcome.folder / "predictions.csv")
-    assert found.part == "test"
+    predictions = read_predictions(outcome.folder / "predictions.csv")
+    assert predictions.part == "test"
     expected = sorted(f"test/{name}/{number}.png" for name in "ab" for number in range(100, 106))
-    assert found.images == expected
-    assert found.classes == [name.split("/")[1] for name in expected]
-    assert found.hits.mean() == pytest.approx(outcome.result.metrics["test"].accuracy)
+    assert predictions.images == expected
+    assert predictions.classes == [name.split("/")[1] for name in expected]
+    assert predictions.hits.mean() == pytest.approx(outcome.result.metrics["test"].accuracy)
 
 
 def store_of(folder: Path) -> ImageStore:
@@ -405,11 +405,11 @@ def patient(
 
 def graded(monkeypatch: pytest.MonkeyPatch, accuracies: list[float]) -> None:
     """Let the validation of each epoch, in order, find these accuracies."""
-    given = iter(accuracies)
+    remaining = iter(accuracies)
 
     def evaluate(*arguments: Any) -> Any:
         metrics, logits = loop.evaluate(*arguments)
-        return dataclasses.replace(metrics, accuracy=next(given, 0.0)), logits
+        return dataclasses.replace(metrics, accuracy=next(remaining, 0.0)), logits
 
     monkeypatch.setattr(phase, "evaluate", evaluate)
 
@@ -488,7 +488,7 @@ def test_stop_that_torch_turned_into_its_own_error_is_still_a_stop(
         ({"train_from": "blocks.9"}, UsageError, "--train-from 'blocks.9'"),
     ],
 )
-def test_run_that_can_not_begin_leaves_no_folder(
+def test_run_that_cannot_begin_leaves_no_folder(
     options: TrainOptions,
     photos: Callable[..., Path],
     changes: dict[str, str],
@@ -514,17 +514,17 @@ def test_full_disk_keeps_the_last_epoch_and_says_so(
     options: TrainOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[int] = []
-    kept = torch.save
+    plain = torch.save
 
     def save(*arguments: Any) -> None:
         written.append(1)
         if len(written) == 3:
             raise OSError(errno.ENOSPC, "No space left on device")
-        kept(*arguments)
+        plain(*arguments)
 
     monkeypatch.setattr(torch, "save", save)
-    told = "the disk is full; free some space and start again: thawnet train --resume"
-    with pytest.raises(RunError, match=told):
+    message = "the disk is full; free some space and start again: thawnet train --resume"
+    with pytest.raises(RunError, match=message):
         run.train(options)
     assert run.train(TrainOptions(resume="")).line.startswith("test accuracy")
 

@@ -47,9 +47,9 @@ def beside(job: Callable[[], object]) -> Iterator[None]:
 
 
 def fit(weights: Path, seed: int, verbose: bool = False) -> Any:
-    asked: dict[str, Any] = {"backbone": TINY, "weights": weights, "size": 32}
-    asked["precision"] = "float32"
-    model = thawnet.Classifier(**asked, epochs=(1, 1), random_state=seed, verbose=verbose)
+    options: dict[str, Any] = {"backbone": TINY, "weights": weights, "size": 32}
+    options["precision"] = "float32"
+    model = thawnet.Classifier(**options, epochs=(1, 1), random_state=seed, verbose=verbose)
     return model.fit(X, Y).predict_proba(X)
 
 
@@ -60,15 +60,15 @@ def test_trainings_in_two_threads_give_what_each_gives_alone(
     together: list[Any] = [None, None]
     begin = threading.Barrier(2)
 
-    def one(place: int) -> None:
+    def one(number: int) -> None:
         begin.wait()
-        together[place] = fit(tiny_weights, place + 1, verbose=place == 0)
+        together[number] = fit(tiny_weights, number + 1, verbose=number == 0)
 
     with beside(lambda: one(1)):
         one(0)
     assert (alone[0] != alone[1]).any()
-    for found, expected in zip(together, alone, strict=True):
-        assert (found == expected).all()
+    for answers, expected in zip(together, alone, strict=True):
+        assert (answers == expected).all()
     # One is quiet and the other is not, whichever was first.
     err = capfd.readouterr().err
     assert err.count("phase 2, fine-tune") == 1
@@ -96,8 +96,8 @@ def test_a_training_waits_for_the_other_and_says_so_once(
     first(thread)
     thread.join(60)
     second()
-    told = "another thread of this process is training; waiting for it"
-    assert order == [told, "first", "second", "second"]
+    message = "another thread of this process is training; waiting for it"
+    assert order == [message, "first", "second", "second"]
 
 
 def test_what_a_training_sets_for_the_process_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +120,7 @@ def test_what_a_training_sets_for_the_process_is_put_back(monkeypatch: pytest.Mo
 
 def test_another_thread_computes_while_a_network_is_traced() -> None:
     other = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.GELU()).eval()
-    found: list[torch.Tensor] = []
+    computed: list[torch.Tensor] = []
 
     class Net(nn.Module):
         def __init__(self) -> None:
@@ -128,10 +128,10 @@ def test_another_thread_computes_while_a_network_is_traced() -> None:
             self.body, self.fc = nn.Linear(3, 3), nn.Linear(3, 2)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            with beside(lambda: found.append(other(torch.ones(2, 3)))):
+            with beside(lambda: computed.append(other(torch.ones(2, 3)))):
                 pass
             return self.fc(self.body(x).relu())  # type: ignore[no-any-return]
 
     chain = trace(Net(), "fc")
     assert [stage.name for stage in chain.stages][-1] == "head"
-    assert torch.equal(found[0], other(torch.ones(2, 3)))
+    assert torch.equal(computed[0], other(torch.ones(2, 3)))

@@ -21,17 +21,17 @@ from thawnet.training.trained_on import reopen, reopen_train_val
 
 
 def hashes(images: Any) -> set[bytes]:
-    return {each.tobytes() for each in images.hashes}
+    return {value.tobytes() for value in images.hashes}
 
 
 def test_images_that_trained_and_validated_come_back_and_others_are_refused(
     options: TrainOptions,
 ) -> None:
-    found = run.train(options)
-    told = read_description(found.folder)
-    train, val = reopen_train_val(told, options.data, None)
-    assert content_of(val, told.meaning.classes) == found.result.data.content["validation"]
-    with (found.folder / "predictions.csv").open() as file:
+    outcome = run.train(options)
+    description = read_description(outcome.folder)
+    train, val = reopen_train_val(description, options.data, None)
+    assert content_of(val, description.meaning.classes) == outcome.result.data.content["validation"]
+    with (outcome.folder / "predictions.csv").open() as file:
         tested = {row["image"] for row in csv.DictReader(file)}
     names = set(train.names) | set(val.names)
     assert len(names) == len(train) + len(val) == 72 - len(tested)
@@ -39,14 +39,14 @@ def test_images_that_trained_and_validated_come_back_and_others_are_refused(
     assert not hashes(train) & hashes(val)
 
     moved = Path(shutil.copytree(options.data, "elsewhere"))
-    assert reopen(told, str(moved), None).train.names == train.names
+    assert reopen(description, str(moved), None).train.names == train.names
     next(moved.rglob("*.png")).unlink()
     with pytest.raises(DataError, match=r"'elsewhere' is not what .* was trained on"):
-        reopen(told, "elsewhere", None)
-    assert reopen(told, None, None).train.names == train.names  # where the run found it
+        reopen(description, "elsewhere", None)
+    assert reopen(description, None, None).train.names == train.names  # where the run found it
     Path(options.data).rename("gone")
     with pytest.raises(UsageError, match=r"--data is missing: .* was trained on 'photos'"):
-        reopen(told, None, None)
+        reopen(description, None, None)
 
 
 def told_of(bundle: Path, **changes: Any) -> Description:
@@ -54,8 +54,8 @@ def told_of(bundle: Path, **changes: Any) -> Description:
     recipe = load_recipe("quick")
     source = open_source("digits")
     lists = arrange(source, recipe.split_seed)
-    told = read_description(bundle)
-    _, val = open_parts(recipe, source, lists, told.meaning.preprocess.side)
+    description = read_description(bundle)
+    _, val = open_parts(recipe, source, lists, description.meaning.preprocess.side)
     facts = {
         "recipe": to_table(recipe),
         "data": {
@@ -64,7 +64,7 @@ def told_of(bundle: Path, **changes: Any) -> Description:
             "content": {"validation": content_of(val, source.classes)},
         },
     }
-    return dataclasses.replace(told, facts={**facts, **changes})
+    return dataclasses.replace(description, facts={**facts, **changes})
 
 
 def test_data_that_is_known_by_name_need_not_be_given(bundle: Path) -> None:
@@ -74,7 +74,7 @@ def test_data_that_is_known_by_name_need_not_be_given(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("facts", "error", "told"),
+    ("facts", "error", "message"),
     [
         ({"recipe": {"name": "x"}}, UsageError, "field 'head' is missing"),
         ({"recipe": 7}, BundleError, "does not say what the network was trained on"),
@@ -84,9 +84,9 @@ def test_data_that_is_known_by_name_need_not_be_given(bundle: Path) -> None:
     ],
 )
 def test_bundle_that_tells_too_little_is_refused_in_a_sentence(
-    bundle: Path, facts: dict[str, Any], error: type[ThawnetError], told: str
+    bundle: Path, facts: dict[str, Any], error: type[ThawnetError], message: str
 ) -> None:
-    with pytest.raises(error, match=told) as caught:
+    with pytest.raises(error, match=message) as caught:
         reopen(told_of(bundle, **facts), None, None)
     assert "\n" not in str(caught.value)
 
@@ -97,7 +97,7 @@ def test_recipe_that_validates_on_the_test_part_holds_nothing_out(bundle: Path) 
 
 
 def test_images_that_validate_must_be_the_same(bundle: Path) -> None:
-    told = told_of(bundle)
-    told.facts["data"]["content"]["validation"] = "another"
+    description = told_of(bundle)
+    description.facts["data"]["content"]["validation"] = "another"
     with pytest.raises(DataError, match="'digits' is not what"):
-        reopen(told, None, None)
+        reopen(description, None, None)

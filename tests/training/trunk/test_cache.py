@@ -88,7 +88,7 @@ def test_coarse_layers_that_will_train_are_in_the_precision_they_train_in(origin
 def test_frozen_layers_are_prepared_for_onnx_runtime_once(
     origin: Origin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def forbidden(*given: object) -> object:
+    def forbidden(*_: object) -> object:
         raise AssertionError("exported again")
 
     first = LiveFeed(origin, 8, views=1, seed=0).epoch(0)(np.arange(3))
@@ -173,5 +173,5 @@ def test_threads_that_share_out_frozen_layers_compute_on_a_core_each() -> None:
         rows.relu()  # many enough that torch would divide them among the threads it was given
         return torch.get_num_threads()
 
-    found = list(pool(machine).map(threads, [torch.ones(1 << 20)] * 8))
-    assert (found, torch.get_num_threads()) == ([1] * 8, before)
+    counts = list(pool(machine).map(threads, [torch.ones(1 << 20)] * 8))
+    assert (counts, torch.get_num_threads()) == ([1] * 8, before)

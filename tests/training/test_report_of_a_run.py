@@ -71,7 +71,7 @@ def test_report_card_and_log_say_what_happened(
         call = TrainOptions(resume="run")
     outcome = job.train(call)
     said = capsys.readouterr().err
-    told = text_of((outcome.folder / "report.html").read_text(encoding="utf-8"))
+    page = text_of((outcome.folder / "report.html").read_text(encoding="utf-8"))
     card = (outcome.folder / "bundle" / "README.md").read_text(encoding="utf-8")
     result = outcome.result
     assert read_result(outcome.folder) == result
@@ -81,15 +81,15 @@ def test_report_card_and_log_say_what_happened(
     head, finetune = ([row for row in rows if row.phase == number] for number in (0, 1))
     first, second = (next(row for row in phase if row.kept) for phase in (head, finetune))
     assert len(finetune) < 6
-    assert f"Epochs of the head {len(head)}, epoch {first.epoch:g} kept" in told
+    assert f"Epochs of the head {len(head)}, epoch {first.epoch:g} kept" in page
     ran = f"{len(finetune)} of at most 6, epoch {second.epoch:g} kept"
-    assert f"Epochs of fine-tuning {ran}" in told
+    assert f"Epochs of fine-tuning {ran}" in page
 
     # Which layers: a layer's name, as the log had it, no word of a recipe.
     layer = re.findall(r"fine-tune: [\d,]+ parameters train from (\S+), at most 6 epochs", said)[-1]
-    assert f"Thawed from {layer} " in told
+    assert f"Thawed from {layer} " in page
     assert f"from `{layer}` on" in card
-    assert "upper" not in told.split("Command")[0]
+    assert "upper" not in page.split("Command")[0]
 
     # The head alone and the final network, on the same images.
     ahead = 100 * (second.val_accuracy - first.val_accuracy)
@@ -97,7 +97,7 @@ def test_report_card_and_log_say_what_happened(
     assert re.search(
         rf"the head alone on validation while it trained, where this run had {validation} "
         rf"{100 * first.val_accuracy:.2f} % {re.escape(f'{ahead:+.2f}'.replace('-', MINUS))}",
-        told,
+        page,
     )
 
     # The baseline: frozen features of random weights beat a network that hardly learnt.
@@ -107,37 +107,37 @@ def test_report_card_and_log_say_what_happened(
     assert baseline.accuracy > scores.accuracy
     points = f"{100 * (baseline.accuracy - scores.accuracy):.2f} points"
     sentence = f"ogistic regression on the frozen features is better than this network, by {points}"
-    for where in (told, card, " ".join(outcome.lines)):
+    for where in (page, card, " ".join(outcome.lines)):
         assert sentence in where
 
     # Calibration: how many images fitted it, and if it made it worse.
     images = result.metrics["validation"].images
     errors = scores.expected_calibration_error
-    assert f"fitted on {images} validation images" in told
+    assert f"fitted on {images} validation images" in page
     worse = errors.calibrated > errors.uncalibrated
-    assert ("worse than before" in told) == worse
+    assert ("worse than before" in page) == worse
     assert ("made it worse" in " ".join(outcome.lines)) == worse
     assert f"calibrated on {images} images" in card
 
     # Close calls are close; the others are not listed.
-    found = read_predictions(outcome.folder / "predictions.csv")
-    assert f"{len(found.images)} in all" in told
-    hits = re.search(r"Right, and given ([\d.]+) % (?:to ([\d.]+) %)?", told)
+    predictions = read_predictions(outcome.folder / "predictions.csv")
+    assert f"{len(predictions.images)} in all" in page
+    hits = re.search(r"Right, and given ([\d.]+) % (?:to ([\d.]+) %)?", page)
     assert hits is None or float(hits[hits.lastindex or 1]) <= 90
 
     # The whole time, of both goes.
     whole = sum(seconds for stage, seconds in result.seconds.items() if stage != "in all")
     assert result.seconds["in all"] >= whole
-    assert "start and rest" in told
+    assert "start and rest" in page
 
     # Who was called, when it ran in two goes as well.
     assert result.command == "thawnet train photos --out run"
-    assert "Command thawnet train photos --out run" in told
-    assert "Every class has 24 images in the train part" in told
+    assert "Command thawnet train photos --out run" in page
+    assert "Every class has 24 images in the train part" in page
 
 
 @pytest.mark.parametrize(
-    ("own", "regression", "p", "told"),
+    ("own", "regression", "p", "sentence"),
     [
         (0.88, 0.88, 1.0, "logistic regression on the frozen features is as good as this network"),
         (0.52, 0.68, 0.04, r"better than this network, by 16.00 points \(McNemar p = 0.04\)"),
@@ -147,9 +147,9 @@ def test_report_card_and_log_say_what_happened(
     ],
 )
 def test_a_baseline_that_is_as_good_or_better_is_said_to_be(
-    own: float, regression: float, p: float, told: str
+    own: float, regression: float, p: float, sentence: str
 ) -> None:
-    assert re.search(told, standing(own, Regression(regression, (0.0, 1.0), p, 10, 1.0)))
+    assert re.search(sentence, standing(own, Regression(regression, (0.0, 1.0), p, 10, 1.0)))
 
 
 def test_a_temperature_that_made_calibration_worse_is_said_to_have() -> None:
@@ -164,14 +164,14 @@ def test_a_temperature_that_made_calibration_worse_is_said_to_have() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ran", "most", "patience", "told"),
+    ("ran", "most", "patience", "sentence"),
     [
         (48, 48, 10, "48, epoch 7 kept"),
         (21, 40, 10, "21 of at most 40, epoch 7 kept"),
         (9, 9, 0, "9"),
     ],
 )
-def test_epochs_are_those_that_ran(ran: int, most: int, patience: int, told: str) -> None:
+def test_epochs_are_those_that_ran(ran: int, most: int, patience: int, sentence: str) -> None:
     kept = Validation(7, 0, 1.0, 0.5, 1.0, 0.5)
     phase = PhaseResult("head", "head", 16, 0.1, patience, epochs=most, epochs_run=ran, kept=kept)
-    assert gather._epochs(phase) == told
+    assert gather._epochs(phase) == sentence
