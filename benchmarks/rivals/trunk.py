@@ -27,11 +27,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from thawnet.core.memory import keep_freed_memory
 from thawnet.data.augment import Augment
 from thawnet.data.views import Views
 from thawnet.model.backbone import Network
 from thawnet.model.weights import fill, load_weights
-from thawnet.training.machine import decide, keep_freed_memory
+from thawnet.training.machine import decide
 from thawnet.training.trunk.cache import Origin
 from thawnet.training.trunk.feeds import LiveFeed
 

@@ -19,7 +19,7 @@ from .. import embedded
 from ..core import console
 from ..core.errors import ThawnetError, UsageError
 from ..core.files import cache_entries, cache_folder
-from ..core.memory import available_memory, total_memory
+from ..core.memory import available_memory, keep_freed_memory, total_memory
 from ..core.packages import INSTALL, TRAIN_PACKAGES, missing
 from ..core.text import command_line, counted
 from ..recipe import ON_GPU, PRESETS, TrainOptions
@@ -262,7 +262,6 @@ def _forecasts(options: TrainOptions) -> tuple[str, list[Row]]:
     from ..data.store import typical_short_side
     from ..forecast.forecast import forecast
     from ..training.call import check_call, chosen, preset
-    from ..training.machine import keep_freed_memory
 
     keep_freed_memory()
     recipe, machine = chosen(options)

@@ -1,4 +1,4 @@
-"""How many cores and how much memory there are, and how much this process takes."""
+"""Cores and memory: how much there is, how much this process takes, and keeps when it is freed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 _PAUSE = 0.02  # seconds between two looks
 
@@ -58,6 +59,34 @@ def _largest() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep large blocks that are freed, instead of returning each to the system.
+
+    Activations are allocated and freed at every layer; fetching fresh pages each time cost a fifth
+    of a training step and up to half of a pass through frozen layers (2 cores, 160 px).
+    """
+    mallopt = _glibc("mallopt")
+    if mallopt is not None:
+        mallopt(-4, 0)  # M_MMAP_MAX of malloc.h
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
+
+
+def return_freed_memory() -> None:
+    """Let glibc return what it keeps, so that memory can be measured afresh."""
+    trim = _glibc("malloc_trim")
+    if trim is not None:
+        trim(0)
+
+
+def _glibc(name: str) -> Any:
+    """Return a function of glibc, None where there is none; musl has neither of these."""
+    if sys.platform != "linux":
+        return None
+    import ctypes
+
+    return getattr(ctypes.CDLL(None), name, None)
 
 
 class PeakMemory:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..core.errors import DataError
 from ..core.files import cache_folder, clear_disk_errors
-from ..core.memory import PeakMemory, available_cores, used_memory
+from ..core.memory import PeakMemory, available_cores, return_freed_memory, used_memory
 from ..data import store
 from ..data.items import Items, Source, spread_over
 from ..data.splits import TrainTest
@@ -25,7 +25,6 @@ from ..training.baseline import MOST_IMAGES
 from ..training.call import check_call, chosen
 from ..training.checkpoint import RunState
 from ..training.context import Run
-from ..training.machine import return_freed_memory
 from ..training.parts import divide
 from ..training.plan import make_plan
 from ..training.pretrained import build_network, fit_input

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..bundle.format import RUN_BUNDLE
 from ..core import console
 from ..core.errors import InterruptedRunError, RunError, ThawnetError
+from ..core.memory import return_freed_memory
 from ..data.items import Items
 from ..data.store import ImageStore
 from ..metrics.result import Baselines, headline
@@ -19,7 +20,6 @@ from .baseline import Labelled, baselines, joined, taken
 from .checkpoint import IN_MEMORY, Keeper, timed
 from .context import Material, Run
 from .loop import evaluate
-from .machine import return_freed_memory
 from .outputs import Measured, Parts, write_end, write_network
 from .parts import open_images, require_some
 from .phase import EVALUATION_BATCH

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import os
 import platform
 import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -84,33 +82,6 @@ class Machine:
         """Return the context in which networks run."""
         reduced = self.torch_dtype != torch.float32
         return torch.autocast(self.torch_device.type, self.torch_dtype, enabled=reduced)
-
-
-def keep_freed_memory() -> None:
-    """Let glibc keep large blocks that are freed, instead of returning each to the system.
-
-    Activations are allocated and freed at every layer; fetching fresh pages each time cost a fifth
-    of a training step and up to half of a pass through frozen layers (2 cores, 160 px).
-    """
-    if sys.platform != "linux":
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:  # musl has none
-        mallopt(_M_MMAP_MAX, 0)
-        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
-
-
-def return_freed_memory() -> None:
-    """Let glibc return what it keeps, so that memory can be measured afresh."""
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
-
-
-# From glibc's malloc.h.
-_M_TRIM_THRESHOLD = -1
-_M_MMAP_MAX = -4
 
 
 def choose_device(device: str) -> str:

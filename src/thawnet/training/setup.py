@@ -10,6 +10,7 @@ import torch
 
 from ..core import console
 from ..core.errors import DataError
+from ..core.memory import keep_freed_memory
 from ..core.text import counted
 from ..data.items import Source
 from ..data.sources.open import open_source
@@ -21,7 +22,6 @@ from . import checkpoint, run_folder
 from .call import check_call, require_same, resolve_call
 from .checkpoint import RunState, timed
 from .context import Run
-from .machine import keep_freed_memory
 from .parts import open_parts
 from .plan import Plan, make_plan
 from .pretrained import build_network, fit_input
