@@ -96,6 +96,12 @@ def page(html: str) -> Page:
     return Page(html)
 
 
+@pytest.fixture(params=["report", "audit"])
+def either(request: pytest.FixtureRequest, page: Page) -> Page:
+    """Return the page of a report, and that of data alone."""
+    return page if request.param == "report" else Page(render_audit(*audit("a", "b")))
+
+
 def test_says_what_a_report_has_to(page: Page) -> None:
     for told in (
         "71.35 %",
@@ -133,6 +139,10 @@ def test_page_is_utf_8_whatever_the_names() -> None:
     assert "a\ufffdb\ufffd[31m\ufffd" in page.encode().decode()
 
 
+def test_title_has_room_for_a_long_name() -> None:
+    assert f"network on {'n' * 100}" in Page(render(whole_report(["n" * 100, "b"]))).text
+
+
 def test_long_name_is_cut_in_the_middle_and_told_by_the_tooltip() -> None:
     page = Page(render(whole_report([f"start{'x' * 10_000}end", "b"])))
     shown = [each.get("title") for each in page.all("bdi") if each.get("title")]
@@ -156,37 +166,33 @@ def test_nothing_is_asked_for_outside_the_file(page: Page, html: str) -> None:
     assert "://" not in page.inline["style"] + page.inline["script"]
 
 
-@pytest.mark.parametrize("what", ["report", "audit"])
-def test_policy_allows_its_own_style_and_script_alone(html: str, what: str) -> None:
-    page = Page(html if what == "report" else render_audit(*audit("a", "b")))
-    policy = next(each["content"] for each in page.all("meta") if "http-equiv" in each)
+def test_policy_allows_its_own_style_and_script_alone(either: Page) -> None:
+    policy = next(each["content"] for each in either.all("meta") if "http-equiv" in each)
     assert policy is not None
     rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
     assert rules.pop("img-src") == "data:"
     for kind in ("style", "script"):
-        assert len(page.all(kind)) == 1
-        digest = hashlib.sha256(page.inline[kind].encode()).digest()
+        assert len(either.all(kind)) == 1
+        digest = hashlib.sha256(either.inline[kind].encode()).digest()
         assert rules.pop(f"{kind}-src") == f"'sha256-{base64.b64encode(digest).decode()}'"
     assert rules == {"default-src": "'none'", "base-uri": "'none'", "form-action": "'none'"}
-    tags = [tag for tag, _ in page.elements]
+    tags = [tag for tag, _ in either.elements]
     assert tags.index("meta") < tags.index("style")
-    assert page.elements[tags.index("meta") + 1][1].get("http-equiv") == "Content-Security-Policy"
+    assert either.elements[tags.index("meta") + 1][1].get("http-equiv") == "Content-Security-Policy"
 
 
-@pytest.mark.parametrize("what", ["report", "audit"])
-def test_everything_seen_has_words(html: str, what: str) -> None:
-    page = Page(html if what == "report" else render_audit(*audit("a", "b")))
-    assert all("alt" in each for each in page.all("img"))
-    for each in page.all("svg"):
+def test_everything_seen_has_words(either: Page) -> None:
+    assert all("alt" in each for each in either.all("img"))
+    for each in either.all("svg"):
         assert each.get("aria-hidden") == "true" or (each["role"] == "img" and each["aria-label"])
-    assert all(each["scope"] in ("row", "col") for each in page.all("th"))
-    assert all(each.get("aria-label") for each in page.all("div") if "tabindex" in each)
-    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
+    assert all(each["scope"] in ("row", "col") for each in either.all("th"))
+    assert all(each.get("aria-label") for each in either.all("div") if "tabindex" in each)
+    levels = [int(tag[1]) for tag, _ in either.elements if re.fullmatch("h[1-6]", tag)]
     assert levels.count(1) == 1
     assert all(after <= before + 1 for before, after in pairwise([0, *levels]))
-    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    ids = [attributes["id"] for _, attributes in either.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
-    assert all(each["aria-labelledby"] in ids for each in page.all("section"))
+    assert all(each["aria-labelledby"] in ids for each in either.all("section"))
 
 
 def test_picture_stays_small_and_sharp_and_its_map_lies_over_its_box() -> None:

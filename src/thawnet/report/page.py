@@ -93,9 +93,8 @@ def _environment() -> Environment:
 
 def name(text: str, most: int = 48) -> Markup:
     """Return a name as an element that keeps its direction; a long one is told by its tooltip."""
-    if len(text) <= most:
-        return Markup("<bdi>{}</bdi>").format(shortened(text))
-    return Markup('<bdi title="{}">{}</bdi>').format(shortened(text, 300), shortened(text, most))
+    tooltip = Markup(' title="{}"').format(shortened(text, 300)) if len(text) > most else ""
+    return Markup("<bdi{}>{}</bdi>").format(tooltip, shortened(text, most))
 
 
 @cache
