@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 import thawnet
 from support.commands import called
 from support.photos import draw
 from support.runs import TINY
-from thawnet.bundle.model import Prediction
 from thawnet.commands import predict
 from thawnet.commands.predict import Shard, find_shard
 from thawnet.core.errors import UsageError
+
+Call = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(autouse=True)
@@ -39,34 +41,33 @@ def folder(photos: Callable[..., Path]) -> Path:
     return path
 
 
+@pytest.fixture
+def call(bundle: Path, capfd: pytest.CaptureFixture[str]) -> Call:
+    """Return a function that calls `thawnet predict` with the bundle; see support.commands."""
+    return lambda *words: called(capfd, "predict", *words, "--model", bundle)
+
+
 def test_broken_image_is_reported_in_its_place_and_the_rest_is_done(
-    folder: Path, bundle: Path, capfd: pytest.CaptureFixture[str]
+    folder: Path, bundle: Path, call: Call
 ) -> None:
-    status, out, err = called(capfd, "predict", folder, "--model", bundle, "--json", "--top-k", "2")
+    status, out, err = call(folder, "--json", "--top-k", "2")
     assert status == 1
     rows = [json.loads(line) for line in out.splitlines()]
     assert [row["image"] for row in rows] == sorted(map(str, folder.rglob("*.png")))
-    assert rows[5] == {
-        "image": str(folder / "a" / "005.png"),
-        "error": "not an image in a known format",
-    }
-    good = [row for row in rows if "predictions" in row]
-    assert len(good) == 23
-    found = thawnet.load(bundle).predict([row["image"] for row in good], 2)
-    for row, each in zip(good, found, strict=True):
-        assert [pair["class"] for pair in row["predictions"]] == list(each.classes)
+    error = "not an image in a known format"
+    assert rows.pop(5) == {"image": str(folder / "a" / "005.png"), "error": error}
+    predictions = thawnet.load(bundle).predict([row["image"] for row in rows], 2)
+    for row, prediction in zip(rows, predictions, strict=True):
+        assert [pair["class"] for pair in row["predictions"]] == list(prediction.classes)
         shares = [pair["probability"] for pair in row["predictions"]]
-        assert shares == pytest.approx(each.probabilities, abs=1e-5)
+        assert shares == pytest.approx(prediction.probabilities, abs=1e-5)
     assert err.startswith(f"model {bundle}: {TINY}, 3 classes, 48 px\n")
     assert err.splitlines()[-1].startswith("thawnet: 1 of 24 images could not be read")
 
 
-def test_table_has_a_line_per_image(
-    folder: Path, bundle: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    odd = folder / "b" / "new\nline \x1b[31m.png"
-    draw(0, 0).save(odd)
-    status, out, _ = called(capfd, "predict", folder / "b", folder / "none.png", "--model", bundle)
+def test_table_has_a_line_per_image(folder: Path, call: Call) -> None:
+    draw(0, 0).save(folder / "b" / "new\nline \x1b[31m.png")
+    status, out, _ = call(folder / "b", folder / "none.png")
     assert status == 1
     lines = out.splitlines()
     assert len(lines) == 14
@@ -76,14 +77,10 @@ def test_table_has_a_line_per_image(
     assert sum(shares) == pytest.approx(100, abs=0.02)
 
 
-def test_csv_has_a_row_per_class_named(
-    folder: Path, bundle: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_csv_has_a_row_per_class_named(folder: Path, call: Call) -> None:
     odd = folder / "a" / 'comma, "quote".png'
     draw(0, 0).save(odd)
-    status, out, _ = called(
-        capfd, "predict", odd, "bad\udcff.png", "--model", bundle, "--csv", "--top-k", 2
-    )
+    status, out, _ = call(odd, "bad\udcff.png", "--csv", "--top-k", 2)
     assert status == 1
     rows = list(csv.DictReader(io.StringIO(out)))
     assert [(row["image"], row["rank"]) for row in rows] == [
@@ -94,15 +91,26 @@ def test_csv_has_a_row_per_class_named(
     assert rows[2]["error"] == "no such file"
 
 
-def test_every_form_tells_what_is_unlike_the_training_data() -> None:
-    strange, usual = (Prediction(("a",), (1.0,), told) for told in (True, False))
-    unknown = Prediction(("a",), (1.0,))
-    assert predict._text("x", strange) == "x  a 100.00 %  (unlike the training data)"
-    assert predict._text("x", usual) == predict._text("x", unknown) == "x  a 100.00 %"
-    told = [json.loads(predict._json("x", each)) for each in (strange, usual, unknown)]
-    assert [row.get("unfamiliar") for row in told] == [True, False, None]
-    rows = [predict._csv("x", each) for each in (strange, usual, unknown)]
-    assert rows == ["x,1,a,1,true,", "x,1,a,1,false,", "x,1,a,1,,"]
+@pytest.mark.parametrize(
+    ("form", "marks"),
+    [
+        ("--top-k=5", ("  (unlike the training data)\n", " %\n", " %\n")),
+        ("--json", ('"unfamiliar": true}\n', '"unfamiliar": false}\n', "}]}\n")),
+        ("--csv", (",true,\n", ",false,\n", ",,\n")),
+    ],
+)
+def test_every_form_tells_what_is_unlike_the_training_data(
+    bundle: Path,
+    colours: Path,
+    capfd: pytest.CaptureFixture[str],
+    form: str,
+    marks: tuple[str, ...],
+) -> None:
+    Image.new("RGB", (40, 40), "white").save("strange.png")
+    Image.new("RGB", (40, 40), "red").save("usual.png")
+    calls = (("strange.png", colours), ("usual.png", colours), ("usual.png", bundle))
+    for (image, model), mark in zip(calls, marks, strict=True):
+        assert called(capfd, "predict", image, "--model", model, form)[1].endswith(mark)
 
 
 def test_list_comes_from_stdin_and_results_go_through_a_pipe(folder: Path, bundle: Path) -> None:
@@ -115,12 +123,10 @@ def test_list_comes_from_stdin_and_results_go_through_a_pipe(folder: Path, bundl
     # A reader that has enough, as `head`, is no mistake: no traceback, the pipe's own status.
     reader, writer = os.pipe()
     os.close(reader)
-    job = subprocess.run(
-        command, input=listed, stdout=writer, stderr=subprocess.PIPE, text=False, check=False
-    )
+    done = subprocess.run(command, input=listed, stdout=writer, stderr=subprocess.PIPE, check=False)
     os.close(writer)
-    assert job.returncode == 141
-    assert b"Error" not in job.stderr
+    assert done.returncode == 141
+    assert b"Error" not in done.stderr
 
 
 def test_results_go_to_stdout_also_while_a_bar_is_shown(folder: Path, bundle: Path) -> None:
@@ -141,21 +147,16 @@ def test_results_go_to_stdout_also_while_a_bar_is_shown(folder: Path, bundle: Pa
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 30])
-def test_shares_are_the_whole_and_none_twice(
-    folder: Path, bundle: Path, capfd: pytest.CaptureFixture[str], count: int
-) -> None:
-    _, whole, _ = called(capfd, "predict", folder, "--model", bundle, "--json")
+def test_shares_are_the_whole_and_none_twice(folder: Path, call: Call, count: int) -> None:
+    _, whole, _ = call(folder, "--json")
     shares: list[str] = []
     for number in range(1, count + 1):
-        status, out, err = called(
-            capfd, "predict", folder, "--model", bundle, "--json", "--shard", f"{number}/{count}"
-        )
-        mine = out.splitlines()
-        assert abs(len(mine) - 24 / count) < 1
-        assert status == ("broken" in out or "not an image" in out)
-        assert f"share {number} of {count} (--shard): {len(mine):,} of 24 images" in err
-        shares += mine
-    assert len(shares) == 24
+        status, out, err = call(folder, "--json", "--shard", f"{number}/{count}")
+        share = out.splitlines()
+        assert abs(len(share) - 24 / count) < 1
+        assert status == ("not an image" in out)
+        assert f"share {number} of {count} (--shard): {len(share):,} of 24 images" in err
+        shares += share
     assert sorted(shares) == sorted(whole.splitlines())
 
 
@@ -163,44 +164,31 @@ def test_shares_are_the_whole_and_none_twice(
     "names", [("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS")], ids=["torchrun", "srun"]
 )
 def test_launchers_share_out_by_their_variables_and_the_flag_wins(names: tuple[str, str]) -> None:
-    told = {names[0]: "2", names[1]: "4"}
-    assert find_shard(None, told) == Shard(3, 4, ", ".join(names))
-    assert find_shard("1/2", told) == Shard(1, 2, "--shard")
+    variables = {names[0]: "2", names[1]: "4"}
+    assert find_shard(None, variables) == Shard(3, 4, ", ".join(names))
+    assert find_shard("1/2", variables) == Shard(1, 2, "--shard")
     assert find_shard(None, {names[0]: "0", names[1]: "1"}) is None
     assert find_shard(None, {names[1]: "4"}) is None  # a shell of the job, no process of a launch
     assert find_shard(None, {}) is None
     for wrong in ("4", "-1", "x", "", "1.0"):
         with pytest.raises(UsageError, match=f"{names[0]}"):
-            find_shard(None, {**told, names[0]: wrong})
+            find_shard(None, {**variables, names[0]: wrong})
     with pytest.raises(UsageError, match=f"{names[1]}='many' in the environment"):
-        find_shard(None, {**told, names[1]: "many"})
-
-
-@pytest.mark.parametrize("flag", ["0/2", "3/2", "1", "1/0", "-1/2", "a/b", "", "1/2/3", "1 / 2"])
-def test_wrong_share_is_a_wrong_call_in_one_line(
-    flag: str, bundle: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    status, out, err = called(capfd, "predict", "x.png", "--model", bundle, f"--shard={flag}")
-    assert (status, out) == (2, "")
-    assert err.startswith(f"thawnet: --shard '{flag}': expected I/N")
-    assert len(err.splitlines()) == 1
+        find_shard(None, {**variables, names[1]: "many"})
 
 
 def test_out_appears_complete_with_the_share_in_its_name(
-    folder: Path,
-    bundle: Path,
-    capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    folder: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    call: list[object] = [folder, "--model", bundle, "--csv", "--out", "made/all.csv"]
-    status, out, err = called(capfd, "predict", *call)
+    words = (folder, "--csv", "--out", "made/all.csv")
+    status, out, err = call(*words)
     assert (status, out) == (1, "")
     assert "\nresults made/all.csv\n" in err
     whole = Path("made/all.csv").read_text().splitlines()
     monkeypatch.setenv("WORLD_SIZE", "10")
     for rank in range(10):
         monkeypatch.setenv("RANK", str(rank))
-        called(capfd, "predict", *call)
+        call(*words)
     parts = sorted(Path("made").glob("all-*"))
     assert [part.name for part in parts] == [f"all-{n:02d}-of-10.csv" for n in range(1, 11)]
     read = [part.read_text().splitlines() for part in parts]
@@ -209,35 +197,25 @@ def test_out_appears_complete_with_the_share_in_its_name(
 
 
 def test_stopped_job_keeps_what_it_did_beside_the_file(
-    folder: Path, bundle: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    folder: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = predict._json
+    plain = predict._json
     seen: list[str] = []
 
-    def stop(name: str, found: Any) -> str:
+    def stop(name: str, prediction: Any) -> str:
         seen.append(name)
         if len(seen) == 10:
             raise KeyboardInterrupt
-        return kept(name, found)
+        return plain(name, prediction)
 
     monkeypatch.setattr(predict, "_json", stop)
-    status, _, err = called(
-        capfd, "predict", folder, "--model", bundle, "--json", "--out", "made/all.jsonl"
-    )
+    status, _, err = call(folder, "--json", "--out", "made/all.jsonl")
     assert status == 130
     part = Path("made/all.jsonl.part")
     assert err.endswith(f"results until here {part}; its last line may be cut\nthawnet: stopped\n")
     assert list(Path("made").iterdir()) == [part]
     done = [json.loads(line)["image"] for line in part.read_text().splitlines()]
     assert done == sorted(map(str, folder.rglob("*.png")))[:9]
-
-
-def test_a_folder_is_no_file_for_results(
-    folder: Path, bundle: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    status, out, err = called(capfd, "predict", folder, "--model", bundle, "--out", folder)
-    assert (status, out) == (2, "")
-    assert f"--out '{folder}': this is a folder; name a file" in err.splitlines()[-1]
 
 
 def test_threads_are_divided_among_the_processes_of_a_machine(
@@ -248,20 +226,17 @@ def test_threads_are_divided_among_the_processes_of_a_machine(
     assert predict._threads(options, {}) == 8
     assert predict._threads(options, {"LOCAL_WORLD_SIZE": "2"}) == 4
     assert predict._threads(options, {"LOCAL_WORLD_SIZE": "16"}) == 1
-    given = predict.PredictOptions(("x",), workers=3)
-    assert predict._threads(given, {"LOCAL_WORLD_SIZE": "2"}) == 3
+    chosen = predict.PredictOptions(("x",), workers=3)
+    assert predict._threads(chosen, {"LOCAL_WORLD_SIZE": "2"}) == 3
 
 
 def test_an_address_is_fetched_where_that_is_allowed(
-    folder: Path,
-    bundle: Path,
-    serve: Callable[[Path], str],
-    capfd: pytest.CaptureFixture[str],
+    folder: Path, serve: Callable[[Path], str], call: Call
 ) -> None:
     photo = folder / "a" / "000.png"
-    here = serve(photo.parent)
-    given = (f"{here}/000.png", f"{here}/none.png", photo)
-    status, out, _ = called(capfd, "predict", *given, "--model", bundle, "--allow-url", "--json")
+    address = serve(photo.parent)
+    words = (f"{address}/000.png", f"{address}/none.png", photo, "--allow-url", "--json")
+    status, out, _ = call(*words)
     fetched, missing, own = map(json.loads, out.splitlines())
     assert status == 1
     assert fetched["predictions"] == own["predictions"]
@@ -272,37 +247,37 @@ def test_an_address_is_fetched_where_that_is_allowed(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "told"),
+    ("arguments", "status", "message"),
     [
         ((), 2, "no images: give files"),
         (("https://a.org/?b",), 2, "'https://a.org/?b' is an address; nothing is fetched without"),
         (("x.png", "--model", "nowhere"), 1, "'nowhere': no such folder; give a finished run"),
         (("x.png", "--model", "."), 1, "'.': holds no bundle; give a finished run"),
-        (("x.png", "--model", ".", "--json", "--csv"), 2, "--json and --csv: choose one"),
-        (("x.png", "--model", ".", "--top-k", "0"), 2, "--top-k 0: must be at least 1"),
-        (("x.png", "--model", ".", "--workers", "0"), 2, "--workers 0: must be at least 1"),
-        (("*.png", "--model", "BUNDLE"), 1, "no image file matches '*.png'"),
-        ((".", "--model", "BUNDLE"), 1, "no image files under the folder '.'"),
+        (("x.png", "--json", "--csv"), 2, "--json and --csv: choose one"),
+        (("x.png", "--top-k", "0"), 2, "--top-k 0: must be at least 1"),
+        (("x.png", "--workers", "0"), 2, "--workers 0: must be at least 1"),
+        (("x.png", "--out", "."), 2, "--out '.': this is a folder; name a file"),
+        (("*.png",), 1, "no image file matches '*.png'"),
+        ((".",), 1, "no image files under the folder '.'"),
+        *(
+            (("x.png", f"--shard={shard}"), 2, f"--shard '{shard}': expected I/N")
+            for shard in ("0/2", "3/2", "1", "1/0", "-1/2", "a/b", "", "1/2/3", "1 / 2")
+        ),
     ],
 )
 def test_mistake_is_one_line_and_a_status(
-    arguments: tuple[str, ...],
-    status: int,
-    told: str,
-    bundle: Path,
-    capfd: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...], status: int, message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    given = [str(bundle) if word == "BUNDLE" else word for word in arguments]
-    got, out, err = called(capfd, "predict", *given)
+    got, out, err = called(capfd, "predict", *arguments)
     assert (got, out) == (status, "")
-    assert err.splitlines()[-1].startswith(f"thawnet: {told}")
+    assert err.splitlines()[-1].startswith(f"thawnet: {message}")
 
 
 def test_launched_processes_do_not_read_one_stdin(
-    bundle: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    status, out, err = called(capfd, "predict", "-", "--model", bundle)
+    status, out, err = call("-")
     assert (status, out) == (2, "")
     assert err.startswith("thawnet: - with RANK, WORLD_SIZE: every process must see the same list")

@@ -1,4 +1,4 @@
-"""The command `predict`: classes of images as lines, for all of them or this process's share."""
+"""The command `predict`: a line per image, for all images or this process's share."""
 
 from __future__ import annotations
 
@@ -26,9 +26,8 @@ from ..core.text import counted, duration, escaped
 
 if TYPE_CHECKING:
     from ..bundle.model import Prediction
-    from ..bundle.picture import Picture
 
-# What launchers tell each of their processes: its number from 0, and how many there are.
+# Variables that launchers set for each process: its number from 0, and how many there are.
 LAUNCHERS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
 COLUMNS = ("image", "rank", "class", "probability", "unfamiliar", "error")
 
@@ -69,14 +68,12 @@ class PredictOptions:
 
 @dataclass(frozen=True)
 class Shard:
-    """Share `number`, 1 to `count`, of a list: every count-th entry from the number-th on.
-
-    So every entry is in exactly one share. told_by: the flag or variables that say so.
-    """
+    """Share `number`, 1 to `count`, of a list: every count-th entry from the number-th on."""
 
     number: int
     count: int
-    told_by: str
+    source: str
+    """The flag or variables that name it."""
 
     @property
     def rows(self) -> slice:
@@ -103,34 +100,29 @@ def find_shard(flag: str | None, environment: Mapping[str, str]) -> Shard | None
         return Shard(int(match[1]), int(match[2]), "--shard")
     for rank, size in LAUNCHERS:
         if rank in environment and size in environment:
-            number, count = _whole(rank, environment), _whole(size, environment)
+            count = _whole(size, environment)
             if count > 1:
-                if number >= count:
-                    raise UsageError(
-                        f"{rank}={number} with {size}={count}: processes count from 0 to "
-                        f"{count - 1}; mend the launcher or give --shard I/N"
-                    )
-                return Shard(number + 1, count, f"{rank}, {size}")
+                return Shard(1 + _whole(rank, environment, count), count, f"{rank}, {size}")
     return None
 
 
 def predict(options: PredictOptions) -> None:
-    """Print what the network says of each image.
+    """Print a prediction for each image.
 
     Raises DataError in the end if an image could not be read, UsageError for a wrong call,
     BundleError when there is no network to predict with.
     """
     _check(options)
     shard = find_shard(options.shard, os.environ)
-    if shard is not None and shard.told_by != "--shard" and "-" in options.images:
+    if shard is not None and shard.source != "--shard" and "-" in options.images:
         raise UsageError(
-            f"- with {shard.told_by}: every process must see the same list, and they may share "
+            f"- with {shard.source}: every process must see the same list, and they may share "
             "one stdin; give folders or patterns, or give each its own stdin and --shard I/N"
         )
     from ..bundle.model import load
     from ..data.items import unwatched
     from ..data.paths import image_names
-    from ..net.image import is_address
+    from ..net.image import fetch_image, is_address
 
     model = load(options.model, _threads(options, os.environ))
     console.say(model.summary)
@@ -140,7 +132,7 @@ def predict(options: PredictOptions) -> None:
         everything = len(names)
         names = names[shard.rows]
         console.say(
-            f"share {shard.number} of {shard.count} ({shard.told_by}): "
+            f"share {shard.number} of {shard.count} ({shard.source}): "
             f"{len(names):,} of {counted(everything, 'image')}"
         )
         out = out and shard.name(out)
@@ -149,7 +141,9 @@ def predict(options: PredictOptions) -> None:
         raise UsageError(
             f"'{escaped(address)}' is an address; nothing is fetched without --allow-url"
         )
-    lines = _json if options.json else _csv if options.csv else _text
+    # An address is fetched when a thread is ready for it.
+    pictures = (partial(fetch_image, name) if is_address(name) else name for name in names)
+    line = _json if options.json else _csv if options.csv else _text
     # On a terminal the results themselves show how far it is.
     watch = unwatched if out is None and sys.stdout.isatty() else console.progress
     started = time.perf_counter()
@@ -157,10 +151,9 @@ def predict(options: PredictOptions) -> None:
     with _output(out) as write, watch("predicting", len(names)) as advance:
         if options.csv:
             write(_row(*COLUMNS))
-        pictures = map(_picture, names) if options.allow_url else names
-        for name, found in zip(names, model.stream(pictures, options.top_k), strict=True):
-            broken += isinstance(found, ImageError)
-            write(lines(name, found))
+        for name, prediction in zip(names, model.stream(pictures, options.top_k), strict=True):
+            broken += isinstance(prediction, ImageError)
+            write(line(name, prediction))
             advance(1)
     spent = time.perf_counter() - started
     speed = f"{len(names) / spent:,.0f} images/s"
@@ -172,13 +165,6 @@ def predict(options: PredictOptions) -> None:
             f"{broken:,} of {counted(len(names), 'image')} could not be read; "
             "the results say why, each in its place"
         )
-
-
-def _picture(name: str) -> Picture:
-    """Return what a model takes for a name: an address is fetched when a thread is ready for it."""
-    from ..net.image import fetch_image, is_address
-
-    return partial(fetch_image, name) if is_address(name) else name
 
 
 def _check(options: PredictOptions) -> None:
@@ -198,15 +184,15 @@ def _check(options: PredictOptions) -> None:
 def _threads(options: PredictOptions, environment: Mapping[str, str]) -> int:
     if options.workers is not None:
         return options.workers
-    here = _whole("LOCAL_WORLD_SIZE", environment) if "LOCAL_WORLD_SIZE" in environment else 1
-    return max(1, available_cores() // max(1, here))
+    processes = _whole("LOCAL_WORLD_SIZE", environment) if "LOCAL_WORLD_SIZE" in environment else 1
+    return max(1, available_cores() // max(1, processes))
 
 
-def _whole(name: str, environment: Mapping[str, str]) -> int:
+def _whole(name: str, environment: Mapping[str, str], below: int = 10**9) -> int:
     value = environment[name]
-    if not re.fullmatch(r"\d{1,9}", value, re.ASCII):
+    if not re.fullmatch(r"\d{1,9}", value, re.ASCII) or int(value) >= below:
         raise UsageError(
-            f"{name}='{value}' in the environment: expected a whole number; "
+            f"{name}='{value}' in the environment: expected a whole number below {below:,}; "
             "unset it or give --shard I/N"
         )
     return int(value)
@@ -220,21 +206,21 @@ def _output(out: Path | None) -> Iterator[Callable[[str], object]]:
         return
     if out.is_dir():
         raise UsageError(f"--out '{out}': this is a folder; name a file, as in {out / 'all.csv'}")
-    with new_file(out, _tell_part) as file:
+
+    def tell(part: Path) -> None:
+        console.say(f"results until here {part}; its last line may be cut")
+
+    with new_file(out, tell) as file:
         yield lambda line: file.write(f"{line}\n".encode())
-
-
-def _tell_part(part: Path) -> None:
-    console.say(f"results until here {part}; its last line may be cut")
 
 
 def _text(name: str, prediction: Prediction | ImageError) -> str:
     if isinstance(prediction, ImageError):
         return f"{escaped(name)}  cannot be read: {escaped(str(prediction))}"
     pairs = zip(prediction.classes, prediction.probabilities, strict=True)
-    said = ", ".join(f"{escaped(label)} {100 * share:.2f} %" for label, share in pairs)
-    strange = "  (unlike the training data)" if prediction.unfamiliar else ""
-    return f"{escaped(name)}  {said}{strange}"
+    classes = ", ".join(f"{escaped(label)} {100 * share:.2f} %" for label, share in pairs)
+    mark = "  (unlike the training data)" if prediction.unfamiliar else ""
+    return f"{escaped(name)}  {classes}{mark}"
 
 
 def _json(name: str, prediction: Prediction | ImageError) -> str:
@@ -247,11 +233,11 @@ def _json(name: str, prediction: Prediction | ImageError) -> str:
 def _csv(name: str, prediction: Prediction | ImageError) -> str:
     if isinstance(prediction, ImageError):
         return _row(name, "", "", "", "", str(prediction))
-    strange = "" if prediction.unfamiliar is None else str(prediction.unfamiliar).lower()
+    mark = "" if prediction.unfamiliar is None else str(prediction.unfamiliar).lower()
     pairs = zip(prediction.classes, prediction.probabilities, strict=True)
     return "\n".join(
-        _row(name, str(place), label, f"{share:.6g}", strange, "")
-        for place, (label, share) in enumerate(pairs, start=1)
+        _row(name, str(rank), label, f"{share:.6g}", mark, "")
+        for rank, (label, share) in enumerate(pairs, start=1)
     )
 
 
