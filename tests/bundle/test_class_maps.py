@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from thawnet.bundle.class_maps import class_map, read_class_weights
 from thawnet.bundle.format import read_description
 from thawnet.bundle.model import load
 from thawnet.core.errors import BundleError
+from thawnet.core.files import sha256_file
 from thawnet.image.preprocess import Preprocess, seen_box
 
 
@@ -82,4 +84,19 @@ def test_other_tensor_is_refused(bundle: Path, tmp_path: Path, name: str) -> Non
     architecture = replace(read_description(bundle).architecture, class_weights=name)
     change_description(copied, architecture=asdict(architecture))
     with pytest.raises(BundleError, match=name):
+        _ = load(copied).class_weights
+
+
+@pytest.mark.parametrize("end", [float("inf"), -12, 10**9])
+def test_tensor_at_an_impossible_offset_is_refused(
+    bundle: Path, tmp_path: Path, end: float
+) -> None:
+    copied = shutil.copytree(bundle, tmp_path / "copied")
+    entry = {"dtype": "F32", "shape": [3, 1], "data_offsets": [0, end]}
+    header = json.dumps({"classifier.weight": entry}).encode()
+    file = copied / "model.safetensors"
+    file.write_bytes(len(header).to_bytes(8, "little") + header + bytes(12))
+    hashes = {**read_description(bundle).sha256, file.name: sha256_file(file)}
+    change_description(copied, sha256=hashes)
+    with pytest.raises(BundleError, match=r"does not hold 'classifier\.weight'"):
         _ = load(copied).class_weights

@@ -49,10 +49,10 @@ def test_an_image_gets_the_pixels_that_evaluation_sees(
     spec = Preprocess(size, side, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     inset = (side - spec.crop) // 2  # as data/views.py cuts it
     for position, name in enumerate(store.names):
-        kept = store.batch(np.array([position]))[0]
-        wanted = kept[inset : inset + spec.crop, inset : inset + spec.crop]
+        stored = store.batch(np.array([position]))[0]
+        seen = stored[inset : inset + spec.crop, inset : inset + spec.crop]
         image = decode((tmp_path / "odd" / name).read_bytes(), side)
-        assert (squared(image, spec) == wanted).all(), name
+        assert (squared(image, spec) == seen).all(), name
 
 
 @pytest.mark.parametrize("size", [32, 64])
@@ -215,6 +215,7 @@ def test_probabilities_are_the_softmax_of_logits_divided_by_the_temperature(bund
     crop = model.preprocess.crop
     square = np.asarray(draw(0, 1, (crop, crop)))
     powers = np.exp(model.outputs(square[None]).logits[0].astype(float) / 2.0)
-    (found,) = model.predict([square])
-    wanted = dict(zip(model.classes, powers / powers.sum(), strict=True))
-    assert dict(zip(found.classes, found.probabilities, strict=True)) == pytest.approx(wanted)
+    (prediction,) = model.predict([square])
+    shares = dict(zip(model.classes, powers / powers.sum(), strict=True))
+    named = dict(zip(prediction.classes, prediction.probabilities, strict=True))
+    assert named == pytest.approx(shares)
