@@ -151,8 +151,8 @@ def test_threads_where_the_host_allows_them(
     ready(page)
     assert page.evaluate("crossOriginIsolated") == (headers is not None)
     said = asked_about(page, COFFEE.name, COFFEE.read_bytes())["said"]
-    (wanted,) = embedded_model.predict([COFFEE])
-    assert said["predictions"][0]["class"] == wanted.classes[0]
+    (answer,) = embedded_model.predict([COFFEE])
+    assert said["predictions"][0]["class"] == answer.classes[0]
     assert len(page.workers) == workers
 
 
@@ -170,12 +170,12 @@ def test_card_answers_as_the_library_does(open_with_card: Open, embedded_model: 
     photos = odd_photos(sorted(EXAMPLES.iterdir()), 8)
     same, _ = compared(page, embedded_model, photos)
     assert same >= 7
-    (wanted,) = embedded_model.predict([COFFEE], explain=True)
+    (answer,) = embedded_model.predict([COFFEE], explain=True)
     said = asked_about(page, COFFEE.name, COFFEE.read_bytes())["said"]
     shares = [each["probability"] for each in said["predictions"]]
-    assert shares == pytest.approx(wanted.probabilities, abs=0.03)
-    assert wanted.explanation is not None
-    assert abs(said["explanation"]["maps"][0] - wanted.explanation.maps[0]).mean() < 0.02
+    assert shares == pytest.approx(answer.probabilities, abs=0.03)
+    assert answer.explanation is not None
+    assert abs(said["explanation"]["maps"][0] - answer.explanation.maps[0]).mean() < 0.02
     assert turns(page)["processor"] == 0
 
 

@@ -60,19 +60,19 @@ def test_page_answers_without_a_network_as_the_library_does(
     ready(page)
     for path in (COFFEE, COINS, ROCKET):
         said = asked_about(page, path.name, path.read_bytes())["said"]
-        (wanted,) = embedded_model.predict([path], explain=True)
+        (answer,) = embedded_model.predict([path], explain=True)
         assert said["image"] == path.name
-        assert said["predictions"][0]["class"] == wanted.classes[0]
+        assert said["predictions"][0]["class"] == answer.classes[0]
         shares = [each["probability"] for each in said["predictions"]]
-        assert shares == pytest.approx(wanted.probabilities, abs=0.03)  # near ties may change
-        assert said["unfamiliar"] == wanted.unfamiliar
-        assert wanted.explanation is not None
+        assert shares == pytest.approx(answer.probabilities, abs=0.03)  # near ties may change
+        assert said["unfamiliar"] == answer.unfamiliar
+        assert answer.explanation is not None
         # The library's box is that of a JPEG decoded at half its size, whose sides are rounded up.
-        box = pytest.approx(wanted.explanation.box, abs=0.005)
+        box = pytest.approx(answer.explanation.box, abs=0.005)
         assert said["explanation"]["box"] == box
         maps = np.array(said["explanation"]["maps"])
-        assert maps.shape == wanted.explanation.maps.shape
-        assert np.abs(maps[0] - wanted.explanation.maps[0]).mean() < 0.02
+        assert maps.shape == answer.explanation.maps.shape
+        assert np.abs(maps[0] - answer.explanation.maps[0]).mean() < 0.02
 
 
 def test_pixels_are_pillows(open_page: Open, embedded_model: Model) -> None:
@@ -102,8 +102,8 @@ def test_person_drops_an_image_and_reads_the_answer(
     page.set_input_files("#files", [COFFEE, COINS])
     expect(page.locator(".card[data-state=done]")).to_have_count(2)
     card = page.locator(".card").first
-    (wanted,) = embedded_model.predict([COFFEE])
-    assert set(card.locator(".bars .name").all_inner_texts()) == set(wanted.classes)
+    (answer,) = embedded_model.predict([COFFEE])
+    assert set(card.locator(".bars .name").all_inner_texts()) == set(answer.classes)
     expect(page.locator(".card").nth(1).locator(".flag")).to_be_visible()
     expect(card.locator(".overlay")).to_be_visible()
     expect(page.locator("#promise")).to_have_text("Nothing leaves this browser")

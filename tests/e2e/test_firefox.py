@@ -32,8 +32,7 @@ CARDS = """return new Promise((done) => {
 
 def cards(firefox: Firefox, count: int) -> list[dict[str, Any]]:
     """Wait until so many cards have an answer or an error, and return what they show."""
-    found: list[dict[str, Any]] = firefox.run(CARDS, count)
-    return found
+    return firefox.run(CARDS, count)
 
 
 @pytest.mark.parametrize("form", ["folder", "file", "service"])

@@ -62,8 +62,7 @@ def paste(
             check=False,
         )
         assert done.returncode == 0, (line, done.stderr)
-        found: list[str] = json.loads(done.stdout)
-        return found
+        return json.loads(done.stdout)
 
     return words
 
@@ -75,8 +74,8 @@ def commands(told: str) -> list[str]:
 
 def train_words(options: TrainOptions) -> list[str]:
     """Return the words of a call of `train` on DATA."""
-    asked = tiny_call(DATA, Path(str(options.weights)))
-    return ["train", *asked, "--recipe", "quick", "--precision", "float32", "--compile", "no"]
+    typed = tiny_call(DATA, Path(str(options.weights)))
+    return ["train", *typed, "--recipe", "quick", "--precision", "float32", "--compile", "no"]
 
 
 def begun(options: TrainOptions, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,8 +134,8 @@ def test_errors_name_the_run_so_that_it_can_be_resumed(
     full = re.search(r"go on with (--resume .*), or begin again", capfd.readouterr().err)
     assert full
     fragments.append(full[1])
-    found = [paste(f"thawnet train {each}") for each in fragments]
-    assert found == [["train", "--resume", str(each)] for each in (folder, folder, "zwei Läufe")]
+    pasted = [paste(f"thawnet train {each}") for each in fragments]
+    assert pasted == [["train", "--resume", str(each)] for each in (folder, folder, "zwei Läufe")]
 
 
 def test_a_call_is_recorded_and_repeated_as_it_was_typed(
@@ -144,16 +143,16 @@ def test_a_call_is_recorded_and_repeated_as_it_was_typed(
 ) -> None:
     weights = Path("`gewichte` | $HOME.safetensors")
     shutil.copy(str(options.weights), weights)
-    asked = [*train_words(replace(options, weights=str(weights))), "--no-report"]
-    monkeypatch.setattr(sys, "argv", ["/somewhere/thawnet", *asked])
-    assert cli.main(asked) == 0
+    typed = [*train_words(replace(options, weights=str(weights))), "--no-report"]
+    monkeypatch.setattr(sys, "argv", ["/somewhere/thawnet", *typed])
+    assert cli.main(typed) == 0
     folder = Path("runs", f"{DATA}-quick-1")
     told = json.loads((folder / "result.json").read_text())["command"]
-    assert paste(told) == asked
+    assert paste(told) == typed
     card = (folder / "bundle" / "README.md").read_text(encoding="utf-8")
-    shown = re.search(r"^\| command \| (`+) ?(.*?) ?\1 \|$", card, re.MULTILINE)
-    assert shown
-    assert paste(shown[2].replace(r"\|", "|")) == asked  # as Markdown shows a cell of a table
+    printed = re.search(r"^\| command \| (`+) ?(.*?) ?\1 \|$", card, re.MULTILINE)
+    assert printed
+    assert paste(printed[2].replace(r"\|", "|")) == typed  # as Markdown shows a cell of a table
     assert paste(doctor.command(replace(options, data=DATA)))[:2] == ["train", DATA]
 
 
@@ -188,9 +187,9 @@ def test_any_name_survives_messages_and_the_terminal(
         raise ThawnetError(message)
 
     assert cli.guarded(job) == 1
-    shown = capfd.readouterr().err
-    assert shown.count("\n") == 1
-    (line,) = commands(shown)
+    printed = capfd.readouterr().err
+    assert printed.count("\n") == 1
+    (line,) = commands(printed)
     assert paste(line) == ["train", "--resume", name]
 
 

@@ -326,11 +326,11 @@ def test_file_that_is_too_large_is_told_so_and_not_sent(open_page: Open) -> None
 
 def test_busy_service_is_asked_again(open_page: Open) -> None:
     page = open_page()
-    asked: list[int] = []
+    calls: list[int] = []
 
     def busy_at_first(route: Route) -> None:
-        asked.append(1)
-        if len(asked) > 1:
+        calls.append(1)
+        if len(calls) > 1:
             route.continue_()
         else:
             error = {"error": "1,024 images are waiting already"}

@@ -114,12 +114,12 @@ def test_store_goes_on_when_a_full_disk_has_room_again(
     assert done > 50
     disk.change("size=4m")
     decoded = calls_of(monkeypatch, store, "decode")
-    found = store_of(folder)
+    resumed = store_of(folder)
     assert len(decoded) == 180 - done
     with another_cache(tmp_path / "roomy"):
         whole = store_of(folder)
         expected = {path.name: content(path) for path, _ in cache_entries()}
-    assert found.fingerprint == whole.fingerprint
+    assert resumed.fingerprint == whole.fingerprint
     assert expected.items() <= {path.name: content(path) for path, _ in cache_entries()}.items()
 
 
@@ -138,11 +138,11 @@ def test_unpacking_goes_on_when_a_full_disk_has_room_again(
     assert done >= 9
     (disk.path / "filler").unlink()
     written = calls_of(monkeypatch, archives, "_write")
-    found = content(unpack(path))
+    resumed = content(unpack(path))
     assert len(written) == 40 - done
     with another_cache(tmp_path / "roomy"):
-        assert found == content(unpack(path))
-    assert len(found) == 40
+        assert resumed == content(unpack(path))
+    assert len(resumed) == 40
 
 
 @pytest.mark.parametrize("room", [0, 40_000, 200_000])
@@ -182,11 +182,11 @@ def test_predictions_until_the_disk_was_full_are_kept(
         f"thawnet: {out}: the disk is full; free some space and start again\n"
     )
     assert list(disk.path.iterdir()) == [part]
-    kept = part.read_text().splitlines()
+    lines = part.read_text().splitlines()
     disk.change("size=512k")
     assert cli.main(call) == 0
-    assert out.read_text().splitlines()[: len(kept) - 1] == kept[:-1]
-    assert len(kept) > 10
+    assert out.read_text().splitlines()[: len(lines) - 1] == lines[:-1]
+    assert len(lines) > 10
 
 
 def test_run_on_a_full_disk_says_how_it_is_resumed(

@@ -52,20 +52,20 @@ def refused(folder: Path, message: str) -> None:
 def test_smallest_bundle_is_one(tmp_path: Path) -> None:
     for convolution in (False, True):
         folder = write_bundle(tmp_path / str(convolution), network(convolution=convolution))
-        (found,) = thawnet.load(folder).predict([IMAGE])
-        assert found.probabilities == (0.5, 0.5)
+        (prediction,) = thawnet.load(folder).predict([IMAGE])
+        assert prediction.probabilities == (0.5, 0.5)
 
 
 @pytest.mark.parametrize(
-    "place", ["weights.bin", "{here}/weights.bin", "../weights.bin", "model.onnx"]
+    "location", ["weights.bin", "{here}/weights.bin", "../weights.bin", "model.onnx"]
 )
-def test_weights_outside_the_file_are_not_read(tmp_path: Path, place: str) -> None:
+def test_weights_outside_the_file_are_not_read(tmp_path: Path, location: str) -> None:
     np.ones(6, np.float32).tofile("weights.bin")  # in the working folder
     np.ones(6, np.float32).tofile("../weights.bin")
     outside = TensorProto(name="weight", data_type=TensorProto.FLOAT, dims=[3, 2])
     outside.data_location = TensorProto.EXTERNAL
     for key, value in (
-        ("location", place.format(here=Path.cwd())),
+        ("location", location.format(here=Path.cwd())),
         ("offset", "0"),
         ("length", "24"),
     ):

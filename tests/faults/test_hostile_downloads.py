@@ -153,5 +153,5 @@ def test_what_the_hub_sends_in_part_is_never_used_and_the_next_attempt_works(
     assert str(caught.value).isprintable()
     assert list((tmp_path / "hub").rglob("*.parquet")) == []
     monkeypatch.setattr(hub, "manner", "whole")
-    (found,) = fetch_shards("uoft-cs/cifar10").glob("*.parquet")
-    assert found.read_bytes() == hub.files[NAME]
+    (parquet,) = fetch_shards("uoft-cs/cifar10").glob("*.parquet")
+    assert parquet.read_bytes() == hub.files[NAME]

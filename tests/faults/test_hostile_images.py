@@ -177,13 +177,13 @@ def test_smallest_and_thinnest_images_are_read_or_have_a_reason(
 ) -> None:
     content = encoded(Image.new("RGB", size, "red"))
     spec = thawnet.load(bundle).preprocess
-    (found,) = thawnet.load(bundle).stream([content])
+    (answer,) = thawnet.load(bundle).stream([content])
     if max(size) > 2:
         assert reduce(decode(content), 32).shape[:2] in ((32, 1_600_000), (1_600_000, 32))
-        assert isinstance(found, ImageError)
-        assert re.search(r" 50000 pixels| 1 pixels are too narrow: enlarged to", str(found))
+        assert isinstance(answer, ImageError)
+        assert re.search(r" 50000 pixels| 1 pixels are too narrow: enlarged to", str(answer))
         return
-    assert not isinstance(found, ImageError)
+    assert not isinstance(answer, ImageError)
     assert (squared(decode(content), spec) == (255, 0, 0)).all()
 
 
@@ -226,5 +226,5 @@ def test_class_is_the_same_in_evaluation_predict_and_python_however_a_photo_lies
     middle = slice(inset, inset + model.preprocess.crop)
     pixels = store.batch(np.arange(3))[:, middle, middle]
     assert [model.classes[row] for row in model.all_logits(pixels).argmax(1)] == expected
-    right = sum(name == found for name, found in zip("abc", expected, strict=True))
+    right = sum(name == answer for name, answer in zip("abc", expected, strict=True))
     assert evaluate(model, str(folder)).accuracy == pytest.approx(right / 3)

@@ -221,9 +221,9 @@ def test_features_that_another_process_is_building_are_waited_for_and_taken(
     thread = threading.Thread(target=other)
     thread.start()
     holds.wait()
-    found = cache.cached_features(origin, 0, [8], silent)
+    features = cache.cached_features(origin, 0, [8], silent)
     thread.join()
-    assert np.array_equal(found[0].values, whole[0].values)
+    assert np.array_equal(features[0].values, whole[0].values)
     assert len(lines) == 1
     assert "another process is building" in lines[0]
 
@@ -232,21 +232,21 @@ def test_evaluation_goes_on_from_the_logits_that_were_kept() -> None:
     torch.manual_seed(0)
     inputs, labels = torch.randn(50, 4), np.arange(50) % 3
     net = torch.nn.Linear(4, 3)
-    asked: list[int] = []
+    sizes: list[int] = []
 
     def logits_of(positions: Any) -> torch.Tensor:
-        asked.append(len(positions))
+        sizes.append(len(positions))
         return net(inputs[torch.from_numpy(positions)])
 
     pieces: list[Any] = []
     whole, logits = evaluate(
         logits_of, labels, 8, silent, between=lambda so_far: pieces.append(so_far[:])
     )
-    assert len(asked) == 7
-    asked.clear()
-    kept = np.concatenate(pieces[3])
-    again, same = evaluate(logits_of, labels, 8, silent, done=kept)
-    assert asked == [8, 8, 2]
+    assert len(sizes) == 7
+    sizes.clear()
+    logits_so_far = np.concatenate(pieces[3])
+    again, same = evaluate(logits_of, labels, 8, silent, done=logits_so_far)
+    assert sizes == [8, 8, 2]
     assert np.array_equal(logits, same)
     assert again == whole
 

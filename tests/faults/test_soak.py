@@ -27,6 +27,8 @@ def test_runs_killed_at_random_moments_end_with_the_bits_of_runs_left_alone() ->
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    found = re.fullmatch(r"(\d+) kills, 0 lost, 0 different, 0 stuck", done.stdout.splitlines()[-1])
-    assert found, done.stdout
-    assert int(found[1]) >= 6
+    ending = re.fullmatch(
+        r"(\d+) kills, 0 lost, 0 different, 0 stuck", done.stdout.splitlines()[-1]
+    )
+    assert ending, done.stdout
+    assert int(ending[1]) >= 6
