@@ -118,6 +118,17 @@ def test_zip_that_asks_for_memory_is_refused(tmp_path: Path) -> None:
     refused(path, r"x.zip' is packed by LZMA; pack it in zip's usual way; it is not unpacked$")
 
 
+def test_file_without_a_name_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("a", b"content")
+    content = bytearray(path.read_bytes())
+    entry = content.index(b"PK\x01\x02")
+    content[entry + 28], content[entry + 30] = 0, 1  # the letter is not the name's but an extra
+    path.write_bytes(content)
+    refused(path, r"x.zip' holds a file whose name is ''; it is not unpacked$")
+
+
 def test_xz_that_asks_for_memory_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.tar.xz"
     filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 2**30}]

@@ -119,7 +119,7 @@ def _zip_entries(path: Path, archive: zipfile.ZipFile) -> Iterator[Entry]:
         mode = stat.S_IFMT(info.external_attr >> 16)  # what Unix calls so, or nothing
         if stat.S_ISLNK(mode):
             kind = "link"
-        elif info.is_dir():
+        elif info.filename.endswith("/"):  # is_dir() of Python 3.11 fails on an empty name
             kind = "folder"
         else:
             kind = "file" if mode in (0, stat.S_IFREG) else "device"
