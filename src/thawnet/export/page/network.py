@@ -82,12 +82,13 @@ def _difference(model: Model, small: Model, squares: NDArray[np.uint8]) -> float
     """Return by how much outputs differ at most: probabilities, and shares of unfamiliarity."""
     off = 0.0
     with console.progress("comparing the smaller network", len(squares)) as advance:
-        for some in np.array_split(squares, len(squares) // AT_ONCE + 1):
-            one, other = model.outputs(some), small.outputs(some)
-            shares = [softmax(each.logits / model.temperature) for each in (one, other)]
+        for batch in np.array_split(squares, len(squares) // AT_ONCE + 1):
+            exact, rounded = model.outputs(batch), small.outputs(batch)
+            shares = [softmax(outputs.logits / model.temperature) for outputs in (exact, rounded)]
             off = max(off, float(np.abs(shares[0] - shares[1]).max()))
-            if one.unfamiliarity is not None and other.unfamiliarity is not None:
-                scale = max(1.0, float(np.abs(other.unfamiliarity).max()))
-                off = max(off, float(np.abs(one.unfamiliarity - other.unfamiliarity).max()) / scale)
-            advance(len(some))
+            if exact.unfamiliarity is not None and rounded.unfamiliarity is not None:
+                scale = max(1.0, float(np.abs(exact.unfamiliarity).max()))
+                moved = np.abs(exact.unfamiliarity - rounded.unfamiliarity)
+                off = max(off, float(moved.max()) / scale)
+            advance(len(batch))
     return off
