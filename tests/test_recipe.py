@@ -110,19 +110,25 @@ def test_flags_win_over_the_recipe_and_explicit_epochs_are_kept() -> None:
     ("given", "told"),
     [
         ({"data": 5}, "'data' must be text in quotes; received int 5"),
-        ({"out": "runs/mine"}, "'out' must be a pathlib.Path; received str 'runs/mine'"),
-        ({"epochs": [1, 1]}, r"'epochs' must be 2 values; received \[1, 1\]"),
-        ({"lr": (0.1,)}, r"'lr' must be 2 values; received \(0\.1,\)"),
+        ({"out": 5}, "'out' must be a path; received int 5"),
+        ({"lr": (0.1,)}, r"'lr' must be 2 values; received tuple \(0\.1,\)"),
         ({"epochs": (1, 1.5)}, "'epochs' must be a whole number; received float 1.5"),
         ({"balance": 1}, "'balance' must be true or false; received int 1"),
-        ({"device": "gpu"}, "'device' must be 'auto' or 'cpu' or 'cuda' or 'mps'; received 'gpu'"),
+        (
+            {"device": "gpu"},
+            "'device' must be 'auto' or 'cpu' or 'cuda' or 'mps'; received str 'gpu'",
+        ),
         ({"precision": "half"}, "'precision' must be 'auto' or 'float32' or 'bfloat16'"),
     ],
 )
 def test_option_of_the_wrong_kind_is_one_sentence(given: dict[str, Any], told: str) -> None:
     with pytest.raises(RecipeError, match=told):
         TrainOptions(**given)
-    TrainOptions(out=Path("run"), lr=(1, 0.1), size=None, workers=2)
+
+
+def test_a_path_may_be_text_and_a_pair_a_list() -> None:
+    options = TrainOptions(out="run", lr=[1, 0.1], size=None, workers=2)  # type: ignore[arg-type]
+    assert options == TrainOptions(out=Path("run"), lr=(1.0, 0.1), workers=2)
 
 
 @given(st.text(max_size=200))

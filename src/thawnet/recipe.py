@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-import types
 import typing
 from dataclasses import dataclass, field
 from importlib import resources
@@ -18,6 +17,7 @@ import tyro
 
 from .core.errors import RecipeError, suggest
 from .core.text import shown
+from .core.typed import typed
 from .data.augment import Augment
 
 PRESETS = ("quick", "full", "full-gpu", "best", "speed", "seed")
@@ -192,9 +192,11 @@ class TrainOptions:
     """auto: torch.compile where there is a compiler and enough steps to pay for it."""
 
     def __post_init__(self) -> None:
-        hints = typing.get_type_hints(TrainOptions)
-        for item in dataclasses.fields(TrainOptions):
-            _value(hints[item.name], getattr(self, item.name), item.name)
+        for name, hint in typing.get_type_hints(TrainOptions).items():
+            try:
+                object.__setattr__(self, name, typed(hint, getattr(self, name), name))
+            except ValueError as error:
+                raise RecipeError(str(error)) from error
 
 
 def load_recipe(name: str) -> Recipe:
@@ -230,8 +232,8 @@ def parse_recipe(text: str, where: str) -> Recipe:
     except (ValueError, RecursionError) as error:  # ValueError: an integer of too many digits
         raise RecipeError(f"recipe '{where}': not valid TOML ({error})") from error
     try:
-        recipe: Recipe = _from_table(Recipe, table, "")
-    except RecipeError as error:
+        recipe: Recipe = typed(Recipe, table)
+    except (RecipeError, ValueError) as error:
         raise RecipeError(f"recipe '{where}': {error}") from error
     return recipe
 
@@ -271,15 +273,8 @@ def to_toml(recipe: dict[str, Any]) -> str:
     return tomli_w.dumps(recipe)
 
 
-def options_from_dict(saved: dict[str, Any]) -> TrainOptions:
-    """Return the options that `options_to_dict` made values of."""
-    paths = {name: Path(saved[name]) for name in ("data_dir", "out") if saved[name] is not None}
-    pairs = {name: tuple(saved[name]) for name in ("epochs", "lr") if saved[name] is not None}
-    return TrainOptions(**{**saved, **paths, **pairs})
-
-
 def options_to_dict(options: TrainOptions) -> dict[str, Any]:
-    """Return options as values that a checkpoint may hold: paths become text."""
+    """Return options as values that a checkpoint may hold, and TrainOptions reads back."""
     return {
         name: str(value) if isinstance(value, Path) else value
         for name, value in dataclasses.asdict(options).items()
@@ -289,61 +284,3 @@ def options_to_dict(options: TrainOptions) -> dict[str, Any]:
 def _require(holds: bool, name: str, received: object, allowed: str) -> None:
     if not holds:
         raise RecipeError(f"{name} = {shown(received)}: must be {allowed}")
-
-
-def _from_table(kind: Any, table: dict[str, Any], prefix: str) -> Any:
-    hints = typing.get_type_hints(kind)
-    for key in table:
-        if key not in hints:
-            raise RecipeError(f"unknown field '{prefix}{key[:100]}'; {suggest(key[:100], hints)}")
-    values: dict[str, Any] = {}
-    for item in dataclasses.fields(kind):
-        if item.name in table:
-            values[item.name] = _value(hints[item.name], table[item.name], prefix + item.name)
-        elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
-            raise RecipeError(f"field '{prefix}{item.name}' is missing")
-    try:
-        return kind(**values)
-    except RecipeError as error:
-        raise RecipeError(f"{prefix}{error}") from error
-
-
-def _value(hint: Any, received: Any, name: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        if not isinstance(received, dict):
-            raise RecipeError(
-                f"'{name}' must be a table, as in [{name}]; received {shown(received)}"
-            )
-        return _from_table(hint, received, f"{name}.")
-    if typing.get_origin(hint) is Literal:
-        allowed = typing.get_args(hint)
-        if received not in allowed:
-            choice = " or ".join(repr(word) for word in allowed)
-            raise RecipeError(f"'{name}' must be {choice}; received {shown(received)}")
-        return received
-    parts = typing.get_args(hint)
-    if types.NoneType in parts:
-        return None if received is None else _value(parts[0], received, name)
-    if typing.get_origin(hint) is tuple:
-        if not isinstance(received, tuple) or len(received) != len(parts):
-            raise RecipeError(f"'{name}' must be {len(parts)} values; received {shown(received)}")
-        return tuple(_value(*pair, name) for pair in zip(parts, received, strict=True))
-    if isinstance(received, Path) and hint is Path:
-        return received
-    if hint is float and type(received) is int and abs(received) < 2**1023:
-        return float(received)
-    # A bool is an int to Python; to a reader of a recipe it is not.
-    if type(received) is not hint:
-        raise RecipeError(
-            f"'{name}' must be {_WORDS[hint]}; received {type(received).__name__} {shown(received)}"
-        )
-    return received
-
-
-_WORDS = {
-    int: "a whole number",
-    float: "a number",
-    str: "text in quotes",
-    bool: "true or false",
-    Path: "a pathlib.Path",
-}

@@ -58,11 +58,11 @@ def test_the_test_part_is_quoted_where_it_was_read() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
-        ("temperature", "warm", "'temperature' is 'warm'"),
-        ("seed", 1.5, "'seed' is 1.5"),
-        ("metrics", {"test": {"accuracy": 2}}, "'accuracy' is 2"),
-        ("phases", [7], "'phases' is no table"),
-        ("data", None, "'data' is no table"),
+        ("temperature", "warm", "'temperature' must be a number; received str 'warm'"),
+        ("seed", 1.5, "'seed' must be a whole number; received float 1.5"),
+        ("baselines", {"majority_class": {"accuracy": 2}}, r"'accuracy' is 2\.0"),
+        ("phases", [7], r"'phases' must be a table, as in \[phases\]; received int 7"),
+        ("data", None, r"'data' must be a table, .* received NoneType None"),
     ],
 )
 def test_a_value_of_another_kind_is_one_sentence(

@@ -203,7 +203,7 @@ def change(file: Path, old: str, new: str) -> None:
         ),
         (
             lambda run: change(run / "result.json", '"temperature"', '"heat"'),
-            r"result\.json' is damaged \('temperature' is missing\)",
+            r"result\.json' is damaged \(field 'temperature' is missing\)",
         ),
         (
             lambda run: change(run / "predictions.csv", "test/0.png,ant,ant", "test/0.png,ant,bee"),

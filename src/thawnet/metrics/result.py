@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import types
 import typing
 from collections.abc import Callable, Container, Iterable
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import RunError
 from ..core.files import write_json, write_text
+from ..core.typed import typed
 
 T = typing.TypeVar("T")
 
@@ -20,8 +20,17 @@ LOG = "log.jsonl"
 WHOLE = "in all"  # among the seconds of stages: of the whole run, in all its processes
 
 
+class _Shares:
+    """A part of the result whose accuracies are shares."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if ("accuracy" in name or name == "top_5") and not 0 <= value <= 1:
+                raise ValueError(f"'{name}' is {value}")
+
+
 @dataclass(frozen=True)
-class Validation:
+class Validation(_Shares):
     """One validation of a run, with what training came to until then: a row of log.jsonl."""
 
     epoch: float
@@ -55,7 +64,7 @@ class CalibrationErrors:
 
 
 @dataclass(frozen=True)
-class Scores:
+class Scores(_Shares):
     """The scores of one part. Shares are 0 to 1."""
 
     accuracy: float
@@ -70,14 +79,14 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Majority:
+class Majority(_Shares):
     """The most frequent class named for every image."""
 
     accuracy: float
 
 
 @dataclass(frozen=True)
-class Regression:
+class Regression(_Shares):
     """Logistic regression on the features of the untouched pretrained network."""
 
     accuracy: float
@@ -206,7 +215,9 @@ def read_result(folder: Path) -> Result:
 
     Raises FileNotFoundError where there is none, RunError where it is damaged.
     """
-    result: Result = _parsed(folder / RESULT, lambda text: _typed(Result, json.loads(text), ""))
+    result: Result = _parsed(
+        folder / RESULT, lambda text: typed(Result, json.loads(text), strict=False)
+    )
     return result
 
 
@@ -219,7 +230,7 @@ def read_log(folder: Path) -> list[Validation]:
     """Read a run folder's log.jsonl. Raises as `read_result` does, also for an empty one."""
 
     def rows(text: str) -> list[Validation]:
-        history = [_typed(Validation, json.loads(line), "") for line in text.splitlines()]
+        history = [typed(Validation, json.loads(line), strict=False) for line in text.splitlines()]
         if not history:
             raise ValueError("it holds no epoch")
         return history
@@ -234,36 +245,3 @@ def _parsed(path: Path, parse: Callable[[str], T]) -> T:
         raise
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"'{path}' is damaged ({error})") from error
-
-
-def _typed(kind: Any, value: Any, name: str) -> Any:
-    """Return a JSON value as the type that a field declares. Raises ValueError if it is none."""
-    if kind is Any:
-        return value
-    if is_dataclass(kind):
-        if not isinstance(value, dict):
-            raise ValueError(f"'{name}' is no table")
-        hints, values = typing.get_type_hints(kind), {}
-        for item in fields(kind):
-            if item.name in value:
-                values[item.name] = _typed(hints[item.name], value[item.name], item.name)
-            elif item.default is MISSING:
-                raise ValueError(f"'{item.name}' is missing")
-        build: Any = kind
-        return build(**values)
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if types.NoneType in inner:
-        return None if value is None else _typed(inner[0], value, name)
-    if origin is dict and isinstance(value, dict):
-        return {str(key): _typed(inner[1], item, f"{name}.{key}") for key, item in value.items()}
-    if origin is tuple and isinstance(value, list):
-        kinds = [inner[0]] * len(value) if inner[-1] is ... else inner
-        return tuple(_typed(*pair, name) for pair in zip(kinds, value, strict=True))
-    if kind is float and type(value) in (int, float):
-        share = "accuracy" in name or name == "top_5"
-        if share and not 0 <= value <= 1:
-            raise ValueError(f"'{name}' is {value}")
-        return float(value)
-    if type(value) is kind:
-        return value
-    raise ValueError(f"'{name}' is {value!r:.100}")

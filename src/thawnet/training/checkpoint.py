@@ -29,7 +29,6 @@ from ..metrics.result import WHOLE, Validation
 from ..recipe import (
     Recipe,
     TrainOptions,
-    options_from_dict,
     options_to_dict,
     parse_recipe,
     to_table,
@@ -199,7 +198,7 @@ def load(run: Path) -> RunState:
         raise RunError(f"'{path}' is not a readable checkpoint ({error})") from error
     if version != VERSION:
         raise RunError(f"'{path}' is of version {version}; this thawnet reads version {VERSION}")
-    content["options"] = options_from_dict(content["options"])
+    content["options"] = TrainOptions(**content["options"])
     content["recipe"] = parse_recipe(to_toml(content["recipe"]), str(run))
     content["machine"] = Machine(**content["machine"])
     content["history"] = [Validation(**row) for row in content["history"]]

@@ -1,0 +1,78 @@
+"""Values from TOML, JSON or a call, checked against the annotations of a dataclass."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from pathlib import Path
+from typing import Any, Literal
+
+from .errors import ThawnetError, suggest
+from .text import shown
+
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "text in quotes",
+    bool: "true or false",
+    Path: "a path",
+}
+
+
+def typed(hint: Any, value: Any, name: str = "", strict: bool = True) -> Any:
+    """Return a value as the type that `hint` annotates; a table becomes a dataclass.
+
+    name: where the value stands, for errors. strict: refuse fields that a dataclass does not have.
+    Raises ValueError with one sentence that names the field, what it must be and what it is, or the
+    dataclass's own ThawnetError.
+    """
+    origin, inner = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if types.NoneType in inner:
+        return None if value is None else typed(inner[0], value, name, strict)
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return _from_table(hint, value, f"{name}." if name else "", strict)
+    if origin is dict and isinstance(value, dict):
+        return {key: typed(inner[1], item, f"{name}.{key}", strict) for key, item in value.items()}
+    if origin is tuple and isinstance(value, list | tuple):
+        hints = inner[:1] * len(value) if inner[-1] is ... else inner
+        if len(hints) == len(value):
+            return tuple(typed(*pair, name, strict) for pair in zip(hints, value, strict=True))
+    if hint is Path and isinstance(value, str | Path):
+        return Path(value)
+    if hint is float and type(value) is int and abs(value) < 2**1023:
+        return float(value)
+    # A bool is an int to Python; to a reader of a recipe it is not.
+    if hint is Any or type(value) is hint or (origin is Literal and value in inner):
+        return value
+    raise ValueError(
+        f"'{name}' must be {_expected(hint, name)}; received {type(value).__name__} {shown(value)}"
+    )
+
+
+def _expected(hint: Any, name: str) -> str:
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return " or ".join(map(repr, inner))
+    if origin is tuple:
+        return "a list" if inner[-1] is ... else f"{len(inner)} values"
+    return _WORDS.get(hint, f"a table, as in [{name}]")
+
+
+def _from_table(kind: Any, table: dict[str, Any], prefix: str, strict: bool) -> Any:
+    hints = typing.get_type_hints(kind)
+    for key in table:
+        if strict and key not in hints:
+            raise ValueError(f"unknown field '{prefix}{key[:100]}'; {suggest(key[:100], hints)}")
+    values: dict[str, Any] = {}
+    for item in dataclasses.fields(kind):
+        if item.name in table:
+            values[item.name] = typed(
+                hints[item.name], table[item.name], prefix + item.name, strict
+            )
+        elif item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING:
+            raise ValueError(f"field '{prefix}{item.name}' is missing")
+    try:
+        return kind(**values)
+    except ThawnetError as error:
+        raise type(error)(f"{prefix}{error}") from error
