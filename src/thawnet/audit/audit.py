@@ -54,18 +54,22 @@ def audit(source: Source, size: int, watch: Watch = unwatched) -> Audit:
                 if name == "train":
                     raise
                 unusable.append(str(error))
+    total = sum(map(len, opened.values()))
+    thumbnails = np.empty((total, SIDE, SIDE), np.uint8)  # of all parts: no copy is made
     parts: list[Part] = []
     pictures: list[Member] = []
     readable: list[_Readable] = []
     for name, items in opened.items():
-        part, images = _measure(name, items, source.classes, size, watch)
+        part, images = _measure(
+            name, items, source.classes, size, thumbnails[len(pictures) :], watch
+        )
         parts.append(part)
         pictures += [
             Member(name, source.classes[items.labels[row]], items.names[row]) for row in images.rows
         ]
         readable.append(images)
     everything = _Readable(*map(np.concatenate, zip(*readable, strict=True)))
-    groups = _groups(pictures, everything, source.mirror_safe, watch)
+    groups = _groups(pictures, everything, thumbnails[: len(pictures)], source.mirror_safe, watch)
     test = _planned_test(source, opened)
     unjudged = Audit(
         name=source.name,
@@ -91,8 +95,6 @@ class _Readable(NamedTuple):
     """Their positions in the part."""
     digests: NDArray[np.void]
     """Hashes of their pixels, V16."""
-    thumbnails: NDArray[np.uint8]
-    """(n, SIDE, SIDE)."""
     shapes: NDArray[np.int32]
     """Width and height, (n, 2)."""
 
@@ -102,7 +104,7 @@ class _Look(NamedTuple):
     stored_bytes: int
     shape: tuple[int, int]
     digest: bytes
-    thumbnail: bytes
+    thumbnail: NDArray[np.uint8]
 
 
 def _looks(items: Items, advance: Callable[[int], None]) -> Iterator[_Look | str]:
@@ -131,27 +133,35 @@ def _look(raw: Raw | str) -> _Look | str:
     digest = hashlib.blake2b(repr(image.size).encode(), digest_size=16)
     digest.update(image.tobytes())
     size = len(raw) if isinstance(raw, bytes) else raw.nbytes
-    return _Look(stored, size, image.size, digest.digest(), thumbnail(image).tobytes())
+    return _Look(stored, size, image.size, digest.digest(), thumbnail(image))
 
 
 def _measure(
-    name: str, items: Items, classes: Sequence[str], size: int, watch: Watch
+    name: str,
+    items: Items,
+    classes: Sequence[str],
+    size: int,
+    thumbnails: NDArray[np.uint8],
+    watch: Watch,
 ) -> tuple[Part, _Readable]:
-    """Read one part; return what it holds, and what is compared of its images."""
+    """Read one part; return what it holds, and what is compared of its images.
+
+    thumbnails: room for those of the images, (n, SIDE, SIDE); filled from the first on.
+    """
     modes, formats = Counter[str](), Counter[str]()
     animated, broken = list[str](), list[tuple[str, str]]()
     rows, shapes = list[int](), list[tuple[int, int]]()
-    digests, thumbnails = bytearray(), bytearray()
+    digests = bytearray()
     total = turned = 0
     with watch(f"reading {name}", len(items)) as advance:
         for row, look in enumerate(_looks(items, advance)):
             if isinstance(look, str):
                 broken.append((items.names[row], look))
                 continue
+            thumbnails[len(rows)] = look.thumbnail
             rows.append(row)
             shapes.append(look.shape)
             digests += look.digest
-            thumbnails += look.thumbnail
             modes[look.stored.mode] += 1
             formats[look.stored.format] += 1
             total += look.stored_bytes
@@ -161,7 +171,6 @@ def _measure(
     images = _Readable(
         np.array(rows, np.int64),
         np.frombuffer(digests, "V16"),
-        np.frombuffer(thumbnails, np.uint8).reshape(-1, SIDE, SIDE),
         np.array(shapes, np.int32).reshape(-1, 2),
     )
     counts = np.bincount(items.labels[images.rows], minlength=len(classes)).tolist()
@@ -179,7 +188,7 @@ def _measure(
         formats=dict(formats.most_common()),
         turned=turned,
         animated=tuple(animated),
-        plain=tuple(items.names[row] for row in images.rows[find_plain(images.thumbnails)]),
+        plain=tuple(items.names[row] for row in images.rows[find_plain(thumbnails[: len(rows)])]),
         broken=tuple(broken),
     )
     return part, images
@@ -201,16 +210,20 @@ def _planned_test(source: Source, opened: dict[str, Items]) -> frozenset[str]:
 
 
 def _groups(
-    pictures: Sequence[Member], images: _Readable, mirrored: bool, watch: Watch
+    pictures: Sequence[Member],
+    images: _Readable,
+    thumbnails: NDArray[np.uint8],
+    mirrored: bool,
+    watch: Watch,
 ) -> list[Group]:
     """Return all groups of equal and of nearly equal images, worst first."""
     _, first, kind = np.unique(images.digests, return_index=True, return_inverse=True)
     same = connect(len(pictures), enumerate(first[kind].tolist()))
     among = np.sort(first)
     among = among[images.shapes[among].min(axis=1) >= LEAST_SIDE]
-    among = among[~find_plain(images.thumbnails[among])]
+    among = among[~find_plain(thumbnails[among])]
     with watch("looking for copies", len(among)) as advance:
-        near = find_near(images.thumbnails, among, mirrored, advance)
+        near = find_near(thumbnails, among, mirrored, advance)
     groups = [_group([pictures[row] for row in rows], exact=True) for rows in same]
     links = [*near.rows.tolist(), *((row, other) for row, *others in same for other in others)]
     home = {row: rows for rows in connect(len(pictures), links) for row in rows}
