@@ -21,17 +21,17 @@ CONTENT = bytes(range(256)) * 512
 )
 def test_content_comes_whole(path: str, sent: str) -> None:
     server = Raw(ok(CONTENT))
-    with serving_forever(server):
-        assert fetch_image(f"{server.url}/{path}") == CONTENT
+    with serving_forever(server) as url:
+        assert fetch_image(f"{url}/{path}") == CONTENT
     assert server.asked == [sent]
 
 
 def test_redirect_is_followed() -> None:
     target = Raw(ok(CONTENT))
-    with serving_forever(target):
-        server = Raw(f"HTTP/1.1 302 Found\r\nLocation: {target.url}/new\r\n\r\n".encode())
-        with serving_forever(server):
-            assert fetch_image(f"{server.url}/old") == CONTENT
+    with serving_forever(target) as url:
+        redirect = Raw(f"HTTP/1.1 302 Found\r\nLocation: {url}/new\r\n\r\n".encode())
+        with serving_forever(redirect) as old:
+            assert fetch_image(old) == CONTENT
     assert target.asked == ["/new"]
 
 
@@ -51,9 +51,8 @@ def test_anything_else_is_a_reason(
     answer: bytes, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(image, "MAX_BYTES", 10**6)
-    server = Raw(answer)
-    with serving_forever(server), pytest.raises(ImageError, match=told) as caught:
-        fetch_image(server.url)
+    with serving_forever(Raw(answer)) as url, pytest.raises(ImageError, match=told) as caught:
+        fetch_image(url)
     assert "\n" not in str(caught.value)
 
 

@@ -37,8 +37,8 @@ CONTENT = np.random.default_rng(0).bytes(300_000)
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Raw]:
     """Serve CONTENT at any address of the mirror."""
     server = Raw(ok(CONTENT))
-    with serving_forever(server):
-        monkeypatch.setenv("THAWNET_MIRROR", server.url)
+    with serving_forever(server) as url:
+        monkeypatch.setenv("THAWNET_MIRROR", url)
         yield server
 
 

@@ -65,10 +65,6 @@ class Raw(http.server.ThreadingHTTPServer):
         self.pause = pause
         self.asked: list[str] = []
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that hangs up is what tests are about."""
 
