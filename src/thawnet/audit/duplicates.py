@@ -1,4 +1,4 @@
-"""Which pictures are the same, or nearly: candidates by hash, then a look at small thumbnails.
+"""Pictures that are the same, or nearly: candidates by hash, then a check of small thumbnails.
 
 Two pictures are *exactly* the same when their decoded, upright pixels are. They are *nearly* the
 same when small grey thumbnails agree everywhere: stored again, resized, recoloured, made grey,
@@ -70,7 +70,7 @@ def thumbnail(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def find_plain(thumbnails: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Tell which thumbnails (n, SIDE, SIDE) hold nothing to compare: one colour, or a gradient."""
+    """Return True for thumbnails (n, SIDE, SIDE) without structure: one colour, or a gradient."""
     plain = np.zeros(len(thumbnails), dtype=bool)
     for rows in _chunks(len(thumbnails)):
         spread = _centred(thumbnails[rows].astype(np.float32)).std(axis=(1, 2))

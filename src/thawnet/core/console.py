@@ -1,4 +1,4 @@
-"""What a person sees while it works: lines and progress bars on stderr; stdout is for results."""
+"""Lines and progress bars on stderr, results on stdout."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _muted = ContextVar("muted", default=False)  # of each thread
 
 
 def follow(rank: int) -> None:
-    """Of several processes that do one job only the first, rank 0, speaks; failures are told."""
+    """Set this process's rank: of several that do one job, only 0 prints; all tell failures."""
     global _rank
     _rank = rank
 
@@ -56,19 +56,19 @@ class _Rate(ProgressColumn):
 
 
 def say(text: str) -> None:
-    """Print one line on stderr; nothing in it is taken for markup or a terminal's code."""
+    """Print one line on stderr, without markup or terminal codes."""
     if not (_rank or _muted.get()):
         _console.print(printable(text), markup=False)
 
 
 def fail(text: str) -> None:
-    """Print why the command ends, on stderr, whichever process it is."""
+    """Print why the command ends on stderr, from any rank."""
     who = f"thawnet, rank {_rank}" if _rank else "thawnet"
     _console.print(f"{who}: {printable(text)}", markup=False)
 
 
 def result(text: str) -> None:
-    """Print one line on stdout, or several; a terminal gets none of its codes, a pipe gets all."""
+    """Print lines on stdout; terminal codes in them reach a pipe, but no terminal."""
     if not _rank:
         if sys.stdout.isatty():
             text = "\n".join(map(printable, text.split("\n")))
@@ -86,7 +86,7 @@ def result(text: str) -> None:
 
 
 def drop_stdout() -> None:
-    """Let what Python still holds for stdout go nowhere, or it would fail again at the end."""
+    """Discard what Python still buffers for stdout: it would fail again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -96,8 +96,7 @@ def progress(
 ) -> Iterator[Callable[[int], None]]:
     """Show a bar with speed and time left on a terminal; yield the function that advances it.
 
-    total: None where it is not known.
-    In a log file a bar is noise: there, only the lines printed with `say` appear.
+    total: None if it is not known. In a log file, where a bar is noise, there is none.
     """
     columns = (
         TextColumn("{task.description}", markup=False),

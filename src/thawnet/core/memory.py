@@ -8,18 +8,18 @@ import threading
 from pathlib import Path
 from typing import Any
 
-_PAUSE = 0.02  # seconds between two looks
+_PAUSE = 0.02  # seconds between two measurements
 
 
 def available_cores() -> int:
-    """Return how many cores this process may use, which a batch system often limits."""
+    """Return the number of cores this process may use, which a batch system often limits."""
     if hasattr(os, "sched_getaffinity"):  # Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def total_memory() -> int | None:
-    """Return the bytes of memory that this process may use, None where nobody says.
+    """Return the bytes of memory that this process may use, None if unknown.
 
     On Linux a container's limit counts if it is lower than what the machine has.
     """
@@ -32,7 +32,7 @@ def total_memory() -> int | None:
 
 
 def available_memory() -> int | None:
-    """Return the bytes that can be taken without swapping, None where nobody says."""
+    """Return the bytes that can be taken without swapping, None if unknown."""
     try:
         machine = _kilobytes(Path("/proc/meminfo"), "MemAvailable")
     except (OSError, KeyError):
@@ -45,7 +45,7 @@ def available_memory() -> int | None:
 
 
 def used_memory() -> int:
-    """Return this process's anonymous resident bytes; its largest size so far but on Linux."""
+    """Return this process's anonymous resident bytes; other systems than Linux give its peak."""
     try:
         return _kilobytes(Path("/proc/self/status"), "RssAnon")
     except (OSError, KeyError):
@@ -90,12 +90,12 @@ def _glibc(name: str) -> Any:
 
 
 class PeakMemory:
-    """Within the block, note the most that the process takes; `bytes` is that."""
+    """Within the block, measures the most that the process takes, `bytes`."""
 
     def __init__(self) -> None:
         self.bytes = used_memory()
         self._done = threading.Event()
-        self._watch = threading.Thread(target=self._look, daemon=True)
+        self._watch = threading.Thread(target=self._measure, daemon=True)
 
     def __enter__(self) -> PeakMemory:
         self._watch.start()
@@ -106,7 +106,7 @@ class PeakMemory:
         self._watch.join()
         self.bytes = max(self.bytes, used_memory())
 
-    def _look(self) -> None:
+    def _measure(self) -> None:
         while not self._done.wait(_PAUSE):
             self.bytes = max(self.bytes, used_memory())
 
@@ -119,7 +119,7 @@ def _kilobytes(path: Path, name: str) -> int:
 
 
 def _container(name: str) -> int | None:
-    """Return a figure of the control group that this process lies in, if it has one."""
+    """Return a figure of this process's control group, None if there is none."""
     try:
         return int((Path("/sys/fs/cgroup") / name).read_text(encoding="ascii"))
     except (OSError, ValueError):  # no control groups, or the word `max` for no limit

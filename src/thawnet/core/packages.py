@@ -1,4 +1,4 @@
-"""Which optional packages a job needs, and what to say where they are missing."""
+"""Optional packages that a job needs, and the error when they are missing."""
 
 from __future__ import annotations
 
@@ -19,24 +19,21 @@ INSTALL = command_line("pip", "install", "thawnet[train]")
 
 
 def missing(packages: Sequence[str]) -> list[str]:
-    """Return those packages that cannot be imported."""
+    """Return the packages that cannot be imported."""
     return [name for name in packages if importlib.util.find_spec(name) is None]
 
 
 def require_installed(job: str, packages: Sequence[str], install: str = INSTALL) -> None:
-    """Raise UsageError with the pip line when packages are missing.
-
-    install: that line; by default of the train extra.
-    """
+    """Raise UsageError with the pip line `install` when packages are missing."""
     if lacking := missing(packages):
         raise _lacking(job, lacking, install)
 
 
 @contextmanager
 def told_when_missing(job: str) -> Iterator[None]:
-    """Raise UsageError with the pip line when a package of the train extra is missing inside.
+    """Raise UsageError with the pip line when an import inside lacks a package of the train extra.
 
-    For what needs one or another of them, or none, as the data that it meets decides.
+    For jobs whose needs depend on the data.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Text a person sees: names and values from outside made harmless, commands made to be pasted."""
+"""Text for people: names and values from outside made harmless, commands that can be pasted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _clipping.maxstring = _clipping.maxother = SHOWN
 
 
 def printable(text: str) -> str:
-    """Return text as one line, without what would move a terminal's cursor or colour it."""
+    """Return text as one line, without terminal codes."""
     if text.isprintable():
         return text
     # Of what Python calls unprintable only spaces stay, such as the one that does not break.
@@ -25,7 +25,7 @@ def printable(text: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return text as one line in which codes stand as Python writes them: a name stays itself."""
+    """Return text as one line, codes escaped as Python does, so that names stay different."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -56,10 +56,7 @@ def duration(seconds: float) -> str:
 
 
 def command_line(*words: object) -> str:
-    """Return a command as one line to paste into this system's shell.
-
-    `printable` and `sentence` leave it as it is: what they would replace is escaped.
-    """
+    """Return a command to paste into this system's shell, which `printable` leaves as it is."""
     if sys.platform == "win32":
         from subprocess import list2cmdline
 
@@ -92,16 +89,15 @@ def shown(value: object) -> str:
 
 
 def sentence(text: str) -> str:
-    """Return text on one line, without a terminal's codes, its middle left out where it is long."""
+    """Return text as one line without terminal codes, the middle left out if it is long."""
     text, half = printable(text), LONGEST // 2 - 3
     return text if len(text) <= LONGEST else f"{text[:half]} ... {text[-half:]}"
 
 
 def fault_of_name(name: str) -> str | None:
-    """Return what is wrong with a class's name, None if it is one.
+    """Return what is wrong with a class's name, or None.
 
-    A name is written into tables, terminals, pages and file formats: control characters would be
-    obeyed there, and what is too long hides all else.
+    Terminals, pages and tables would obey control characters, and a long name hides all else.
     """
     if len(name) > MAX_NAME:
         return f"class '{printable(name[:40])}...' has {len(name):,} characters, over {MAX_NAME:,}"

@@ -1,4 +1,4 @@
-"""How far a training view may go from the image; plain numbers, so that recipes need no torch."""
+"""Limits of random training views; plain numbers, so that recipes need no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labelled images that are read one by one, and the parts of a data set that they form."""
+"""Labelled images that are read one by one, and the data sets that they form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work on many inputs with a few threads, in order, without piling anything up."""
+"""Work on many inputs in a few threads: in order, with bounded memory."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def in_order(
 ) -> Iterator[Output]:
     """Yield work(input) for each input, in order.
 
-    Unlike Executor.map, which takes all inputs at once, at most AHEAD a thread are under way: so
-    much memory is held, and so soon does a stop take effect. threads: `workers` of them that are
-    there already; without them they are made, and end with the work.
+    Unlike Executor.map, which takes all inputs at once, at most AHEAD a thread are under way, which
+    bounds memory and the time to stop. threads: a running pool of `workers`; without it one is made
+    that ends with the work.
     """
     waiting: deque[Future[Output]] = deque()
     with nullcontext(threads) if threads else ThreadPoolExecutor(workers) as pool:

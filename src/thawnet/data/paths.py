@@ -16,7 +16,7 @@ STDIN = "-"
 
 
 def image_names(names: Sequence[str], stdin: Iterable[bytes]) -> Names:
-    """Return the images meant, in the order given; what is named twice is there twice.
+    """Return the images that arguments name, in their order, repeated ones repeatedly.
 
     names: files, whatever they are called; folders, for every image file below them, a folder's
     own first, sorted; patterns with * ? [] and ** for any depth, for the image files that they

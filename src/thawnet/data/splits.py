@@ -1,4 +1,4 @@
-"""Which images train, validate and test."""
+"""Splits of images into parts that train, validate and test."""
 
 from __future__ import annotations
 

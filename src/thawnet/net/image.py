@@ -17,7 +17,7 @@ RESERVED = ":/?#[]@!$&'()*+,;=%~"  # what keeps its meaning in an address (RFC 3
 
 
 def is_address(name: str) -> bool:
-    """Whether a name is an address, as in https://example.org/rose.jpg, and not a file's."""
+    """True for an address, as in https://example.org/rose.jpg; False for a file's name."""
     return name.lower().startswith(("http://", "https://"))
 
 
