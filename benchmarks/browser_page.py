@@ -1,4 +1,4 @@
-"""How soon an exported page answers in Chromium, and how many images a second.
+"""Seconds until an exported page answers in Chromium, and its images a second.
 
     python benchmarks/browser_page.py [--model RUN] [--images 200]
 

@@ -20,7 +20,7 @@ class MissingRowError(Exception):
 
 
 class Rows(dict[str, Any]):
-    """What each row measured, by its name."""
+    """The measurements of each row, by its name."""
 
     def __missing__(self, name: str) -> Any:
         raise MissingRowError(name)

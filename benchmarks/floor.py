@@ -26,7 +26,7 @@ TURNS = 10
 
 
 class Ceilings(NamedTuple):
-    """What a device can do: bytes moved in a second, and operations (two a multiply-add)."""
+    """The limits of a device: bytes moved in a second, and operations (two a multiply-add)."""
 
     bandwidth: float
     rate: float

@@ -1,4 +1,4 @@
-"""What benchmarks are fed: CIFAR-100 in other numbers and sizes, weights in Keras's order."""
+"""Inputs of the benchmarks: CIFAR-100 in other numbers and sizes, weights in Keras's order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run takes as images and processes grow, and that processes do not change what it learns.
+"""The cost of a run as images and processes grow; that processes do not change what it learns.
 
     python benchmarks/scale.py --counts 10000 50000 200000 --epochs 1 1
     python benchmarks/scale.py --counts 10000 --seeds 0 1 2

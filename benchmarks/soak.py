@@ -148,7 +148,7 @@ def bits(run: Path) -> str:
 
 @dataclass(frozen=True)
 class Reference:
-    """What a case comes to when it is left alone, and in how many seconds."""
+    """A case that was left alone: its bits, and the seconds it took."""
 
     name: str
     words: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""How fast a folder of photos becomes a store, against bare decoding, and the memory it takes.
+"""Speed of turning a folder of photos into a store, beside bare decoding, and the memory it takes.
 
     python benchmarks/store.py 10000 100000
 

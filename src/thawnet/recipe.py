@@ -1,4 +1,4 @@
-"""What a run does: Recipe and Phase, checked when built; presets and files; the command's options.
+"""Recipes: Recipe and Phase, checked when built; presets and files; the options of a call.
 
 A field's docstring is its help everywhere: on the command line and in error messages.
 """

@@ -36,7 +36,7 @@ MAX_FILE = 2**31  # bytes; protobuf's own limit
 
 @dataclass(frozen=True)
 class Architecture:
-    """What rebuilds the network from model.safetensors."""
+    """The values that rebuild the network from model.safetensors."""
 
     backbone: str
     """timm's name."""
@@ -50,7 +50,7 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Description:
-    """What model.json says."""
+    """The content of model.json."""
 
     path: Path
     """The bundle's folder."""

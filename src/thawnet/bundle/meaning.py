@@ -15,7 +15,7 @@ TEMPERATURES = (0.01, 100.0)  # beyond these probabilities say nothing
 
 @dataclass(frozen=True)
 class Unfamiliar:
-    """When an image counts as unlike the training data."""
+    """The threshold above which an image counts as unlike the training data."""
 
     above: float
     """Its unfamiliarity is above this."""

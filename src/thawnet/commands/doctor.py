@@ -168,7 +168,7 @@ def _torch(options: TrainOptions) -> Iterator[Check]:
 
 
 class Others:
-    """How many cores other programs keep busy, from its making on."""
+    """Cores that other programs keep busy, from its making on."""
 
     def __init__(self) -> None:
         self._before = self._reading()

@@ -42,7 +42,7 @@ class Items:
     read: Callable[[int], Raw]
     """From a position to encoded bytes, or to a (height, width, 3) uint8 array."""
     groups: NDArray[np.int64] | None = None
-    """What the user keeps together (a patient, a video), (n,); -1 is nobody's."""
+    """Groups that the user keeps together (a patient, a video), (n,); -1 for none."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -72,7 +72,7 @@ class Items:
 
 @dataclass(frozen=True)
 class Source:
-    """What lies at DATA.
+    """The data at DATA.
 
     Raises DataError for a class whose name is too long or holds control characters.
     """

@@ -75,7 +75,7 @@ class ImageStore:
 
     @property
     def ties(self) -> NDArray[np.int64]:
-        """What must stay on one side of a split, (n,) int64; see items.tied."""
+        """A number of each image, (n,) int64; a split keeps equal ones together. See items.tied."""
         groups = None if self.all_groups is None else self.all_groups[self.rows]
         return tied(self.hashes, groups)
 

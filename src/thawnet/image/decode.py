@@ -164,7 +164,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 @dataclass(frozen=True)
 class Stored:
-    """How an image lies in its file."""
+    """The form of an image in its file."""
 
     format: str
     """Pillow's name of it, as of the colour mode."""

@@ -1,4 +1,4 @@
-"""What happens to an image before the network sees it, as one small, storable specification."""
+"""The preprocessing of an image, as one small specification that a bundle stores."""
 
 from __future__ import annotations
 

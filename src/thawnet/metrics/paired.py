@@ -13,7 +13,7 @@ from .accuracy import interval
 
 @dataclass(frozen=True)
 class Pairs:
-    """How many images both get right, only A, only B, and neither."""
+    """Numbers of images that both get right, only A, only B, and neither."""
 
     both: int
     only_a: int

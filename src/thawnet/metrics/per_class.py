@@ -1,4 +1,4 @@
-"""Scores of each class, and which classes are taken for which."""
+"""Precision, recall and F1 of each class, and their means."""
 
 from __future__ import annotations
 
@@ -33,15 +33,6 @@ class Macro:
     f1: float
 
 
-@dataclass(frozen=True)
-class Confusion:
-    """A number of images of the class `true` that were taken for the class `predicted`."""
-
-    true: str
-    predicted: str
-    images: int
-
-
 def class_scores(
     labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: Sequence[str]
 ) -> tuple[ClassScore, ...]:
@@ -70,52 +61,3 @@ def macro_average(scores: Sequence[ClassScore]) -> Macro:
     rows = np.array([(score.precision, score.recall, score.f1) for score in scores])
     precision, recall, f1 = rows.mean(axis=0).tolist()
     return Macro(precision, recall, f1)
-
-
-def confusions(
-    labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: Sequence[str]
-) -> tuple[Confusion, ...]:
-    """Return every pair of classes that was confused, the most frequent first.
-
-    labels, predicted: positions in `classes`, (n,). Equally frequent pairs are in their order.
-    """
-    wrong = labels != predicted
-    codes, counts = np.unique(labels[wrong] * len(classes) + predicted[wrong], return_counts=True)
-    order = np.argsort(-counts, kind="stable")
-    return tuple(
-        Confusion(classes[code // len(classes)], classes[code % len(classes)], count)
-        for code, count in zip(codes[order].tolist(), counts[order].tolist(), strict=True)
-    )
-
-
-def confusion_matrix(
-    labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: int
-) -> NDArray[np.int64]:
-    """Return how many images of each class, (classes, classes), row, were taken for each, column.
-
-    labels, predicted: class positions, (n,).
-    """
-    codes = labels * classes + predicted
-    return np.bincount(codes, minlength=classes**2).reshape(classes, classes)
-
-
-def confused_order(matrix: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the classes so that those that are confused lie beside each other, (classes,).
-
-    matrix: see confusion_matrix. Classes are clustered by the share of their images that are
-    taken for each other, average linkage, and the tree's leaves put in the order that has the most
-    alike beside each other (Bar-Joseph et al. 2001, "Fast optimal leaf ordering for hierarchical
-    clustering").
-    """
-    from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
-    from scipy.spatial.distance import squareform
-
-    if len(matrix) < 3:
-        return np.arange(len(matrix))
-    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    alike = (shares + shares.T) / 2
-    apart = 1 - alike / max(1e-12, float((alike - np.diag(np.diag(alike))).max()))
-    np.fill_diagonal(apart, 0)
-    distances = squareform(np.clip(apart, 0, None), checks=False)
-    tree = optimal_leaf_ordering(linkage(distances, "average"), distances)
-    return np.asarray(leaves_list(tree), np.int64)

@@ -100,7 +100,7 @@ class Regression(_Shares):
 
 @dataclass(frozen=True)
 class Baselines:
-    """What a run is compared with, on the images that its headline was measured on."""
+    """The baselines of a run, on the images that its headline was measured on."""
 
     majority_class: Majority
     logistic_regression_on_frozen_features: Regression
@@ -108,7 +108,7 @@ class Baselines:
 
 @dataclass(frozen=True)
 class PhaseResult:
-    """What a phase was set to on this data, how long it ran, and what it kept."""
+    """A phase as it ran: its settings on this data, its length, and the epoch it kept."""
 
     name: str
     trains_from: str
@@ -157,7 +157,7 @@ class Result:
     metrics: dict[str, Scores]
     """Of 'test' and 'validation', those that were measured."""
     temperature: float
-    """What logits are divided by before the softmax."""
+    """The logits are divided by it before the softmax."""
     phases: tuple[PhaseResult, ...]
     seconds: dict[str, float]
     """Of each stage, and WHOLE."""
@@ -179,7 +179,7 @@ class Result:
     weights: StartingWeights
     baselines: Baselines | None = None
     standing: str = ""
-    """How it stands against logistic regression, a sentence without its full stop."""
+    """The comparison with logistic regression, a sentence without its full stop."""
     opened_from: OpenedFrom | None = None
     lines: tuple[str, ...] = ()
     """For a person, the accuracy last."""
@@ -196,7 +196,7 @@ class Result:
 
     @property
     def fitted_on(self) -> int:
-        """How many images the temperature was fitted on, 0 where none was."""
+        """Images that the temperature was fitted on, 0 where none was."""
         return self.metrics["validation"].images if "validation" in self.metrics else 0
 
 

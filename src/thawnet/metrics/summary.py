@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from .accuracy import balanced_accuracy, interval, quote, top_k
 from .calibration import calibration_error
-from .per_class import ClassScore, Confusion, Macro, class_scores, confusions, macro_average
+from .confusion import Confusion, confusions
+from .per_class import ClassScore, Macro, class_scores, macro_average
 
 # How the parts are called where their accuracy is quoted.
 QUOTED = {"train": "training", "val": "validation", "test": "test", "all": "overall"}
@@ -36,7 +37,7 @@ class Unreadable:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a model does on labelled images. Accuracies, shares and scores are 0 to 1.
+    """The scores of a model on labelled images. Accuracies, shares and scores are 0 to 1.
 
     A hit is an image whose own class has the largest logit among all of the model's classes, also
     those that the data lacks.
@@ -51,7 +52,7 @@ class Evaluation:
     part: str
     """'train', 'val' or 'test', or 'all' for everything in data without a test part."""
     images: int
-    """How many were measured: those that could be read."""
+    """Images that were measured: those that could be read."""
     accuracy: float
     """Share of hits."""
     interval_95: tuple[float, float]
@@ -67,7 +68,7 @@ class Evaluation:
     unfamiliar: float | None
     """Share of images unlike the training data; None if the model cannot tell."""
     model_classes: int
-    """How many classes the model knows."""
+    """The number of classes that the model knows."""
     taken_for_others: int
     """Images taken for a class that has none here."""
     trained_on: int

@@ -98,7 +98,7 @@ class Network(nn.Module):
 
     @cached_property
     def depths(self) -> dict[str, int]:
-        """How many stages lie between each parameter and the logits, by name; 0 for the head's."""
+        """Stages between each parameter and the logits, by name; 0 for the head's."""
         last = len(self.stages) - 1
         depth = {
             layer: last - place

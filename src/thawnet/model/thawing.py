@@ -1,4 +1,4 @@
-"""Which layers train: a place that a person names becomes a layer, thawed with all behind it."""
+"""The layers that train: a user's --train-from becomes a layer, thawed with all behind it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a backbone's weights come from, and whether they fit."""
+"""Pretrained weights of a backbone: found, checked, loaded."""
 
 from __future__ import annotations
 
@@ -246,7 +246,7 @@ def published_size(backbone: str) -> int:
 
 @dataclass(frozen=True)
 class _Published:
-    """What a backbone's published weights ask for."""
+    """The preprocessing that a backbone's published weights expect."""
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]

@@ -36,7 +36,7 @@ class Comparison:
 
     @cached_property
     def pairs(self) -> Pairs:
-        """How many images both get right, one alone, and neither."""
+        """Numbers of images that both get right, one alone, and neither."""
         return count_pairs(self.a.predictions.hits, self.b.predictions.hits)
 
     @cached_property

@@ -45,7 +45,7 @@ class Rival:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """How well one class is recognised."""
+    """Recall and precision of one class."""
 
     name: str
     images: int

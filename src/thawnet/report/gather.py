@@ -21,7 +21,7 @@ from ..core.text import counted, duration
 from ..data.store import ImageStore
 from ..metrics.accuracy import interval, slices
 from ..metrics.calibration import bins_of
-from ..metrics.per_class import confused_order, confusion_matrix, confusions
+from ..metrics.confusion import confused_order, confusion_matrix, confusions
 from ..metrics.result import WHOLE, PhaseResult
 from ..training.context import Material
 from .content import ClassRow, Confusion, Example, Pair, Picture, Report, Rival, Suspect
@@ -147,15 +147,13 @@ def _model(material: Material, missing: list[str]) -> Model | None:
     """Return the network that explains images, None where none does."""
     try:
         model = load(material.folder)
+        if model.class_weights is not None:
+            return model
+        reason = f"{model.backbone}'s classes are not read off a feature map"
     except BundleError as error:
-        missing.append(f"No class-activation maps: {first_line(error)}.")
-        return None
-    if model.class_weights is None:
-        missing.append(
-            f"No class-activation maps: {model.backbone}'s classes are not read off a feature map."
-        )
-        return None
-    return model
+        reason = first_line(error)
+    missing.append(f"No class-activation maps: {reason}.")
+    return None
 
 
 def _pictures(images: ImageStore, rows: NDArray[np.int64], model: Model | None) -> list[Picture]:

@@ -25,7 +25,7 @@ class FinishedRun:
 
     @property
     def part(self) -> str:
-        """What its accuracy was measured on: 'test' or 'validation'."""
+        """The part that its accuracy was measured on: 'test' or 'validation'."""
         return self.result.headline
 
     @property

@@ -211,7 +211,7 @@ class PunctualProtocol(H11Protocol):
 
     @property
     def due(self) -> float:
-        """When its request must be there, by the loop's clock; infinite while one is answered."""
+        """The deadline of its request, by the loop's clock; infinite while one is answered."""
         return math.inf if self._deadline is None else self._deadline.when()
 
     def data_received(self, data: bytes) -> None:

@@ -80,7 +80,7 @@ class RunState:
     spent: float = 0.0
     """Seconds of the epoch under way."""
     logits: dict[str, torch.Tensor] = field(default_factory=dict)
-    """What a validation or test has computed so far, by part."""
+    """Logits that a validation or test has computed so far, by part."""
     history: list[Validation] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     """Of each stage."""

@@ -107,7 +107,7 @@ class Material:
     folder: Path
     result: Result
     history: list[Validation]
-    """What log.jsonl holds."""
+    """The rows of log.jsonl."""
     recipe: Recipe
     source: Source
     train: ImageStore

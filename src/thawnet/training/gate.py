@@ -34,7 +34,7 @@ GATE_TIE = 1e-3  # nearer to each other than this, either of two classes may com
 
 @dataclass(frozen=True)
 class Agreement:
-    """How two forms of a network agree on real images."""
+    """Agreement of two forms of a network on real images."""
 
     images: int
     """Compared."""

@@ -65,7 +65,7 @@ class Machine:
 
     @property
     def runtime(self) -> str:
-        """What runs frozen layers; see trunk.runtime.frozen_function."""
+        """The runtime of frozen layers; see trunk.runtime.frozen_function."""
         return f"onnxruntime {version('onnxruntime')}" if self.device == "cpu" else "torch"
 
     @property

@@ -1,4 +1,4 @@
-"""What a finished run leaves: its bundle, predictions, plot and result."""
+"""The files of a finished run: bundle, predictions, plot and result."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ class PhaseJob:
 
     @property
     def plan(self) -> PhasePlan:
-        """What this phase is on the run's network and data."""
+        """The plan of this phase."""
         return self.run.plan[self.number]
 
     @property

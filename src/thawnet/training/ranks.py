@@ -87,7 +87,7 @@ class World:
 
     @property
     def size(self) -> int:
-        """How many processes there are."""
+        """The number of processes."""
         return self.everybody.size
 
     def agree(self, job: Callable[[], T]) -> T:

@@ -20,7 +20,7 @@ STATE = Path("checkpoint") / "state.pt"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came out of a run: its folder, and what its result.json holds."""
+    """A finished run: its folder and its result."""
 
     folder: Path
     result: Result

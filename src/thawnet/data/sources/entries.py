@@ -185,7 +185,7 @@ class _TarStream:
         self.header = 0
         """Where the next header begins."""
         self.last = b""
-        """What was read last."""
+        """The bytes that were read last."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

@@ -126,7 +126,7 @@ class _Listing:
 
 @dataclass
 class _Skipped:
-    """What is passed over inside class folders."""
+    """Files that are passed over inside class folders."""
 
     others: Counter[str] = field(default_factory=Counter)
     """Files that are not named like images, by suffix."""

@@ -45,7 +45,7 @@ class Page:
     """The content of a page."""
 
     facts: Mapping[str, Any]
-    """What it shows of the network, as JSON."""
+    """The network's facts that it shows, as JSON."""
     assets: Mapping[str, bytes]
     """By name, gzip but the pictures: `runtime`, ONNX Runtime's WebAssembly; `network`, the ONNX
     model; `weights`, float16 (classes, channels), of networks that have class maps; and pictures
