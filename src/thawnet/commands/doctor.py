@@ -25,7 +25,7 @@ from ..core.text import command_line, counted
 from ..recipe import ON_GPU, PRESETS, TrainOptions
 
 if TYPE_CHECKING:
-    from ..forecast.forecast import Forecast
+    from ..forecast import Forecast
 
 LEAST = 2e9  # bytes of memory and of disk, under which even small jobs may fail
 INTERPRETER = 0.5  # seconds until the first line of a command runs
@@ -260,7 +260,7 @@ def _forecasts(options: TrainOptions) -> tuple[str, list[Row]]:
     from ..data.sources.open import open_source
     from ..data.splits import arrange, check_parts
     from ..data.store import typical_short_side
-    from ..forecast.forecast import forecast
+    from ..forecast import forecast
     from ..training.call import check_call, chosen, preset
 
     keep_freed_memory()
