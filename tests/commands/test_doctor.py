@@ -55,7 +55,7 @@ def test_a_base_install_is_told_what_to_install(
         assert "pip install 'thawnet[train]'" in out.splitlines()[-1]
 
 
-def test_a_run_is_foretold_in_the_last_line(
+def test_minutes_and_memory_stand_in_the_last_line(
     photos: Callable[..., Path], tiny_weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = photos({"a": 24, "b": 24})
@@ -79,20 +79,16 @@ def test_json_holds_what_is_printed(
         capsys,
         "doctor",
         *tiny_call(folder, tiny_weights),
-        "--recipe",
-        "quick",
-        "--no-test",
-        "--json",
+        *["--recipe", "quick", "--no-test", "--json"],
     )
     assert status == 0
-    found = json.loads(out)
-    assert found["ready"] is True
-    assert [row["recipe"] for row in found["forecasts"]] == ["quick"]
-    assert found["forecasts"][0]["images"].keys() == {"train", "val"}
-    assert found["forecasts"][0]["total"] == pytest.approx(
-        sum(found["forecasts"][0]["seconds"].values())
-    )
-    assert {"name", "found", "todo", "fatal"} == found["checks"][0].keys()
+    report = json.loads(out)
+    assert report["ready"] is True
+    (forecast,) = report["forecasts"]
+    assert forecast["recipe"] == "quick"
+    assert forecast["images"].keys() == {"train", "val"}
+    assert forecast["total"] == pytest.approx(sum(forecast["seconds"].values()))
+    assert {"name", "found", "todo", "fatal"} == report["checks"][0].keys()
 
 
 def test_a_recipe_that_can_not_run_does_not_hide_the_others(
@@ -131,16 +127,6 @@ def test_wrong_call_is_one_sentence(
     assert err.count("\n") == 1
 
 
-def test_a_busy_machine_is_said_to_be_so(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    todo = "stop what else computes"
-    monkeypatch.setattr(doctor.Others, "busy", lambda self: 0.0)
-    assert todo not in called(capsys, "doctor")[1]
-    monkeypatch.setattr(doctor.Others, "busy", lambda self: 1000.0)
-    assert todo in called(capsys, "doctor")[1]
-
-
 def test_a_forecast_made_beside_other_work_says_so(
     photos: Callable[..., Path],
     tiny_weights: Path,
@@ -148,10 +134,11 @@ def test_a_forecast_made_beside_other_work_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = photos({"a": 24, "b": 24})
-    for others, said in ((0.0, False), (1000.0, True)):
+    for others, busy in ((0.0, False), (1000.0, True)):
         monkeypatch.setattr(doctor.Others, "busy", lambda self, others=others: others)
         _, out, _ = called(capsys, "doctor", *tiny_call(folder, tiny_weights), "--recipe", "quick")
-        assert out.splitlines()[-1].endswith(", while other programs compute as now") == said
+        assert ("-> stop what else computes" in out) == busy
+        assert out.splitlines()[-1].endswith(", while other programs compute as now") == busy
 
 
 def test_load_is_what_others_computed_over_the_time_watched(

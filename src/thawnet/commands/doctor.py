@@ -17,6 +17,7 @@ import tyro
 
 from .. import embedded
 from ..core import console
+from ..core.columns import aligned
 from ..core.errors import ThawnetError, UsageError
 from ..core.files import cache_entries, cache_folder
 from ..core.memory import available_memory, keep_freed_memory, total_memory
@@ -51,12 +52,14 @@ class DoctorOptions:
 
 @dataclass(frozen=True)
 class Check:
-    """A line of the checklist. todo: what to do, '' where all is well. fatal: nothing trains."""
+    """A line of the checklist."""
 
     name: str
     found: str
     todo: str = ""
+    """What to do, '' where all is well."""
     fatal: bool = False
+    """Whether nothing can be trained."""
 
 
 @dataclass(frozen=True)
@@ -73,16 +76,16 @@ def doctor(options: DoctorOptions) -> None:
 
     Raises ThawnetError when DATA or a flag is wrong; what is missing here is a finding.
     """
-    asked = options.train
-    if asked.resume is not None:
+    train = options.train
+    if train.resume is not None:
         raise UsageError("--resume: doctor looks at new runs; leave it out")
     others = Others()
     rows: list[Row] = []
     data = ""
-    if asked.data and not missing(TRAIN_PACKAGES):
-        data, rows = _forecasts(asked)
-    checks = list(checklist(asked, others))
-    ready, summary = _verdict(asked, checks, rows)
+    if train.data and not missing(TRAIN_PACKAGES):
+        data, rows = _forecasts(train)
+    checks = list(checklist(train, others))
+    ready, summary = _verdict(train, checks, rows)
     if options.json:
         content = {
             "ready": ready,
@@ -101,12 +104,9 @@ def doctor(options: DoctorOptions) -> None:
 
 
 def checklist(options: TrainOptions, others: Others) -> Iterator[Check]:
-    """Yield what was found about this machine, in a few seconds; takes no torch for granted.
-
-    others: watched since before anything was measured.
-    """
+    """Yield the checks of this machine, also where torch is not installed."""
     yield Check("python", f"{platform.python_version()}, {platform.system()} {platform.machine()}")
-    yield from _packages()
+    yield _packages()
     if not missing(["torch"]):
         yield from _torch(options)
     busy = others.busy()
@@ -117,24 +117,25 @@ def checklist(options: TrainOptions, others: Others) -> Iterator[Check]:
     yield _disk(
         "runs disk", options.out or Path("runs"), "give a folder on a larger disk with --out"
     )
-    entries = cache_entries()
-    size = sum(size for _, size in entries)
-    yield Check("cache", f"{len(entries)} entries, {_gigabytes(size)} (thawnet cache list)")
+    sizes = [size for _, size in cache_entries()]
+    yield Check("cache", f"{len(sizes)} entries, {_gigabytes(sum(sizes))} (thawnet cache list)")
     if not missing(["huggingface_hub"]):
         yield _hub()
     values = [f"{name}={os.environ[name]}" for name in VARIABLES if name in os.environ]
     yield Check("variables", ", ".join(values) or f"none of {', '.join(VARIABLES)} is set")
-    yield _embedded()
+    if (embedded.BUNDLE / "model.json").is_file():
+        yield Check("embedded", f"{embedded.BACKBONE} for {embedded.BUNDLE.name}")
+    else:
+        yield Check("embedded", "the package's own network is missing", "install thawnet again")
 
 
-def _packages() -> Iterator[Check]:
+def _packages() -> Check:
     lacking = missing(TRAIN_PACKAGES)
     known = [f"{name} {_version(name)}" for name in ("torch", "timm") if name not in lacking]
-    if lacking:
-        found = ", ".join([*known, f"not installed: {', '.join(lacking)}"])
-        yield Check("packages", found, INSTALL, fatal=True)
-    else:
-        yield Check("packages", ", ".join([*known, "all that training needs"]))
+    if not lacking:
+        return Check("packages", ", ".join([*known, "all that training needs"]))
+    found = ", ".join([*known, f"not installed: {', '.join(lacking)}"])
+    return Check("packages", found, INSTALL, fatal=True)
 
 
 def _torch(options: TrainOptions) -> Iterator[Check]:
@@ -145,14 +146,8 @@ def _torch(options: TrainOptions) -> Iterator[Check]:
     device = choose_device(options.device)
     machine = decide(device, options.precision or "auto", options.compile)
     facts = describe()
-    others = [
-        name
-        for name, there in (
-            ("cuda", torch.cuda.is_available()),
-            ("mps", torch.backends.mps.is_available()),
-        )
-        if there and name != device
-    ]
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    others = [name for name in available if available[name] and name != device]
     named = facts["gpu"] if device == "cuda" else facts["processor"]
     offered = f"; also there: {', '.join(others)} (--device)" if others else ""
     yield Check("device", f"{device}: {named}{offered}")
@@ -238,12 +233,6 @@ def _hub() -> Check:
     return Check("hub", f"{endpoint()} answers")
 
 
-def _embedded() -> Check:
-    if (embedded.BUNDLE / "model.json").is_file():
-        return Check("embedded", f"{embedded.BACKBONE} for {embedded.BUNDLE.name}")
-    return Check("embedded", "the package's own network is missing", "install thawnet again")
-
-
 def _version(package: str) -> str:
     try:
         return version(package)
@@ -280,10 +269,9 @@ def _forecasts(options: TrainOptions) -> tuple[str, list[Row]]:
         console.say(f"measuring for recipe {name} ...")
         own = replace(options, recipe=name)
         try:
-            row = Row(name, forecast(own, source, lists, short_side, opened))
+            rows.append(Row(name, forecast(own, source, lists, short_side, opened)))
         except ThawnetError as error:
-            row = Row(name, None, str(error))
-        rows.append(row)
+            rows.append(Row(name, None, str(error)))
     parts = ", ".join(sorted(source.parts))
     about = (
         f"{source.name}: {len(source.classes)} classes, part{'s' * (len(source.parts) > 1)} "
@@ -301,25 +289,26 @@ def _verdict(
         return False, f"not ready: {fatal.name}: {fatal.found}; {fatal.todo}"
     if not rows:
         return True, "ready: name your data, as in `thawnet doctor photos`, for minutes and memory"
-    found, call = rows[0].forecast, command(options)
-    if found is None:
+    expected, call = rows[0].forecast, command(options)
+    if expected is None:
         return False, f"not ready: {rows[0].problem}"
     memory, free = available_memory(), _free(cache_folder())
-    if memory is not None and found.memory > memory:
+    if memory is not None and expected.memory > memory:
         return False, (
-            f"not ready: `{call}` needs {_gigabytes(found.memory)} of memory and "
+            f"not ready: `{call}` needs {_gigabytes(expected.memory)} of memory and "
             f"{_gigabytes(memory)} are available; choose a smaller --size"
         )
-    if found.written > free:
+    if expected.written > free:
         return False, (
-            f"not ready: `{call}` writes {_gigabytes(found.written)} to {cache_folder()} and "
+            f"not ready: `{call}` writes {_gigabytes(expected.written)} to {cache_folder()} and "
             f"{_gigabytes(free)} are free; point THAWNET_CACHE at a larger disk"
         )
-    load = next((check for check in checks if check.name == "load"), None)
-    busy = ", while other programs compute as now" if load is not None and load.todo else ""
-    most = "at most " if found.patience else "about "
+    loaded = any(check.name == "load" and check.todo for check in checks)
+    busy = ", while other programs compute as now" if loaded else ""
+    most = "at most " if expected.patience else "about "
     return True, (
-        f"ready: `{call}` takes {most}{_duration(found.total)} and {_gigabytes(found.memory)}{busy}"
+        f"ready: `{call}` takes {most}{_duration(expected.total)} and "
+        f"{_gigabytes(expected.memory)}{busy}"
     )
 
 
@@ -332,7 +321,7 @@ def command(options: TrainOptions) -> str:
             continue
         words.append(f"--{field.name.replace('_', '-')}")
         if value is not True:
-            words += [str(each) for each in (value if isinstance(value, tuple) else (value,))]
+            words += map(str, value if isinstance(value, tuple) else [value])
     return command_line(*words)
 
 
@@ -370,18 +359,14 @@ def _table(data: str, rows: Sequence[Row]) -> Iterator[str]:
         return
     yield ""
     yield data
-    found = [row.forecast for row in rows if row.forecast is not None]
-    for origin in dict.fromkeys(each.weights for each in found):
+    forecasts = [row.forecast for row in rows if row.forecast is not None]
+    for origin in dict.fromkeys(forecast.weights for forecast in forecasts):
         yield f"weights: {origin}"
-    cells = [HEADINGS, *(_cells(each) for each in found)] if found else []
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     yield ""
-    for line in cells:
-        padded = [text.ljust(width) for text, width in zip(line, widths, strict=True)]
-        yield "  ".join(padded).rstrip()
-    for each in found:
-        if not each.cached:
-            yield f"{each.recipe}: features do not fit the disk budget and are computed every epoch"
+    if forecasts:
+        yield from aligned([HEADINGS, *map(_cells, forecasts)], first=0)
+    for recipe in (forecast.recipe for forecast in forecasts if not forecast.cached):
+        yield f"{recipe}: features do not fit the disk budget and are computed every epoch"
     for row in rows:
         if row.forecast is None:
             yield f"{row.recipe}: {row.problem}"

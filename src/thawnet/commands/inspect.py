@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from ..core import console
+from ..core.columns import aligned
 from ..core.errors import UsageError
 from ..core.files import write_text
 from ..core.packages import require_installed
@@ -57,18 +58,18 @@ def inspect(options: InspectOptions) -> None:
         console.say("the test part's images are looked at for duplicates and damage only")
     if options.html is not None:
         require_installed("--html", ("jinja2",))
-    found = audit(source, options.size, console.progress)
+    audited = audit(source, options.size, console.progress)
     if options.html is not None:
         from ..report.page import render_audit
         from ..report.pictures import copies_of
 
-        write_text(options.html, render_audit(found, copies_of(found, source)))
+        write_text(options.html, render_audit(audited, copies_of(audited, source)))
         console.say(f"page {options.html}: open it in a browser")
     if options.json:
-        console.result(json.dumps(found.as_dict(), indent=2, ensure_ascii=False))
+        console.result(json.dumps(audited.as_dict(), indent=2, ensure_ascii=False))
         return
     width = min(100, shutil.get_terminal_size((100, 24)).columns)
-    for line in report(found, width):
+    for line in report(audited, width):
         console.result(line)
 
 
@@ -105,11 +106,8 @@ def _table(audit: Audit) -> Iterator[str]:
                 ", ".join(kinds),
             )
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        cells = [row[0].ljust(widths[0])]
-        cells += [cell.rjust(size) for cell, size in zip(row[1:-1], widths[1:-1], strict=True)]
-        yield "  ".join([*cells, row[-1]])
+    numbers = aligned([row[:-1] for row in rows], numbers=True, first=0)
+    yield from (f"{line}  {row[-1]}" for line, row in zip(numbers, rows, strict=True))
     yield "(a class, width and height: smallest / median / largest)"
     names = [part.name for part in audit.parts]
     if "val" not in names:
@@ -129,14 +127,14 @@ def _range(least: int, middle: int, most: int) -> str:
 
 def _classes(train: Part, width: int) -> Iterator[str]:
     ordered = sorted(train.counts.items(), key=lambda item: (item[1], item[0]))
-    shown = [f"{name} {count:,}" for name, count in ordered]
-    if len(shown) <= ALL_CLASSES:
-        yield from _wrapped("train: ", ", ".join(reversed(shown)), width)
+    classes = [f"{name} {count:,}" for name, count in ordered]
+    if len(classes) <= ALL_CLASSES:
+        yield from _wrapped("train: ", ", ".join(reversed(classes)), width)
     elif ordered[0][1] == ordered[-1][1]:
         yield f"train: {ordered[0][1]:,} images of every class"
     else:
-        yield from _wrapped("smallest classes: ", ", ".join(shown[:EXTREMES]), width)
-        yield from _wrapped("largest classes:  ", ", ".join(reversed(shown[-EXTREMES:])), width)
+        yield from _wrapped("smallest classes: ", ", ".join(classes[:EXTREMES]), width)
+        yield from _wrapped("largest classes:  ", ", ".join(reversed(classes[-EXTREMES:])), width)
 
 
 def _findings(audit: Audit, width: int) -> Iterator[str]:
@@ -162,20 +160,16 @@ def _wrapped(start: str, text: str, width: int) -> list[str]:
 
 def _groups(audit: Audit) -> Iterator[str]:
     count = len(audit.groups)
-    shown = "" if count <= GROUPS else f", {GROUPS} of {count:,}; --json lists all"
-    yield f"Copies, worst first{shown}"
+    rest = "" if count <= GROUPS else f", {GROUPS} of {count:,}; --json lists all"
+    yield f"Copies, worst first{rest}"
     for group in audit.groups[:GROUPS]:
-        yield f"  {_kind(group):<14}{_pictures(group.pictures)}"
+        yield f"  {_kind(group):<14}{' = '.join(map(_named, group.pictures))}"
 
 
 def _kind(group: Group) -> str:
     if group.exact:
         return "exact"
     return f"{'mirrored' if group.mirrored else 'nearly'} {group.similarity:.2f}"
-
-
-def _pictures(pictures: Sequence[Member]) -> str:
-    return " = ".join(_named(picture) for picture in pictures)
 
 
 def _named(picture: Member) -> str:

@@ -11,14 +11,17 @@ from .text import printable
 FIRST = 22  # at least so wide, so that the second columns of blocks stand below each other
 
 
-def aligned(rows: Sequence[tuple[str, ...]], numbers: bool = False) -> list[str]:
+def aligned(
+    rows: Sequence[tuple[str, ...]], numbers: bool = False, first: int = FIRST
+) -> list[str]:
     """Pad the columns of one block to equal width on a terminal.
 
-    numbers: what stands in all columns but the first, so that it ends below each other.
+    numbers: what stands in all columns but the first, so that it ends below each other. first: the
+    least width of the first column.
     """
     cells = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
-    widths[0] = max(widths[0], FIRST)
+    widths[0] = max(widths[0], first)
 
     def padded(column: int, cell: str) -> str:
         space = " " * (widths[column] - cell_len(cell))
