@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,6 +21,9 @@ from ..net.published import MIRROR, Tell, fetch
 from . import keras_h5, keras_layers
 from .backbone import Network
 
+if TYPE_CHECKING:
+    from timm.models import PretrainedCfg
+
 IMAGENET = "imagenet"
 KERAS = "keras"
 BUNDLED = "bundled"
@@ -30,23 +33,24 @@ N = TypeVar("N", int, float)
 
 @dataclass(frozen=True)
 class Weights:
-    """Tensors in timm's names, and what they ask of network and images.
-
-    padding: '' or 'same'. epsilon: of the batch-norms, None for the model's own. mean, std: for
-    pixels in [0, 1]. size: pixels a side that they were trained at.
-    digest: SHA-256 over names and values.
-    """
+    """Tensors in timm's names, and what they ask of network and images."""
 
     tensors: dict[str, torch.Tensor]
     padding: str
+    """'' or 'same'."""
     epsilon: float | None
+    """Of the batch-norms, None for the model's own."""
     mean: tuple[float, float, float]
+    """Of pixels in [0, 1], as `std`."""
     std: tuple[float, float, float]
     size: int
+    """Pixels a side that they were trained at."""
     origin: str
     licence: str
     architecture: str
+    """'' where the file does not say."""
     digest: str
+    """SHA-256 over names and values."""
 
 
 def load_weights(
@@ -96,15 +100,15 @@ def _from_safetensors(path: Path, backbone: str) -> Weights:
         raise WeightsError(
             f"--weights '{path}': not a readable safetensors file ({error})"
         ) from error
-    default = _published(backbone)
+    published = _published(backbone)
     try:
         return Weights(
             tensors=tensors,
             padding=metadata.get("pad_type", ""),
             epsilon=_within(float(metadata["bn_eps"]), 0, 1) if "bn_eps" in metadata else None,
-            mean=_triple(metadata["mean"]) if "mean" in metadata else default.mean,
-            std=_triple(metadata["std"], above=0) if "std" in metadata else default.std,
-            size=_within(int(metadata.get("input_size", default.size)), 0, MAX_SIDE),
+            mean=_triple(metadata["mean"]) if "mean" in metadata else _three(published.mean),
+            std=_triple(metadata["std"], above=0) if "std" in metadata else _three(published.std),
+            size=_within(int(metadata.get("input_size", published.input_size[-1])), 0, MAX_SIDE),
             origin=metadata.get("source", path.name),
             licence=metadata.get("license", "not stated"),
             architecture=metadata.get("architecture", ""),
@@ -136,9 +140,9 @@ def _from_timm(backbone: str) -> Weights:
         tensors=_in_float(tensors),
         padding="",
         epsilon=None,
-        mean=published.mean,
-        std=published.std,
-        size=published.size,
+        mean=_three(published.mean),
+        std=_three(published.std),
+        size=published_size(backbone),
         origin=str(config.get("hf_hub_id") or backbone),
         licence=str(config.get("license", "not stated")),
         architecture=backbone,
@@ -174,7 +178,7 @@ def _from_h5(path: Path, backbone: str, licence: str) -> Weights:
         epsilon=keras_h5.EPSILON,
         mean=keras_h5.MEAN,
         std=keras_h5.STD,
-        size=keras_h5.size_in_name(path) or _published(backbone).size,
+        size=keras_h5.size_in_name(path) or published_size(backbone),
         origin=path.name,
         licence=licence,
         architecture=backbone,
@@ -241,26 +245,15 @@ def _in_float(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def published_size(backbone: str) -> int:
     """Return pixels a side that timm's own weights for a backbone were trained at."""
-    return _published(backbone).size
+    return int(_published(backbone).input_size[-1])
 
 
-@dataclass(frozen=True)
-class _Published:
-    """The preprocessing that a backbone's published weights expect."""
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    size: int
-
-
-def _published(backbone: str) -> _Published:
+def _published(backbone: str) -> PretrainedCfg:
     """Return what timm says of its own weights for a backbone, ImageNet's custom if nothing."""
     import timm
+    from timm.models import PretrainedCfg
 
-    config = timm.get_pretrained_cfg(backbone)
-    if config is None:
-        return _Published((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 224)
-    return _Published(_three(config.mean), _three(config.std), int(config.input_size[-1]))
+    return timm.get_pretrained_cfg(backbone) or PretrainedCfg()
 
 
 def _triple(text: str, above: float = -math.inf) -> tuple[float, float, float]:
