@@ -157,19 +157,19 @@ class Classifier(ClassifierMixin, BaseEstimator):
         images = _images(X)
         columns = {name: column for column, name in enumerate(self.model_.classes)}
         probabilities = np.empty((len(images), len(columns)))
-        found = self.model_.predict(images, top_k=len(columns))
-        for row, each in zip(probabilities, found, strict=True):
-            row[[columns[name] for name in each.classes]] = each.probabilities
+        predictions = self.model_.predict(images, top_k=len(columns))
+        for row, prediction in zip(probabilities, predictions, strict=True):
+            row[[columns[name] for name in prediction.classes]] = prediction.probabilities
         return probabilities
 
     def _options(self, out: Path) -> TrainOptions:
         """Return the call that the arguments make. Raises UsageError for a wrong kind of value."""
         same = ("backbone", "size", "train_from", "epochs", "lr", "balance", "device", "precision")
-        given = {name: _plain(getattr(self, name)) for name in ("recipe", "weights", *same)}
+        arguments = {name: _plain(getattr(self, name)) for name in ("recipe", "weights", *same)}
         seed = self.random_state
         if seed is not None and not isinstance(seed, Integral):
             seed = check_random_state(seed).randint(2**31)
-        return TrainOptions(**given, seed=_plain(seed), out=out, no_test=True)
+        return TrainOptions(**arguments, seed=_plain(seed), out=out, no_test=True)
 
     def __sklearn_tags__(self) -> Any:
         """Tell scikit-learn that X is not a table: it has four dimensions."""
@@ -193,16 +193,16 @@ def _images(X: ArrayLike) -> NDArray[np.uint8]:
         images = np.asarray(X)
     except ValueError as error:
         raise ValueError(f"X: its images are not all of one shape ({error})") from error
-    wanted = "expected uint8, 0 to 255, of shape (images, height, width, 3)"
+    expected = "expected uint8, 0 to 255, of shape (images, height, width, 3)"
     received = f"X: received {images.dtype} of shape {images.shape}"
     if images.ndim != 4 or images.shape[3] != 3:
         raise ValueError(
-            f"{received}; {wanted}: grey images become so with np.repeat(X[..., None], 3, axis=-1)"
+            f"{received}; {expected}: grey images become so: np.repeat(X[..., None], 3, axis=-1)"
         )
     if images.dtype != np.uint8:
-        raise TypeError(f"{received}; {wanted}: scale the values, round, and use astype('uint8')")
+        raise TypeError(f"{received}; {expected}: scale the values, round, and use astype('uint8')")
     if not images.size:
-        raise ValueError(f"{received}, no pixel at all; {wanted}")
+        raise ValueError(f"{received}, no pixel at all; {expected}")
     return images
 
 
@@ -211,9 +211,9 @@ def _encoded(y: ArrayLike) -> tuple[NDArray[Any], NDArray[np.int64]]:
     labels = column_or_1d(y, warn=True)
     try:
         # From y itself: numpy makes the text 'nan' of a NaN among strings.
-        for place, label in enumerate(np.asarray(y, dtype=object).ravel()):
+        for position, label in enumerate(np.asarray(y, dtype=object).ravel()):
             if label is None or label != label:
-                raise ValueError(f"y[{place}] is {label}: every image needs a label")
+                raise ValueError(f"y[{position}] is {label}: every image needs a label")
         classes, positions = np.unique(labels, return_inverse=True)
     except TypeError as error:
         raise TypeError(

@@ -248,14 +248,14 @@ def resolve(recipe: Recipe, options: TrainOptions) -> Recipe:
     if options.balance:
         chosen["balance"] = True
     phases: list[Phase] = []
-    for place, phase in enumerate(recipe.phases):
+    for position, phase in enumerate(recipe.phases):
         changes: dict[str, Any] = {}
         if options.epochs is not None:
-            changes |= {"epochs": options.epochs[place], "min_steps": 0, "max_steps": 0}
+            changes |= {"epochs": options.epochs[position], "min_steps": 0, "max_steps": 0}
             changes |= {"patience": 0}
         if options.lr is not None:
-            changes["lr"] = options.lr[place]
-        if place == 1 and options.train_from is not None:
+            changes["lr"] = options.lr[position]
+        if position == 1 and options.train_from is not None:
             changes["train_from"] = options.train_from
         phases.append(dataclasses.replace(phase, **changes))
     return dataclasses.replace(recipe, **chosen, head=phases[0], finetune=phases[1])

@@ -81,15 +81,15 @@ class Network(nn.Module):
 
         Weights of the network itself, such as a class token, stand under the name ''.
         """
-        found = [layer for stage in self._chain.stages[:-1] for layer in stage.layers]
-        return [*dict.fromkeys(found), HEAD]
+        names = [layer for stage in self._chain.stages[:-1] for layer in stage.layers]
+        return [*dict.fromkeys(names), HEAD]
 
     def stage_of(self, layer: str) -> int:
         """Return the position of the stage that holds a layer, one of `layers`."""
         if layer == HEAD:
             return len(self.stages) - 1
         return next(
-            place for place, stage in enumerate(self._chain.stages) if layer in stage.layers
+            position for position, stage in enumerate(self._chain.stages) if layer in stage.layers
         )
 
     def trainable(self) -> dict[str, nn.Parameter]:
@@ -101,8 +101,8 @@ class Network(nn.Module):
         """Stages between each parameter and the logits, by name; 0 for the head's."""
         last = len(self.stages) - 1
         depth = {
-            layer: last - place
-            for place, stage in reversed(list(enumerate(self._chain.stages)))
+            layer: last - position
+            for position, stage in reversed(list(enumerate(self._chain.stages)))
             for layer in stage.layers
         }
         return {
@@ -124,8 +124,8 @@ class Network(nn.Module):
         """The last stage whose input is a feature map, (channels, h, w); 0 if there is none."""
         return max(
             (
-                place
-                for place, shape in enumerate(self.shapes)
+                position
+                for position, shape in enumerate(self.shapes)
                 if len(shape) == 3 and shape[1] == shape[2] > 1
             ),
             default=0,
@@ -153,7 +153,7 @@ class Network(nn.Module):
         """The first stage whose input has a sixteenth of the resolution or less."""
         sides = self.sides
         return next(
-            (place for place, side in enumerate(sides) if side and side * 16 <= self.size),
+            (position for position, side in enumerate(sides) if side and side * 16 <= self.size),
             len(sides) - 1,
         )
 
@@ -167,17 +167,17 @@ class Network(nn.Module):
             results = self._chain.part(self.net, 0, None, every=True)(x)
         for module in training:
             module.training = True
-        return tuple(tuple(each.shape[1:]) for each in (x, *results[:-1]))
+        return tuple(tuple(result.shape[1:]) for result in (x, *results[:-1]))
 
     @cached_property
     def sides(self) -> list[int]:
-        """The positions a side that each stage's input has; 0 once it is pooled."""
+        """Pixels a side of each stage's input map; 0 once it is pooled."""
         sides: list[int] = []
-        for place, shape in enumerate(self.shapes):
+        for position, shape in enumerate(self.shapes):
             # (channels, h, w), (h, w, channels) or (tokens, channels)
             # A class token beside a square of patches does not change the rounded side.
             side = shape[1] if len(shape) == 3 else math.isqrt(shape[0]) if len(shape) == 2 else 0
-            sides.append(side if place and side > 1 else 0)
+            sides.append(side if position and side > 1 else 0)
         return sides
 
 
@@ -211,9 +211,9 @@ def _build(backbone: str, classes: int, size: int, padding: str) -> nn.Module:
     try:
         net: nn.Module = timm.create_model(backbone, num_classes=classes, **options)
     except Exception as error:  # any of timm's 1,300 models may raise anything
-        asked = "".join(f", {name} {value!r}" for name, value in options.items())
+        arguments = "".join(f", {name} {value!r}" for name, value in options.items())
         raise UsageError(
-            f"--backbone '{backbone}' cannot be built for {classes} classes{asked} "
+            f"--backbone '{backbone}' cannot be built for {classes} classes{arguments} "
             f"({first_line(error)})"
         ) from error
     return net

@@ -98,19 +98,21 @@ def trace(net: nn.Module, head: str) -> Chain:
     """
     parameters = list(inspect.signature(net.forward).parameters.values())
     fixed = {
-        each.name: each.default for each in parameters[1:] if each.kind is not each.VAR_KEYWORD
+        parameter.name: parameter.default
+        for parameter in parameters[1:]
+        if parameter.kind is not parameter.VAR_KEYWORD
     }
     graph = _Tracer().trace(net.eval(), concrete_args=fixed)
     nodes = list(graph.nodes)
     image, (result,) = nodes[0], nodes[-1].all_input_nodes
-    wanted, asked = {image, result}, [result]
-    while asked:  # assertions and fixed arguments lead to nothing and are left behind
-        new = set(asked.pop().all_input_nodes) - wanted
-        wanted |= new
-        asked += new
-    steps = [node for node in nodes if node in wanted]
+    needed, open_nodes = {image, result}, [result]
+    while open_nodes:  # assertions and fixed arguments lead to nothing and are left behind
+        new = set(open_nodes.pop().all_input_nodes) - needed
+        needed |= new
+        open_nodes += new
+    steps = [node for node in nodes if node in needed]
     cuts = _cuts(net, steps, head)
-    ends = [place for place, (start, _) in enumerate(cuts) if steps[start].target == head]
+    ends = [position for position, (start, _) in enumerate(cuts) if steps[start].target == head]
     if not ends:
         raise ValueError(f"more than one tensor leads to its classifier '{head}'")
     starts = cuts[: ends[0] + 1]
@@ -135,16 +137,16 @@ def trace(net: nn.Module, head: str) -> Chain:
 
 def _cuts(net: nn.Module, steps: list[fx.Node], head: str) -> list[tuple[int, int]]:
     """Return the place of each stage's first step and the depth of nesting that it starts at."""
-    computed = [place for place, node in enumerate(steps) if node.op != "get_attr"]
-    where = {node: place for place, node in enumerate(steps)}
+    computed = [position for position, node in enumerate(steps) if node.op != "get_attr"]
+    where = {node: position for position, node in enumerate(steps)}
     last_use = [
         max((where[user] for user in node.users if user in where), default=0) for node in steps
     ]
     cuts: list[tuple[int, int]] = []
     needed = 0  # place of the last step that needs something from before the present one
-    for earlier, place in itertools.pairwise(computed):
+    for earlier, position in itertools.pairwise(computed):
         if needed <= earlier:
-            outside = _modules(steps[earlier]), _modules(steps[place])
+            outside = _modules(steps[earlier]), _modules(steps[position])
             depth = next(
                 (
                     depth
@@ -154,7 +156,7 @@ def _cuts(net: nn.Module, steps: list[fx.Node], head: str) -> list[tuple[int, in
                 min(map(len, outside)),
             )
             around = net.get_submodule(outside[1][depth - 1]) if depth else net
-            if around is net or isinstance(around, nn.Sequential) or steps[place].target == head:
+            if around is net or isinstance(around, nn.Sequential) or steps[position].target == head:
                 cuts.append((earlier + 1, depth))
         needed = max(needed, last_use[earlier])
     return cuts
@@ -174,13 +176,13 @@ def _name(net: nn.Module, node: fx.Node, depth: int) -> str:
 
 
 def _layers(net: nn.Module, steps: list[fx.Node]) -> tuple[str, ...]:
-    found: dict[str, None] = {}
+    layers: dict[str, None] = {}
     for node in steps:
         if node.op == "call_module":
             name = str(node.target)
             for inner, module in net.get_submodule(name).named_modules(prefix=name):
                 if next(module.parameters(recurse=False), None) is not None:
-                    found[inner] = None
+                    layers[inner] = None
         elif node.op == "get_attr":
-            found[str(node.target).rpartition(".")[0]] = None
-    return tuple(found)
+            layers[str(node.target).rpartition(".")[0]] = None
+    return tuple(layers)

@@ -45,7 +45,7 @@ def _fold(part: fx.GraphModule) -> None:
         before = node.args[0] if node.op == "call_module" and node.args else None
         if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) > 1:
             continue
-        conv, norm = (part.get_submodule(str(each.target)) for each in (before, node))
+        conv, norm = (part.get_submodule(str(step.target)) for step in (before, node))
         if not isinstance(conv, nn.Conv2d) or not isinstance(norm, nn.BatchNorm2d):
             continue
         if uses[before.target] > 1 or uses[node.target] > 1:

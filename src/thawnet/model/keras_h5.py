@@ -119,16 +119,16 @@ def _read(file: h5py.File, path: Path) -> dict[str, torch.Tensor]:
                 f"--weights '{path}': layer '{name}' stands where Keras's MobileNetV2 has "
                 f"'{expected.keras}'"
             )
-        found = {_role(array): array for array in arrays}
-        if "depthwise_kernel" in expected.arrays and "kernel" in found:  # Keras 3's name for it
-            found["depthwise_kernel"] = found.pop("kernel")
-        if found.keys() != expected.arrays.keys():
+        roles = {_role(array): array for array in arrays}
+        if "depthwise_kernel" in expected.arrays and "kernel" in roles:  # Keras 3's name for it
+            roles["depthwise_kernel"] = roles.pop("kernel")
+        if roles.keys() != expected.arrays.keys():
             raise WeightsError(
-                f"--weights '{path}': layer '{name}' holds {', '.join(found)}; expected "
+                f"--weights '{path}': layer '{name}' holds {', '.join(roles)}; expected "
                 f"{', '.join(expected.arrays)} of '{expected.keras}'"
             )
         for role, shape in expected.arrays.items():
-            value = _array(_inside(root, f"{name}/{found[role]}"))
+            value = _array(_inside(root, f"{name}/{roles[role]}"))
             if value.shape != shape:
                 raise WeightsError(
                     f"--weights '{path}': {name}/{role} is {tuple(value.shape)}, expected {shape} "

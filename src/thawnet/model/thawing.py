@@ -27,11 +27,11 @@ def first_layer(network: Network, train_from: str) -> str:
         return _upper(network)
     if train_from == MIDDLE:
         return _middle(network)
-    wanted = (
+    target = (
         keras_layers.to_timm(train_from) if network.backbone == keras_layers.BACKBONE else None
     ) or train_from
     for name in layers:
-        if name and (name == wanted or name.startswith(f"{wanted}.")):
+        if name and (name == target or name.startswith(f"{target}.")):
             return name
     known = [*network.stages, *filter(None, layers)]
     near = (
@@ -73,15 +73,15 @@ def training_mode(network: Network, batch_norm: str, momentum: float) -> None:
 
 def _upper(network: Network) -> str:
     sides, stages = network.sides, network.stage_layers
-    weighty = [place for place, side in enumerate(sides) if side and stages[place]]
+    weighty = [position for position, side in enumerate(sides) if side and stages[position]]
     # A network that never comes down so far takes the coarsest stages that it has.
-    wanted = sides[min(network.coarse, weighty[-1])]
-    same = [place for place in weighty if sides[place] == wanted]
+    target = sides[min(network.coarse, weighty[-1])]
+    same = [position for position in weighty if sides[position] == target]
     return stages[same[len(same) // 2]][0]
 
 
 def _middle(network: Network) -> str:
     stages = network.stage_layers
     # The stage before may hold no weights, as a pooling does.
-    reducing = max(place for place in range(network.coarse) if stages[place])
+    reducing = max(position for position in range(network.coarse) if stages[position])
     return stages[reducing][0]
