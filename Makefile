@@ -44,7 +44,7 @@ quick: $(READY)
 soak: $(READY)
 	$(BIN)/python benchmarks/soak.py --kills 100 --shared $(SHARED)
 
-# Over 200,000 spoilt inputs for all that reads something from outside: 5 minutes on 2
+# A quarter of a million spoilt inputs for all that reads something from outside: 5 minutes on 2
 # cores. FUZZ_FLAGS="--hypothesis-seed=7": others.
 fuzz: $(READY)
 	FUZZ_INPUTS=23000 $(PYTEST) -m slow tests/faults/test_fuzz.py -k spoilt $(FUZZ_FLAGS)
