@@ -31,14 +31,13 @@ from thawnet.bundle.format import (
 )
 from thawnet.bundle.onnx import HALVED_FROM, IMAGES, LOGITS, UNFAMILIARITY, from_pixels, halved
 from thawnet.data.sources.open import open_source
-from thawnet.data.splits import arrange
+from thawnet.data.splits import arrange, divide
 from thawnet.export.pt2 import rebuild
 from thawnet.image.decode import decode
 from thawnet.image.preprocess import squared
 from thawnet.metrics.result import read_result
 from thawnet.model.backbone import Network
 from thawnet.training.gate import GATE_AGREEMENT, GATE_BATCH, Agreement, agreement, outputs
-from thawnet.training.parts import divide
 
 NOTE = """
 ## Rounded

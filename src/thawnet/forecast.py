@@ -27,7 +27,7 @@ from .core.memory import (
 )
 from .data import store
 from .data.items import Items, Source, spread_over
-from .data.splits import TrainTest
+from .data.splits import Part, TrainTest, divide
 from .data.store import ImageStore
 from .model.thawing import training_mode
 from .recipe import Phase, Recipe, TrainOptions
@@ -36,7 +36,6 @@ from .training.call import check_call, chosen
 from .training.context import origin_of
 from .training.loop import Epoch, train_epoch
 from .training.machine import COMPILE_SECONDS, COMPILE_SPEEDUP
-from .training.parts import Part, divide
 from .training.plan import PhasePlan, Plan, make_plan
 from .training.pretrained import build_network, fit_input
 from .training.tail import Tail
@@ -359,7 +358,7 @@ class Probe:
         epoch = Epoch(
             batch=batches,
             labels=labels.to(self._origin.machine.torch_device),
-            class_weights=None,
+            loss_weights=None,
             order=[rng.integers(len(labels), size=batch) for _ in range(steps)],
             first_step=0,
             steps=1_000_000,  # the learning rate stays at the bottom of its rise

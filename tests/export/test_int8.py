@@ -76,7 +76,7 @@ def test_int8_network_is_small_and_looks_the_same_from_outside(
 def test_a_worse_network_is_refused_unless_it_is_wanted_anyway(
     finished: Outcome, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(int8, "loss", lambda *_: "9 lost, 0 gained")
+    monkeypatch.setattr(int8, "evidence_of_loss", lambda *_: "9 lost, 0 gained")
     with pytest.raises(
         BundleError, match=r"chance \(9 lost, 0 gained\), .*nothing is written; .*--anyway"
     ):
@@ -92,16 +92,18 @@ def logits_of(hits: list[int], margin: float = 3.0) -> np.ndarray:
 def test_worse_is_what_chance_does_not_explain() -> None:
     right = np.zeros(1000, np.int64)  # class 0 throughout
     all_right = logits_of([1] * 1000)
-    assert int8.loss(all_right[:20], logits_of([0] + [1] * 19), right[:20]) == ""
-    assert int8.loss(all_right, logits_of([0] * 5 + [1] * 995), right) == ""
-    evidence = int8.loss(all_right, logits_of([0] * 12 + [1] * 988), right)
+    assert int8.evidence_of_loss(all_right[:20], logits_of([0] + [1] * 19), right[:20]) == ""
+    assert int8.evidence_of_loss(all_right, logits_of([0] * 5 + [1] * 995), right) == ""
+    evidence = int8.evidence_of_loss(all_right, logits_of([0] * 12 + [1] * 988), right)
     assert evidence == "12 lost, 0 gained, McNemar p = 0.00049"
     many = np.zeros(9000, np.int64)
-    assert int8.loss(logits_of([1] * 9000), logits_of([0] * 12 + [1] * 8988), many) == ""
+    assert (
+        int8.evidence_of_loss(logits_of([1] * 9000), logits_of([0] * 12 + [1] * 8988), many) == ""
+    )
     # Better by as much is not worse, and near ties are no losses.
-    assert int8.loss(logits_of([0] * 12 + [1] * 988), all_right, right) == ""
+    assert int8.evidence_of_loss(logits_of([0] * 12 + [1] * 988), all_right, right) == ""
     nearly = logits_of([1] * 1000, margin=1e-4)
-    assert int8.loss(nearly, logits_of([0] * 12 + [1] * 988), right) == ""
+    assert int8.evidence_of_loss(nearly, logits_of([0] * 12 + [1] * 988), right) == ""
 
 
 def test_speeds_are_those_of_each_model(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ import pytest
 from support.results import result_of
 from support.whole_report import audit, picture, whole_report
 from thawnet.core.text import duration
-from thawnet.report.content import ClassRow, Confusion, Report
+from thawnet.report.content import ClassRow, ConfusionMatrix, Report
 from thawnet.report.markup import short, shortened
 from thawnet.report.matrix import MOST, Matrix
 from thawnet.report.page import SECTIONS, render, render_audit
@@ -219,7 +219,7 @@ def test_report_without_all_that_may_be_missing() -> None:
     assert len(page.elements) < 400
 
 
-def matrix_of(confusion: Confusion) -> str:
+def matrix_of(confusion: ConfusionMatrix) -> str:
     page = render(dataclasses.replace(whole_report(["a", "b"]), confusion=confusion))
     svg = re.search(r'(?s)<svg class="matrix (few|some|many)".*?</svg>', page)
     assert svg
@@ -245,7 +245,7 @@ def test_matrix_tells_each_cell_that_it_draws(count: int) -> None:
 def test_matrix_of_many_classes_keeps_those_with_the_most_mistakes() -> None:
     counts = np.diag(np.full(300, 10))
     counts[np.arange(0, 300, 3), np.arange(1, 301, 3) % 300] = 5
-    confusion = Confusion(names(300), counts, counts.sum(axis=1))
+    confusion = ConfusionMatrix(names(300), counts, counts.sum(axis=1))
     assert Matrix(confusion).names == [f"class {number:03d}" for number in range(0, 300, 3)]
     # The answers of a class are told as shares of all its images, also where those are not drawn.
     assert "class 000 right: 10 of 15" in matrix_of(confusion)
@@ -253,7 +253,7 @@ def test_matrix_of_many_classes_keeps_those_with_the_most_mistakes() -> None:
 
 def test_matrix_tells_strong_confusions_from_weak_ones() -> None:
     counts = np.array([[50, 40, 1], [0, 90, 0], [0, 0, 90]])
-    svg = matrix_of(Confusion(["a", "b", "c"], counts, counts.sum(axis=1)))
+    svg = matrix_of(ConfusionMatrix(["a", "b", "c"], counts, counts.sum(axis=1)))
     assert re.search(r'class="miss s8"><path d="M1 0h1v1h-1z"><title>a called b: 40 of 91<', svg)
     assert re.search(r'class="miss s2"><path d="M2 0h1v1h-1z"><title>a called c: 1 of 91<', svg)
 

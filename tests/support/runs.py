@@ -118,7 +118,7 @@ def epoch_of(inputs: torch.Tensor, labels: torch.Tensor, **changes: Any) -> Epoc
     plan: dict[str, Any] = {
         "batch": lambda positions: inputs[torch.from_numpy(positions)],
         "labels": labels,
-        "class_weights": None,
+        "loss_weights": None,
         "order": [np.arange(len(labels))],
         "first_step": 0,
         "steps": 1,

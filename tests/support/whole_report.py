@@ -13,7 +13,7 @@ from thawnet.metrics.calibration import Bin
 from thawnet.metrics.result import CalibrationErrors, Scores, Validation
 from thawnet.report.content import (
     ClassRow,
-    Confusion,
+    ConfusionMatrix,
     Copies,
     Example,
     Pair,
@@ -90,7 +90,7 @@ def whole_report(names: list[str], images: int = 100) -> Report:
         validated_on="validation",
         seconds=[("data", 6.2), ("features", 42.5), ("fine-tune", 5000.0)],
         classes=classes,
-        confusion=Confusion(names, counts, counts.sum(axis=1)),
+        confusion=ConfusionMatrix(names, counts, counts.sum(axis=1)),
         pairs=[Pair(first, second, 12, 100, shown[:6])],
         mistakes=mistakes,
         hits=hits,

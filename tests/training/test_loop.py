@@ -18,15 +18,14 @@ from thawnet.training.loop import (
     Ema,
     Learner,
     batches,
-    class_weights,
-    epsilon,
     evaluate,
     loss_of,
+    loss_weights,
     make_optimizer,
-    rate,
     train_epoch,
 )
 from thawnet.training.machine import Machine
+from thawnet.training.schedule import epsilon, rate
 
 MACHINE = Machine("cpu", "float32", 1, "no")
 PHASE = Phase(train_from="head", epochs=1, lr=0.1, weight_decay=0.01)
@@ -37,23 +36,6 @@ def learner_of(net: nn.Module, phase: Phase = PHASE) -> Learner:
     parameters = dict(net.named_parameters())
     optimizer = make_optimizer(parameters, phase, dict.fromkeys(parameters, 0))
     return Learner(net, list(parameters.values()), optimizer, None, phase, MACHINE)
-
-
-def test_one_cycle_rises_then_falls_to_nothing() -> None:
-    rates = [rate(PHASE, step, 100) for step in range(100)]
-    assert max(rates) == rates[20] == PHASE.lr
-    assert rates[:20] == sorted(rates[:20])
-    assert rates[20:] == sorted(rates[20:], reverse=True)
-    assert rates[-1] < 1e-3 * PHASE.lr
-    assert rates[0] == pytest.approx(PHASE.lr / 20)  # no step is wasted
-    assert rates[60] == pytest.approx(PHASE.lr / 2)
-
-
-def test_keras_adds_its_epsilon_before_the_bias_correction() -> None:
-    keras = dataclasses.replace(PHASE, optimizer="keras-adam", epsilon=1e-7)
-    assert epsilon(keras, 0) == pytest.approx(1e-7 / math.sqrt(0.001))
-    assert epsilon(keras, 10_000) == pytest.approx(1e-7, rel=1e-4)
-    assert epsilon(PHASE, 0) == PHASE.epsilon
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.6])
@@ -148,7 +130,7 @@ def linear_job(
         plan = epoch_of(
             inputs,
             labels,
-            class_weights=weights,
+            loss_weights=weights,
             order=order,
             first_step=epoch * len(order),
             steps=epochs * len(order),
@@ -181,7 +163,7 @@ def test_metrics_are_of_each_batch_before_its_own_step() -> None:
     epoch = epoch_of(
         inputs,
         labels,
-        class_weights=torch.tensor([3.0, 1.0, 0.1]),
+        loss_weights=torch.tensor([3.0, 1.0, 0.1]),
         order=[np.arange(12), np.arange(12, 20)],
         first_step=4,
         steps=9,
@@ -245,7 +227,7 @@ def test_balanced_loss_finds_the_rare_class() -> None:
     labels = torch.tensor([0] * 180 + [1] * 20)
     inputs = labels[:, None].float() + torch.randn(200, 1, generator=generator)
     shares = []
-    for weights in (None, class_weights(labels.numpy(), 3)):
+    for weights in (None, loss_weights(labels.numpy(), 3)):
         net, _ = linear_job(inputs, labels, PHASE, 30, weights)
         with torch.no_grad():
             shares.append((net(inputs).argmax(1)[labels == 1] == 1).float().mean().item())
@@ -253,8 +235,8 @@ def test_balanced_loss_finds_the_rare_class() -> None:
     assert shares[1] > 0.5
 
 
-def test_class_weights_make_classes_count_alike() -> None:
+def test_loss_weights_make_classes_count_alike() -> None:
     labels = np.array([0] * 6 + [1] * 2)
-    weights = class_weights(labels, 2).numpy()
+    weights = loss_weights(labels, 2).numpy()
     assert weights[labels].mean() == pytest.approx(1)
     assert weights[0] * 6 == pytest.approx(weights[1] * 2)

@@ -9,7 +9,7 @@ import pytest
 from thawnet.model.backbone import Network
 from thawnet.recipe import Phase, Recipe, load_recipe
 from thawnet.training.machine import Machine
-from thawnet.training.plan import MOST_TIMES, PhasePlan, fit, make_plan, steps_per_epoch
+from thawnet.training.plan import MOST_TIMES, PhasePlan, adapted, make_plan, steps_per_epoch
 
 PHASE = Phase(
     train_from="head",
@@ -36,21 +36,21 @@ PHASE = Phase(
 def test_data_decides_batch_epochs_and_views(
     images: int, batch: int, epochs: int, views: int
 ) -> None:
-    fitted = fit(PHASE, images)
+    fitted = adapted(PHASE, images)
     assert (fitted.batch_size, fitted.epochs, fitted.views) == (batch, epochs, views)
     assert fitted.lr == pytest.approx(0.1 * (batch / 256) ** 0.5)
 
 
 def test_what_fits_already_stays_as_it_is() -> None:
-    fitted = fit(PHASE, 50_000)
+    fitted = adapted(PHASE, 50_000)
     assert fitted == PHASE
-    assert fit(dataclasses.replace(PHASE, views=0), 80).views == 0
+    assert adapted(dataclasses.replace(PHASE, views=0), 80).views == 0
 
 
 @pytest.mark.parametrize("images", [4, 72, 900, 3500, 45_000, 2_000_000])
 def test_quick_does_a_sensible_number_of_steps_on_any_data(images: int) -> None:
     for phase in load_recipe("quick").phases:
-        fitted = fit(phase, images)
+        fitted = adapted(phase, images)
         steps = fitted.epochs * steps_per_epoch(fitted, images)
         assert steps >= phase.min_steps or fitted.epochs == MOST_TIMES * phase.epochs
         assert steps <= max(phase.max_steps, steps_per_epoch(fitted, images))
@@ -101,9 +101,9 @@ def test_one_pass_caches_what_a_later_phase_reads_of_its_views(network: Network)
     for views, both in ((3, True), (2, True), (1, False)):
         later = dataclasses.replace(TAIL, views=views)
         first, second = planned(network, early, later)
-        assert first.cached == ((first.split, second.split) if both else (first.split,))
-        assert first.cached_val == (first.split, second.split)  # which has one view always
-        assert second.cached == (second.split,)
+        assert first.cached_splits == ((first.split, second.split) if both else (first.split,))
+        assert first.cached_val_splits == (first.split, second.split)  # which has one view always
+        assert second.cached_splits == (second.split,)
 
 
 def test_only_the_tail_is_compiled(network: Network) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,18 +12,23 @@ from numpy.typing import NDArray
 from ..core.errors import DataError
 from ..core.files import fingerprint
 from .items import Items, Source
+from .store import ImageStore
+
+VALIDATION_LIMIT = 2500  # images
+
+Part = TypeVar("Part", Items, ImageStore)
 
 
 def split_off(
     labels: NDArray[np.int64], ties: NDArray[np.int64], seed: int, limit: int | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Split rows into (rest, part): 10 %, stratified, at most `limit` rows, at least 5 a class.
+    """Split rows into (rest, part), both sorted; the same inputs give the same on every machine.
 
-    A class of fewer than 20 rows gives a quarter of them, at least one, a single row stays.
-    Rows with the same number in `ties` (duplicates, groups: items.tied) stay together; a class
-    of groups that are all larger than its share gives the smallest, if that is at most half of it.
-    The rest keeps at least one row of every class. Both results are sorted; the same inputs give
-    the same split on every machine.
+    - The part has 10 % of each class, or a smaller share if that is more than `limit` rows in all.
+    - It has at least 5 rows of a class, but no more than a quarter: 100 rows give 10, 30 give 5, 12
+      give 3, 2 give 1. The rest keeps at least one row of every class, so a single row stays.
+    - Rows with the same number in `ties` (duplicates, groups: items.tied) stay together. A class
+      whose groups are all larger than its share gives the smallest, if that is at most half of it.
     """
     share = 0.1 if limit is None else min(0.1, limit / max(1, len(labels)))
     rows = np.argsort(ties, kind="stable")
@@ -60,7 +66,7 @@ def split_off(
 
 @dataclass(frozen=True)
 class TrainTest:
-    """The lists a run works on."""
+    """The images of a run by part; the test part is opened when it is read."""
 
     train: Items
     val: Items | None
@@ -102,3 +108,11 @@ def arrange(source: Source, split_seed: int, own_test: bool | None = None) -> Tr
         train, test = everything.subset(rest), lambda: everything.subset(part)
     name = fingerprint([train.fingerprint, val.fingerprint if val else None, source.classes])
     return TrainTest(train, val, test, name)
+
+
+def divide(images: Part, other: Part | None, split_seed: int) -> tuple[Part, Part]:
+    """Return what trains and what validates: `other`, or a share of the training images."""
+    if other is not None:
+        return images, other
+    rest, part = split_off(images.labels, images.ties, split_seed, VALIDATION_LIMIT)
+    return images.subset(rest), images.subset(part)

@@ -77,7 +77,7 @@ def quantise(
     models = [Model(description, each) for each in (content, onnx)]
     exact, rounded = (model.all_logits(squares) for model in models)
     hits = [int((logits.argmax(axis=1) == val.labels).sum()) for logits in (exact, rounded)]
-    worse = loss(exact, rounded, val.labels)
+    worse = evidence_of_loss(exact, rounded, val.labels)
     if worse and not anyway:
         raise BundleError(
             f"in int8 {hits[1]:,} of {len(val):,} validation images are right and in float32 "
@@ -117,7 +117,7 @@ def write_quantised(
     )
 
 
-def loss(
+def evidence_of_loss(
     exact: NDArray[np.float32], rounded: NDArray[np.float32], labels: NDArray[np.int64]
 ) -> str:
     """Return the evidence that a rounded network is worse, '' if chance or GATE_LOSS explains it.

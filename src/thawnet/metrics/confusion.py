@@ -21,7 +21,7 @@ class Confusion:
 def confusion_matrix(
     labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: int
 ) -> NDArray[np.int64]:
-    """Return how many images of each class, (classes, classes), row, were taken for each, column.
+    """Return counts, (classes, classes): entry [i, j] of images of class i predicted as class j.
 
     labels, predicted: class positions, (n,).
     """

@@ -16,11 +16,11 @@ MIDDLE = "middle"
 def first_layer(network: Network, train_from: str) -> str:
     """Resolve 'head', 'upper', 'middle', 'all', a timm or Keras name or index to a layer.
 
-    'upper' starts half-way through the stages that work at a sixteenth of the input's
-    resolution; all stages of many vision transformers do. 'middle' starts with the stage that
-    brings the resolution down to that. Raises UsageError with the nearest names.
+    'upper' starts at the middle of the stages whose maps are a sixteenth of the input a side, which
+    in many vision transformers are all. 'middle' starts at the stage that reduces the maps to that.
+    Raises UsageError with the nearest names.
     """
-    layers = network.layers
+    layers = network.layers  # the last one is 'head'
     if train_from == ALL:
         return layers[0]
     if train_from == UPPER:

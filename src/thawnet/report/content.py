@@ -59,7 +59,7 @@ class ClassRow:
 
 
 @dataclass(frozen=True)
-class Confusion:
+class ConfusionMatrix:
     """A confusion matrix, or the rows and columns of some classes of it."""
 
     names: list[str]
@@ -125,7 +125,7 @@ class Report:
     seconds: list[tuple[str, float]]
     """Of each stage of the run, one after another."""
     classes: list[ClassRow]
-    confusion: Confusion
+    confusion: ConfusionMatrix
     pairs: list[Pair]
     """The most frequent confusions."""
     mistakes: list[Example]

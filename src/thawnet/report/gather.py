@@ -24,7 +24,7 @@ from ..metrics.calibration import bins_of
 from ..metrics.confusion import confused_order, confusion_matrix, confusions
 from ..metrics.result import WHOLE, PhaseResult
 from ..training.context import Material
-from .content import ClassRow, Confusion, Example, Pair, Picture, Report, Rival, Suspect
+from .content import ClassRow, ConfusionMatrix, Example, Pair, Picture, Report, Rival, Suspect
 from .label_errors import margins
 from .markup import percent
 from .page import render
@@ -68,7 +68,7 @@ def gather(material: Material) -> Report:
     with _timed(timings, "confusion"):
         matrix = confusion_matrix(labels, predicted, len(classes))
         order = confused_order(matrix)
-        confusion = Confusion(
+        confusion = ConfusionMatrix(
             [classes[position] for position in order],
             matrix[np.ix_(order, order)],
             matrix.sum(axis=1)[order],

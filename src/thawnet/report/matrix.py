@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from rich.cells import cell_len
 
-from .content import Confusion
+from .content import ConfusionMatrix
 from .markup import shortened
 
 MOST = 100  # classes drawn
@@ -48,7 +48,7 @@ class Matrix:
     has all of it. Lengths are in pixels.
     """
 
-    def __init__(self, confusion: Confusion) -> None:
+    def __init__(self, confusion: ConfusionMatrix) -> None:
         counts, images = confusion.counts, confusion.images
         # Stable, so that classes with equally many mistakes are kept in their order.
         kept = np.sort(np.argsort(counts.diagonal() - images, kind="stable")[:MOST])

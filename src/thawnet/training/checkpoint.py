@@ -63,20 +63,20 @@ class RunState:
     tested: str = ""
     """Fingerprint of the test images whose logits are in `logits`."""
     compiled: list[bool] = field(default_factory=list)
-    """Of each phase."""
+    """Whether each phase is compiled."""
     cached: dict[str, bool] = field(default_factory=dict)
     """Whether the features of each phase and part are cached."""
     batches: dict[int, int] = field(default_factory=dict)
-    """Of phases whose own batch did not fit the device's memory."""
+    """Batch sizes of phases whose own did not fit the device's memory."""
     phase: int = 0
     epoch: int = 0
-    """Of the phase, from 0."""
+    """The epoch within the phase, from 0."""
     round: int = 0
-    """Of the epoch, see PhasePlan.rounds."""
+    """The round within the epoch, from 0; see PhasePlan.rounds."""
     step: int = 0
     """The next batch of the epoch; after the last of a round, the validation comes next."""
     totals: list[float] | None = None
-    """Of the epoch under way, see loop.train_epoch."""
+    """Running sums of the epoch under way; see loop.train_epoch."""
     spent: float = 0.0
     """Seconds of the epoch under way."""
     logits: dict[str, torch.Tensor] = field(default_factory=dict)

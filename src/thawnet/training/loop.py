@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -19,6 +18,7 @@ from ..recipe import Phase
 from .machine import Machine
 from .mixing import mix
 from .ranks import ALONE, World
+from .schedule import epsilon, rate
 from .trunk.feeds import Batch
 
 CHECK_EVERY = 50  # steps between two looks at the device for NaN; each look waits for it
@@ -82,28 +82,6 @@ def make_optimizer(
     )
 
 
-def epsilon(phase: Phase, step: int) -> float:
-    """Return the optimiser's epsilon for a step, from 0.
-
-    Keras adds it before the bias correction of the second moment (the "epsilon hat" of Kingma and
-    Ba 2015, end of section 2), torch after: dividing by the correction makes them equal. In the
-    first steps the difference is thirtyfold, and seen in the loss.
-    """
-    if phase.optimizer == "keras-adam":
-        return phase.epsilon / math.sqrt(1 - 0.999 ** (step + 1))
-    return phase.epsilon
-
-
-def rate(phase: Phase, step: int, steps: int) -> float:
-    """Return the learning rate of a step, 0 to steps - 1."""
-    if phase.schedule == "constant":
-        return phase.lr
-    rising = max(1, round(phase.warmup * steps))
-    if step < rising:
-        return phase.lr * (step + 1) / rising
-    return phase.lr * 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
-
-
 def batches(count: int, phase: Phase, key: list[int], ranks: int = 1) -> list[NDArray[np.int64]]:
     """Return the positions of each batch of an epoch, shuffled by `key`.
 
@@ -139,7 +117,7 @@ class Epoch:
     batch: Batch
     labels: torch.Tensor
     """(n,) on the device."""
-    class_weights: torch.Tensor | None
+    loss_weights: torch.Tensor | None
     """(classes,) on the device."""
     order: list[NDArray[np.int64]]
     """Positions of each batch."""
@@ -187,9 +165,9 @@ def train_epoch(
         optimizer.zero_grad(set_to_none=True)
         with machine.autocast():
             logits = learner.compute(x).float()  # (n, classes)
-        loss = share * loss_of(logits, y, epoch.class_weights, phase)
+        loss = share * loss_of(logits, y, epoch.loss_weights, phase)
         if partners is not None and share < 1:
-            loss = loss + (1 - share) * loss_of(logits, y[partners], epoch.class_weights, phase)
+            loss = loss + (1 - share) * loss_of(logits, y[partners], epoch.loss_weights, phase)
         if world.size > 1:
             # Gradients are averaged over ranks, whose shares may differ by an image.
             loss = loss * (len(own) * world.size / len(positions))
@@ -213,29 +191,29 @@ def train_epoch(
 
 
 def loss_of(
-    logits: torch.Tensor, labels: torch.Tensor, class_weights: torch.Tensor | None, phase: Phase
+    logits: torch.Tensor, labels: torch.Tensor, loss_weights: torch.Tensor | None, phase: Phase
 ) -> torch.Tensor:
     """Return the mean cross-entropy of a batch in nats, with the phase's label smoothing.
 
-    logits: (n, classes). labels: (n,). class_weights: (classes,), see `class_weights`. Smoothing by
+    logits: (n, classes). labels: (n,). loss_weights: (classes,), see `loss_weights`. Smoothing by
     s trains for 1 - s + s / classes of the label and s / classes of every other class (Szegedy et
     al. 2016, Rethinking the Inception architecture).
     """
-    if class_weights is None:
+    if loss_weights is None:
         return F.cross_entropy(logits, labels, label_smoothing=phase.label_smoothing)
     # Divided by the images, not by the batch's own weights, as torch's mean would: a batch without
     # rare images must not count as much as one with them.
     losses = F.cross_entropy(
         logits,
         labels,
-        weight=class_weights,
+        weight=loss_weights,
         label_smoothing=phase.label_smoothing,
         reduction="none",
     )
     return losses.mean()
 
 
-def class_weights(labels: NDArray[np.int64], classes: int) -> torch.Tensor:
+def loss_weights(labels: NDArray[np.int64], classes: int) -> torch.Tensor:
     """Return (classes,) weights by which every class counts alike; their mean over images is 1."""
     counts = np.bincount(labels, minlength=classes)
     return torch.from_numpy(len(labels) / (classes * np.maximum(counts, 1))).float()

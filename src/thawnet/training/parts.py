@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
 
 from ..core import console
 from ..core.errors import DataError
@@ -11,13 +10,9 @@ from ..core.files import fingerprint
 from ..core.memory import available_cores
 from ..core.text import counted
 from ..data.items import Items, Source
-from ..data.splits import TrainTest, split_off
+from ..data.splits import TrainTest, divide
 from ..data.store import ImageStore, open_store, require_every_class
 from ..recipe import Recipe
-
-VALIDATION_LIMIT = 2500
-
-Part = TypeVar("Part", Items, ImageStore)
 
 
 def open_parts(
@@ -53,14 +48,6 @@ def open_parts(
         f"and {counted(len(val), 'validation image')}, stored at {side} px"
     )
     return train_images, val
-
-
-def divide(images: Part, other: Part | None, split_seed: int) -> tuple[Part, Part]:
-    """Return what trains and what validates: `other`, or a share of the training images."""
-    if other is not None:
-        return images, other
-    rest, part = split_off(images.labels, images.ties, split_seed, VALIDATION_LIMIT)
-    return images.subset(rest), images.subset(part)
 
 
 def require_some(store: ImageStore, part: str) -> ImageStore:

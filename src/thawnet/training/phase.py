@@ -18,7 +18,7 @@ from ..model.thawing import training_mode
 from ..recipe import Phase
 from .checkpoint import Keeper, timed
 from .context import Run
-from .loop import Epoch, Metrics, batches, class_weights, evaluate, train_epoch
+from .loop import Epoch, Metrics, batches, evaluate, loss_weights, train_epoch
 from .plan import NAMES, PhasePlan
 from .tail import Tail
 from .trunk.feeds import Batch, Feed, make_feed
@@ -57,13 +57,13 @@ class PhaseJob:
         before = [int(row.epoch) for row in state.history if row.phase < number]
         self.earlier = max(before, default=0)
         with timed(state, "features"):
-            self.feed = self._feed("train", run.train, self.plan.cached, self.phase.views)
-            self.val_feed = self._feed("validation", run.val, self.plan.cached_val, 1)
+            self.feed = self._feed("train", run.train, self.plan.cached_splits, self.phase.views)
+            self.val_feed = self._feed("validation", run.val, self.plan.cached_val_splits, 1)
         self.labels = torch.from_numpy(run.train.labels).to(machine.torch_device)
-        self.class_weights: torch.Tensor | None = None
+        self.loss_weights: torch.Tensor | None = None
         if run.recipe.balance:
-            weights = class_weights(run.train.labels, len(run.source.classes))
-            self.class_weights = weights.to(machine.torch_device)
+            weights = loss_weights(run.train.labels, len(run.source.classes))
+            self.loss_weights = weights.to(machine.torch_device)
 
     @property
     def plan(self) -> PhasePlan:
@@ -107,7 +107,7 @@ class PhaseJob:
                 trained, spent = self._train(keeper, self.feed.epoch(number))
                 with timed(state, self.plan.name):
                     val = self._validate(keeper)
-                self._close(trained, val, spent)
+                self._end_round(trained, val, spent)
                 ended = state.phase != self.number
                 if keeper.due or ended or not self.feed.ready(self.earlier + state.epoch):
                     self._update()
@@ -162,7 +162,7 @@ class PhaseJob:
         epoch = Epoch(
             batch=batch,
             labels=self.labels,
-            class_weights=self.class_weights,
+            loss_weights=self.loss_weights,
             order=order,
             first_step=state.epoch * len(whole),
             steps=self.phase.epochs * len(whole),
@@ -190,8 +190,8 @@ class PhaseJob:
             )
         return val
 
-    def _close(self, trained: Metrics, val: Metrics, spent: float) -> None:
-        """Note what a round came to, and move the state on: to the next, or epoch, or phase."""
+    def _end_round(self, trained: Metrics, val: Metrics, spent: float) -> None:
+        """Record a round, and move the state on to the next round, epoch or phase."""
         run, state = self.run, self.run.state
         patience, whole = self.phase.patience, state.round + 1 == self.plan.rounds
         waited = self._note_best(val) if patience else 0

@@ -33,9 +33,9 @@ class PhasePlan:
     """The stage that holds it; all stages before it are frozen."""
     compiled: bool
     """Whether its training step is compiled."""
-    cached: tuple[int, ...]
+    cached_splits: tuple[int, ...]
     """Splits whose features one pass over the training images caches, its own first."""
-    cached_val: tuple[int, ...]
+    cached_val_splits: tuple[int, ...]
     """The same of the images that validate."""
 
     @property
@@ -69,11 +69,11 @@ def make_plan(
     batches: of phases whose own did not fit the device's memory. Raises UsageError for a layer
     that the network does not have.
     """
-    fitted = [fit(phase, images) for phase in recipe.phases]
+    fitted = [adapted(phase, images) for phase in recipe.phases]
     layers = layers_of(recipe, network)
     splits = [network.stage_of(layer) for layer in layers]
 
-    def cached(number: int, views: int) -> tuple[int, ...]:
+    def splits_cached(number: int, views: int) -> tuple[int, ...]:
         """One pass also fills the caches of a later phase that reads its views further up."""
         own, later = splits[number], range(number + 1, len(splits))
         others = (splits[phase] for phase in later if fitted[phase].views >= views)
@@ -89,8 +89,8 @@ def make_plan(
             layer=layers[number],
             split=split,
             compiled=not only_head and machine.compiles(images * phase.epochs, network.size),
-            cached=cached(number, phase.views),
-            cached_val=cached(number, 0),
+            cached_splits=splits_cached(number, phase.views),
+            cached_val_splits=splits_cached(number, 0),
         )
         return plan.with_batch(batches[number]) if number in batches else plan
 
@@ -119,7 +119,7 @@ def scaled(phase: Phase, batch: int) -> Phase:
     return replace(phase, batch_size=batch, lr=rate)
 
 
-def fit(phase: Phase, images: int) -> Phase:
+def adapted(phase: Phase, images: int) -> Phase:
     """Return the phase with the values it takes on so many training images.
 
     The batch is at most an eighth of the images, but 16, or all of fewer images, are never too
