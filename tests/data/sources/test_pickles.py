@@ -22,6 +22,7 @@ from thawnet.data.sources.pickles import PickleRefusedError, read_pickle
         b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x7fabc.",  # bytes
         b"\x80\x04\x95\xff\xff\xff\xff\xff\xff\xff\x7f].",  # a frame
         b"\x8b\xff\xff\xff\x7f1.",  # a number of 2 GB
+        b"\x80\x02(" + b"]" * 3_000_000 + b"l.",  # as many lists
     ],
 )
 def test_lengths_that_lie_take_no_memory(hostile: bytes) -> None:
