@@ -71,6 +71,14 @@ def test_minutes_and_memory_stand_in_the_last_line(
     assert not Path("runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(3, "10 seconds"), (81, "90 seconds"), (132, "3 minutes"), (5401, "1.6 hours")],
+)
+def test_a_time_to_allow_for_is_never_less_than_expected(seconds: float, words: str) -> None:
+    assert doctor._duration(seconds) == words
+
+
 def test_json_holds_what_is_printed(
     photos: Callable[..., Path], tiny_weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

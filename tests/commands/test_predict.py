@@ -253,6 +253,11 @@ def test_an_address_is_fetched_where_that_is_allowed(
         (("https://a.org/?b",), 2, "'https://a.org/?b' is an address; nothing is fetched without"),
         (("x.png", "--model", "nowhere"), 1, "'nowhere': no such folder; give a finished run"),
         (("x.png", "--model", "."), 1, "'.': holds no bundle; give a finished run"),
+        (
+            ("x.png", "--model", "stopped"),
+            1,
+            "'stopped' is not finished; continue it: thawnet train --resume stopped",
+        ),
         (("x.png", "--json", "--csv"), 2, "--json and --csv: choose one"),
         (("x.png", "--top-k", "0"), 2, "--top-k 0: must be at least 1"),
         (("x.png", "--workers", "0"), 2, "--workers 0: must be at least 1"),
@@ -268,6 +273,7 @@ def test_an_address_is_fetched_where_that_is_allowed(
 def test_mistake_is_one_line_and_a_status(
     arguments: tuple[str, ...], status: int, message: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    Path("stopped/checkpoint").mkdir(parents=True)
     got, out, err = called(capfd, "predict", *arguments)
     assert (got, out) == (status, "")
     assert err.splitlines()[-1].startswith(f"thawnet: {message}")

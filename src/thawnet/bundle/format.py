@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..core.errors import BundleError, first_line
 from ..core.files import new_folder, sha256_file, write_json, write_text
-from ..core.text import shown
+from ..core.text import resume_command, shown
 from .meaning import Meaning, parse_meaning, require_text
 
 if TYPE_CHECKING:
@@ -169,6 +169,8 @@ def read_description(path: Path) -> Description:
     folder = path if (path / DESCRIPTION).is_file() else path / RUN_BUNDLE
     file = folder / DESCRIPTION
     if not file.is_file():
+        if (path / "checkpoint").is_dir():
+            raise BundleError(f"'{path}' is not finished; continue it: {resume_command(path)}")
         reason = "holds no bundle" if path.is_dir() else "no such folder"
         raise BundleError(
             f"'{path}': {reason}; give a finished run, as in runs/digits-quick-1, or its bundle/"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import shutil
@@ -326,11 +327,12 @@ def command(options: TrainOptions) -> str:
 
 
 def _duration(seconds: float) -> str:
+    """Return a time to allow for, rounded up."""
     if seconds < 90:
-        return f"{max(10, round(seconds, -1)):.0f} seconds"
+        return f"{10 * math.ceil(seconds / 10)} seconds"
     if seconds < 5400:
-        return f"{seconds / 60:.0f} minutes"
-    return f"{seconds / 3600:.1f} hours"
+        return f"{math.ceil(seconds / 60)} minutes"
+    return f"{math.ceil(seconds / 360) / 10} hours"
 
 
 def _gigabytes(size: float) -> str:

@@ -64,6 +64,11 @@ def command_line(*words: object) -> str:
     return " ".join(map(_quoted, map(str, words)))
 
 
+def resume_command(run: object) -> str:
+    """Return the command that continues an unfinished run; run: its folder."""
+    return command_line("thawnet", "train", "--resume", run)
+
+
 def _quoted(word: str) -> str:
     if printable(word) == word:
         return shlex.quote(word)

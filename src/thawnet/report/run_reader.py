@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import RunError
+from ..core.text import resume_command
 from ..metrics.predictions import PREDICTIONS, Predictions, read_predictions
 from ..metrics.result import Result, Validation, read_log, read_result
-from ..training.run_folder import resume_command
 
 
 @dataclass(frozen=True)

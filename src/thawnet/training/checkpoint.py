@@ -24,7 +24,7 @@ from ..core.errors import (
     is_stop,
 )
 from ..core.files import stops_caught, write_atomic
-from ..core.text import command_line, counted
+from ..core.text import command_line, counted, resume_command
 from ..metrics.result import WHOLE, Validation
 from ..recipe import (
     Recipe,
@@ -35,7 +35,7 @@ from ..recipe import (
     to_toml,
 )
 from .machine import Machine
-from .run_folder import STATE, no_run, resume_command
+from .run_folder import STATE, no_run
 
 VERSION = 5
 IN_MEMORY = "(in memory)"  # stands for DATA in a run that was handed its images

@@ -13,6 +13,7 @@ from ..bundle.format import RUN_BUNDLE
 from ..core import console
 from ..core.errors import InterruptedRunError, RunError, ThawnetError
 from ..core.memory import return_freed_memory
+from ..core.text import resume_command
 from ..data.items import Items
 from ..data.store import ImageStore
 from ..metrics.result import Baselines, headline
@@ -24,7 +25,7 @@ from .outputs import Measured, Parts, write_end, write_network
 from .parts import open_images, require_some
 from .phase import EVALUATION_BATCH
 from .pretrained import pretrained_features
-from .run_folder import Outcome, resume_command, write_broken
+from .run_folder import Outcome, write_broken
 from .trunk.feeds import Feed, LiveFeed
 
 

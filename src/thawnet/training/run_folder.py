@@ -128,11 +128,6 @@ def no_run(folder: Path) -> str:
     return f"--resume '{folder}': {what}; {way}"
 
 
-def resume_command(run: Path) -> str:
-    """Return the command that goes on with a run."""
-    return command_line("thawnet", "train", "--resume", run)
-
-
 def finished(folder: Path) -> Outcome | None:
     """Return what came out of a run that is finished already, None if it is not."""
     try:
