@@ -86,7 +86,7 @@ def test_int8_bundle_predicts(
     finished: Outcome, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # This network has learnt next to nothing: its nearest classes are as good as equal.
-    monkeypatch.setattr(int8, "loss", lambda *_: "")
+    monkeypatch.setattr(int8, "evidence_of_loss", lambda *_: "")
     folder = finished.folder
     status, out, err = called(capfd, "export", folder, "--to", "onnx-int8")
     assert status == 0, err
