@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +20,7 @@ from ..core import console
 from ..core.errors import DataError, ImageError, UsageError
 from ..core.files import new_file
 from ..core.memory import available_cores
-from ..core.text import counted, duration, escaped
+from ..core.text import counted, csv_row, duration, escaped
 
 if TYPE_CHECKING:
     from ..bundle.model import Prediction
@@ -61,6 +59,19 @@ class PredictOptions:
     shard: Annotated[str | None, tyro.conf.arg(metavar="I/N")] = None
     """Do share I of N: every N-th image from the I-th on. Default: what torchrun (RANK, WORLD_SIZE)
     or srun (SLURM_PROCID, SLURM_NTASKS) tells this process, else all."""
+    sort_into: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
+    """Copy each photo into FOLDER/<class>/, or FOLDER/unsure/ where the network is not sure.
+    Nothing is overwritten; FOLDER/sorted.csv lists what went where; `thawnet train FOLDER` takes
+    it."""
+    unsure: float = 0.7
+    """With --sort-into: the probability, 0 to 1, below which a photo goes to unsure/. One unlike
+    the training data goes there too."""
+    move: bool = False
+    """With --sort-into: move the photos, and do not copy them."""
+    link: bool = False
+    """With --sort-into: link to the photos where they are, and do not copy them."""
+    dry_run: bool = False
+    """With --sort-into: only print what would go where."""
     workers: int | None = None
     """Threads that decode and compute. Default: one per core, divided among the processes that
     torchrun started here."""
@@ -123,6 +134,7 @@ def predict(options: PredictOptions) -> None:
     from ..data.items import unwatched
     from ..data.paths import image_names
     from ..net.image import fetch_image, is_address
+    from ..sorting import How, Sorting
 
     model = load(options.model, _threads(options, os.environ))
     console.say(model.summary)
@@ -144,13 +156,23 @@ def predict(options: PredictOptions) -> None:
     # An address is fetched when a thread is ready for it.
     pictures = (partial(fetch_image, name) if is_address(name) else name for name in names)
     line = _json if options.json else _csv if options.csv else _text
+    sorting = None
+    if options.sort_into is not None:
+        how: How = "move" if options.move else "link" if options.link else "copy"
+        line = sorting = Sorting(
+            options.sort_into, model.classes, options.unsure, how, options.dry_run
+        )
     # On a terminal the results themselves show how far it is.
     watch = unwatched if out is None and sys.stdout.isatty() else console.progress
     started = time.perf_counter()
     broken = 0
-    with _output(out) as write, watch("predicting", len(names)) as advance:
+    with (
+        _output(out) as write,
+        sorting.listed() if sorting else nullcontext(),
+        watch("predicting", len(names)) as advance,
+    ):
         if options.csv:
-            write(_row(*COLUMNS))
+            write(csv_row(*COLUMNS))
         for name, prediction in zip(names, model.stream(pictures, options.top_k), strict=True):
             broken += isinstance(prediction, ImageError)
             write(line(name, prediction))
@@ -160,6 +182,8 @@ def predict(options: PredictOptions) -> None:
     console.say(f"{counted(len(names), 'image')} in {duration(spent)}, {speed}")
     if out is not None:
         console.say(f"results {out}")
+    if sorting is not None:
+        console.say(sorting.summary)
     if broken:
         raise DataError(
             f"{broken:,} of {counted(len(names), 'image')} could not be read; "
@@ -177,6 +201,20 @@ def _check(options: PredictOptions) -> None:
         raise UsageError("--json and --csv: choose one")
     if options.top_k < 1:
         raise UsageError(f"--top-k {options.top_k}: must be at least 1")
+    if options.sort_into is not None:
+        other = next(
+            (name for name in ("json", "csv", "out", "shard") if getattr(options, name)), ""
+        )
+        if other or options.allow_url:
+            raise UsageError(f"--sort-into and --{other or 'allow-url'}: choose one")
+        if options.move and options.link:
+            raise UsageError("--move and --link: choose one")
+        if not 0 <= options.unsure <= 1:
+            raise UsageError(f"--unsure {options.unsure:g}: must be a probability, 0 to 1")
+        if options.sort_into.exists() and not options.sort_into.is_dir():
+            raise UsageError(f"--sort-into '{options.sort_into}': this is a file; name a folder")
+    elif options.move or options.link or options.dry_run:
+        raise UsageError("--move, --link and --dry-run: they go with --sort-into FOLDER")
     if options.workers is not None and options.workers < 1:
         raise UsageError(f"--workers {options.workers}: must be at least 1")
 
@@ -232,17 +270,10 @@ def _json(name: str, prediction: Prediction | ImageError) -> str:
 
 def _csv(name: str, prediction: Prediction | ImageError) -> str:
     if isinstance(prediction, ImageError):
-        return _row(name, "", "", "", "", str(prediction))
+        return csv_row(name, "", "", "", "", str(prediction))
     mark = "" if prediction.unfamiliar is None else str(prediction.unfamiliar).lower()
     pairs = zip(prediction.classes, prediction.probabilities, strict=True)
     return "\n".join(
-        _row(name, str(rank), label, f"{share:.6g}", mark, "")
+        csv_row(name, str(rank), label, f"{share:.6g}", mark, "")
         for rank, (label, share) in enumerate(pairs, start=1)
     )
-
-
-def _row(*cells: str) -> str:
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="").writerow(cells)
-    # A file name need not be UTF-8; the bytes that are not become \udc..., as Python shows them.
-    return text.getvalue().encode(errors="backslashreplace").decode()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import reprlib
 import shlex
@@ -111,3 +113,11 @@ def fault_of_name(name: str) -> str | None:
             f"class '{printable(name)}' has control or broken characters (shown as ?) in its name"
         )
     return None
+
+
+def csv_row(*cells: str) -> str:
+    """Return a row of a CSV file, without its end."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="").writerow(cells)
+    # A file name need not be UTF-8; the bytes that are not become \udc..., as Python shows them.
+    return text.getvalue().encode(errors="backslashreplace").decode()

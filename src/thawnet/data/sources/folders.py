@@ -18,6 +18,8 @@ from ..items import VALIDATION_NAMES, Items, Source, Watch, unwatched
 from ..listing import listed_items
 from ..names import Names
 
+SORTED = "sorted.csv"  # lists what `thawnet predict --sort-into` put where
+UNSURE = "unsure"  # the folder beside it of images that no class was given
 PART_WORDS = {"train", "training", "test", "testing", *VALIDATION_NAMES}
 
 
@@ -70,7 +72,9 @@ def from_class_folders(path: Path, watch: Watch = unwatched) -> Source:
         classes=classes,
         parts=frozenset(roots),
         open_part=open_part,
-        notes=tuple(_notes(skipped, sum(map(_loose_images, roots.values())))),
+        notes=tuple(
+            _notes(skipped, sum(map(_loose_images, roots.values())), _unsure(roots["train"]))
+        ),
         check_part=check_part,
     )
 
@@ -168,8 +172,9 @@ def _part_roots(path: Path) -> dict[str, Path]:
 def _class_folders(root: Path) -> dict[str, str]:
     """Return each class's name, its accents written one way (NFC), and the folder's own name."""
     folders: dict[str, str] = {}
+    by_predict = (root / SORTED).is_file()
     for entry in visible(root):
-        if not is_folder(entry):
+        if not is_folder(entry) or (by_predict and entry.name == UNSURE):
             continue
         if entry.is_symlink() and root.resolve().is_relative_to(Path(entry.path).resolve()):
             raise DataError(
@@ -249,7 +254,13 @@ def _images_lie(count: int) -> str:
     return f"{counted(count, 'image')} {'lies' if count == 1 else 'lie'}"
 
 
-def _notes(skipped: _Skipped, loose: int) -> Iterator[str]:
+def _unsure(root: Path) -> int:
+    """Return how many images `thawnet predict --sort-into` gave no class."""
+    folder = root / UNSURE
+    return _loose_images(folder) if (root / SORTED).is_file() and folder.is_dir() else 0
+
+
+def _notes(skipped: _Skipped, loose: int, unsure: int) -> Iterator[str]:
     if skipped.others:
         kinds = ", ".join(suffix for suffix, _ in skipped.others.most_common(4))
         total = skipped.others.total()
@@ -257,6 +268,8 @@ def _notes(skipped: _Skipped, loose: int) -> Iterator[str]:
         yield f"{files} left out: not named like images ({kinds})"
     if loose:
         yield f"left out: {_images_lie(loose)} beside the class folders, not in one"
+    if unsure:
+        yield f"left out: {_images_lie(unsure)} in {UNSURE}/; file them by class, or leave them"
     if skipped.links:
         links = counted(skipped.links, "link")
         yield f"not followed: {links} to folders; copy the images in their place"

@@ -1,0 +1,180 @@
+"""Photos sorted into class folders: nothing is overwritten, and nothing is lost."""
+
+from __future__ import annotations
+
+import filecmp
+import itertools
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from .core.errors import ImageError, UsageError
+from .core.files import clear_disk_errors, write_text
+from .core.text import csv_row, escaped, shown
+from .data.sources.folders import SORTED, UNSURE
+
+if TYPE_CHECKING:
+    from .bundle.model import Prediction
+
+COLUMNS = ("image", "file", "class", "probability", "unfamiliar", "error")  # of sorted.csv
+MAX_NAME = 255  # bytes of a folder's name, what Linux allows
+
+How = Literal["copy", "move", "link"]
+
+
+class Sorting:
+    """Sorts each photo as it is predicted, and lists in sorted.csv what went where."""
+
+    def __init__(
+        self, out: Path, classes: tuple[str, ...], least: float, how: How, dry: bool
+    ) -> None:
+        """least: the probability of the best class, 0 to 1, from which a photo is given it.
+
+        Raises UsageError for a class whose name cannot be a folder's.
+        """
+        check_folder_names(classes)
+        self._sorter = Sorter(out, how, dry)
+        self._least = least
+        self._counts: Counter[str] = Counter()
+        self._rows: list[str] = []
+
+    def __call__(self, name: str, prediction: Prediction | ImageError) -> str:
+        """Put a photo into its folder; return a line that says where."""
+        if isinstance(prediction, ImageError):
+            self._rows.append(csv_row(name, "", "", "", "", str(prediction)))
+            return f"{escaped(name)}  cannot be read: {escaped(str(prediction))}"
+        label, probability = prediction.classes[0], prediction.probabilities[0]
+        sure = probability >= self._least and not prediction.unfamiliar
+        target = self._sorter.put(Path(name), label if sure else UNSURE)
+        self._counts[label if sure else UNSURE] += 1
+        mark = "" if prediction.unfamiliar is None else str(prediction.unfamiliar).lower()
+        place = str(target.relative_to(self._sorter.out))
+        self._rows.append(csv_row(name, place, label, f"{probability:.6g}", mark, ""))
+        strange = ", unlike the training data" if prediction.unfamiliar else ""
+        return (
+            f"{escaped(name)} -> {escaped(str(target))}  "
+            f"({escaped(label)} {100 * probability:.2f} %{strange})"
+        )
+
+    @contextmanager
+    def listed(self) -> Iterator[None]:
+        """Add to sorted.csv in the end, also what was sorted before an error or a stop."""
+        try:
+            yield
+        finally:
+            path = self._sorter.out / SORTED
+            if self._rows and not self._sorter.dry:
+                before = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+                lines = [*(before or [csv_row(*COLUMNS)]), *self._rows]
+                write_text(path, "".join(f"{line}\n" for line in lines))
+
+    @property
+    def summary(self) -> str:
+        """How many photos went where."""
+        counts = sorted(self._counts.items(), key=lambda item: (item[0] == UNSURE, item[0]))
+        listed = ", ".join(f"{escaped(folder)} {count:,}" for folder, count in counts)
+        verb = "would be sorted" if self._sorter.dry else "sorted"
+        return f"{verb} into {self._sorter.out}: {listed or 'nothing'}"
+
+
+@dataclass
+class Sorter:
+    """Puts photos into the class folders of `out`, a data set that `thawnet train` takes."""
+
+    out: Path
+    how: How
+    dry: bool = False
+    """Only say where photos would go."""
+    _taken: dict[Path, Path] = field(default_factory=dict)
+    """The photo that went, or would go, to each place."""
+
+    def put(self, photo: Path, folder: str) -> Path:
+        """Put a photo into a folder of `out`, and return where it is now.
+
+        Another photo of its name is left alone: this one gets a number, as in rose-2.jpg. One with
+        the same content is there already; only its double is removed, if photos are moved.
+        Raises RunError when the disk refuses.
+        """
+        for number in itertools.count(1):
+            suffix = f"-{number}" if number > 1 else ""
+            target = self.out / folder / f"{photo.stem}{suffix}{photo.suffix}"
+            if self.dry:
+                other = self._taken.get(target, target)
+                there = not os.path.lexists(other) or _same(photo, other)
+            else:
+                with clear_disk_errors(target):
+                    there = self._place(photo, target) or _same(photo, target)
+            if there:
+                break
+        self._taken.setdefault(target, photo)
+        if not self.dry and self.how == "move" and photo.resolve() != target.resolve():
+            with clear_disk_errors(photo):
+                photo.unlink()
+        return target
+
+    def _place(self, photo: Path, target: Path) -> bool:
+        """Make the target, unless something of its name is there; return whether it was made."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if self.how == "link":
+            try:
+                target.symlink_to(photo.resolve())
+            except FileExistsError:
+                return False
+            return True
+        if self.how == "move":
+            try:
+                os.link(photo, target, follow_symlinks=False)  # of its name: never over another
+            except FileExistsError:
+                return False
+            except OSError:  # another disk, or one without links
+                pass
+            else:
+                return True
+        try:
+            with photo.open("rb") as source, target.open("xb") as copy:
+                try:
+                    shutil.copyfileobj(source, copy)
+                    copy.flush()
+                    os.fsync(copy.fileno())
+                except BaseException:
+                    target.unlink()
+                    raise
+        except FileExistsError:
+            return False
+        with suppress(OSError):  # some mounts keep no times
+            shutil.copystat(photo, target)
+        return True
+
+
+def _same(photo: Path, target: Path) -> bool:
+    try:
+        return filecmp.cmp(photo, target, shallow=False)
+    except OSError:
+        return False
+
+
+def check_folder_names(classes: tuple[str, ...]) -> None:
+    """Raise UsageError for a class whose name cannot be a folder's, or is `unsure`."""
+    for name in classes:
+        if (
+            not name.strip()
+            or name.strip() != name
+            or name.startswith(".")
+            or name.endswith(".")
+            or any(letter in '/\\:*?"<>|' or not letter.isprintable() for letter in name)
+            or len(os.fsencode(name)) > MAX_NAME
+        ):
+            raise UsageError(
+                f"--sort-into: the class {shown(name)} cannot be the name of a folder; "
+                "rename it in the data and train again"
+            )
+        if name == UNSURE:
+            raise UsageError(
+                f"--sort-into: the network has a class '{UNSURE}', which is the folder of photos "
+                "that no class is given; rename it in the data and train again"
+            )
