@@ -117,7 +117,7 @@ def audit(first: str, second: str) -> tuple[Audit, Copies]:
             _part("train", {first: 150, second: 50}, "JPEG"),
             _part("test", {first: 50, second: 50}, "PNG"),
         ),
-        split_off=0,
+        split_off={},
         straddling=0,
         groups=tuple(groups),
         notes=("val: none; thawnet train splits it off train",),

@@ -19,7 +19,7 @@ from ..data.items import Items, Raw, Source, Watch, unwatched
 from ..data.listing import read_or_reason
 from ..data.parallel import blocks, in_order
 from ..data.sources.open import open_source
-from ..data.splits import arrange
+from ..data.splits import arrange, divide
 from ..image.decode import Stored, decode_stored
 from .contents import SCOPES, Audit, Group, Member, Part, Scope
 from .duplicates import LEAST_SIDE, SIDE, connect, find_near, find_plain, thumbnail
@@ -70,13 +70,14 @@ def audit(source: Source, size: int, watch: Watch = unwatched) -> Audit:
         readable.append(images)
     everything = _Readable(*map(np.concatenate, zip(*readable, strict=True)))
     groups = _groups(pictures, everything, thumbnails[: len(pictures)], source.mirror_safe, watch)
-    test = _planned_test(source, opened)
+    split_off = _split_off(source, opened)
+    test = frozenset(split_off["test"].names) if "test" in split_off else frozenset[str]()
     unjudged = Audit(
         name=source.name,
         classes=source.classes,
         size=size,
         parts=tuple(parts),
-        split_off=len(test),
+        split_off={part: len(images) for part, images in split_off.items()},
         straddling=sum(
             len({picture.name in test for picture in group.pictures if picture.part == "train"}) > 1
             for group in groups
@@ -200,13 +201,12 @@ def _spread(values: NDArray[np.int32]) -> tuple[int, int, int]:
     return int(values.min()), int(np.median(values)), int(values.max())
 
 
-def _planned_test(source: Source, opened: dict[str, Items]) -> frozenset[str]:
-    """Return the names of the images that thawnet would split off as a test part."""
-    if "test" in source.parts:
-        return frozenset()
+def _split_off(source: Source, opened: dict[str, Items]) -> dict[str, Items]:
+    """Return the images that thawnet would split off train, by the parts that the data lacks."""
     lists = arrange(replace(source, open_part=opened.__getitem__), split_seed=0)
     assert lists.test is not None
-    return frozenset(lists.test().names)
+    parts = {"val": divide(lists.train, lists.val, 0)[1]} if lists.val is None else {}
+    return parts if "test" in source.parts else {**parts, "test": lists.test()}
 
 
 def _groups(

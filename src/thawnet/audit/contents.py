@@ -85,10 +85,10 @@ class Audit:
     size: int
     """Pixels a side of the network's input that sizes were compared with."""
     parts: tuple[Part, ...]
-    split_off: int
-    """Images that thawnet would split off train as a test part, where the data has none."""
+    split_off: dict[str, int]
+    """Images that thawnet would split off train as 'val' and 'test', where the data lacks them."""
     straddling: int
-    """Groups with images on both sides of that split."""
+    """Groups with images on both sides of the split that gives the test part."""
     groups: tuple[Group, ...]
     """Every duplicate, worst first."""
     notes: tuple[str, ...]

@@ -157,8 +157,8 @@ def _copies(audit: Audit) -> Iterator[Finding]:
 
 def _coarse(audit: Audit) -> Iterator[Finding]:
     sizes = [(part.name, sum(part.counts.values())) for part in audit.parts[1:]]
-    if "test" not in dict(sizes) and not audit.unusable:
-        sizes.append(("test", audit.split_off))
+    if "test" in audit.split_off and not audit.unusable:
+        sizes.append(("test", audit.split_off["test"]))
     for name, count in sizes:
         # The normal interval of an accuracy of 80 %: near enough to say how coarse it is.
         points = 196 * math.sqrt(0.16 / count) if count else 100.0

@@ -248,7 +248,7 @@ def _forecasts(options: TrainOptions) -> tuple[str, list[Row]]:
     """Open DATA as `train` does, and predict each recipe; the one taken by default is first."""
     began = time.perf_counter()
     from ..data.sources.open import open_source
-    from ..data.splits import arrange, check_parts
+    from ..data.splits import arrange, check_parts, divide
     from ..data.store import typical_short_side
     from ..forecast import forecast
     from ..training.call import check_call, chosen, preset
@@ -273,10 +273,12 @@ def _forecasts(options: TrainOptions) -> tuple[str, list[Row]]:
             rows.append(Row(name, forecast(own, source, lists, short_side, opened)))
         except ThawnetError as error:
             rows.append(Row(name, None, str(error)))
+    train, val = divide(lists.train, lists.val, recipe.split_seed)
     parts = ", ".join(sorted(source.parts))
     about = (
         f"{source.name}: {len(source.classes)} classes, part{'s' * (len(source.parts) > 1)} "
-        f"{parts}, {len(lists.train):,} images to learn from, short side {short_side} px"
+        f"{parts}, {len(train):,} images to train on and {len(val):,} to validate, "
+        f"short side {short_side} px"
     )
     return about, rows
 

@@ -109,11 +109,8 @@ def _table(audit: Audit) -> Iterator[str]:
     numbers = aligned([row[:-1] for row in rows], numbers=True, first=0)
     yield from (f"{line}  {row[-1]}" for line, row in zip(numbers, rows, strict=True))
     yield "(a class, width and height: smallest / median / largest)"
-    names = [part.name for part in audit.parts]
-    if "val" not in names:
-        yield "val: none; thawnet train splits it off train (a tenth, at most 2,500 images)"
-    if "test" not in names and not audit.unusable:
-        yield f"test: none; thawnet train splits it off train ({counted(audit.split_off, 'image')})"
+    for name, count in audit.split_off.items():
+        yield f"{name}: none; thawnet train splits it off train ({counted(count, 'image')})"
 
 
 def _share(name: str, number: int, part: Part) -> str:
