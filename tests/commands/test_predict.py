@@ -95,7 +95,7 @@ def test_csv_has_a_row_per_class_named(folder: Path, call: Call) -> None:
     ("form", "marks"),
     [
         ("--top-k=5", ("  (unlike the training data)\n", " %\n", " %\n")),
-        ("--json", ('"unfamiliar": true}\n', '"unfamiliar": false}\n', "}]}\n")),
+        ("--json", ('"unfamiliar": true}\n', '"unfamiliar": false}\n', '"unfamiliar": null}\n')),
         ("--csv", (",true,\n", ",false,\n", ",,\n")),
     ],
 )

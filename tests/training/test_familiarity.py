@@ -60,7 +60,11 @@ def test_with_a_handful_of_images_nothing_is_called_unfamiliar(finished: Outcome
     model = thawnet.load(finished.folder)
     assert model.unfamiliar is None
     image = next(finished.folder.parent.rglob("photos/a/*.png"))
-    assert model.predict([image])[0].unfamiliar is None
+    prediction = model.predict([image])[0]
+    assert prediction.unfamiliar is None
+    assert prediction.as_dict()["unfamiliar"] is None
+    card = (finished.folder / "bundle" / "README.md").read_text()
+    assert "`unfamiliar` is null, as this network cannot tell" in card
 
 
 def test_distance_is_mahalanobis_of_a_slightly_shrunk_covariance() -> None:

@@ -85,6 +85,12 @@ def test_report_card_and_log_say_what_happened(
     ran = f"{len(finetune)} of at most 6, epoch {second.epoch:g} kept"
     assert f"Epochs of fine-tuning {ran}" in page
 
+    # What it cannot tell.
+    assert re.search(
+        r"unlike the training data: not told, as \d+ validation images are too few", said
+    )
+    assert "`unfamiliar` is null, as this network cannot tell" in card
+
     # Which layers: a layer's name, as the log had it, no word of a recipe.
     layer = re.findall(r"fine-tune: [\d,]+ parameters train from (\S+), at most 6 epochs", said)[-1]
     assert f"Thawed from {layer} " in page

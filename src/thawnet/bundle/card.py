@@ -145,7 +145,7 @@ def model_card(
         machine=_text(str(result.machine["chip"])),
         versions=", ".join(f"{name} {value}" for name, value in result.versions.items()),
         unfamiliar=(
-            ""
+            "; `unfamiliar` is null, as this network cannot tell"
             if meaning.unfamiliar is None
             else "; `unfamiliar` says where that is unlike the training data (as it said of "
             f"{100 * meaning.unfamiliar.false_alarms:g} % of the validation images)"

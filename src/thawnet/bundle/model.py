@@ -69,8 +69,7 @@ class Prediction:
             {"class": name, "probability": float(f"{probability:.6g}")}
             for name, probability in zip(self.classes, self.probabilities, strict=True)
         ]
-        mark = {} if self.unfamiliar is None else {"unfamiliar": self.unfamiliar}
-        return {"predictions": rows[:top_k], **mark}
+        return {"predictions": rows[:top_k], "unfamiliar": self.unfamiliar}
 
 
 @dataclass(frozen=True)

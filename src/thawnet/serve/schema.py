@@ -33,7 +33,7 @@ class Answer(BaseModel):
     image: str | None = Field(description="the file's name, if one was sent")
     predictions: list[Guess] | None = Field(None, description="the most probable first")
     unfamiliar: bool | None = Field(
-        None, description="unlike the training data; absent where the network cannot tell"
+        None, description="unlike the training data; null where the network cannot tell"
     )
     explanation: Explanation | None = Field(
         None, description="if it was asked for and there is one"

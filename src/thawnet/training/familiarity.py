@@ -10,6 +10,7 @@ from torch import nn
 
 from ..bundle.meaning import Unfamiliar
 from ..core import console
+from ..core.text import counted
 from ..data.store import ImageStore
 from ..model.backbone import Network
 from ..model.thawing import MIDDLE, first_layer
@@ -83,7 +84,14 @@ def fit_familiarity(
     them lie above it.
     """
     stage = middle_of(run.network)
-    if len(run.val) < LEAST_VALIDATION or stage is None:
+    if stage is None:
+        console.say(f"unlike the training data: not told by {run.network.backbone}")
+        return None
+    if len(run.val) < LEAST_VALIDATION:
+        console.say(
+            f"unlike the training data: not told, as {counted(len(run.val), 'validation image')} "
+            f"{'is' if len(run.val) == 1 else 'are'} too few (at least {LEAST_VALIDATION})"
+        )
         return None
     rows = some_of_each(run.train.labels, len(run.source.classes))
     known = _middle(run, run.train.subset(rows), stage, "measuring what is familiar")

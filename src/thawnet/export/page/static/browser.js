@@ -197,7 +197,7 @@
         probability: Number(probabilities[place].toPrecision(6)),
       })),
     };
-    if (model.unfamiliar) said.unfamiliar = found.unfamiliarity.data[0] > model.above;
+    said.unfamiliar = model.unfamiliar ? found.unfamiliarity.data[0] > model.above : null;
     if (found.feature_map) {
       const { weights } = await network();
       const box = pixels.box(bitmap, model.preprocess);
