@@ -156,10 +156,14 @@ def _copies(audit: Audit) -> Iterator[Finding]:
 
 
 def _coarse(audit: Audit) -> Iterator[Finding]:
-    sizes = [(part.name, sum(part.counts.values())) for part in audit.parts[1:]]
+    parts = [
+        (part.name, sum(part.counts.values()), f"Put more photos into {part.name}/")
+        for part in audit.parts[1:]
+    ]
     if "test" in audit.split_off and not audit.unusable:
-        sizes.append(("test", audit.split_off["test"]))
-    for name, count in sizes:
+        more = "Collect more photos, or put some into a folder test/ beside train/"
+        parts.append(("test", audit.split_off["test"], more))
+    for name, count, more in parts:
         # The normal interval of an accuracy of 80 %: near enough to say how coarse it is.
         points = 196 * math.sqrt(0.16 / count) if count else 100.0
         if points > COARSE:
@@ -171,7 +175,7 @@ def _coarse(audit: Audit) -> Iterator[Finding]:
             yield Finding(
                 f"{name}-small",
                 f"The {name} part has {counted(count, 'image')}: {uncertain}.",
-                "Hold more images back; until then quote the interval beside the accuracy.",
+                f"{more}; until then quote the interval beside the accuracy.",
             )
 
 
@@ -208,7 +212,7 @@ def _small(audit: Audit) -> Iterator[Finding]:
         )
         yield Finding(
             "smaller-than-input",
-            f"{share} smaller than the input that --size says, {audit.size} x {audit.size} pixels.",
+            f"{share} smaller than an input of {audit.size} x {audit.size} pixels (--size).",
             "They are enlarged; use larger originals where there are any.",
         )
     tiny = sum(part.tiny for part in audit.parts)

@@ -194,7 +194,7 @@ def table(comparison: Comparison) -> list[str]:
     return [
         *lines,
         *_wins(a, b),
-        "The test speaks of these two networks; another seed of a recipe is another.",
+        "The test compares these two networks; another seed would give another result.",
     ]
 
 
