@@ -63,7 +63,7 @@ def test_every_photo_is_in_its_class_and_none_is_lost(
     call: Call, heap: Path, how: tuple[str, ...]
 ) -> None:
     before = files(heap)
-    status, out, err = call(heap, *how)
+    status, out, err = call(heap, heap / "b.png", *how)
     assert status == 1  # one cannot be read, and stays
     assert "sorted into sorted: green 2, red 2, unsure 1" in err
     assert list(files(Path("sorted"))) == PLACES

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from .core.errors import ImageError, UsageError
-from .core.files import clear_disk_errors, write_text
+from .core.files import clear_disk_errors, write_atomic
 from .core.text import csv_row, escaped, shown
 from .data.sources.folders import SORTED, UNSURE
 
@@ -69,9 +69,9 @@ class Sorting:
         finally:
             path = self._sorter.out / SORTED
             if self._rows and not self._sorter.dry:
-                before = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-                lines = [*(before or [csv_row(*COLUMNS)]), *self._rows]
-                write_text(path, "".join(f"{line}\n" for line in lines))
+                before = path.read_bytes() if path.is_file() else f"{csv_row(*COLUMNS)}\n".encode()
+                rows = "".join(f"{row}\n" for row in self._rows)
+                write_atomic(path, lambda file: file.write(before + rows.encode()))
 
     @property
     def summary(self) -> str:

@@ -132,6 +132,7 @@ def predict(options: PredictOptions) -> None:
         )
     from ..bundle.model import load
     from ..data.items import unwatched
+    from ..data.names import Names
     from ..data.paths import image_names
     from ..net.image import fetch_image, is_address
     from ..sorting import How, Sorting
@@ -153,6 +154,8 @@ def predict(options: PredictOptions) -> None:
         raise UsageError(
             f"'{escaped(address)}' is an address; nothing is fetched without --allow-url"
         )
+    if options.sort_into is not None:
+        names = Names(dict.fromkeys(names))  # one that is named twice is moved once
     # An address is fetched when a thread is ready for it.
     pictures = (partial(fetch_image, name) if is_address(name) else name for name in names)
     line = _json if options.json else _csv if options.csv else _text
