@@ -214,7 +214,8 @@ class PhaseJob:
         row = state.history[position] = replace(state.history[position], kept=True)
         if row is not state.history[-1]:
             console.say(
-                f"kept epoch {row.epoch:g}, the best on validation"
+                f"kept epoch {row.epoch:g}, the best on validation: "
+                f"{100 * row.val_accuracy:.2f} %, loss {row.val_loss:.3f}"
                 + (f"; {counted(patience, 'epoch')} without a better one" if stop else "")
             )
         if run.world.leads:
