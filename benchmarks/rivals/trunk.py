@@ -73,8 +73,8 @@ def thawnet(weights: Path, images: Floats) -> Pass:
     origin = InMemory(
         network=whole,
         weights="",
-        images=range(len(images)),  # type: ignore[arg-type]
-        spec=None,  # type: ignore[arg-type]
+        images=range(len(images)),  # type: ignore[arg-type] # only counted
+        spec=None,  # type: ignore[arg-type] # nothing is rendered
         augment=Augment(),
         machine=machine,
         ready=torch.from_numpy(images),
@@ -119,7 +119,7 @@ def onnx(weights: Path, images: Floats) -> Pass:
 
 def _headless(weights: Path) -> nn.Module:
     net = network(weights).net
-    net.reset_classifier(0)  # type: ignore[operator]
+    net.reset_classifier(0)  # type: ignore[operator] # timm's, no stub has it
     return net.eval()
 
 

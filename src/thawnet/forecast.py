@@ -54,7 +54,7 @@ ENDING = 3.0  # seconds for what is not timed: bundle, plot, predictions, ending
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a run is expected to take."""
+    """The expected cost of a run."""
 
     recipe: str
     backbone: str

@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from .core.errors import ImageError, UsageError
-from .core.files import clear_disk_errors, write_atomic
-from .core.text import csv_row, escaped, shown
+from .core.files import MAX_NAME, clear_disk_errors, write_atomic
+from .core.text import csv_row, escaped, shown, unreadable
 from .data.sources.folders import SORTED, UNSURE
 
 if TYPE_CHECKING:
     from .bundle.model import Prediction
 
 COLUMNS = ("image", "file", "class", "probability", "unfamiliar", "error")  # of sorted.csv
-MAX_NAME = 255  # bytes of a folder's name, what Linux allows
 
 How = Literal["copy", "move", "link"]
 
@@ -47,14 +46,13 @@ class Sorting:
         """Put a photo into its folder; return a line that says where."""
         if isinstance(prediction, ImageError):
             self._rows.append(csv_row(name, "", "", "", "", str(prediction)))
-            return f"{escaped(name)}  cannot be read: {escaped(str(prediction))}"
+            return unreadable(name, prediction)
         label, probability = prediction.classes[0], prediction.probabilities[0]
         sure = probability >= self._least and not prediction.unfamiliar
         target = self._sorter.put(Path(name), label if sure else UNSURE)
         self._counts[label if sure else UNSURE] += 1
-        mark = "" if prediction.unfamiliar is None else str(prediction.unfamiliar).lower()
-        place = str(target.relative_to(self._sorter.out))
-        self._rows.append(csv_row(name, place, label, f"{probability:.6g}", mark, ""))
+        file = str(target.relative_to(self._sorter.out))
+        self._rows.append(csv_row(name, file, label, f"{probability:.6g}", prediction.mark, ""))
         strange = ", unlike the training data" if prediction.unfamiliar else ""
         return (
             f"{escaped(name)} -> {escaped(str(target))}  "

@@ -73,7 +73,7 @@ class Finding:
     """Its name for programs."""
     what: str
     todo: str
-    """What to do about it."""
+    """The remedy."""
 
 
 @dataclass(frozen=True)

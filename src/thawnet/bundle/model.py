@@ -60,6 +60,11 @@ class Prediction:
     explanation: Explanation | None = None
     """If it was asked for and the network has class maps."""
 
+    @property
+    def mark(self) -> str:
+        """`unfamiliar` as a cell of CSV: 'true', 'false', or '' where the network cannot tell."""
+        return "" if self.unfamiliar is None else str(self.unfamiliar).lower()
+
     def as_dict(self, top_k: int | None = None) -> dict[str, Any]:
         """Return the JSON of `predict --json` and of the service, probabilities to six digits.
 

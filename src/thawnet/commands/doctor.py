@@ -58,7 +58,7 @@ class Check:
     name: str
     found: str
     todo: str = ""
-    """What to do, '' where all is well."""
+    """The remedy, '' where all is well."""
     fatal: bool = False
     """Whether nothing can be trained."""
 
@@ -135,8 +135,8 @@ def _packages() -> Check:
     known = [f"{name} {_version(name)}" for name in ("torch", "timm") if name not in lacking]
     if not lacking:
         return Check("packages", ", ".join([*known, "all that training needs"]))
-    found = ", ".join([*known, f"not installed: {', '.join(lacking)}"])
-    return Check("packages", found, INSTALL, fatal=True)
+    packages = ", ".join([*known, f"not installed: {', '.join(lacking)}"])
+    return Check("packages", packages, INSTALL, fatal=True)
 
 
 def _torch(options: TrainOptions) -> Iterator[Check]:
@@ -193,8 +193,8 @@ def _load(busy: float) -> Check:
     """Judge how much others compute: threads that wait for each other suffer out of proportion."""
     cores = os.cpu_count() or 1
     todo = "stop what else computes and ask again: minutes are right only for as long as it does"
-    found = f"other programs keep {busy:.1f} of {cores} cores busy"
-    return Check("load", found, todo if busy > cores / 8 else "")
+    load = f"other programs keep {busy:.1f} of {cores} cores busy"
+    return Check("load", load, todo if busy > cores / 8 else "")
 
 
 def _memory() -> Check:

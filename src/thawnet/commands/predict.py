@@ -20,7 +20,7 @@ from ..core import console
 from ..core.errors import DataError, ImageError, UsageError
 from ..core.files import new_file
 from ..core.memory import available_cores
-from ..core.text import counted, csv_row, duration, escaped
+from ..core.text import counted, csv_row, duration, escaped, unreadable
 
 if TYPE_CHECKING:
     from ..bundle.model import Prediction
@@ -257,7 +257,7 @@ def _output(out: Path | None) -> Iterator[Callable[[str], object]]:
 
 def _text(name: str, prediction: Prediction | ImageError) -> str:
     if isinstance(prediction, ImageError):
-        return f"{escaped(name)}  cannot be read: {escaped(str(prediction))}"
+        return unreadable(name, prediction)
     pairs = zip(prediction.classes, prediction.probabilities, strict=True)
     classes = ", ".join(f"{escaped(label)} {100 * share:.2f} %" for label, share in pairs)
     mark = "  (unlike the training data)" if prediction.unfamiliar else ""
@@ -274,9 +274,8 @@ def _json(name: str, prediction: Prediction | ImageError) -> str:
 def _csv(name: str, prediction: Prediction | ImageError) -> str:
     if isinstance(prediction, ImageError):
         return csv_row(name, "", "", "", "", str(prediction))
-    mark = "" if prediction.unfamiliar is None else str(prediction.unfamiliar).lower()
     pairs = zip(prediction.classes, prediction.probabilities, strict=True)
     return "\n".join(
-        csv_row(name, str(rank), label, f"{share:.6g}", mark, "")
+        csv_row(name, str(rank), label, f"{share:.6g}", prediction.mark, "")
         for rank, (label, share) in enumerate(pairs, start=1)
     )

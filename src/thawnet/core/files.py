@@ -21,6 +21,7 @@ from .errors import DiskFullError, RunError, chain
 
 SYNC_ONE_BY_ONE = 100  # files
 TEMPORARY = ".tmp"
+MAX_NAME = 255  # bytes of one name, what Linux allows
 PART = ".part"
 # Errors of an fsync of a folder on mounts that have none, or where it may not be read.
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES, errno.EPERM)

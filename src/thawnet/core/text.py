@@ -115,6 +115,11 @@ def fault_of_name(name: str) -> str | None:
     return None
 
 
+def unreadable(name: str, reason: object) -> str:
+    """Return the line of an image that cannot be read, made safe to show."""
+    return f"{escaped(name)}  cannot be read: {escaped(str(reason))}"
+
+
 def csv_row(*cells: str) -> str:
     """Return a row of a CSV file, without its end."""
     text = io.StringIO(newline="")

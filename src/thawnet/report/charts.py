@@ -101,8 +101,8 @@ def _history(
 ) -> History:
     epochs = [row.epoch for row in rows]
     x = _across(min(0.0, *epochs), max(epochs), "{:g}".format)
-    kept = [position for position, row in enumerate(rows) if row.kept]
-    last = kept[-1] if kept else len(rows) - 1
+    marked = [position for position, row in enumerate(rows) if row.kept]
+    last = marked[-1] if marked else len(rows) - 1
     head = sum(row.phase == 0 for row in rows)
     points = [(x(epoch), y(value)) for epoch, value in zip(epochs, validated, strict=True)]
     return History(
@@ -113,6 +113,6 @@ def _history(
         y,
         training=[(x(epoch), y(value)) for epoch, value in zip(epochs, training, strict=True)],
         validated=points,
-        kept=[points[position] for position in kept],
+        kept=[points[position] for position in marked],
         thaw=x((epochs[head - 1] + epochs[head]) / 2) if 0 < head < len(rows) else None,
     )

@@ -51,9 +51,9 @@ class Matrix:
     def __init__(self, confusion: ConfusionMatrix) -> None:
         counts, images = confusion.counts, confusion.images
         # Stable, so that classes with equally many mistakes are kept in their order.
-        kept = np.sort(np.argsort(counts.diagonal() - images, kind="stable")[:MOST])
-        counts, self.images = counts[np.ix_(kept, kept)], images[kept]
-        self.names = [shortened(confusion.names[position], _LONGEST) for position in kept]
+        worst = np.sort(np.argsort(counts.diagonal() - images, kind="stable")[:MOST])
+        counts, self.images = counts[np.ix_(worst, worst)], images[worst]
+        self.names = [shortened(confusion.names[position], _LONGEST) for position in worst]
 
         roots = np.sqrt(counts / np.maximum(self.images, 1)[:, None])
         wrong = roots * ~np.eye(len(roots), dtype=bool)

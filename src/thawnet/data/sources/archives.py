@@ -11,13 +11,12 @@ from pathlib import Path
 
 from ...core.cache import Building, building
 from ...core.errors import DataError, RunError
-from ...core.files import cache_folder, sync_files
+from ...core.files import MAX_NAME, cache_folder, sync_files
 from ...net.published import Tell
 from ..items import Watch
 from .entries import Entries, Entry, read_entries, refusal
 
 MAX_DEPTH = 32
-MAX_NAME = 255  # bytes of one name, what Linux allows
 # Photos hardly shrink; what grows a hundredfold is made to fill the disk.
 MAX_GROWTH = 100
 ALWAYS_ALLOWED = 2**30  # bytes
