@@ -30,6 +30,7 @@ from thawnet.bundle.format import (
     write_bundle,
 )
 from thawnet.bundle.onnx import HALVED_FROM, IMAGES, LOGITS, UNFAMILIARITY, from_pixels, halved
+from thawnet.data.shares import Shares
 from thawnet.data.sources.open import open_source
 from thawnet.data.splits import arrange, divide
 from thawnet.export.pt2 import rebuild
@@ -88,11 +89,11 @@ def main(run: Path, data_dir: Path) -> None:
 
 def val_squares(description: Description, data_dir: Path) -> np.ndarray:
     """Return the images that the run validated on, as squares, (n, crop, crop, 3)."""
-    data, seed = description.facts["data"], description.facts["recipe"]["split_seed"]
-    lists = arrange(open_source(data["name"], data_dir), seed)
+    data, shares = description.facts["data"], Shares(description.facts["recipe"]["split_seed"])
+    lists = arrange(open_source(data["name"], data_dir), shares)
     if lists.fingerprint != data["fingerprint"]:
         raise SystemExit("this is not the data that the run learnt from")
-    _, val = divide(lists.train, lists.val, seed)
+    _, val = divide(lists.train, lists.val, shares)
     spec = description.meaning.preprocess
     return np.stack([squared(decode(val.read(row), spec.side), spec) for row in range(len(val))])
 

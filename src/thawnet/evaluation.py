@@ -17,7 +17,9 @@ from .core.packages import told_when_missing
 from .core.text import counted, duration
 from .data.items import Items, Raw, Source, Watch, unwatched
 from .data.listing import read_or_reason
+from .data.shares import Shares
 from .data.sources.open import open_source
+from .data.splits import arrange, divide
 from .metrics.summary import Evaluation, Unreadable, sum_up
 from .net.published import Tell
 
@@ -36,8 +38,9 @@ def evaluate(
     """Measure a network on labelled images; torch need not be installed.
 
     model: a run folder, a bundle, or what `load` opened, with its threads. data, data_dir: as for
-    `train`; its classes are matched to the model's by name. part: 'train', 'val' or 'test'; by
-    default test, or everything where the data has no test part. watch: shows what takes a while.
+    `train`; its classes are matched to the model's by name. part: 'train', 'val' or 'test', of the
+    data or as the run held it back from the same data; by default test, or everything where the
+    data has no test part. watch: shows what takes a while.
     tell: receives lines for a person.
     Raises BundleError as `load` does, UsageError for a part that is not there or a package that
     the data needs and that is not installed, DataError when the data cannot be opened, has a
@@ -49,10 +52,13 @@ def evaluate(
     with told_when_missing(f"evaluating on '{data}'"):
         source = open_source(data, data_dir, watch, tell)
         positions = _positions(source, model.classes)
-        chosen = _chosen(source, part)
         for note in source.notes:
             tell(note)
-        parts = [source.open_part(name) for name in chosen]
+        if part is None or part in source.parts:
+            chosen = _chosen(source, part)
+            parts = [source.open_part(name) for name in chosen]
+        else:
+            chosen, parts = [part], [_held_back(model, source, part)]
     count = sum(map(len, parts))
     whole = part is None and "test" not in chosen
     tell(
@@ -106,15 +112,39 @@ def _positions(source: Source, classes: Sequence[str]) -> NDArray[np.int64]:
 
 
 def _chosen(source: Source, part: str | None) -> list[str]:
-    """Return the names of the parts to measure on."""
+    """Return the names of the parts to measure on, which are there."""
     there = [name for name in PARTS if name in source.parts]
     if part is None:
         return ["test"] if "test" in there else there
-    if part not in there:
-        raise UsageError(
-            f"--part {part}: '{source.name}' has no such part; it has {' and '.join(there)}"
-        )
     return [part]
+
+
+def _held_back(model: Model, source: Source, part: str) -> Items:
+    """Return the part that the run of a network held back from the same data.
+
+    Raises UsageError where it held none back, or the data is not the same.
+    """
+    there = " and ".join(name for name in PARTS if name in source.parts)
+    facts = read_description(model.path).facts
+    try:
+        shares, data = Shares.of(facts["recipe"]), facts["data"]
+        lists = arrange(source, shares, bool(data["own_test"]))
+        same = lists.fingerprint == data["fingerprint"]
+    except (AttributeError, KeyError, TypeError, ValueError):  # not of a run, or of an older one
+        same = False
+    if not same:
+        raise UsageError(
+            f"--part {part}: '{source.name}' has no such part, only {there}, and is not the data "
+            f"that '{model.path}' was trained on, of which it would be known"
+        )
+    if part == "test" and lists.test is not None:
+        return lists.test()
+    if part == "val" and not lists.folded:
+        return divide(lists.train, lists.val, shares)[1]
+    raise UsageError(
+        f"--part {part}: '{source.name}' has only {there}, and the run held back no such part: its "
+        "images were folded, and each was tested by a network that did not learn from it"
+    )
 
 
 def _run(

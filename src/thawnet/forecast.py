@@ -31,13 +31,14 @@ from .data.splits import Part, TrainTest, divide
 from .data.store import ImageStore
 from .model.thawing import training_mode
 from .recipe import Phase, Recipe, TrainOptions
-from .training.baseline import MOST_IMAGES, STRENGTHS, regression
+from .training.baseline import MOST_IMAGES
 from .training.call import check_call, chosen
 from .training.context import origin_of
 from .training.loop import Epoch, train_epoch
 from .training.machine import COMPILE_SECONDS, COMPILE_SPEEDUP
 from .training.plan import PhasePlan, Plan, make_plan
 from .training.pretrained import build_network, fit_input
+from .training.regression import Problem, cross_validate, validate
 from .training.tail import Tail
 from .training.trunk import cache
 from .training.trunk.cache import Origin
@@ -98,12 +99,12 @@ def forecast(
     began = time.perf_counter()
     recipe, machine = chosen(options)
     check_call(recipe, options)
-    recipe, weights, spec = fit_input(recipe, short_side)
+    recipe, weights, spec = fit_input(recipe, source, short_side)
     network = build_network(recipe, source, weights, machine)
     opened += time.perf_counter() - began
     items = _read(recipe, options, lists)
-    parts = {part: len(images) for part, images in _divided(recipe, items).items()}
-    plan = make_plan(recipe, network, machine, parts["train"])
+    parts = {part: len(images) for part, images in _divided(recipe, lists, items).items()}
+    plan = make_plan(recipe, network, machine, parts["train"], folded=lists.folded)
     # The cache's disk is the one that the run will write most to.
     with clear_disk_errors(cache_folder()):
         cache_folder().mkdir(parents=True, exist_ok=True)
@@ -112,16 +113,19 @@ def forecast(
     ) as scratch:
         with PeakMemory() as peak:
             sample, decoded = _decode_sample(lists, spec.side, options, Path(scratch))
-            origin = origin_of(network, recipe, source, weights, spec, machine, sample)
+            origin = origin_of(network, recipe, weights, spec, machine, sample)
             stores = {
                 part: store.load(folder, images)
                 for part, images in items.items()
                 if (folder := store.store_folder(images, spec.side)).is_dir()
             }
-            stored = _divided(recipe, stores) if items.keys() - {"test"} <= stores.keys() else {}
+            stored = (
+                _divided(recipe, lists, stores) if items.keys() - {"test"} <= stores.keys() else {}
+            )
             features, fits, size = _missing_features(plan, origin, parts, stored)
             probe = Probe(origin)
-            stages = estimate(plan, parts, features, fits, probe)
+            folds = recipe.folds if lists.folded else 0
+            stages = estimate(plan, parts, features, fits, folds, probe)
         # What was freed is used again in the end, for the features of the baseline.
         gc.collect()
         return_freed_memory()
@@ -160,10 +164,15 @@ def _read(recipe: Recipe, options: TrainOptions, lists: TrainTest) -> dict[str, 
     return parts
 
 
-def _divided(recipe: Recipe, parts: Mapping[str, Part]) -> dict[str, Part]:
-    """Return the images that train, validate and test; a test part that validates is 'test'."""
+def _divided(recipe: Recipe, lists: TrainTest, parts: Mapping[str, Part]) -> dict[str, Part]:
+    """Return the images that train, validate and test; a test part that validates is 'test'.
+
+    Where the training images are folded, there is no 'val'.
+    """
+    if lists.folded:
+        return dict(parts)
     val_part = "test" if recipe.validate_on == "test" else "val"
-    train, val = divide(parts["train"], parts.get(val_part), recipe.split_seed)
+    train, val = divide(parts["train"], parts.get(val_part), recipe.shares)
     return {**parts, "train": train, val_part: val}
 
 
@@ -202,7 +211,8 @@ def features_read(plan: Plan, parts: Iterable[str], pooled: int) -> set[Features
     for phase in plan:
         if phase.split:
             features |= {("train", view, phase.split) for view in range(phase.phase.views)}
-            features.add((val_part, 0, phase.split))
+            if val_part in parts:
+                features.add((val_part, 0, phase.split))
     return features
 
 
@@ -235,12 +245,18 @@ def _missing_features(
 
 
 def estimate(
-    plan: Plan, images: Mapping[str, int], features: Iterable[Features], fits: bool, probe: Probe
+    plan: Plan,
+    images: Mapping[str, int],
+    features: Iterable[Features],
+    fits: bool,
+    folds: int,
+    probe: Probe,
 ) -> dict[str, float]:
     """Return the seconds of each stage of a run.
 
     images: of the parts 'train', 'val' and 'test' that it reads; a recipe that validates on the
     test part has no 'val'. features: those that are computed once. fits: whether training's are.
+    folds: of the training images, 0 where others validate.
     """
     val_part = "val" if "val" in images else "test"
     # One pass through the frozen layers gives a view at every split.
@@ -251,15 +267,23 @@ def estimate(
         )
     }
     for phase in plan:
+        if phase.solved:
+            seconds[phase.name] = probe.solve(phase.images, phase.phase.views, folds)
+            continue
         step, validated = probe.phase(phase, live=not (phase.split and phase.phase.views and fits))
         if phase.compiled:
             step /= COMPILE_SPEEDUP
+        if folds:
+            # Each fold learns from the others, and the last network from all.
+            fit = phase.phase.epochs * phase.steps * step
+            seconds[phase.name] = folds * fit
+            continue
         epoch = phase.steps * step + phase.rounds * images[val_part] * validated
         seconds[phase.name] = phase.phase.epochs * epoch + COMPILE_SECONDS * phase.compiled
     tested = sum(number for part, number in images.items() if part != "train")
     seconds["test"] = tested * probe.test()
-    strengths = len(STRENGTHS) if "val" in images else 1
-    seconds["baseline"] = strengths * probe.fit(min(images["train"], MOST_IMAGES))
+    if not plan[0].solved:
+        seconds["baseline"] = probe.solve(min(images["train"], MOST_IMAGES), 1, 0)
     return seconds
 
 
@@ -300,14 +324,22 @@ class Probe:
         exact = replace(self._origin, machine=replace(self._origin.machine, dtype="float32"))
         return self._timed(LiveFeed(exact, len(exact.network.stages), 1, 0).epoch(0))[1]
 
-    def fit(self, rows: int) -> float:
-        """Return the seconds of one logistic regression on so many images."""
+    def solve(self, rows: int, views: int, folds: int) -> float:
+        """Return the seconds of a regression on so many images, its penalty chosen as in a run."""
         origin, timed = self._origin, min(rows, REGRESSION_ROWS)
-        labels = origin.images.labels[np.arange(timed) % len(self._positions)]
-        features = np.random.default_rng(0).normal(size=(timed, origin.network.head.in_features))
+        positions = np.arange(timed) % len(self._positions)
+        features = self._passed(len(origin.network.stages) - 1)[0].float().cpu()[positions]
+        # What is there more than once is not quite the same, or solving it would be too easy.
+        noise = torch.randn(features.shape, generator=torch.Generator().manual_seed(0))
+        features = features + 0.1 * features.std() * noise
+        labels = torch.from_numpy(origin.images.labels[positions])
         began = time.perf_counter()
-        # So many times the weight on every row is what so many times the rows would be.
-        regression(features.astype(np.float32), labels, STRENGTHS[1] * rows / timed)
+        problem = Problem([features] * views, labels, origin.network.head.out_features)
+        if folds:
+            cross_validate(problem, labels, np.arange(timed) % folds, _silent)
+        else:
+            some = slice(0, max(1, timed // 10))
+            validate(problem, features[some] + noise[some], labels[some], _silent)
         return (time.perf_counter() - began) * rows / timed
 
     def _timed(self, batch: Batch) -> tuple[torch.Tensor, float]:

@@ -19,6 +19,7 @@ from .core.errors import RecipeError, suggest
 from .core.text import shown
 from .core.typed import typed
 from .data.augment import Augment
+from .data.shares import Shares
 
 PRESETS = ("quick", "full", "full-gpu", "best", "speed", "seed")
 MAX_FILE = 100_000  # bytes; ours take two thousand
@@ -77,11 +78,16 @@ class Phase:
     """Weight of a batch in the running statistics (1 - Keras's momentum)."""
     drop_last: bool = True
     """Leave out an epoch's last, smaller batch; Keras keeps it."""
+    solve_images: int = 0
+    """Up to so many training images, a head is not stepped but solved to its optimum; 0: never."""
 
     def __post_init__(self) -> None:
         _require(1 <= self.epochs <= MOST, "epochs", self.epochs, "at least 1 and at most 10^9")
         _require(0 < self.lr <= 10, "lr", self.lr, "above 0 and at most 10")
-        for name in ("min_steps", "max_steps", "patience", "view_images", "validate_every"):
+        for name in (
+            *("min_steps", "max_steps", "patience", "view_images", "validate_every"),
+            "solve_images",
+        ):
             value = getattr(self, name)
             _require(0 <= value <= MOST, name, value, "at least 0 and at most 10^9")
         for name in ("mixup", "cutmix"):
@@ -121,7 +127,15 @@ class Recipe:
     seed: int = 0
     """Decides initial weights, shuffles and views."""
     split_seed: int = 0
-    """Decides which images validate; independent of `seed`."""
+    """Decides which images test and validate; independent of `seed`."""
+    test_share: float = 0.0
+    """Share of the images that tests where no part does; 0 for a tenth, or none of few images."""
+    val_share: float = 0.1
+    """Share of the training images that validates, unless they are folded."""
+    folds: int = 5
+    """Folds of few images: each is validated by a network that learnt from the others, 2 to 20."""
+    few_images: int = Shares.few
+    """Up to so many training images are folded, and all train; 0 for never."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of activations. 'auto': bfloat16 where the processor has it in hardware."""
     balance: bool = False
@@ -134,11 +148,22 @@ class Recipe:
         _require(32 <= self.small_size <= 1024, "small_size", self.small_size, "32 to 1024")
         _require(0 <= self.seed < 2**32, "seed", self.seed, "0 to 4294967295")
         _require(0 <= self.split_seed < 2**32, "split_seed", self.split_seed, "0 to 4294967295")
+        for name in ("test_share", "val_share"):
+            value = getattr(self, name)
+            least = 0 if name == "test_share" else 0.001
+            _require(least <= value <= 0.5, name, value, f"{least} to 0.5")
+        _require(2 <= self.folds <= 20, "folds", self.folds, "2 to 20")
+        _require(0 <= self.few_images <= MOST, "few_images", self.few_images, "0 to 10^9")
 
     @property
     def phases(self) -> tuple[Phase, Phase]:
         """Both phases in order."""
         return self.head, self.finetune
+
+    @property
+    def shares(self) -> Shares:
+        """How images are shared out among training, validation and test."""
+        return Shares.of(to_table(self))
 
 
 @dataclass(frozen=True)
@@ -172,6 +197,14 @@ class TrainOptions:
     """The run folder. Default: runs/<data>-<recipe>-<n>, the next free n."""
     seed: int | None = None
     """Decides initial weights, shuffles and views."""
+    test_share: float | None = None
+    """Share of the images that is held back to test, where DATA has no test part, up to 0.5."""
+    val_share: float | None = None
+    """Share of the training images that is held back to validate, up to 0.5."""
+    folds: int | None = None
+    """Hold none back: each of so many folds is tested by a network that learnt from the others."""
+    split_seed: int | None = None
+    """Decides which images are held back, or which folds they form."""
     no_test: bool = False
     """Never open the test part."""
     no_report: bool = False
@@ -239,20 +272,36 @@ def parse_recipe(text: str, where: str) -> Recipe:
 
 
 def resolve(recipe: Recipe, options: TrainOptions) -> Recipe:
-    """Lay the flags over a recipe; explicit epochs are done, whatever the size of the data."""
+    """Lay the flags over a recipe; explicit epochs are stepped, whatever the size of the data.
+
+    Raises RecipeError for flags that contradict each other or are out of range.
+    """
     chosen = {
         name: getattr(options, name)
-        for name in ("backbone", "size", "weights", "seed", "precision")
+        for name in (
+            *("backbone", "size", "weights", "seed", "precision"),
+            *("split_seed", "test_share", "val_share", "folds"),
+        )
         if getattr(options, name) is not None
     }
     if options.balance:
         chosen["balance"] = True
+    if options.folds is not None:
+        for name in ("epochs", "val_share"):
+            if getattr(options, name) is not None:
+                raise RecipeError(
+                    f"--folds with --{name.replace('_', '-')}: folds hold no images back, and the "
+                    "head of each is solved, not stepped; leave one of the two out"
+                )
+        chosen["few_images"] = MOST
+    elif options.val_share is not None:
+        chosen["few_images"] = 0
     phases: list[Phase] = []
     for position, phase in enumerate(recipe.phases):
         changes: dict[str, Any] = {}
         if options.epochs is not None:
             changes |= {"epochs": options.epochs[position], "min_steps": 0, "max_steps": 0}
-            changes |= {"patience": 0}
+            changes |= {"patience": 0, "solve_images": 0}
         if options.lr is not None:
             changes["lr"] = options.lr[position]
         if position == 1 and options.train_from is not None:

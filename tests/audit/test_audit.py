@@ -239,13 +239,14 @@ def test_specks_on_a_wall_are_not_copies() -> None:
 
 def test_part_that_training_would_split_off_is_counted_with_its_leaks(photos: Photos) -> None:
     folder = photos({"a": 1, "b": 1})
-    for number in range(100):
+    for number in range(260):
         save(scene(number), folder / "ab"[number % 2] / f"{number}.png")
         save(jpeg(scene(number), 90), folder / "ab"[number % 2] / f"{number}-again.png")
     audit = inspect(str(folder))
     assert [part.name for part in audit.parts] == ["train"]
-    assert audit.split_off == {"val": 18, "test": 20}
-    assert 10 < audit.straddling <= 20
+    assert 30 < audit.split_off["val"] < 70
+    assert 30 < audit.split_off["test"] < 80
+    assert 30 < audit.straddling <= audit.split_off["test"]
     assert f"{audit.straddling} pictures would be both in train and in" in kinds(audit)["copies"]
 
 

@@ -16,6 +16,7 @@ import thawnet
 from support.photos import draw, encoded
 from support.runs import tensors_of
 from support.shards import shard
+from support.shares import HELD_BACK
 from thawnet import cli, job
 from thawnet.core.errors import DataError, RunError
 from thawnet.data.sources.open import open_source
@@ -78,7 +79,7 @@ def test_one_broken_photo_in_a_class_of_four_is_left_out_whichever_part_it_falls
     folder = photos({"a": 4, "b": 4})
     (folder / "a" / f"{broken:03d}.png").write_bytes(b"no image")
     source = open_source(str(folder))
-    lists = arrange(source, 0)
+    lists = arrange(source, HELD_BACK)
     assert lists.test is not None
     train, val = parts.open_parts(load_recipe("quick"), source, lists, 40)
     test = parts.open_images("test", lists.test(), 40)
@@ -95,7 +96,7 @@ def test_a_class_without_a_readable_training_image_is_told_with_how_many_there_w
         path.write_text(f"no image, {path.name}")
     source = open_source(str(folder))
     with pytest.raises(DataError, match=r"none of the 3 training images of class 'a' can be read"):
-        parts.open_parts(load_recipe("quick"), source, arrange(source, 0), 40)
+        parts.open_parts(load_recipe("quick"), source, arrange(source, HELD_BACK), 40)
 
 
 @pytest.fixture

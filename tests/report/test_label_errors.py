@@ -77,6 +77,7 @@ def test_margins_are_the_same_each_time() -> None:
 def test_of_the_500_most_suspect_in_20_000_of_cifar100_60_percent_were_flipped(
     tmp_path: Path,
 ) -> None:
+    from thawnet.data.shares import Shares
     from thawnet.data.sources.open import open_source
     from thawnet.data.splits import arrange
     from thawnet.data.store import typical_short_side
@@ -90,9 +91,9 @@ def test_of_the_500_most_suspect_in_20_000_of_cifar100_60_percent_were_flipped(
 
     asked = TrainOptions(data="cifar100", data_dir=CIFAR, weights=str(IMAGENET), size=96)
     source = open_source("cifar100", CIFAR)
-    train = arrange(source, 0).train.subset(np.arange(20_000))
+    train = arrange(source, Shares()).train.subset(np.arange(20_000))
     recipe, weights, spec = fit_input(
-        resolve(load_recipe("quick"), asked), typical_short_side(train)
+        resolve(load_recipe("quick"), asked), source, typical_short_side(train)
     )
     machine = decide("cpu", "auto", "no")
     network = build_network(recipe, source, weights, machine)

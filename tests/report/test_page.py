@@ -74,6 +74,7 @@ def bare() -> Report:
         whole_report(["cat", "dog"]),
         result=result_of("test", 0.75, 8, standing="as good"),
         flattered=True,
+        more=None,
         classes=[ClassRow("cat", 4, 0.5, 1.0, "dog", 2), ClassRow("dog", 4, 1.0, None, "cat", 0)],
         rivals=[],
         facts=[],

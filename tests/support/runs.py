@@ -56,7 +56,7 @@ def plan_of(network: Network, phase: Phase, compiled: bool = False) -> PhasePlan
 
     layer = first_layer(network, phase.train_from)
     split = network.stage_of(layer)
-    return PhasePlan("head", phase, 1000, layer, split, compiled, (split,), (split,))
+    return PhasePlan("head", phase, 1000, layer, split, False, compiled, (split,), (split,))
 
 
 def tiny_options(data: Path, weights: Path) -> TrainOptions:
@@ -86,8 +86,12 @@ def under(options: TrainOptions, recipe: str) -> TrainOptions:
 
 
 def quick_with(folder: Path, head: dict[str, Any], finetune: dict[str, Any]) -> str:
-    """Write the recipe `quick` with other values in its phases, and return the file's name."""
+    """Write the recipe `quick` with other values in its phases, and return the file's name.
+
+    Its head is stepped, and images are held back, unless they say otherwise.
+    """
     recipe = load_recipe("quick")
+    head = {"solve_images": 0} | head
     recipe = replace(
         recipe, head=replace(recipe.head, **head), finetune=replace(recipe.finetune, **finetune)
     )

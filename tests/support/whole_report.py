@@ -10,12 +10,13 @@ from PIL import Image
 from support.results import result_of, scores
 from thawnet.audit.contents import Audit, Finding, Group, Member, Part
 from thawnet.metrics.calibration import Bin
-from thawnet.metrics.result import CalibrationErrors, Scores, Validation
+from thawnet.metrics.result import CalibrationErrors, LearningPoint, Scores, Validation
 from thawnet.report.content import (
     ClassRow,
     ConfusionMatrix,
     Copies,
     Example,
+    More,
     Pair,
     Picture,
     Report,
@@ -75,6 +76,16 @@ def whole_report(names: list[str], images: int = 100) -> Report:
             standing="this network is 19.35 points better than logistic regression",
         ),
         flattered=False,
+        more=More(
+            (
+                LearningPoint(250, 0.41, (0.2,)),
+                LearningPoint(500, 0.52, (0.4,)),
+                LearningPoint(750, 0.57, (0.5,)),
+                LearningPoint(1000, 0.6, (0.55,)),
+            ),
+            "More photos would still help.",
+            [(first, 0.4, 0.55)],
+        ),
         rivals=[
             Rival("the most frequent class", 0.01),
             Rival("logistic regression", 0.52, (0.51, 0.53), "on the frozen features"),

@@ -30,7 +30,7 @@ def test_low_answers_and_odd_textures_are_unfamiliar() -> None:
     torch.manual_seed(0)
     learnt, middle, logits = torch.randn(500, 4), torch.randn(400, 4), torch.randn(400, 3)
     unfamiliarity = Unfamiliarity(learnt)
-    unfamiliarity.measure(middle, logits)
+    unfamiliarity.measure(unfamiliarity.distances(middle), logits)
     usual = unfamiliarity(middle, logits)
     assert abs(float(usual.median())) < 1
     low, odd = unfamiliarity(torch.zeros(1, 4), torch.full((1, 3), -9.0)), torch.full((1, 4), 9.0)

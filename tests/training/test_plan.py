@@ -70,7 +70,7 @@ def test_large_epochs_are_validated_in_parts_of_at_least_a_step(
     every: int, images: int, parts: int
 ) -> None:
     phase = dataclasses.replace(PHASE, validate_every=every)
-    assert PhasePlan("head", phase, images, "head", 0, False, (), ()).rounds == parts
+    assert PhasePlan("head", phase, images, "head", 0, False, False, (), ()).rounds == parts
 
 
 HEAD = Phase(train_from="head", epochs=4, lr=0.1, batch_size=100, views=2)

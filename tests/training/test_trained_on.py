@@ -53,7 +53,7 @@ def told_of(bundle: Path, **changes: Any) -> Description:
     """Return the description of a bundle as if `quick` had trained it on digits."""
     recipe = load_recipe("quick")
     source = open_source("digits")
-    lists = arrange(source, recipe.split_seed)
+    lists = arrange(source, recipe.shares)
     description = read_description(bundle)
     _, val = open_parts(recipe, source, lists, description.meaning.preprocess.side)
     facts = {

@@ -18,6 +18,7 @@ from ..core.errors import DataError, ImageError
 from ..data.items import Items, Raw, Source, Watch, unwatched
 from ..data.listing import read_or_reason
 from ..data.parallel import blocks, in_order
+from ..data.shares import Shares
 from ..data.sources.open import open_source
 from ..data.splits import arrange, divide
 from ..image.decode import Stored, decode_stored
@@ -203,9 +204,10 @@ def _spread(values: NDArray[np.int32]) -> tuple[int, int, int]:
 
 def _split_off(source: Source, opened: dict[str, Items]) -> dict[str, Items]:
     """Return the images that thawnet would split off train, by the parts that the data lacks."""
-    lists = arrange(replace(source, open_part=opened.__getitem__), split_seed=0)
-    assert lists.test is not None
-    parts = {"val": divide(lists.train, lists.val, 0)[1]} if lists.val is None else {}
+    lists = arrange(replace(source, open_part=opened.__getitem__), Shares())
+    if lists.folded or lists.test is None:
+        return {}
+    parts = {"val": divide(lists.train, lists.val, Shares())[1]} if lists.val is None else {}
     return parts if "test" in source.parts else {**parts, "test": lists.test()}
 
 

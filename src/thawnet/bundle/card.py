@@ -22,7 +22,7 @@ _CARD = """---
 # {title}
 
 {backbone} at {size} x {size} pixels, trained on {data} by thawnet: first a new head on the frozen
-network, then its layers from {train_from} on at a low rate.
+network{finetuned}.
 
 {scores}
 
@@ -63,7 +63,7 @@ programs, `trained_on.bin` the beginning of the SHA-256 of every image that trai
 ## Limits
 
 It names one of its classes for any image, whatever it shows{unfamiliar}.
-{calibration}. The accuracy above is of {images} of one {part} part; measure it on
+{calibration}. The accuracy above is {of}; measure it on
 your own images before you rely on it.
 """
 
@@ -122,10 +122,18 @@ def model_card(
         crop=meaning.preprocess.crop,
         side=meaning.preprocess.side,
         data=_text(data),
-        train_from=_code(result.phases[1].trains_from),
+        finetuned=(
+            f", then its layers from {_code(result.phases[1].trains_from)} on at a low rate"
+            if result.kept == "fine-tune"
+            else "; fine-tuning more of it was not surely better and is not kept"
+        ),
         scores=_scores(result, len(meaning.classes)),
-        part=part,
-        images=counted(scores.images, "image"),
+        of=(
+            f"of {counted(scores.images, 'image')} that it learnt from, each tested by a network "
+            "that did not"
+            if result.crossed
+            else f"of {counted(scores.images, 'image')} of one {part} part"
+        ),
         calibration=(
             f"Probabilities are calibrated on {counted(result.fitted_on, 'image')} like those it "
             "was trained on and mean nothing on others"
@@ -199,7 +207,7 @@ def _yaml(fields: Mapping[str, Any]) -> str:
 
 
 def _scores(result: Result, classes: int) -> str:
-    scores, part = result.scores, result.headline
+    scores, part = result.scores, result.quoted
     low, high = scores.interval_95
     images = counted(scores.images, "image")
     error = scores.expected_calibration_error.calibrated

@@ -258,7 +258,7 @@ def _forecasts(options: TrainOptions) -> tuple[str, list[Row]]:
     check_call(recipe, options)
     source = open_source(options.data, options.data_dir, console.progress, console.say)
     check_parts(source, not options.no_test)
-    lists = arrange(source, recipe.split_seed)
+    lists = arrange(source, recipe.shares)
     short_side = typical_short_side(lists.train)
     opened = INTERPRETER + time.perf_counter() - began
     names = [options.recipe or recipe.name]
@@ -273,11 +273,15 @@ def _forecasts(options: TrainOptions) -> tuple[str, list[Row]]:
             rows.append(Row(name, forecast(own, source, lists, short_side, opened)))
         except ThawnetError as error:
             rows.append(Row(name, None, str(error)))
-    train, val = divide(lists.train, lists.val, recipe.split_seed)
+    train, val = lists.train, 0
+    if not lists.folded:
+        train, held_back = divide(lists.train, lists.val, recipe.shares)
+        val = len(held_back)
+    validated = f"{val:,} to validate" if val else f"validated in {recipe.folds} folds"
     parts = ", ".join(sorted(source.parts))
     about = (
         f"{source.name}: {len(source.classes)} classes, part{'s' * (len(source.parts) > 1)} "
-        f"{parts}, {len(train):,} images to train on and {len(val):,} to validate, "
+        f"{parts}, {len(train):,} images to train on and {validated}, "
         f"short side {short_side} px"
     )
     return about, rows

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..core.text import counted
-from .result import CalibrationErrors, Regression
+from .result import CalibrationErrors, LearningPoint, Regression
 
+HELPS = 1.0  # points that twice as many photos brought, from which on more would still help
 SIGNIFICANT = 0.05  # p from which on a difference is called chance
 AT_ONCE = 1024  # images whose logits are worked on: with many classes all of them are too much
 
@@ -55,6 +56,22 @@ def standing(accuracy: float, regression: Regression) -> str:
     if points < 0:
         return f"{name} is better than this network, by {-points:.2f} points ({test})"
     return f"this network is {points:.2f} points better than {name} ({test})"
+
+
+def more_photos(curve: Sequence[LearningPoint]) -> str:
+    """Return what a learning curve says of more photos, in two sentences.
+
+    curve: of the head alone, from a quarter of the images to all.
+    """
+    half, whole = curve[1], curve[-1]
+    points = 100 * (whole.accuracy - half.accuracy)
+    found = (
+        f"From {half.images:,} photos the head alone reaches {100 * half.accuracy:.1f} %, from "
+        f"{whole.images:,} {100 * whole.accuracy:.1f} %."
+    )
+    if points >= HELPS:
+        return f"{found} More photos would still help: twice as many brought {points:.1f} points."
+    return f"{found} More photos like these would help little; better or other photos may."
 
 
 def calibrated(errors: CalibrationErrors, fitted_on: int) -> str:

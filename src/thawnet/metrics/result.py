@@ -94,8 +94,8 @@ class Regression(_Shares):
     mcnemar_p: float
     """Exact two-sided p of its answers against the run's."""
     training_images: int
-    C: float
-    """scikit-learn's inverse strength of the penalty."""
+    penalty: float
+    """See training/regression.py."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,19 @@ class PhaseResult:
     epochs_run: int
     kept: Validation
     """The validation whose network it kept."""
+    solved: bool = False
+    """Whether it was a head that was solved to its optimum, without steps."""
+
+
+@dataclass(frozen=True)
+class LearningPoint(_Shares):
+    """The head alone after learning from a share of the training images, as it validated."""
+
+    images: int
+    """Learnt from, in the mean over folds."""
+    accuracy: float
+    recall: tuple[float, ...]
+    """Of each class."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +193,14 @@ class Result:
     baselines: Baselines | None = None
     standing: str = ""
     """The comparison with logistic regression, a sentence without its full stop."""
+    kept: str = "fine-tune"
+    """The phase whose network it is: 'fine-tune', or 'head' where that did not surely pay."""
+    folds: int = 0
+    """Folds in which the training images validated each other, 0 where others did."""
+    validated_on: str = "validation"
+    """What the images that validated are called: 'validation', 'held-out' of folds, or 'test'."""
+    learning_curve: tuple[LearningPoint, ...] = ()
+    """Of a head that was solved, from a quarter of the images to all."""
     opened_from: OpenedFrom | None = None
     lines: tuple[str, ...] = ()
     """For a person, the accuracy last."""
@@ -188,6 +209,16 @@ class Result:
     def headline(self) -> str:
         """The part whose accuracy is quoted."""
         return headline(self.metrics)
+
+    @property
+    def crossed(self) -> bool:
+        """Whether that accuracy is cross-validated: of images that trained, each by its fold."""
+        return bool(self.folds) and self.headline == "validation"
+
+    @property
+    def quoted(self) -> str:
+        """What that accuracy is called."""
+        return "cross-validated" if self.crossed else self.headline
 
     @property
     def scores(self) -> Scores:

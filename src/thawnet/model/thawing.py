@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..core.errors import UsageError, suggest
@@ -53,6 +54,17 @@ def thaw(network: Network, layer: str) -> None:
     for name, module in network.net.named_modules():
         for parameter in module.parameters(recurse=False):
             parameter.requires_grad_(name in thawed or module is network.head)
+
+
+def thawed_tensors(network: Network, layer: str) -> dict[str, torch.Tensor]:
+    """Return copies of all that training from a layer on may change, by name."""
+    layers = network.layers
+    thawed = (*layers[layers.index(layer) : -1], network.head_name)
+    return {
+        name: value.clone()
+        for name, value in network.net.state_dict().items()
+        if name.rpartition(".")[0] in thawed
+    }
 
 
 def training_mode(network: Network, batch_norm: str, momentum: float) -> None:

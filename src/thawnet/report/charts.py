@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..metrics.result import Validation
+from ..metrics.result import LearningPoint, Validation
 from .markup import percent
 
 WIDTH, HEIGHT = 440, 270
@@ -88,6 +88,25 @@ def loss_history(rows: Sequence[Validation], validated_on: str) -> History:
     y = _up(max(*training, *validated) * 1.05, "{:g}".format)
     start = f"Cross-entropy in nats by epoch. On {validated_on} it goes"
     return _history(rows, "Loss (nats)", start, "{:.2f}".format, y, training, validated)
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """The head's accuracy over the images that it learnt from: points in pixels."""
+
+    description: str
+    x: Axis
+    y: Axis
+    points: Points
+
+
+def learning_curve(rows: Sequence[LearningPoint]) -> LearningCurve:
+    """Return the accuracies of heads that learnt from fewer images."""
+    x = _across(0.0, float(rows[-1].images), "{:g}".format)
+    y = _up(min(1.0, max(row.accuracy for row in rows) * 1.15), _round_percent)
+    told = ", ".join(f"{percent(row.accuracy)} from {row.images:,}" for row in rows)
+    points = [(x(row.images), y(row.accuracy)) for row in rows]
+    return LearningCurve(f"Accuracy of the head alone by training images: {told}.", x, y, points)
 
 
 def _history(

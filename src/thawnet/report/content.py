@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..audit.contents import Audit, Group, Member
 from ..metrics.calibration import Bin
-from ..metrics.result import Result, Validation
+from ..metrics.result import LearningPoint, Result, Validation
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom as shares of a picture
 
@@ -109,6 +109,17 @@ Copies = list[tuple[Group, list[tuple[Member, Picture | None]]]]
 
 
 @dataclass(frozen=True)
+class More:
+    """What the learning curve says of more photos."""
+
+    curve: tuple[LearningPoint, ...]
+    advice: str
+    """A sentence or two."""
+    classes: list[tuple[str, float, float]]
+    """Those whose recall gained most from the second half: names, recall with half and with all."""
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything that a report shows."""
 
@@ -119,6 +130,8 @@ class Report:
     """'validation' or 'test'."""
     flattered: bool
     """Whether the images measured on chose the epoch."""
+    more: More | None
+    """None where the head was not solved."""
     rivals: list[Rival]
     facts: list[tuple[str, str]]
     """Labels and values about training, data and machine."""

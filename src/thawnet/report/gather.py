@@ -19,12 +19,22 @@ from ..core.errors import BundleError, first_line
 from ..core.files import write_text
 from ..core.text import counted, duration
 from ..data.store import ImageStore
-from ..metrics.accuracy import interval, slices
+from ..metrics.accuracy import interval, more_photos, slices
 from ..metrics.calibration import bins_of
 from ..metrics.confusion import confused_order, confusion_matrix, confusions
-from ..metrics.result import WHOLE, PhaseResult
+from ..metrics.result import WHOLE, PhaseResult, Result
 from ..training.context import Material
-from .content import ClassRow, ConfusionMatrix, Example, Pair, Picture, Report, Rival, Suspect
+from .content import (
+    ClassRow,
+    ConfusionMatrix,
+    Example,
+    More,
+    Pair,
+    Picture,
+    Report,
+    Rival,
+    Suspect,
+)
 from .label_errors import margins
 from .markup import percent
 from .page import render
@@ -38,6 +48,7 @@ PAIRS = 9  # of confused classes that are shown
 OF_A_PAIR = 4  # images
 EXAMPLES = 18  # mistakes, and as many hits
 SUSPECTS = 24
+GAINED = 5  # classes whose gain from more photos is listed
 # A ridge regression on fewer images than classes, or than this, says nothing.
 LEAST_FOR_SUSPECTS = 200
 
@@ -85,7 +96,7 @@ def gather(material: Material) -> Report:
         suspects = _suspects(material, missing)
     with _timed(timings, "data"):
         audited, copies = None, []
-        if material.part == "test":
+        if material.part == "test" or (result.crossed and "test" not in material.source.parts):
             source = material.source.opened_once()
             audited = audit(source, recipe.size, console.progress)
             copies = copies_of(audited, source)
@@ -98,9 +109,10 @@ def gather(material: Material) -> Report:
         title=f"{result.data.name}, {recipe.backbone}, recipe {recipe.name}",
         result=result,
         history=material.history,
-        validated_on=recipe.validate_on,
+        validated_on=result.validated_on,
         flattered=material.part == recipe.validate_on == "validation"
-        and any(phase.patience for phase in result.phases),
+        and any(phase.patience or phase.solved for phase in result.phases),
+        more=_more(result, classes),
         rivals=_rivals(material),
         facts=_facts(material),
         seconds=_stages(result.seconds),
@@ -254,12 +266,25 @@ def _suspects(material: Material, missing: list[str]) -> list[Suspect] | None:
     ]
 
 
+def _more(result: Result, classes: Sequence[str]) -> More | None:
+    """Return what the learning curve says, None where there is none."""
+    if not result.learning_curve:
+        return None
+    half, whole = result.learning_curve[1], result.learning_curve[-1]
+    gains = sorted(
+        zip(classes, half.recall, whole.recall, strict=True), key=lambda row: row[1] - row[2]
+    )
+    gained = [row for row in gains[:GAINED] if row[2] > row[1]]
+    return More(result.learning_curve, more_photos(result.learning_curve), gained)
+
+
 def _rivals(material: Material) -> list[Rival]:
     result = material.result
     assert result.baselines is not None
     regression = result.baselines.logistic_regression_on_frozen_features
     majority = result.baselines.majority_class.accuracy
-    head, final = (phase.kept.val_accuracy for phase in result.phases)
+    head, tuned = (phase.kept.val_accuracy for phase in result.phases)
+    final = tuned if result.kept == "fine-tune" else head
     rivals = [
         Rival("most frequent class", majority, interval(majority, result.scores.images)),
         Rival(
@@ -272,7 +297,7 @@ def _rivals(material: Material) -> list[Rival]:
         Rival(
             "end of phase 1: the head alone",
             head,
-            note=f"on {material.recipe.validate_on} while it trained, where this run had "
+            note=f"on {result.validated_on} images while it trained, where this run had "
             f"{percent(final, 2)}",
             own=final,
         ),
@@ -287,6 +312,8 @@ def _rivals(material: Material) -> list[Rival]:
 
 def _epochs(phase: PhaseResult) -> str:
     """Return how long a phase ran, and what it kept: '36 of at most 48, epoch 26 kept'."""
+    if phase.solved:
+        return "none: solved to its optimum"
     ran, most = phase.epochs_run, phase.epochs
     epochs = f"{ran} of at most {most}" if ran < most else f"{ran}"
     return f"{epochs}, epoch {phase.kept.epoch:g} kept" if phase.patience else epochs
@@ -302,6 +329,11 @@ def _facts(material: Material) -> list[tuple[str, str]]:
         ("Trained", f"{recipe.backbone} at {recipe.size} px, recipe {recipe.name}"),
         ("Epochs of the head", _epochs(head)),
         ("Epochs of fine-tuning", _epochs(finetune)),
+        *(
+            [("Network kept", "the head alone: fine-tuning was not surely better")]
+            if result.kept == "head"
+            else []
+        ),
         ("Thawed from", finetune.trains_from),
         ("Starting weights", result.weights.origin),
         (

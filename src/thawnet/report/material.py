@@ -5,28 +5,30 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..bundle.format import read_description
 from ..bundle.model import load
 from ..core import console
-from ..core.errors import DataError, ThawnetError, first_line
-from ..data.store import typical_short_side
+from ..core.errors import DataError, RunError, ThawnetError, first_line
+from ..data.store import ImageStore, typical_short_side
 from ..training.context import Material
 from ..training.gate import squares_of
 from ..training.machine import choose_device, decide
 from ..training.parts import content_of
 from ..training.pretrained import fit_input, pretrained_features
 from ..training.ranks import ALONE
+from ..training.run_folder import read_held_out
 from ..training.trained_on import TrainingData, reopen
 from ..training.trunk.feeds import Batch
-from .run_reader import read_finished
+from .run_reader import FinishedRun, read_finished
 
 
 def reopen_material(folder: Path, data: str | None, data_dir: Path | None) -> Material:
     """Rebuild the material of a finished run's report.
 
     data, data_dir: as for `reopen`, and raises what that does. The logits are computed anew, by the
-    network's ONNX model.
+    network's ONNX model, or read where they are those of the folds.
     """
     finished = read_finished(folder)
     run = reopen(read_description(folder), data, data_dir)
@@ -36,8 +38,6 @@ def reopen_material(folder: Path, data: str | None, data_dir: Path | None) -> Ma
             f"the {finished.part} part of '{run.source.name}' is not what '{folder}' was "
             "measured on: images were added, removed or changed; give it as it was then"
         )
-    model = load(folder)
-    squares = squares_of(measured, np.arange(len(measured)), model.preprocess.crop)
     return Material(
         folder=folder,
         result=finished.result,
@@ -46,9 +46,24 @@ def reopen_material(folder: Path, data: str | None, data_dir: Path | None) -> Ma
         source=run.source,
         train=run.train,
         measured=measured,
-        logits=model.all_logits(squares),
+        logits=_logits(finished, measured),
         features=_features(run),
     )
+
+
+def _logits(finished: FinishedRun, measured: ImageStore) -> NDArray[np.float32]:
+    """Return the network's answers, or those of the folds, which did not learn from the images."""
+    if finished.result.crossed:
+        logits = read_held_out(finished.folder)
+        if logits.shape[0] != len(measured):
+            raise RunError(
+                f"'{finished.folder}': its held-out answers are of {len(logits):,} images, "
+                f"not of {len(measured):,}; train again"
+            )
+        return logits
+    model = load(finished.folder)
+    squares = squares_of(measured, np.arange(len(measured)), model.preprocess.crop)
+    return model.all_logits(squares)
 
 
 def _features(run: TrainingData) -> Batch | None:
@@ -56,7 +71,7 @@ def _features(run: TrainingData) -> Batch | None:
     recipe = run.recipe
     machine = decide(choose_device("auto"), recipe.precision, "no")
     try:
-        recipe, weights, spec = fit_input(recipe, typical_short_side(run.lists.train))
+        recipe, weights, spec = fit_input(recipe, run.source, typical_short_side(run.lists.train))
     except ThawnetError as error:
         console.say(f"the pretrained weights are not at hand ({first_line(error)})")
         return None

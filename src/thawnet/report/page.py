@@ -29,6 +29,7 @@ _STYLES = (
 # The sections that Report.timings can name, and their headings.
 SECTIONS = {
     "history": "How it learnt",
+    "more": "Would more photos help?",
     "time": "Where the time went",
     "confusion": "What it confuses",
     "classes": "Class by class",
@@ -45,6 +46,7 @@ def render(report: Report) -> str:
     A policy in its head lets a browser run that script alone and load nothing.
     """
     optional = {
+        "more": report.more is not None,
         "examples": report.mistakes or report.hits,
         "suspects": report.suspects is not None,
         "data": report.audit,

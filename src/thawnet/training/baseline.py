@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ..metrics.accuracy import interval
 from ..metrics.paired import count_pairs, mcnemar
 from ..metrics.result import Baselines, Majority, Regression
+from .regression import Fitted, Problem, validate
 
 # More training images than these would take minutes with a hundred classes and change little.
 MOST_IMAGES = 10_000
-# Inverse strengths of the L2 penalty; the best on validation is taken. On 1,280 features of 3,500
-# photos scikit-learn's default of 1 lost 10 points against 0.001.
-STRENGTHS = (1e-4, 1e-3, 1e-2)
+PENALTY = 1e-4  # where nothing validates
 
 Labelled = tuple[NDArray[np.float32], NDArray[np.int64]]  # (n, features), (n,)
 Answer = Callable[[NDArray[np.float32]], NDArray[np.int64]]  # (n, features) -> classes (n,)
@@ -29,30 +27,27 @@ def taken(images: int) -> NDArray[np.int64]:
 
 
 def baselines(
-    train: Labelled,
+    regression: Fitted,
+    training_images: int,
     frequent: int,
-    val: Iterable[Labelled] | None,
     measured: Iterable[Labelled],
     own: NDArray[np.bool_],
-    progress: Callable[[int], None],
 ) -> Baselines:
     """Return the accuracies of both baselines on `measured`.
 
-    train: the images `taken`. frequent: the most frequent class of all. val: chooses the penalty;
-    without it the middle one is taken. Both `val` and `measured` come in pieces, of which one is
-    held at a time. own: which of `measured` the run's own network is right on, (n,). progress:
-    called after each fit.
+    regression: fitted on so many training images. frequent: the most frequent class of all.
+    measured: in pieces, of which one is held at a time. own: which of them the run's own network is
+    right on, (n,).
     """
-    features, labels = train
-    strengths = STRENGTHS if val is not None else STRENGTHS[1:2]
-    models: list[Any] = []
-    for strength in strengths:
-        models.append(regression(features, labels, strength))
-        progress(1)
-    chosen_by = hits(val or (), [model.predict for model in models])
-    best = int(np.argmax(chosen_by.sum(axis=1)))  # the first, the strongest penalty, of equals
-    answers: list[Answer] = [models[best].predict, lambda some: np.full(len(some), frequent)]
+    answers: list[Answer] = [answer_of(regression), lambda some: np.full(len(some), frequent)]
     right = hits(measured, answers)
+    return scored(right, training_images, regression.penalty, own)
+
+
+def scored(
+    right: NDArray[np.bool_], training_images: int, penalty: float, own: NDArray[np.bool_]
+) -> Baselines:
+    """Return the baselines from which images regression and majority are right on, (2, n)."""
     accuracy, majority = right.mean(axis=1)
     return Baselines(
         Majority(float(majority)),
@@ -60,10 +55,27 @@ def baselines(
             accuracy=float(accuracy),
             interval_95=interval(float(accuracy), len(own)),
             mcnemar_p=mcnemar(count_pairs(right[0], own)),
-            training_images=len(labels),
-            C=strengths[best],
+            training_images=training_images,
+            penalty=penalty,
         ),
     )
+
+
+def fit(
+    train: Labelled, val: Labelled | None, classes: int, progress: Callable[[int], None]
+) -> Fitted:
+    """Return logistic regression on training images, its penalty chosen by those that validate."""
+    features, labels = map(torch.from_numpy, train)
+    problem = Problem([features], labels, classes)
+    if val is None:
+        return problem.fitted(problem.solve(PENALTY), PENALTY)
+    others, other_labels = map(torch.from_numpy, val)
+    return validate(problem, others, other_labels, progress)
+
+
+def answer_of(regression: Fitted) -> Answer:
+    """Return the regression as a function from features to classes."""
+    return lambda some: regression.logits(torch.from_numpy(some)).argmax(1).numpy()
 
 
 def joined(pieces: Iterable[Labelled]) -> Labelled:
@@ -78,19 +90,3 @@ def hits(pieces: Iterable[Labelled], answers: Sequence[Answer]) -> NDArray[np.bo
     for features, labels in pieces:
         right.append(np.stack([answer(features) == labels for answer in answers]))
     return np.concatenate(right, axis=1)
-
-
-def regression(features: NDArray[np.float32], labels: NDArray[np.int64], strength: float) -> Any:
-    """Return logistic regression on standardised features, fitted; strength: scikit-learn's C."""
-    from sklearn import linear_model, pipeline, preprocessing
-    from sklearn.exceptions import ConvergenceWarning
-
-    model = pipeline.make_pipeline(
-        preprocessing.StandardScaler(),
-        linear_model.LogisticRegression(C=strength, max_iter=100, tol=1e-3),
-    )
-    with warnings.catch_warnings():
-        # A hundred steps are enough for a baseline whose penalty is chosen by its accuracy.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(features, labels)
-    return model

@@ -37,8 +37,24 @@ from ..recipe import (
 from .machine import Machine
 from .run_folder import STATE, no_run
 
-VERSION = 5
+VERSION = 6
 IN_MEMORY = "(in memory)"  # stands for DATA in a run that was handed its images
+
+
+@dataclass(frozen=True)
+class Head:
+    """The network of phase 1, the head alone on the frozen layers."""
+
+    logits: torch.Tensor
+    """Of the images that validate, (n, classes)."""
+    tensors: dict[str, torch.Tensor] | None = None
+    """What phase 2 may change, as it was, by name; None until that begins."""
+    solved: dict[str, Any] | None = None
+    """Weight, bias and penalty of a head that was solved, see regression.Fitted."""
+    folds: list[dict[str, Any]] = field(default_factory=list)
+    """The same of each fold, learnt from the images of all others."""
+    curve: list[dict[str, Any]] = field(default_factory=list)
+    """The points of its learning curve, see metrics.result.LearningPoint."""
 
 
 @dataclass
@@ -89,6 +105,11 @@ class RunState:
     optimizer: dict[str, Any] | None = None
     best: dict[str, Any] | None = None
     """The phase's best validation, if it stops early: accuracy, loss, epoch, row, network."""
+    head: Head | None = None
+    kept: str = "fine-tune"
+    """The phase whose network is the result."""
+    folds: list[list[dict[str, Any]]] = field(default_factory=list)
+    """Of few images, the marks of each fold that is fine-tuned, see few.Mark."""
     different: list[str] = field(default_factory=list)
     """Why this run is not bit for bit what it would have been, if it was resumed elsewhere."""
 
@@ -182,6 +203,7 @@ def save(state: RunState, run: Path) -> None:
         "recipe": to_table(state.recipe),
         "machine": asdict(state.machine),
         "history": [asdict(row) for row in state.history],
+        "head": state.head and vars(state.head),
     }
     write_atomic(run / STATE, lambda file: torch.save({"version": VERSION, **content}, file))
 
@@ -201,6 +223,7 @@ def load(run: Path) -> RunState:
     content["options"] = TrainOptions(**content["options"])
     content["recipe"] = parse_recipe(to_toml(content["recipe"]), str(run))
     content["machine"] = Machine(**content["machine"])
+    content["head"] = content["head"] and Head(**content["head"])
     content["history"] = [Validation(**row) for row in content["history"]]
     return RunState(**content)
 

@@ -38,6 +38,10 @@ class Run:
     network: Network
     train: ImageStore
     val: ImageStore
+    """The images that validate; the training images themselves where they are folded."""
+    folds: NDArray[np.int64] | None
+    """The fold of each training image, (n,), where each is validated by a network that learnt from
+    the other folds; else None."""
     plan: Plan
     state: RunState
 
@@ -56,12 +60,16 @@ class Run:
         """The run-time decisions."""
         return self.state.machine
 
+    @property
+    def validated_on(self) -> str:
+        """What the images that validate are called in a line of the log."""
+        return self.recipe.validate_on if self.folds is None else "held-out"
+
     def origin(self, images: ImageStore) -> Origin:
         """Return what decides the trunk's output for some images."""
         return origin_of(
             self.network,
             self.recipe,
-            self.source,
             self.weights,
             self.spec,
             self.machine,
@@ -77,23 +85,19 @@ class Run:
 def origin_of(
     network: Network,
     recipe: Recipe,
-    source: Source,
     weights: Weights,
     spec: Preprocess,
     machine: Machine,
     images: ImageStore,
 ) -> Origin:
-    """Return what decides the output of a network's frozen layers for some images of a source."""
+    """Return what decides the output of a network's frozen layers for some images."""
     splits = [network.stage_of(layer) for layer in layers_of(recipe, network)]
-    augment = recipe.augment
-    if not source.mirror_safe:
-        augment = dataclasses.replace(augment, flip=False)
     return Origin(
         network=network,
         weights=weights.digest,
         images=images,
         spec=spec,
-        augment=augment,
+        augment=recipe.augment,
         machine=machine,
         cuts=tuple(splits),
         thaws=splits[-1],

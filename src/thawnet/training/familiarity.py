@@ -53,19 +53,24 @@ class Unfamiliarity(nn.Module):
         self.register_buffer("whitening", inverse.float())
         self.register_buffer("scale", torch.tensor([[0.0, 1.0], [0.0, 1.0]]))
 
-    def measure(self, middle: torch.Tensor, logits: torch.Tensor) -> None:
-        """Take mean and standard deviation of both from validation images."""
-        both = torch.stack([-logits.amax(1), self._distance(pooled(middle))])
+    def measure(self, distances: torch.Tensor, logits: torch.Tensor) -> None:
+        """Take mean and standard deviation of both from images that nothing was learnt from."""
+        both = torch.stack([-logits.amax(1), distances])
         spread = both.std(1).clamp_min(1e-6)
         self.scale.copy_(torch.stack([both.mean(1), spread], 1))
 
     def forward(self, middle: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
         """Return (n,) for activations (n, channels, h, w) and logits (n, classes)."""
+        return self.score(self.distances(pooled(middle)), logits)
+
+    def score(self, distances: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        """Return (n,) for distances, (n,), and logits, (n, classes)."""
         near = (-logits.amax(1) - self.scale[0, 0]) / self.scale[0, 1]
-        far = (self._distance(pooled(middle)) - self.scale[1, 0]) / self.scale[1, 1]
+        far = (distances - self.scale[1, 0]) / self.scale[1, 1]
         return near + 2 * F.relu(far - FAR)
 
-    def _distance(self, middle: torch.Tensor) -> torch.Tensor:
+    def distances(self, middle: torch.Tensor) -> torch.Tensor:
+        """Return (n,) for mean activations (n, channels)."""
         return ((middle - self.centre) @ self.whitening).square().sum(1).sqrt()
 
 
@@ -93,15 +98,33 @@ def fit_familiarity(
             f"{'is' if len(run.val) == 1 else 'are'} too few (at least {LEAST_VALIDATION})"
         )
         return None
-    rows = some_of_each(run.train.labels, len(run.source.classes))
-    known = _middle(run, run.train.subset(rows), stage, "measuring what is familiar")
-    unfamiliarity = Unfamiliarity(known)
-    middle = _middle(run, run.val, stage, "measuring false alarms")
+    if run.folds is None:
+        rows = some_of_each(run.train.labels, len(run.source.classes))
+        known = _middle(run, run.train.subset(rows), stage, "measuring what is familiar")
+        unfamiliarity = Unfamiliarity(known)
+        distances = unfamiliarity.distances(_middle(run, run.val, stage, "measuring false alarms"))
+    else:
+        known = _middle(run, run.train, stage, "measuring what is familiar")
+        unfamiliarity = Unfamiliarity(known)
+        held = np.flatnonzero(np.isin(run.train.rows, run.val.rows))
+        distances = _held_out(known, run.folds)[torch.from_numpy(held)]
     answers = torch.from_numpy(logits)
-    unfamiliarity.measure(middle, answers)
-    scores = unfamiliarity(middle, answers).numpy().astype(np.float64)
+    unfamiliarity.measure(distances, answers)
+    scores = unfamiliarity.score(distances, answers).numpy().astype(np.float64)
     threshold = float(np.quantile(scores, 1 - FALSE_ALARMS))
     return unfamiliarity, Unfamiliar(threshold, FALSE_ALARMS)
+
+
+def _held_out(middle: torch.Tensor, folds: NDArray[np.int64]) -> torch.Tensor:
+    """Return each image's distance from the images of the other folds, (n,).
+
+    middle: mean activations, (n, channels). folds: of each image, (n,).
+    """
+    distances = torch.empty(len(middle))
+    for fold in np.unique(folds):
+        held = torch.from_numpy(folds == fold)
+        distances[held] = Unfamiliarity(middle[~held]).distances(middle[held])
+    return distances
 
 
 def middle_of(network: Network) -> int | None:

@@ -17,14 +17,17 @@ from ..core.text import resume_command
 from ..data.items import Items
 from ..data.store import ImageStore
 from ..metrics.result import Baselines, headline
-from .baseline import Labelled, baselines, joined, taken
+from .baseline import Labelled, baselines, fit, joined, scored, taken
 from .checkpoint import IN_MEMORY, Keeper, timed
 from .context import Material, Run
+from .head import solved_head
 from .loop import evaluate
 from .outputs import Measured, Parts, write_end, write_network
 from .parts import open_images, require_some
 from .phase import EVALUATION_BATCH
+from .plan import NAMES
 from .pretrained import pretrained_features
+from .regression import PENALTIES
 from .run_folder import Outcome, write_broken
 from .trunk.feeds import Feed, LiveFeed
 
@@ -124,27 +127,41 @@ def _test_images(run: Run, items: Items) -> ImageStore:
 def measure_baselines(run: Run, measured: Measured) -> tuple[Baselines, Feed]:
     """Return the baselines' accuracies on the images measured, and the training images' features.
 
-    Every rank computes its share of the features; the leader alone fits on them.
+    Every rank computes its share of the features; the leader alone fits on them. Where phase 1
+    solved its head, that is the regression.
     """
     feed_of = pretrained_features(
         run.recipe, run.source, run.weights, run.spec, run.machine, run.world
     )
-    train, test = feed_of(run.train), feed_of(measured.images)
+    train = feed_of(run.train)
+    own = measured.logits.argmax(1) == measured.images.labels
+    frequent = int(np.bincount(run.train.labels).argmax())
+    solved = solved_head(run)
+    if solved is not None and (run.state.kept == NAMES[0] or measured.images is run.val):
+        # The network is that regression, or its folds are.
+        labels, head = measured.images.labels, run.state.head
+        assert head is not None
+        alone = own if run.state.kept == NAMES[0] else head.logits.argmax(1).numpy() == labels
+        right = np.stack([alone, labels == frequent])
+        return scored(right, len(run.train), solved.penalty, own), train
+    test = feed_of(measured.images)
     val = feed_of(run.val) if run.recipe.validate_on == "validation" else None
 
-    def fit() -> Baselines:
-        learnt_from = joined(_pieces(run.train, train, taken(len(run.train))))
-        with console.progress("logistic regression on frozen features", 3) as advance:
-            return baselines(
-                learnt_from,
-                int(np.bincount(run.train.labels).argmax()),
-                None if val is None else _pieces(run.val, val, np.arange(len(run.val))),
-                _pieces(measured.images, test, np.arange(len(measured.images))),
-                measured.logits.argmax(1) == measured.images.labels,
-                advance,
-            )
+    def fitted() -> Baselines:
+        regression, learnt_from = solved, taken(len(run.train))
+        if regression is None:
+            with console.progress("logistic regression on frozen features", len(PENALTIES)) as step:
+                regression = fit(
+                    joined(_pieces(run.train, train, learnt_from)),
+                    None if val is None else joined(_pieces(run.val, val, np.arange(len(run.val)))),
+                    len(run.source.classes),
+                    step,
+                )
+        images = len(run.train) if solved is not None else len(learnt_from)
+        pieces = _pieces(measured.images, test, np.arange(len(measured.images)))
+        return baselines(regression, images, frequent, pieces, own)
 
-    return run.world.lead(fit), train
+    return run.world.lead(fitted), train
 
 
 def _pieces(images: ImageStore, feed: Feed, positions: NDArray[np.int64]) -> Iterator[Labelled]:

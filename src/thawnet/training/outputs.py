@@ -23,13 +23,22 @@ from ..bundle.format import (
 from ..bundle.meaning import Meaning
 from ..data.sources.open import NAMED
 from ..data.store import ImageStore
-from ..metrics.accuracy import balanced_accuracy, calibrated, interval, quote, standing, top_k
-from ..metrics.calibration import calibration_error, fit_temperature
+from ..metrics.accuracy import (
+    balanced_accuracy,
+    calibrated,
+    interval,
+    more_photos,
+    quote,
+    standing,
+    top_k,
+)
+from ..metrics.calibration import calibration_error, helpful_temperature
 from ..metrics.predictions import PREDICTIONS, write_predictions
 from ..metrics.result import (
     Baselines,
     CalibrationErrors,
     DataFacts,
+    LearningPoint,
     OpenedFrom,
     PhaseResult,
     Result,
@@ -45,7 +54,12 @@ from .gate import Agreement, export
 from .loop import Metrics
 from .machine import describe, versions
 from .parts import content_of
-from .run_folder import Outcome
+from .plan import NAMES
+from .run_folder import Outcome, write_held_out
+
+AS_GOOD = (
+    "this network is the head alone on the frozen features, as fine-tuning was not surely better"
+)
 
 
 class Measured(NamedTuple):
@@ -79,7 +93,7 @@ def write_network(run: Run, parts: Parts) -> Saved:
     unfamiliarity = None
     if "validation" in parts:  # where a run validates on the test part, nothing is fitted on it
         val = parts["validation"]
-        meaning = replace(meaning, temperature=fit_temperature(val.logits, val.images.labels))
+        meaning = replace(meaning, temperature=helpful_temperature(val.logits, val.images.labels))
         familiarity = fit_familiarity(run, val.logits)
         if familiarity is not None:
             unfamiliarity, unfamiliar = familiarity
@@ -114,6 +128,8 @@ def write_end(run: Run, saved: Saved, parts: Parts, to_beat: Baselines) -> Outco
     """
     folder, classes, part = run.folder, run.source.classes, headline(parts)
     metrics, logits, images = parts[part]
+    if run.folds is not None and "validation" in parts:
+        write_held_out(folder, parts["validation"].logits)
     write_predictions(
         folder / PREDICTIONS,
         part,
@@ -127,12 +143,14 @@ def write_end(run: Run, saved: Saved, parts: Parts, to_beat: Baselines) -> Outco
     # Imported here: matplotlib takes half a second, for which no run need wait at its start.
     from .history_plot import plot_history
 
-    plot_history(folder / "history.png", run.state.history, title, run.recipe.validate_on)
+    plot_history(folder / "history.png", run.state.history, title, run.validated_on)
     result = replace(
         _result(run, saved, parts),
         baselines=to_beat,
         opened_from=_opened_from(run.options),
-        standing=standing(metrics.accuracy, to_beat.logistic_regression_on_frozen_features),
+        standing=AS_GOOD
+        if run.state.kept == NAMES[0] and run.plan[0].solved
+        else standing(metrics.accuracy, to_beat.logistic_regression_on_frozen_features),
     )
     result = replace(result, lines=_lines(result, len(classes)))
     describe_bundle(folder / RUN_BUNDLE, *_description(run, saved, result))
@@ -165,6 +183,12 @@ def _result(run: Run, saved: Saved, parts: Parts) -> Result:
             content={name: content_of(part.images, classes) for name, part in parts.items()},
         ),
         weights=StartingWeights(run.weights.origin, run.weights.digest),
+        kept=state.kept,
+        validated_on=run.validated_on,
+        folds=0 if run.folds is None else run.recipe.folds,
+        learning_curve=tuple(
+            LearningPoint(**point) for point in (state.head.curve if state.head else [])
+        ),
     )
 
 
@@ -195,11 +219,20 @@ def _lines(result: Result, classes: int) -> tuple[str, ...]:
         f"({100 * low:.2f}-{100 * high:.2f}), "
         f"the most frequent class {100 * baselines.majority_class.accuracy:.2f} %",
         result.standing,
+        *([more_photos(result.learning_curve)[:-1]] if result.learning_curve else []),
+        *(
+            [
+                f"every image was tested by a network that learnt from the other folds of "
+                f"{result.folds}; the one that is kept learnt from all"
+            ]
+            if result.crossed
+            else []
+        ),
         f"balanced accuracy {100 * scores.balanced_accuracy:.2f} %"
         + (f", top-5 accuracy {100 * scores.top_5:.2f} %" if classes > 5 else "")
         + ", "
         + calibrated(scores.expected_calibration_error, result.fitted_on),
-        quote(result.headline, scores.accuracy, scores.images),
+        quote(result.quoted, scores.accuracy, scores.images),
     )
 
 
@@ -238,6 +271,7 @@ def _phases(run: Run) -> Iterator[PhaseResult]:
             patience=phase.patience,
             epochs=phase.epochs,
             epochs_run=round(ended - before),
+            solved=plan.solved,
             kept=next(row for row in rows if row.kept),
         )
         before = ended

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from ..core import console
 from ..core.errors import DataError
 from ..core.files import fingerprint
 from ..core.memory import available_cores
 from ..core.text import counted
 from ..data.items import Items, Source
-from ..data.splits import TrainTest, divide
+from ..data.splits import TrainTest, divide, first_of_each
 from ..data.store import ImageStore, open_store, require_every_class
 from ..recipe import Recipe
 
@@ -20,6 +22,7 @@ def open_parts(
 ) -> tuple[ImageStore, ImageStore]:
     """Return the images that train and those that validate, stored at a short side of `side`.
 
+    Where they are folded, these are the same.
     Raises DataError when there are too few to validate on, or a class has none to train on.
     """
     for note in source.notes:
@@ -37,15 +40,28 @@ def open_parts(
     other: ImageStore | None = None
     if items is not None:
         other = require_some(open_images(part, items, side, workers), part)
-    train_images, val = divide(images, other, recipe.split_seed)
+    about = f"{source.name}: {counted(len(source.classes), 'class')}"
+    if lists.folded:
+        if np.bincount(images.labels[first_of_each(images.ties)]).max() < 2:
+            raise DataError(
+                f"{counted(len(images), 'training image')} are too few: a class needs at least 2, "
+                "one to learn from and one to validate on"
+            )
+        console.say(
+            f"{about}, {len(images):,} training images, stored at {side} px; few, so none is held "
+            f"back: each is validated by a network that learnt from the other folds of "
+            f"{recipe.folds}"
+        )
+        return images, images
+    train_images, val = divide(images, other, recipe.shares)
     if len(val) == 0:
         raise DataError(
-            f"{len(images)} training images are too few to validate on; "
-            "a class needs at least 3 images"
+            f"{counted(len(images), 'training image')} are too few to validate on; "
+            "a class needs at least 2"
         )
     console.say(
-        f"{source.name}: {counted(len(source.classes), 'class')}, {len(train_images):,} training "
-        f"and {counted(len(val), 'validation image')}, stored at {side} px"
+        f"{about}, {len(train_images):,} training and {counted(len(val), 'validation image')}, "
+        f"stored at {side} px"
     )
     return train_images, val
 

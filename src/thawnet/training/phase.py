@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,12 +11,12 @@ import torch
 from ..core import console
 from ..core.errors import RunError, UsageError
 from ..core.text import counted
-from ..data.store import ImageStore
 from ..metrics.result import Validation, write_log
-from ..model.thawing import training_mode
+from ..model.thawing import thawed_tensors, training_mode
 from ..recipe import Phase
-from .checkpoint import Keeper, timed
+from .checkpoint import Head, Keeper, timed
 from .context import Run
+from .evidence import compare
 from .loop import Epoch, Metrics, batches, evaluate, loss_weights, train_epoch
 from .plan import NAMES, PhasePlan
 from .tail import Tail
@@ -43,6 +42,8 @@ class PhaseJob:
                 f"{run.world.size} processes, two images for each; start fewer"
             )
         self.tail = self._new_tail()
+        if number and state.head is not None and state.head.tensors is None:
+            state.head = replace(state.head, tensors=thawed_tensors(run.network, self.plan.layer))
         if state.optimizer is not None:
             self.tail.learner.optimizer.load_state_dict(state.optimizer)
         if state.averaged is not None:
@@ -57,8 +58,8 @@ class PhaseJob:
         before = [int(row.epoch) for row in state.history if row.phase < number]
         self.earlier = max(before, default=0)
         with timed(state, "features"):
-            self.feed = self._feed("train", run.train, self.plan.cached_splits, self.phase.views)
-            self.val_feed = self._feed("validation", run.val, self.plan.cached_val_splits, 1)
+            self.feed = open_feed(run, self.plan, "train", self.earlier)
+            self.val_feed = open_feed(run, self.plan, "validation", self.earlier)
         self.labels = torch.from_numpy(run.train.labels).to(machine.torch_device)
         self.loss_weights: torch.Tensor | None = None
         if run.recipe.balance:
@@ -79,15 +80,6 @@ class PhaseJob:
         run = self.run
         return Tail(run.network, self.plan, run.machine, run.world)
 
-    def _feed(self, part: str, images: ImageStore, splits: Sequence[int], views: int) -> Feed:
-        run, key = self.run, f"{self.plan.name}, {part}"
-        decided = None if run.options.allow_different else run.state.cached.get(key)
-        feed = make_feed(
-            run.origin(images), splits, views, run.recipe.seed, decided, run.world, self.earlier
-        )
-        run.state.cached[key] = feed.cached
-        return feed
-
     def do(self, keeper: Keeper) -> None:
         """Train from the state's epoch and step on, to the end of the phase."""
         state = self.run.state
@@ -106,8 +98,8 @@ class PhaseJob:
                         self.feed.epoch(number)
                 trained, spent = self._train(keeper, self.feed.epoch(number))
                 with timed(state, self.plan.name):
-                    val = self._validate(keeper)
-                self._end_round(trained, val, spent)
+                    val, logits = self._validate(keeper)
+                self._end_round(trained, val, logits, spent)
                 ended = state.phase != self.number
                 if keeper.due or ended or not self.feed.ready(self.earlier + state.epoch):
                     self._update()
@@ -173,14 +165,15 @@ class PhaseJob:
             trained = train_epoch(self.tail.learner, epoch, advance, begun, state.step, between)
         return trained, state.spent
 
-    def _validate(self, keeper: Keeper) -> Metrics:
+    def _validate(self, keeper: Keeper) -> tuple[Metrics, torch.Tensor]:
+        """Return metrics and logits of the validation images."""
         run, network = self.run, self.tail.evaluated
         run.world.align(run.network.net)
         run.world.align(network.net)
         frozen = frozen_function(network, self.plan.split, None, run.machine, briefly=True)
         read = self.val_feed.epoch(0)
         with console.progress("validating", len(run.val)) as advance:
-            val, _ = evaluate(
+            val, logits = evaluate(
                 lambda positions: spread(run.machine, frozen, read(positions)),
                 run.val.labels,
                 EVALUATION_BATCH,
@@ -188,13 +181,15 @@ class PhaseJob:
                 run.world,
                 *keeper.logits("validation", self._update),
             )
-        return val
+        return val, torch.from_numpy(logits)
 
-    def _end_round(self, trained: Metrics, val: Metrics, spent: float) -> None:
+    def _end_round(
+        self, trained: Metrics, val: Metrics, logits: torch.Tensor, spent: float
+    ) -> None:
         """Record a round, and move the state on to the next round, epoch or phase."""
         run, state = self.run, self.run.state
         patience, whole = self.phase.patience, state.round + 1 == self.plan.rounds
-        waited = self._note_best(val) if patience else 0
+        waited = self._note_best(val, logits) if patience else 0
         stop = whole and 0 < patience <= waited
         last = stop or (whole and state.epoch + 1 == self.phase.epochs)
         self._record(trained, val, spent, last)
@@ -209,6 +204,7 @@ class PhaseJob:
             return
         best = state.best
         tensors = best["network"] if best else self.tail.evaluated.net.state_dict()
+        logits = best["logits"] if best else logits
         run.network.net.load_state_dict(tensors)
         position = best["row"] if best else len(state.history) - 1
         row = state.history[position] = replace(state.history[position], kept=True)
@@ -220,7 +216,22 @@ class PhaseJob:
             )
         if run.world.leads:
             write_log(run.folder, state.history)
+        if self.number == 0:
+            state.head = Head(logits)
+        elif patience:
+            self._keep_better(logits)
         state.phase, state.epoch, state.best = self.number + 1, 0, None
+
+    def _keep_better(self, logits: torch.Tensor) -> None:
+        """Go back to the head alone unless fine-tuning, with these logits, is surely better."""
+        run, head = self.run, self.run.state.head
+        assert head is not None
+        compared = compare(head.logits, logits, torch.from_numpy(run.val.labels))
+        console.say(compared.sentence(run.recipe.validate_on))
+        if not compared.better:
+            assert head.tensors is not None
+            run.network.net.load_state_dict(head.tensors, strict=False)
+            run.state.kept = NAMES[0]
 
     def _update(self) -> None:
         """Bring the weights in the state up to date."""
@@ -232,7 +243,7 @@ class PhaseJob:
         state.averaged = self.tail.averaged.net.state_dict() if averaged else None
         state.optimizer = learner.optimizer.state_dict() if under_way else None
 
-    def _note_best(self, val: Metrics) -> int:
+    def _note_best(self, val: Metrics, logits: torch.Tensor) -> int:
         """Keep the best network so far, by accuracy, then loss; return its age in epochs."""
         state, best = self.run.state, self.run.state.best
         if best is None or (val.accuracy, -val.loss) > (best["accuracy"], -best["loss"]):
@@ -242,6 +253,7 @@ class PhaseJob:
                 "loss": val.loss,
                 "epoch": state.epoch,
                 "row": len(state.history),
+                "logits": logits,
                 "network": {name: value.clone() for name, value in weights.items()},
             }
             return 0
@@ -276,3 +288,23 @@ class PhaseJob:
             f"loss {trained.loss:.3f}   {run.recipe.validate_on} {100 * val.accuracy:6.2f} % "
             f"loss {val.loss:.3f}   {row.images_per_second:,.0f} images/s{remaining}"
         )
+
+
+def open_feed(run: Run, plan: PhasePlan, part: str, first: int) -> Feed:
+    """Return the input of a phase's layers for the images that train, or those that validate.
+
+    part: 'train' or 'validation'. first: the epoch of the run that shows view 0.
+    """
+    train = part == "train"
+    key = f"{plan.name}, {part}"
+    feed = make_feed(
+        run.origin(run.train if train else run.val),
+        plan.cached_splits if train else plan.cached_val_splits,
+        plan.phase.views if train else 1,
+        run.recipe.seed,
+        None if run.options.allow_different else run.state.cached.get(key),
+        run.world,
+        first,
+    )
+    run.state.cached[key] = feed.cached
+    return feed

@@ -22,11 +22,17 @@ from .ranks import World
 from .trunk.feeds import Feed, make_feed
 
 
-def fit_input(recipe: Recipe, short_side: int) -> tuple[Recipe, Weights, Preprocess]:
-    """Return the recipe with its input size, its weights, and the preprocessing.
+def fit_input(
+    recipe: Recipe, source: Source, short_side: int
+) -> tuple[Recipe, Weights, Preprocess]:
+    """Return the recipe as this data asks, its weights, and the preprocessing.
 
+    The recipe gets its input size, and no mirroring where that changes what an image means.
     short_side: the data's typical one. Raises WeightsError when the weights cannot be had.
     """
+    if not source.mirror_safe:
+        augment = dataclasses.replace(recipe.augment, flip=False)
+        recipe = dataclasses.replace(recipe, augment=augment)
     fixed = has_fixed_size(recipe.backbone)
 
     def chosen(published: int) -> int:
@@ -90,7 +96,7 @@ def pretrained_features(
     pooled = len(network.stages) - 1
 
     def feed_of(images: ImageStore) -> Feed:
-        origin = origin_of(network, recipe, source, weights, spec, machine, images)
+        origin = origin_of(network, recipe, weights, spec, machine, images)
         return make_feed(origin, [pooled], 1, 0, None, world)
 
     return feed_of

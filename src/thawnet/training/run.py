@@ -8,15 +8,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
+import numpy as np
 import torch
 
 from ..core import console
 from ..data.items import Source
 from ..recipe import TrainOptions
 from .checkpoint import IN_MEMORY, Keeper, resumable
-from .context import Material
+from .context import Material, Run
+from .few import fine_tune_folds, held_out
 from .finish import finish
+from .head import solve_head
 from .phase import PhaseJob
+from .plan import NAMES
 from .ranks import joined, losses_told
 from .run_folder import Outcome, finished, resumed_folder
 from .setup import setup
@@ -51,8 +55,20 @@ def train(
         with resumable(run.state, run.folder), losses_told(world, run.folder):
             keeper.save()
             for number in range(run.state.phase, 2):
-                PhaseJob(run, number).do(keeper)
+                do_phase(run, number, keeper)
+            if run.folds is not None and run.state.kept == NAMES[1]:
+                run.val = run.train.subset(np.sort(held_out(run)))
             return finish(run, keeper, report)
+
+
+def do_phase(run: Run, number: int, keeper: Keeper) -> None:
+    """Do what is left of a phase: solved, of few images by folds, or stepped."""
+    if run.plan[number].solved:
+        solve_head(run, keeper)
+    elif number and run.folds is not None:
+        fine_tune_folds(run, keeper)
+    else:
+        PhaseJob(run, number).do(keeper)
 
 
 _turn = threading.Lock()

@@ -8,14 +8,18 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..core.errors import RunError, suggest
-from ..core.files import clear_disk_errors, sweep, write_json, write_text
+from ..core.files import clear_disk_errors, sweep, write_atomic, write_json, write_text
 from ..core.text import command_line
 from ..data.store import ImageStore
 from ..metrics.result import RESULT, Result, read_result
 from ..recipe import Recipe, TrainOptions, to_table, to_toml
 
 STATE = Path("checkpoint") / "state.pt"
+HELD_OUT = "held_out.npy"
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,20 @@ class Outcome:
     def line(self) -> str:
         """The accuracy as it is quoted."""
         return self.lines[-1]
+
+
+def write_held_out(folder: Path, logits: NDArray[np.float32]) -> None:
+    """Keep what the networks of the folds say to the images that they did not learn from."""
+    write_atomic(folder / HELD_OUT, lambda file: np.save(file, logits, allow_pickle=False))
+
+
+def read_held_out(folder: Path) -> NDArray[np.float32]:
+    """Return these logits, (n, classes). Raises RunError where they are missing or damaged."""
+    try:
+        logits: NDArray[np.float32] = np.load(folder / HELD_OUT, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise RunError(f"'{folder / HELD_OUT}' cannot be read ({error}); train again") from error
+    return logits
 
 
 def require_free(chosen: Path | None) -> None:

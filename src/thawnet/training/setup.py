@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 
 from ..core import console
-from ..core.errors import DataError
+from ..core.errors import DataError, UsageError
 from ..core.memory import keep_freed_memory
 from ..core.text import counted
 from ..data.items import Source
 from ..data.sources.open import open_source
-from ..data.splits import arrange, check_parts
+from ..data.splits import arrange, check_parts, folded
 from ..data.store import typical_short_side
 from ..model.backbone import Network
 from ..recipe import TrainOptions
@@ -50,11 +50,23 @@ def setup(
     world.agree(lambda: check_parts(source, not options.no_test))
     if resumed is None:
         state.own_test = "test" in source.parts
-    lists = arrange(source, state.recipe.split_seed, state.own_test)
-    if lists.test is None and not options.no_test:
+    lists = arrange(source, state.recipe.shares, state.own_test)
+    if lists.test is None and state.own_test and not options.no_test:
         console.say("the test part is gone: accuracy will be that on the validation images")
+    if options.folds is not None and not lists.folded:
+        most = state.recipe.shares.few
+        found = "has a part of its own" if lists.val is not None else f"has {len(lists.train):,}"
+        raise UsageError(
+            f"--folds {options.folds}: recipe '{state.recipe.name}' folds up to {most:,} training "
+            f"images, if no others validate, and '{source.name}' {found}; leave it out"
+        )
+    if lists.folded and world.size > 1:
+        raise UsageError(
+            f"{len(lists.train):,} training images are folded, which one process does; start it "
+            "without torchrun, or hold images back with --val-share 0.1"
+        )
     recipe, weights, spec = world.in_turn(
-        lambda: fit_input(state.recipe, typical_short_side(lists.train))
+        lambda: fit_input(state.recipe, source, typical_short_side(lists.train))
     )
     console.say(
         f"{recipe.name}: {recipe.backbone} at {recipe.size} px from '{recipe.weights}' weights, "
@@ -76,13 +88,14 @@ def setup(
         if world.leads and resumed is None:
             run_folder.remove_run_folder(folder, options.out)
         raise
-    plan = _plan(state, network, len(train))
+    plan = _plan(state, network, len(train), lists.folded)
     if state.network is not None:
         network.net.load_state_dict(state.network)
     if world.leads:
         run_folder.write_start(folder, recipe, train, val)
     console.say(f"run folder: {folder}")
-    return Run(folder, world, source, lists, spec, weights, network, train, val, plan, state)
+    folds = folded(train.labels, train.ties, train.hashes, recipe.shares) if lists.folded else None
+    return Run(folder, world, source, lists, spec, weights, network, train, val, folds, plan, state)
 
 
 def _claim(resumed: Path | None, data: str, state: RunState, held: ExitStack) -> Path:
@@ -93,10 +106,10 @@ def _claim(resumed: Path | None, data: str, state: RunState, held: ExitStack) ->
     return folder
 
 
-def _plan(state: RunState, network: Network, images: int) -> Plan:
+def _plan(state: RunState, network: Network, images: int, folded: bool) -> Plan:
     """Return the plan of a run; whether phases are compiled is decided once, when it begins."""
     chosen = dataclasses.replace(state.machine, compile=state.options.compile)
-    plan = make_plan(state.recipe, network, chosen, images, state.batches)
+    plan = make_plan(state.recipe, network, chosen, images, state.batches, folded)
     if not state.compiled:
         can = state.machine.compile != "no"
         if not can and any(phase.compiled for phase in plan):

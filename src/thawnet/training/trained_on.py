@@ -58,12 +58,12 @@ def reopen(description: Description, data: str | None, data_dir: Path | None) ->
             )
         data = facts.name
     source = open_source(data, data_dir, console.progress, console.say)
-    lists = arrange(source, recipe.split_seed, facts.own_test)
+    lists = arrange(source, recipe.shares, facts.own_test)
     if lists.fingerprint == facts.fingerprint:
         side = description.meaning.preprocess.side
         train, val = open_parts(recipe, source, lists, side)
-        validated_on_test = recipe.validate_on == "test"
-        if validated_on_test or content_of(val, source.classes) == facts.content.get("validation"):
+        sure = recipe.validate_on == "test" or lists.folded
+        if sure or content_of(val, source.classes) == facts.content.get("validation"):
             return TrainingData(recipe, source, lists, train, val, side)
     raise DataError(
         f"--data '{data}' is not what '{description.path}' was trained on ('{facts.name}'): images "

@@ -12,6 +12,7 @@ import pytest
 
 from support.photos import draw
 from support.shared import CIFAR
+from support.shares import HELD_BACK
 from thawnet.core.errors import DataError, ImageError
 from thawnet.data.sources.open import open_source
 from thawnet.data.splits import arrange
@@ -59,7 +60,7 @@ def test_published_test_and_validation_parts_are_honoured(photos: Photos, tmp_pa
     photos({"a": 2, "b": 2}, "d/test", start=70)
     source = open_source(str(tmp_path / "d"))
     assert source.parts == {"train", "val", "test"}
-    lists = arrange(source, 0)
+    lists = arrange(source, HELD_BACK)
     assert lists.val is not None
     assert (len(lists.train), len(lists.val), len(lists.test())) == (6, 2, 4)
 

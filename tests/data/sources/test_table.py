@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from support.photos import draw
+from support.shares import HELD_BACK
 from thawnet.core.errors import DataError
 from thawnet.data.items import Source
 from thawnet.data.sources.open import open_source
@@ -81,7 +82,7 @@ def test_split_column_makes_the_parts(opened: Opened) -> None:
         "dog,b/001.png,validation", "cat,a/002.png,test", "dog,b/002.png,Test", "dog,b/003.png,val",
     )  # fmt: skip
     assert source.parts == {"train", "val", "test"}
-    lists = arrange(source, 0)
+    lists = arrange(source, HELD_BACK)
     assert lists.val is not None
     assert (len(lists.train), len(lists.val), len(lists.test())) == (2, 3, 2)
 

@@ -1,0 +1,216 @@
+"""Phase 2 of few images: fine-tuned in every fold for the evidence, then on all if that pays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from ..core import console
+from ..core.text import counted
+from ..metrics.result import Validation, write_log
+from ..model.thawing import thawed_tensors, training_mode
+from .checkpoint import Keeper, timed
+from .context import Run
+from .evidence import Comparison, compare
+from .familiarity import LEAST_VALIDATION
+from .head import use
+from .loop import Epoch, batches, loss_weights, train_epoch
+from .phase import LEARNING, open_feed
+from .plan import NAMES
+from .regression import Fitted
+from .tail import Tail
+from .trunk.feeds import Batch
+from .trunk.runtime import frozen_function, spread
+
+MARKS = 5  # validations of a fold, evenly spread over its epochs
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A fold that is fine-tuned, after some of its epochs."""
+
+    epoch: int
+    """Epochs until then."""
+    train_loss: float
+    """Running, of that epoch, as the next one."""
+    train_accuracy: float
+    images: int
+    """That it learnt from."""
+    logits: torch.Tensor
+    """Of the fold's images, which it did not learn from, (n, classes)."""
+
+
+def fine_tune_folds(run: Run, keeper: Keeper) -> None:
+    """Fine-tune once for each fold, on the images of all others, and keep it if it surely pays.
+
+    Then the network learns from all images, for as many epochs; else the head alone is kept. What
+    validates is each image as the network of its own fold sees it. Folds are spared once those
+    before show that it cannot pay, or, where a test part will tell the accuracy, that it does.
+    """
+    state = run.state
+    tested = run.lists.test is not None and not run.options.no_test
+    tuning = _Tuning(run)
+    with keeper.stopping_at_once():
+        while len(state.folds) < run.recipe.folds:
+            fold = len(state.folds)
+            with timed(state, tuning.plan.name):
+                state.folds.append([vars(mark) for mark in tuning.fold(fold)])
+            keeper.save()
+            compared = tuning.compared()
+            console.say(
+                f"fold {fold + 1} of {run.recipe.folds} fine-tuned: held-out loss so far "
+                f"{compared.tuned:.3f}, of the head alone {compared.head:.3f}"
+            )
+            enough = compared.images >= LEAST_VALIDATION
+            if compared.hopeless or (tested and enough and compared.beyond_doubt):
+                break
+        compared = tuning.compared()
+        console.say(compared.sentence("held-out"))
+        tuning.record()
+        if compared.better:
+            with timed(state, tuning.plan.name):
+                tuning.whole()
+            state.logits["validation"] = tuning.logits()
+        else:
+            state.kept = NAMES[0]
+            state.logits["validation"] = tuning.head.logits
+    state.phase, state.network = 2, run.network.net.state_dict()
+    keeper.save()
+
+
+def held_out(run: Run) -> NDArray[np.int64]:
+    """Return the training images in the folds that were fine-tuned, fold by fold."""
+    done = range(len(run.state.folds))
+    return np.concatenate([np.flatnonzero(run.folds == fold) for fold in done])
+
+
+class _Tuning:
+    """The fine-tuning of few images, from the head's optimum on."""
+
+    def __init__(self, run: Run) -> None:
+        assert run.folds is not None
+        assert run.state.head is not None
+        self.run, self.folds, self.plan = run, run.folds, run.plan[1]
+        self.head = run.state.head
+        self._start = thawed_tensors(run.network, self.plan.layer)
+        with timed(run.state, "features"):
+            self._feed = open_feed(run, self.plan, "train", 1)
+        device = run.machine.torch_device
+        self._labels = torch.from_numpy(run.train.labels).to(device)
+        self._loss_weights: torch.Tensor | None = None
+        if run.recipe.balance:
+            weights = loss_weights(run.train.labels, len(run.source.classes))
+            self._loss_weights = weights.to(device)
+        phase = self.plan.phase
+        console.say(
+            f"phase 2, {self.plan.name}: from {self.plan.layer}, in each of {run.recipe.folds} "
+            f"folds from the head of its own, {counted(phase.epochs, 'epoch')}, "
+            f"batch {phase.batch_size}"
+        )
+
+    def fold(self, fold: int) -> list[Mark]:
+        """Return the marks of a fold's fine-tuning."""
+        rows, held = np.flatnonzero(self.folds != fold), np.flatnonzero(self.folds == fold)
+        title = f"fine-tuning, fold {fold + 1} of {self.run.recipe.folds}"
+        return list(self._tuned(rows, Fitted(**self.head.folds[fold]), held, title))
+
+    def whole(self) -> None:
+        """Fine-tune on all images, for good."""
+        solved = self.head.solved
+        assert solved is not None
+        rows = np.arange(len(self.folds))
+        for _ in self._tuned(rows, Fitted(**solved), rows[:0], "fine-tuning on all images"):
+            pass
+        self.run.network.net.load_state_dict(self._evaluated.net.state_dict())
+
+    def _tuned(
+        self, rows: NDArray[np.int64], head: Fitted, held: NDArray[np.int64], title: str
+    ) -> Iterator[Mark]:
+        """Fine-tune from a head on some rows; yield the marks of the others, `held`."""
+        run, phase = self.run, self.plan.phase
+        run.network.net.load_state_dict(self._start, strict=False)
+        use(run, head)
+        tail = Tail(run.network, self.plan, run.machine)
+        training_mode(run.network, phase.batch_norm, phase.bn_momentum)
+        marks = {round(phase.epochs * number / MARKS) for number in range(1, MARKS + 1)}
+        with console.progress(title, len(rows) * phase.epochs) as advance:
+            for epoch in range(phase.epochs):
+                key = [run.recipe.seed, epoch, 0x0BDE]
+                order = [rows[some] for some in batches(len(rows), phase, key)]
+                trained = train_epoch(
+                    tail.learner,
+                    Epoch(
+                        batch=self._feed.epoch(1 + epoch),
+                        labels=self._labels,
+                        loss_weights=self._loss_weights,
+                        order=order,
+                        first_step=epoch * len(order),
+                        steps=phase.epochs * len(order),
+                        seed=run.recipe.seed,
+                    ),
+                    advance,
+                )
+                if epoch + 1 in marks:
+                    logits = self._answers(tail, held)
+                    yield Mark(epoch + 1, trained.loss, trained.accuracy, len(rows), logits)
+        self._evaluated = tail.evaluated
+        if not len(held):
+            return
+        run.network.net.load_state_dict(self._start, strict=False)
+        assert self.head.solved is not None
+        use(run, Fitted(**self.head.solved))
+
+    def _answers(self, tail: Tail, rows: NDArray[np.int64]) -> torch.Tensor:
+        """Return the logits of some images in their plain view, (n, classes)."""
+        run = self.run
+        frozen = frozen_function(tail.evaluated, self.plan.split, None, run.machine, briefly=True)
+        read: Batch = self._feed.epoch(1)
+        if not len(rows):
+            return torch.empty(0, len(run.source.classes))
+        return spread(run.machine, frozen, read(rows)).float().cpu()
+
+    # --- the images that were held out so far ----------------------------------------------------
+
+    def logits(self) -> torch.Tensor:
+        """Return the logits of all images that were held out, in their order."""
+        last = torch.cat([marks[-1]["logits"] for marks in self.run.state.folds])
+        return last[torch.from_numpy(np.argsort(held_out(self.run)))]
+
+    def compared(self) -> Comparison:
+        """Compare fine-tuning with the head alone on the images that were held out."""
+        held = np.sort(held_out(self.run))
+        labels = torch.from_numpy(self.run.train.labels[held])
+        return compare(self.head.logits[held], self.logits(), labels)
+
+    def record(self) -> None:
+        """Write a row of the log for each mark."""
+        run, state = self.run, self.run.state
+        held = held_out(self.run)
+        labels = torch.from_numpy(run.train.labels[held])
+        spent = state.seconds[self.plan.name]
+        before = sum(state.seconds.get(name, 0.0) for name in LEARNING) - spent
+        for number, marks in enumerate(zip(*state.folds, strict=True)):
+            logits = torch.cat([mark["logits"] for mark in marks])
+            share = marks[0]["epoch"] / self.plan.phase.epochs
+            last = number == len(state.folds[0]) - 1
+            row = Validation(
+                epoch=1 + marks[0]["epoch"],
+                phase=1,
+                train_loss=round(float(np.mean([mark["train_loss"] for mark in marks])), 5),
+                train_accuracy=round(float(np.mean([mark["train_accuracy"] for mark in marks])), 5),
+                val_loss=round(float(F.cross_entropy(logits, labels)), 5),
+                val_accuracy=round(float((logits.argmax(1) == labels).float().mean()), 5),
+                seconds=round(spent * share, 2),
+                images_per_second=round(
+                    sum(mark["images"] for mark in marks) * self.plan.phase.epochs / spent, 1
+                ),
+                elapsed=round(before + spent * share, 2),
+                kept=last,
+            )
+            state.history.append(row)
+        write_log(run.folder, state.history)
