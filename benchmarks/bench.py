@@ -55,7 +55,8 @@ def bench(
     rows = choose(KINDS[kind], names)
     if on_gpu and not rehearse and not torch.cuda.is_available():
         raise SystemExit("bench: torch sees no CUDA device here, which the GPU table is for")
-    data = shared.resolve() / "data" / "cifar100"
+    photos = shared.resolve() / "data"
+    data = photos / "cifar100"
     weights = shared.resolve() / "weights" / "mobilenetv2_100_imagenet.safetensors"
     for path in (data, weights):
         if not path.exists():
@@ -77,7 +78,7 @@ def bench(
         print(f"{number}/{len(rows)} {row.name}")
         record = circumstances(row)
         with emptied(BUILD / "scratch") as scratch:
-            here = Bench(data, weights, scratch, rehearse)
+            here = Bench(data, photos, weights, scratch, rehearse)
             try:
                 figures = row.measure(here)
             except RunFailed as error:

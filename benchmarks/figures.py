@@ -145,6 +145,25 @@ def _predicted(rows: Rows, size: str) -> Values:
     ]
 
 
+def _few(data: str, photos: int) -> Sequence[tuple[str, str, Callable[[Rows], Values]]]:
+    """Return the lines of so many photos a class: accuracy, and points above the head alone."""
+
+    def runs(rows: Rows) -> list[Any]:
+        each = rows["few"]["runs"]
+        return [run for run in each if (run["data"], run["photos"]) == (data, photos)]
+
+    def ahead(run: Any) -> float:
+        alone = run["baselines"]["logistic_regression_on_frozen_features"]["accuracy"]
+        return _tested(run) - 100 * alone
+
+    start = f"`quick` on {photos} photos of each class of {data}"
+    return (
+        (f"{start}, test accuracy", "{:.1f} %", lambda rows: list(map(_tested, runs(rows)))),
+        (f"{start}, above the head alone", "{:+.1f}", lambda rows: list(map(ahead, runs(rows)))),
+        (f"{start}, wall time", "{:.0f} s", lambda rows: [run["wall"] for run in runs(rows)]),
+    )
+
+
 def _seeds(recipe: str, value: Callable[[Any], float | None]) -> Callable[[Rows], Values]:
     """Return what gives the values of a recipe's runs on a GPU, of as many seeds as were done."""
 
@@ -285,6 +304,12 @@ CPU: Sequence[tuple[str, str, Callable[[Rows], Values]]] = (
         "its growth from 10,000 of them, at most over at least",
         "{:.1f} %",
         lambda rows: _growth(rows["predict"]["memory"].values()),
+    ),
+    *(
+        line
+        for data in ("flowers", "sign-digits")
+        for photos in (5, 10, 20, 40)
+        for line in _few(data, photos)
     ),
 )
 GPU: Sequence[tuple[str, str, Callable[[Rows], Values]]] = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import random
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,25 @@ def write_photos(cifar: Path, folder: Path, count: int, size: tuple[int, int]) -
         comment = str(path).encode()
         segment = b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment
         path.write_bytes(photo[:2] + segment + photo[2:])
+    return folder
+
+
+def write_few(photos: Path, folder: Path, tested: int, learnt: int, seed: int) -> Path:
+    """Link to `tested` photos of each class as test/, to `learnt` others as train/.
+
+    photos: a folder of class folders. The test photos of a seed are the same for every number that
+    is learnt from, and fewer of these are among more. Returns the folder.
+    """
+    draw = random.Random(seed)
+    for own in sorted(path for path in photos.iterdir() if path.is_dir()):
+        files = sorted(own.iterdir())
+        draw.shuffle(files)
+        parts = {"test": files[:tested], "train": files[tested : tested + learnt]}
+        for part, chosen in parts.items():
+            place = folder / part / own.name
+            place.mkdir(parents=True)
+            for file in chosen:
+                (place / file.name).symlink_to(file)
     return folder
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from inputs import write_photos, write_shards
+from inputs import write_few, write_photos, write_shards
 from runs import RIVALS, ROOT, Bench, RunFailed, as_typed, emptied, timed
 
 SCRIPTS = ROOT / "benchmarks"
@@ -24,6 +24,7 @@ SMALL = (1, 4, 8, 16, 32, 64, 128)
 BATCHES = {"thawnet": (256, 1024), "onnxruntime": SMALL, "eager": SMALL}
 # On a GPU: of each recipe, how many seeds are done and about how many minutes one takes.
 SEEDS = {"quick": (3, 4), "full": (5, 4), "best": (3, 8), "speed": (5, 3)}
+FEW = {"flowers": 100, "sign-digits": 60}  # photos of a class that test, by kind
 LOOP = ("--batch", "512", "--precision", "bfloat16")  # as full-gpu has them
 
 
@@ -161,6 +162,20 @@ def scale(bench: Bench) -> Any:
     return {"runs": runs}
 
 
+def few(bench: Bench) -> Any:
+    """Do `quick` on a few photos a class of each kind, three times each on other photos."""
+    runs = []
+    for name, tested in FEW.items():
+        for photos in bench.size((5, 10, 20, 40), (2,)):
+            for seed in bench.size((0, 1, 2), (0,)):
+                with emptied(bench.scratch / "few") as folder:
+                    data = write_few(bench.photos / name, folder / name, tested, photos, seed)
+                    words = ("--recipe", "quick", "--no-report")
+                    run = bench.train(words, folder / "run", folder / "cache", photos=data)
+                runs.append({**run, "data": name, "photos": photos, "split": seed})
+    return {"runs": runs}
+
+
 def whole(recipe: str, words: Sequence[str], bench: Bench) -> Any:
     """Do a recipe whole, once, on empty caches."""
     words = ("--recipe", recipe, *words)
@@ -197,6 +212,7 @@ CPU = (
     Row("seed", "the Keras script and main.py by turns; main.py whole", 51, seed),
     Row("keras", "the Keras script, whole", 60, keras, source="benchmarks/rivals"),
     Row("full", "a whole run of `full`", 70, partial(whole, "full", ())),
+    Row("few", "`quick` on 5, 10, 20 and 40 photos a class, three times each", 14, few),
     Row("predict", "prediction: one image, folders, memory", 6, predict),
 )
 # Each in less than nine minutes.

@@ -138,6 +138,8 @@ class Bench:
 
     data: Path
     """CIFAR-100's parquet shards."""
+    photos: Path
+    """Holds folders of class folders of photos."""
     weights: Path
     scratch: Path
     """An empty folder for the row."""
@@ -168,22 +170,36 @@ class Bench:
         cache: Path,
         program: Sequence[str] = THAWNET,
         data: Path | None = None,
+        photos: Path | None = None,
     ) -> dict[str, Any]:
-        """Do one run on CIFAR-100 in a new folder and return its figures.
+        """Do one run on CIFAR-100, or on photos, in a new folder and return its figures.
 
         words: after `thawnet train`. cache: holds what a later run could read: data, features and
         compiled code. program: what Python is given to run.
         """
-        inputs = ("--data-dir", str(data or self.data), "--weights", str(self.weights))
+        inputs = ("cifar100", "--data-dir", str(data or self.data))
         # The last of two equal flags wins.
         short = self.size((), ("--epochs", "1", "1", "--compile", "no"))
-        command = [sys.executable, *program, "cifar100", *inputs, *short, *words, "--out", "run"]
+        if photos is not None:
+            inputs, short = (str(photos),), ()
+        weights = ("--weights", str(self.weights))
+        command = [sys.executable, *program, *inputs, *weights, *short, *words, "--out", "run"]
         ended = timed(command, folder, caches(cache), "run/log.jsonl")
         self.note(as_typed(command))
         result = json.loads((folder / "run" / "result.json").read_text())
         for part, scores in result["metrics"].items():
             say(f"{part} {100 * scores['accuracy']:.2f} %", ended.wall)
-        names = ("metrics", "seconds", "seed", "compiled", "cached", "machine", "versions")
+        names = (
+            "metrics",
+            "baselines",
+            "kept",
+            "seconds",
+            "seed",
+            "compiled",
+            "cached",
+            "machine",
+            "versions",
+        )
         return {
             "command": as_typed(command),
             "wall": round(ended.wall, 2),

@@ -39,7 +39,7 @@ def scale(
     print("   images processes seed " + " ".join(f"{stage:>10}" for stage in STAGES), end="")
     print("      whole   memory  test accuracy", flush=True)
     with tempfile.TemporaryDirectory(prefix="scale.", ignore_cleanup_errors=True) as name:
-        bench = Bench(shared / "data" / "cifar100", weights, Path(name))
+        bench = Bench(shared / "data" / "cifar100", shared / "data", weights, Path(name))
         for count in counts:
             data = bench.scratch / str(count)
             write_shards(bench.data, data, count)

@@ -21,6 +21,7 @@ from thawnet.bundle.format import TRAINED_ON, short_hashes
 from thawnet.core.errors import BundleError, DataError, ThawnetError
 from thawnet.core.files import sha256_file
 from thawnet.data.items import sha256_rows
+from thawnet.evaluation import pair_up
 from thawnet.recipe import TrainOptions
 from thawnet.training import run
 
@@ -278,3 +279,21 @@ def test_package_that_the_data_needs_is_named_with_the_pip_line(
         f"thawnet: evaluating on '{data}' needs packages that are not installed ({package}): "
         "pip install 'thawnet[train]'"
     )
+
+
+def test_any_two_networks_are_paired_on_images_that_neither_learnt_from(
+    bundle: Path, colours: Path, flags: Path, tmp_path: Path
+) -> None:
+    found = pair_up(colours, colours, str(flags))
+    assert found.pairs.images == 20
+    assert found.pairs.both == 17
+    assert found.images == "images that neither learnt from"
+    files = sorted((flags / "test").rglob("*.png"))
+    other = trained_on(colours, files[:8], tmp_path / "other")
+    told: list[str] = []
+    assert pair_up(colours, other, str(flags), tell=told.append).pairs.images == 12
+    assert told == ["8 images left out, from which A or B learnt"]
+    everything = trained_on(colours, files, tmp_path / "everything")
+    assert "which A or B learnt from" in pair_up(everything, colours, str(flags)).images
+    with pytest.raises(DataError, match="does not know"):
+        pair_up(colours, bundle, str(flags))

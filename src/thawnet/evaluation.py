@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from .data.listing import read_or_reason
 from .data.shares import Shares
 from .data.sources.open import open_source
 from .data.splits import arrange, divide
+from .metrics.paired import Pairs, count_pairs
 from .metrics.summary import Evaluation, Unreadable, sum_up
 from .net.published import Tell
 
@@ -94,6 +96,55 @@ def evaluate(
         superclasses=source.superclasses,
         unreadable=unreadable,
     )
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Two networks on the same labelled images."""
+
+    pairs: Pairs
+    images: str
+    """What the images are called."""
+
+
+def pair_up(
+    first: Path,
+    second: Path,
+    data: str,
+    data_dir: Path | None = None,
+    watch: Watch = unwatched,
+    tell: Tell = lambda text: None,
+) -> Paired:
+    """Measure two networks on the same labelled images.
+
+    first, second: run folders or bundles. data, data_dir, watch, tell: as for `evaluate`, on the
+    test part or, where there is none, on everything. Images that either learnt from are left out,
+    unless it is all of them. Raises what `evaluate` raises.
+    """
+    models = [load(first), load(second)]
+    with told_when_missing(f"comparing on '{data}'"):
+        source = open_source(data, data_dir, watch, tell)
+        parts = [source.open_part(name) for name in _chosen(source, None)]
+    labels = np.concatenate([items.labels for items in parts])
+    hashes = np.concatenate([items.hashes for items in parts])
+    hits = np.zeros((2, len(labels)), bool)
+    read, unseen = np.ones(len(labels), bool), np.ones(len(labels), bool)
+    for number, model in enumerate(models):
+        positions = _positions(source, model.classes)
+        with watch(f"evaluating {'AB'[number]}", len(labels)) as advance:
+            rows, logits, _, _ = _run(model, parts, advance)
+        hits[number, rows] = logits.argmax(1) == positions[labels[rows]]
+        read &= np.isin(np.arange(len(labels)), rows)
+        unseen &= ~are_among(hashes, read_trained_on(read_description(model.path)))
+    if not read.any():
+        raise DataError(f"none of the {len(labels):,} images of '{source.name}' can be read")
+    chosen, images = read & unseen, "images that neither learnt from"
+    if not chosen.any():
+        chosen, images = read, "images, which A or B learnt from"
+    left_out = int((read & ~chosen).sum())
+    if left_out:
+        tell(f"{counted(left_out, 'image')} left out, from which A or B learnt")
+    return Paired(count_pairs(hits[0, chosen], hits[1, chosen]), images)
 
 
 def _positions(source: Source, classes: Sequence[str]) -> NDArray[np.int64]:

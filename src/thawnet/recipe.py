@@ -26,6 +26,7 @@ MAX_FILE = 100_000  # bytes; ours take two thousand
 MAX_DOTS = 100  # in a line
 MOST = 10**9  # steps, epochs or images: beyond any use, within what libraries count in
 ON_GPU = {"full": "full-gpu"}  # what a GPU does instead of a preset that is made for CPUs
+FOR_GPU = ("full-gpu", "best", "speed")  # presets that take a CPU hours
 
 
 @dataclass(frozen=True)

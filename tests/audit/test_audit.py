@@ -216,10 +216,17 @@ def test_uneven_small_and_missing_classes_are_told_with_what_to_do(
         "2 classes have fewer than 20 images in the train part: few (3), some (19)"
         in (told["few-images"])
     )
-    assert "1 of them under 4" in told["few-images"]
+    assert audit.folded
+    assert "hold any back" not in told["few-images"]
     assert "(many, 60) has 20.0 times as many images as the smallest (few, 3)" in told["imbalance"]
     assert told["test-small"] == "The test part has 3 images: nothing can be measured on it."
     assert all(finding.todo.endswith(".") for finding in audit.findings)
+
+
+def test_classes_of_which_none_can_be_held_back_are_told(photos: Photos) -> None:
+    audit = inspect(str(photos({"many": 500, "few": 2})))
+    assert not audit.folded
+    assert "1 of them under 3, too few to hold any back" in kinds(audit)["few-images"]
 
 
 def test_tiny_images_are_compared_exactly_only_and_that_is_said() -> None:

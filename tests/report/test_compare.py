@@ -15,14 +15,20 @@ from PIL import Image
 from support.figures import curves, figures_of, words
 from support.results import result_of, validation
 from thawnet.core.errors import RunError, UsageError
+from thawnet.metrics.paired import p_value, verdict, winner
 from thawnet.metrics.predictions import write_predictions
 from thawnet.metrics.result import DataFacts, write_log, write_result
 from thawnet.report import compare_plot
-from thawnet.report.compare import compare, p_value, table, verdict
+from thawnet.report.compare import Comparison, compare, table
 from thawnet.report.compare_plot import plot_comparison, shortened
 
 CLASSES = ("ant", "bee", "cat")
 LABELS = np.arange(120) % 3
+
+
+def said(comparison: Comparison) -> str:
+    """Return the verdict of two runs."""
+    return verdict(comparison.pairs, comparison.images)
 
 
 def write_run(
@@ -78,17 +84,17 @@ def test_discordant_images_are_counted_and_the_better_run_is_named(a: Path, b: P
     found = compare(a, b)
     pairs = found.pairs
     assert (pairs.both, pairs.only_a, pairs.only_b, pairs.neither) == (86, 22, 4, 8)
-    assert found.winner == "A"
-    assert verdict(found) == (
+    assert winner(found.pairs) == "A"
+    assert verdict(found.pairs, found.images) == (
         "A is better: 90.00 % against 75.00 %, difference 15.00 points (6.91 to 23.27), "
         "McNemar p = 0.0005 on 120 test images"
     )
-    assert verdict(compare(b, a)).startswith("B is better: 90.00 % against 75.00 %, difference 15")
+    assert said(compare(b, a)).startswith("B is better: 90.00 % against 75.00 %, difference 15")
 
 
 def test_no_difference_is_said_to_be_none(a: Path) -> None:
     other = write_run("runs/c", range(1, 13))
-    assert verdict(compare(a, other)) == (
+    assert said(compare(a, other)) == (
         "no difference can be told: A 90.00 %, B 90.00 %, difference 0.00 points "
         "(-3.73 to 3.73), McNemar p = 1 on 120 test images"
     )
@@ -123,7 +129,7 @@ def test_validation_is_compared_when_test_was_not_read_and_said_so() -> None:
     assert table(found)[2] == (
         "insects: 120 validation images, the same for both; the test part was not read (--no-test)"
     )
-    assert verdict(found).endswith("on 120 validation images")
+    assert verdict(found.pairs, found.images).endswith("on 120 validation images")
 
 
 @pytest.mark.parametrize(
@@ -151,15 +157,21 @@ def test_one_run_twice_is_a_wrong_call(a: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"content": "x", "data": "birds"}, "data set 'insects' against 'birds'$"),
-        ({"content": "x", "labels": LABELS[:60]}, "test images: 120 against 60 images$"),
+        ({"content": "x", "data": "birds"}, "data set 'insects' against 'birds'; `thawnet compare"),
+        (
+            {"content": "x", "labels": LABELS[:60]},
+            "test images: 120 against 60 images; `thawnet compare",
+        ),
         (
             {"content": "x", "labels": LABELS % 2},
-            "3 against 2 classes, 'cat' only in the first$",
+            "3 against 2 classes, 'cat' only in the first; `thawnet compare",
         ),
-        ({"content": "x", "split_seed": 7}, "split_seed 0 against 7$"),
-        ({"content": "x"}, "but other pixels or labels$"),
-        ({"part": "validation"}, "there are no images that both were measured on$"),
+        ({"content": "x", "split_seed": 7}, "split_seed 0 against 7; `thawnet compare"),
+        ({"content": "x"}, "but other pixels or labels; `thawnet compare"),
+        (
+            {"part": "validation"},
+            "there are no images that both were measured on; `thawnet compare",
+        ),
         (
             {"labels": np.roll(LABELS, 1)},
             "image 'test/0.png' is of class 'ant' in one and 'cat' in",

@@ -65,6 +65,18 @@ def cpu_rows() -> Rows:
         },
         timm={"pairs": [{"timm": timm, "full": trial((100, 0.6))}]},
         full={"run": trial((500, 0.6), (3000, 0.8), wall=3500.0, test=0.8)},
+        few={
+            "runs": [
+                {
+                    **trial((5, 0.5), wall=wall, test=0.6),
+                    "baselines": {"logistic_regression_on_frozen_features": {"accuracy": alone}},
+                    "data": "flowers",
+                    "photos": 20,
+                    "split": split,
+                }
+                for split, (wall, alone) in enumerate(((20.0, 0.6), (24.0, 0.55), (25.0, 0.58)))
+            ]
+        },
         predict={
             "starts": [0.5, 0.6],
             "small": {"turns": [{"decode": 1.0, "network": 4.0, "predict": 5.0}]},

@@ -129,6 +129,7 @@ def audit(first: str, second: str) -> tuple[Audit, Copies]:
             _part("test", {first: 50, second: 50}, "PNG"),
         ),
         split_off={},
+        folded=False,
         straddling=0,
         groups=tuple(groups),
         notes=("val: none; thawnet train splits it off train",),

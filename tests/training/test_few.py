@@ -99,8 +99,8 @@ def test_head_alone_is_the_regression_and_says_so(
     judged(monkeypatch, -0.5)
     outcome = run.train(tested)
     said = capsys.readouterr().err
-    assert "fold 1 of 5 fine-tuned" in said
-    assert "fold 2 of 5" not in said  # what cannot pay is not gone on with
+    assert "fold 2 of 5 fine-tuned" in said
+    assert "fold 3 of 5" not in said  # what cannot pay is not gone on with
     result = outcome.result
     assert result.kept == "head"
     assert result.baselines
@@ -200,7 +200,7 @@ def test_flags_hold_images_back_or_fold_them(
 
 
 def test_validation_part_beside_few_photos_tests_them(
-    options: TrainOptions, photos: Photos
+    options: TrainOptions, photos: Photos, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = photos({"a": 10, "b": 10, "c": 10}, "parted/train")
     photos({"a": 6, "b": 6, "c": 6}, "parted/val", start=50)
@@ -208,6 +208,7 @@ def test_validation_part_beside_few_photos_tests_them(
     result = run.train(call).result
     assert result.headline == "test"
     assert result.scores.images == 18
+    assert "no test part: the validation part tests" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from ..data.listing import read_or_reason
 from ..data.parallel import blocks, in_order
 from ..data.shares import Shares
 from ..data.sources.open import open_source
-from ..data.splits import arrange, divide
+from ..data.splits import TrainTest, arrange, divide
 from ..image.decode import Stored, decode_stored
 from .contents import SCOPES, Audit, Group, Member, Part, Scope
 from .duplicates import LEAST_SIDE, SIDE, connect, find_near, find_plain, thumbnail
@@ -71,7 +71,8 @@ def audit(source: Source, size: int, watch: Watch = unwatched) -> Audit:
         readable.append(images)
     everything = _Readable(*map(np.concatenate, zip(*readable, strict=True)))
     groups = _groups(pictures, everything, thumbnails[: len(pictures)], source.mirror_safe, watch)
-    split_off = _split_off(source, opened)
+    lists = arrange(replace(source, open_part=opened.__getitem__), Shares())
+    split_off = _split_off(source, lists)
     test = frozenset(split_off["test"].names) if "test" in split_off else frozenset[str]()
     unjudged = Audit(
         name=source.name,
@@ -79,6 +80,7 @@ def audit(source: Source, size: int, watch: Watch = unwatched) -> Audit:
         size=size,
         parts=tuple(parts),
         split_off={part: len(images) for part, images in split_off.items()},
+        folded=lists.folded,
         straddling=sum(
             len({picture.name in test for picture in group.pictures if picture.part == "train"}) > 1
             for group in groups
@@ -202,9 +204,8 @@ def _spread(values: NDArray[np.int32]) -> tuple[int, int, int]:
     return int(values.min()), int(np.median(values)), int(values.max())
 
 
-def _split_off(source: Source, opened: dict[str, Items]) -> dict[str, Items]:
+def _split_off(source: Source, lists: TrainTest) -> dict[str, Items]:
     """Return the images that thawnet would split off train, by the parts that the data lacks."""
-    lists = arrange(replace(source, open_part=opened.__getitem__), Shares())
     if lists.folded or lists.test is None:
         return {}
     parts = {"val": divide(lists.train, lists.val, Shares())[1]} if lists.val is None else {}

@@ -87,6 +87,8 @@ class Audit:
     parts: tuple[Part, ...]
     split_off: dict[str, int]
     """Images that thawnet would split off train as 'val' and 'test', where the data lacks them."""
+    folded: bool
+    """Whether thawnet would hold none back, but let few images validate each other in folds."""
     straddling: int
     """Groups with images on both sides of the split that gives the test part."""
     groups: tuple[Group, ...]

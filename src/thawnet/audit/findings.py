@@ -10,7 +10,7 @@ from .contents import Audit, Finding, Part
 from .duplicates import LEAST_SIDE
 
 FEW = 20  # images of a class: under that, validation gets a quarter of them instead of a tenth
-NONE_HELD_BACK = 4  # images of a class: under that, none is held back
+NONE_HELD_BACK = 3  # images of a class: under that, none is held back
 UNEVEN = 3.0  # times as many images in the largest class as in the smallest
 COARSE = 5.0  # points: an accuracy that is uncertain by more is called so
 _SHOWN = 3
@@ -31,7 +31,7 @@ def judge(audit: Audit) -> Iterator[Finding]:
     yield from _broken(audit)
     for part in audit.parts[1:]:
         yield from _missing(part)
-    yield from _few(train)
+    yield from _few(train, audit.folded)
     yield from _uneven(train)
     yield from _copies(audit)
     yield from _coarse(audit)
@@ -105,10 +105,10 @@ def _missing(part: Part) -> Iterator[Finding]:
         )
 
 
-def _few(train: Part) -> Iterator[Finding]:
+def _few(train: Part, folded: bool) -> Iterator[Finding]:
     few = sorted((count, name) for name, count in train.counts.items() if count < FEW)
     if few:
-        none = sum(count < NONE_HELD_BACK for count, _ in few)
+        none = 0 if folded else sum(count < NONE_HELD_BACK for count, _ in few)
         extra = (
             f" {none:,} of them under {NONE_HELD_BACK}, too few to hold any back for validation."
             if none

@@ -9,27 +9,39 @@ from typing import Annotated
 import tyro
 
 from ..core import console
+from ..core.columns import aligned
 from ..core.errors import UsageError
 from ..core.packages import COMPARE_PACKAGES, require_installed
+from ..metrics.paired import pair_table, verdict
 
 
 @dataclass(frozen=True)
 class CompareOptions:
     """Compare two finished runs on the images that both were measured on.
 
-    The table and the verdict go to stdout; McNemar's exact test decides.
+    With --data any two networks, on labelled images. The table and the verdict go to stdout;
+    McNemar's exact test decides.
     """
 
     first: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """A run folder, called A."""
+    """A run folder, or with --data a bundle; called A."""
     second: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Another one, called B."""
+    data: str | None = None
+    """Labelled images to measure both on, as `evaluate` takes them; no picture is drawn."""
+    data_dir: Path | None = None
+    """As for `train`."""
     out: Annotated[Path, tyro.conf.arg(metavar="PNG")] = Path("compare.png")
     """Where the picture goes; a file there is replaced."""
 
 
 def compare(options: CompareOptions) -> None:
     """Print two runs side by side, draw them, and say in the last line who is better."""
+    if options.data is not None:
+        _measured(options, options.data)
+        return
+    if options.data_dir is not None:
+        raise UsageError(f"--data-dir '{options.data_dir}': needs --data beside it")
     require_installed("comparing", COMPARE_PACKAGES)
     from ..report import compare as pair
     from ..report.compare_plot import plot_comparison
@@ -39,5 +51,24 @@ def compare(options: CompareOptions) -> None:
     comparison = pair.compare(options.first, options.second)
     plot_comparison(options.out, comparison)
     console.say(f"picture {options.out}")
-    for line in (*pair.table(comparison), pair.verdict(comparison)):
+    for line in (*pair.table(comparison), verdict(comparison.pairs, comparison.images)):
+        console.result(line)
+
+
+def _measured(options: CompareOptions, data: str) -> None:
+    """Print how two networks do on the same labelled images."""
+    from ..evaluation import pair_up
+
+    found = pair_up(
+        *(options.first, options.second, data, options.data_dir),
+        *(console.progress, console.say),
+    )
+    pairs = found.pairs
+    for line in (
+        *aligned([("A", str(options.first)), ("B", str(options.second))]),
+        "",
+        *pair_table(pairs),
+        "",
+        verdict(pairs, found.images),
+    ):
         console.result(line)

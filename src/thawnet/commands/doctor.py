@@ -24,7 +24,7 @@ from ..core.files import cache_entries, cache_folder
 from ..core.memory import available_memory, keep_freed_memory, total_memory
 from ..core.packages import INSTALL, TRAIN_PACKAGES, missing
 from ..core.text import command_line, counted
-from ..recipe import ON_GPU, PRESETS, TrainOptions
+from ..recipe import FOR_GPU, ON_GPU, PRESETS, TrainOptions
 
 if TYPE_CHECKING:
     from ..forecast import Forecast
@@ -263,7 +263,8 @@ def _forecasts(options: TrainOptions) -> tuple[str, list[Row]]:
     opened = INTERPRETER + time.perf_counter() - began
     names = [options.recipe or recipe.name]
     if not options.recipe:
-        offered = [preset(name, machine.device) for name in PRESETS if name not in ON_GPU.values()]
+        left_out = FOR_GPU if machine.device == "cpu" else ON_GPU.values()
+        offered = [preset(name, machine.device) for name in PRESETS if name not in left_out]
         names += [name for name in offered if name != recipe.name]
     rows = []
     for name in names:

@@ -111,6 +111,8 @@ def _table(audit: Audit) -> Iterator[str]:
     yield "(a class, width and height: smallest / median / largest)"
     for name, count in audit.split_off.items():
         yield f"{name}: none; thawnet train splits it off train ({counted(count, 'image')})"
+    if audit.folded:
+        yield "so few are folded: all learn, each is tested by a network that did not see it"
 
 
 def _share(name: str, number: int, part: Part) -> str:

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .accuracy import interval
+from ..core.columns import aligned
+from .accuracy import SIGNIFICANT, interval
+
+SMALLEST_P = 1e-6  # below this a p is not spelt out
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,61 @@ def difference_interval(pairs: Pairs) -> tuple[float, float]:
     low = pairs.difference - reach(p_b - low_b, high_a - p_a)
     high = pairs.difference + reach(high_b - p_b, p_a - low_a)
     return low, high
+
+
+def pair_table(pairs: Pairs) -> list[str]:
+    """Return the counts as lines of aligned columns."""
+    return aligned(
+        [
+            ("", "B right", "B wrong"),
+            ("A right", f"{pairs.both:,}", f"{pairs.only_a:,}"),
+            ("A wrong", f"{pairs.only_b:,}", f"{pairs.neither:,}"),
+        ]
+    )
+
+
+def winner(pairs: Pairs) -> str | None:
+    """Return the better one, 'A' or 'B', if McNemar's test tells a difference."""
+    if mcnemar(pairs) >= SIGNIFICANT:
+        return None
+    return "B" if pairs.difference > 0 else "A"
+
+
+def verdict(pairs: Pairs, images: str) -> str:
+    """Return the comparison in one plain line; images: what they are called."""
+    return f"{headline(pairs)}: {evidence(pairs, images)}"
+
+
+def headline(pairs: Pairs) -> str:
+    """Return who is better, if that can be told."""
+    best = winner(pairs)
+    return f"{best} is better" if best else "no difference can be told"
+
+
+def evidence(pairs: Pairs, images: str) -> str:
+    """Return what the headline rests on; two decimals, as one image of 10,000 is 0.01 points."""
+    best = winner(pairs)
+    low, high = (100 * end for end in difference_interval(pairs))
+    a, b, gap = 100 * pairs.accuracy_a, 100 * pairs.accuracy_b, 100 * pairs.difference
+    if best == "A":
+        a, b, gap, low, high = b, a, -gap, -high, -low
+    shares = f"{b:.2f} % against {a:.2f} %" if best else f"A {a:.2f} %, B {b:.2f} %"
+    return (
+        f"{shares}, difference {gap:.2f} points ({low:.2f} to {high:.2f}), "
+        f"McNemar {p_value(mcnemar(pairs))} on {pairs.images:,} {images}"
+    )
+
+
+def p_value(p: float) -> str:
+    """Return a p as it is read: no power of ten, no false precision.
+
+    >>> p_value(0.0000312), p_value(0.0496), p_value(1e-9)
+    ('p = 0.00003', 'p = 0.0496', 'p < 0.000001')
+    """
+    if p < SMALLEST_P:
+        return f"p < {np.format_float_positional(SMALLEST_P)}"
+    digits = 3 if p >= 0.01 else 1
+    return f"p = {np.format_float_positional(p, digits, fractional=False, trim='-')}"
 
 
 def _correlation(pairs: Pairs) -> float:

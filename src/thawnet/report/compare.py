@@ -13,13 +13,12 @@ import numpy as np
 from ..core.columns import aligned
 from ..core.errors import RunError, UsageError
 from ..core.text import printable
-from ..metrics.accuracy import SIGNIFICANT, interval
-from ..metrics.paired import Pairs, count_pairs, difference_interval, mcnemar
+from ..metrics.accuracy import interval
+from ..metrics.paired import Pairs, count_pairs, difference_interval, mcnemar, p_value, pair_table
 from ..metrics.result import WHOLE
 from .run_reader import FinishedRun, read_finished
 
 MOST_CLASSES = 5  # listed each way
-SMALLEST_P = 1e-6  # below this a p is not spelt out
 
 
 @dataclass(frozen=True)
@@ -39,17 +38,10 @@ class Comparison:
         """Numbers of images that both get right, one alone, and neither."""
         return count_pairs(self.a.predictions.hits, self.b.predictions.hits)
 
-    @cached_property
-    def p(self) -> float:
-        """McNemar's exact two-sided p."""
-        return mcnemar(self.pairs)
-
     @property
-    def winner(self) -> str | None:
-        """The better run, 'A' or 'B', if a difference can be told."""
-        if self.p >= SIGNIFICANT:
-            return None
-        return "B" if self.pairs.difference > 0 else "A"
+    def images(self) -> str:
+        """What the images are called that both were measured on."""
+        return f"{self.a.part} images"
 
 
 def compare(first: Path, second: Path) -> Comparison:
@@ -65,18 +57,23 @@ def compare(first: Path, second: Path) -> Comparison:
     return Comparison(a, b)
 
 
+_ANEW = "`thawnet compare A B --data LABELLED` measures both anew on the same images"
+
+
 def _require_same_images(a: FinishedRun, b: FinishedRun) -> None:
     one, other = a.predictions, b.predictions
     if a.part != b.part:
         tested, untested = (a, b) if a.part == "test" else (b, a)
         raise RunError(
             f"'{tested.folder}' was measured on the test part and '{untested.folder}' on "
-            "validation (--no-test): there are no images that both were measured on"
+            "validation (--no-test): there are no images that both were measured on; "
+            f"{_ANEW}"
         )
     if a.content != b.content:
         raise RunError(
             f"'{a.folder}' and '{b.folder}' were measured on different {a.part} images: "
             + "; ".join(_what_differs(a, b))
+            + f"; {_ANEW}"
         )
     if one.images != other.images:
         mine, theirs = Counter(one.images), Counter(other.images)
@@ -117,42 +114,6 @@ def _what_differs(a: FinishedRun, b: FinishedRun) -> list[str]:
 # --- words ---------------------------------------------------------------------------------------
 
 
-def verdict(comparison: Comparison) -> str:
-    """Return the comparison in one plain line."""
-    return f"{headline(comparison)}: {evidence(comparison)}"
-
-
-def headline(comparison: Comparison) -> str:
-    """Return who is better, if that can be told."""
-    return f"{comparison.winner} is better" if comparison.winner else "no difference can be told"
-
-
-def evidence(comparison: Comparison) -> str:
-    """Return what the headline rests on; two decimals, as one image of 10,000 is 0.01 points."""
-    pairs = comparison.pairs
-    low, high = (100 * end for end in difference_interval(pairs))
-    a, b, gap = 100 * pairs.accuracy_a, 100 * pairs.accuracy_b, 100 * pairs.difference
-    if comparison.winner == "A":
-        a, b, gap, low, high = b, a, -gap, -high, -low
-    shares = f"{b:.2f} % against {a:.2f} %" if comparison.winner else f"A {a:.2f} %, B {b:.2f} %"
-    return (
-        f"{shares}, difference {gap:.2f} points ({low:.2f} to {high:.2f}), "
-        f"McNemar {p_value(comparison.p)} on {pairs.images:,} {comparison.a.part} images"
-    )
-
-
-def p_value(p: float) -> str:
-    """Return a p as it is read: no power of ten, no false precision.
-
-    >>> p_value(0.0000312), p_value(0.0496), p_value(1e-9)
-    ('p = 0.00003', 'p = 0.0496', 'p < 0.000001')
-    """
-    if p < SMALLEST_P:
-        return f"p < {np.format_float_positional(SMALLEST_P)}"
-    digits = 3 if p >= 0.01 else 1
-    return f"p = {np.format_float_positional(p, digits, fractional=False, trim='-')}"
-
-
 def table(comparison: Comparison) -> list[str]:
     """Return the comparison as lines of aligned columns."""
     a, b, pairs = comparison.a, comparison.b, comparison.pairs
@@ -166,18 +127,13 @@ def table(comparison: Comparison) -> list[str]:
         ("wall time", *(f"{run.result.seconds[WHOLE]:,.1f} s" for run in (a, b))),
         ("  training alone", *(f"{_training(run):,.1f} s" for run in (a, b))),
     ]
-    square = [
-        ("", "B right", "B wrong"),
-        ("A right", f"{pairs.both:,}", f"{pairs.only_a:,}"),
-        ("A wrong", f"{pairs.only_b:,}", f"{pairs.neither:,}"),
-    ]
     tests = [
         (
             "difference B - A",
             f"{100 * pairs.difference:.2f} points, 95 % interval {100 * low:.2f} to "
             f"{100 * high:.2f} (Newcombe 1998, method 10)",
         ),
-        ("McNemar's exact test", f"{p_value(comparison.p)}, two-sided"),
+        ("McNemar's exact test", f"{p_value(mcnemar(pairs))}, two-sided"),
     ]
     names = [(name, str(run.folder)) for name, run in comparison.runs.items()]
     about = f"{a.result.data.name}: {pairs.images:,} {a.part} images, the same for both"
@@ -190,7 +146,7 @@ def table(comparison: Comparison) -> list[str]:
         if a.facts.get(name) != b.facts.get(name)
     ]
     lines += aligned([("what differs", "A", "B"), *different]) if different else [_SAME]
-    lines += ["", *aligned(square), "", *aligned(tests), ""]
+    lines += ["", *pair_table(pairs), "", *aligned(tests), ""]
     return [
         *lines,
         *_wins(a, b),

@@ -18,9 +18,9 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from ..core.files import write_atomic
 from ..core.text import printable
 from ..metrics.accuracy import interval
-from ..metrics.paired import difference_interval
+from ..metrics.paired import difference_interval, evidence, headline
 from ..training.history_plot import spacing, thawed_at
-from .compare import Comparison, evidence, headline
+from .compare import Comparison
 
 # Apart in hue for every kind of colour vision, in lightness on a grey print, and by shape.
 LOOKS: dict[str, dict[str, Any]] = {
@@ -64,9 +64,13 @@ def plot_comparison(path: Path, comparison: Comparison) -> None:
 
 def _heading(figure: Figure, comparison: Comparison) -> None:
     left = 0.012
-    title = headline(comparison)
+    title = headline(comparison.pairs)
     figure.text(left, 0.975, title[0].upper() + title[1:], size=16, weight="bold", va="top")
-    facts = shortened(comparison.a.result.data.name, 30) + ": " + evidence(comparison)
+    facts = (
+        shortened(comparison.a.result.data.name, 30)
+        + ": "
+        + evidence(comparison.pairs, comparison.images)
+    )
     figure.text(left, 0.927, facts, size=11, va="top", parse_math=False)
     runs = comparison.runs.items()
     legend = figure.legend(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ..data.items import Source
@@ -18,6 +20,7 @@ from ..model.backbone import Network
 from ..model.weights import Weights
 from ..recipe import Recipe, TrainOptions
 from .checkpoint import RunState
+from .loop import loss_weights
 from .machine import Machine
 from .plan import Plan, layers_of
 from .ranks import World
@@ -59,6 +62,14 @@ class Run:
     def machine(self) -> Machine:
         """The run-time decisions."""
         return self.state.machine
+
+    @cached_property
+    def loss_weights(self) -> torch.Tensor | None:
+        """Weights of the classes in the loss, (classes,) on the device; None for none."""
+        if not self.recipe.balance:
+            return None
+        weights = loss_weights(self.train.labels, len(self.source.classes))
+        return weights.to(self.machine.torch_device)
 
     @property
     def validated_on(self) -> str:

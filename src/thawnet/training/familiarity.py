@@ -94,7 +94,8 @@ def fit_familiarity(
         return None
     if len(run.val) < LEAST_VALIDATION:
         console.say(
-            f"unlike the training data: not told, as {counted(len(run.val), 'validation image')} "
+            f"unlike the training data: not told, as "
+            f"{counted(len(run.val), f'{run.validated_on} image')} "
             f"{'is' if len(run.val) == 1 else 'are'} too few (at least {LEAST_VALIDATION})"
         )
         return None

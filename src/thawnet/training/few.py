@@ -19,12 +19,11 @@ from .context import Run
 from .evidence import Comparison, compare
 from .familiarity import LEAST_VALIDATION
 from .head import use
-from .loop import Epoch, batches, loss_weights, train_epoch
+from .loop import Epoch, batches, train_epoch
 from .phase import LEARNING, open_feed
 from .plan import NAMES
 from .regression import Fitted
 from .tail import Tail
-from .trunk.feeds import Batch
 from .trunk.runtime import frozen_function, spread
 
 MARKS = 5  # validations of a fold, evenly spread over its epochs
@@ -66,8 +65,8 @@ def fine_tune_folds(run: Run, keeper: Keeper) -> None:
                 f"fold {fold + 1} of {run.recipe.folds} fine-tuned: held-out loss so far "
                 f"{compared.tuned:.3f}, of the head alone {compared.head:.3f}"
             )
-            enough = compared.images >= LEAST_VALIDATION
-            if compared.hopeless or (tested and enough and compared.beyond_doubt):
+            enough = tested and compared.images >= LEAST_VALIDATION
+            if fold and (compared.hopeless or (enough and compared.beyond_doubt)):
                 break
         compared = tuning.compared()
         console.say(compared.sentence("held-out"))
@@ -100,12 +99,8 @@ class _Tuning:
         self._start = thawed_tensors(run.network, self.plan.layer)
         with timed(run.state, "features"):
             self._feed = open_feed(run, self.plan, "train", 1)
-        device = run.machine.torch_device
-        self._labels = torch.from_numpy(run.train.labels).to(device)
-        self._loss_weights: torch.Tensor | None = None
-        if run.recipe.balance:
-            weights = loss_weights(run.train.labels, len(run.source.classes))
-            self._loss_weights = weights.to(device)
+            self._plain = open_feed(run, self.plan, "validation", 1).epoch(0)
+        self._labels = torch.from_numpy(run.train.labels).to(run.machine.torch_device)
         phase = self.plan.phase
         console.say(
             f"phase 2, {self.plan.name}: from {self.plan.layer}, in each of {run.recipe.folds} "
@@ -124,8 +119,7 @@ class _Tuning:
         solved = self.head.solved
         assert solved is not None
         rows = np.arange(len(self.folds))
-        for _ in self._tuned(rows, Fitted(**solved), rows[:0], "fine-tuning on all images"):
-            pass
+        list(self._tuned(rows, Fitted(**solved), rows[:0], "fine-tuning on all images"))
         self.run.network.net.load_state_dict(self._evaluated.net.state_dict())
 
     def _tuned(
@@ -147,7 +141,7 @@ class _Tuning:
                     Epoch(
                         batch=self._feed.epoch(1 + epoch),
                         labels=self._labels,
-                        loss_weights=self._loss_weights,
+                        loss_weights=run.loss_weights,
                         order=order,
                         first_step=epoch * len(order),
                         steps=phase.epochs * len(order),
@@ -167,12 +161,11 @@ class _Tuning:
 
     def _answers(self, tail: Tail, rows: NDArray[np.int64]) -> torch.Tensor:
         """Return the logits of some images in their plain view, (n, classes)."""
-        run = self.run
-        frozen = frozen_function(tail.evaluated, self.plan.split, None, run.machine, briefly=True)
-        read: Batch = self._feed.epoch(1)
         if not len(rows):
-            return torch.empty(0, len(run.source.classes))
-        return spread(run.machine, frozen, read(rows)).float().cpu()
+            return torch.empty(0, len(self.run.source.classes))
+        machine = self.run.machine
+        frozen = frozen_function(tail.evaluated, self.plan.split, None, machine, briefly=True)
+        return spread(machine, frozen, self._plain(rows)).float().cpu()
 
     # --- the images that were held out so far ----------------------------------------------------
 

@@ -17,7 +17,6 @@ from ..metrics.result import LearningPoint, Validation, write_log
 from .checkpoint import Head, Keeper, timed
 from .context import Run
 from .learning_curve import learning_curve
-from .loop import loss_weights
 from .phase import LEARNING, open_feed
 from .regression import PENALTIES, Fitted, Problem, Solution, cross_validate, validate
 from .trunk.feeds import Batch
@@ -80,9 +79,8 @@ def val_features(run: Run) -> torch.Tensor | None:
 
 def problem_of(run: Run, views: list[torch.Tensor]) -> Problem:
     """Return the regression that learns from all training images."""
-    classes = len(run.source.classes)
-    weights = loss_weights(run.train.labels, classes) if run.recipe.balance else None
-    return Problem(views, torch.from_numpy(run.train.labels), classes, weights)
+    labels = torch.from_numpy(run.train.labels)
+    return Problem(views, labels, len(run.source.classes), run.loss_weights)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from ..recipe import Phase
 from .checkpoint import Head, Keeper, timed
 from .context import Run
 from .evidence import compare
-from .loop import Epoch, Metrics, batches, evaluate, loss_weights, train_epoch
+from .loop import Epoch, Metrics, batches, evaluate, train_epoch
 from .plan import NAMES, PhasePlan
 from .tail import Tail
 from .trunk.feeds import Batch, Feed, make_feed
@@ -61,10 +61,6 @@ class PhaseJob:
             self.feed = open_feed(run, self.plan, "train", self.earlier)
             self.val_feed = open_feed(run, self.plan, "validation", self.earlier)
         self.labels = torch.from_numpy(run.train.labels).to(machine.torch_device)
-        self.loss_weights: torch.Tensor | None = None
-        if run.recipe.balance:
-            weights = loss_weights(run.train.labels, len(run.source.classes))
-            self.loss_weights = weights.to(machine.torch_device)
 
     @property
     def plan(self) -> PhasePlan:
@@ -154,7 +150,7 @@ class PhaseJob:
         epoch = Epoch(
             batch=batch,
             labels=self.labels,
-            loss_weights=self.loss_weights,
+            loss_weights=run.loss_weights,
             order=order,
             first_step=state.epoch * len(whole),
             steps=self.phase.epochs * len(whole),

@@ -56,7 +56,7 @@ class Problem:
         """
         self.images, self.views, self.classes = len(labels), len(views), classes
         self._labels = labels.repeat(len(views))
-        self._weights = loss_weights
+        self._weights = None if loss_weights is None else loss_weights.cpu()
         features = torch.cat([view.float() for view in views])
         self._scale = float(features.norm(dim=1).mean().clamp_min(1e-12))
         features = features / self._scale

@@ -14,7 +14,7 @@ from ..core.memory import keep_freed_memory
 from ..core.text import counted
 from ..data.items import Source
 from ..data.sources.open import open_source
-from ..data.splits import arrange, check_parts, folded
+from ..data.splits import TENTH, arrange, check_parts, folded
 from ..data.store import typical_short_side
 from ..model.backbone import Network
 from ..recipe import TrainOptions
@@ -53,6 +53,14 @@ def setup(
     lists = arrange(source, state.recipe.shares, state.own_test)
     if lists.test is None and state.own_test and not options.no_test:
         console.say("the test part is gone: accuracy will be that on the validation images")
+    if not options.no_test and lists.test is not None and "test" not in source.parts:
+        by_val = lists.folded and "val" in source.parts
+        console.say(
+            "no test part: the validation part tests, as few training images need none"
+            if by_val
+            else f"no test part: {100 * (state.recipe.test_share or TENTH):g} % of the images are "
+            "held back to test"
+        )
     if options.folds is not None and not lists.folded:
         most = state.recipe.shares.few
         found = "has a part of its own" if lists.val is not None else f"has {len(lists.train):,}"
