@@ -52,9 +52,9 @@ def test_two_runs_are_compared_and_one_on_other_images_is_refused(
     status, out, err = called(capsys, "compare", "one", "two", "--out", "both.png")
     assert status == 0, err
     assert err == "picture both.png\n"
-    assert "photos: 4 test images, the same for both" in out
+    assert "photos: 8 test images, the same for both" in out
     assert re.search(r"^recipe seed +0  1$", out, re.MULTILINE)
-    assert re.search(r", McNemar p = [\d.]+ on 4 test images$", out.splitlines()[-1])
+    assert re.search(r", McNemar p = [\d.]+ on 8 test images$", out.splitlines()[-1])
     assert Path("both.png").stat().st_size > 10_000
 
 

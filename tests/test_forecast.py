@@ -152,7 +152,7 @@ def test_a_run_writes_the_predicted_bytes_and_the_next_one_none(
 ) -> None:
     options = replace(options, recipe="quick")
     found = forecast_for(options)
-    assert found.images == {"train": 61, "val": 6, "test": 5}
+    assert found.images == {"train": 50, "val": 10, "test": 12}
     train(options)
     pixels = {"pixels.bin", "values.bin"}
     written = sum(

@@ -34,7 +34,7 @@ def heap(tmp_path: Path) -> Path:
         ("a.png", COLOURS["red"]),
         ("later/a.png", (190, 40, 35)),  # another one of the same name
         ("b.png", COLOURS["green"]),
-        ("c.png", COLOURS["green"]),
+        ("c.png", (5, 190, 5)),  # not the same one
         ("grey.png", (115, 115, 115)),
     ):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -91,12 +91,16 @@ def test_sorted_twice_nothing_is_doubled_and_what_a_hand_changed_stays(
 ) -> None:
     call(heap)
     Path("sorted/green/b.png").write_bytes(b"changed by hand")
-    call(heap)
+    Path("sorted/red/a.png").rename("sorted/green/put-right.png")
+    out, err = call(heap)[1:]
+    assert f"{heap / 'a.png'} is sorted/green/put-right.png already" in out
+    assert "there already 4" in err
     again = files(Path("sorted"))
+    again["red/a.png"] = again.pop("green/put-right.png")
     assert again.pop("green/b.png") == b"changed by hand"
     assert again.pop("green/b-2.png") == (heap / "b.png").read_bytes()
-    assert list(again) == [place for place in PLACES if place != "green/b.png"]
-    assert len(rows()) == 12
+    assert sorted(again) == [place for place in PLACES if place != "green/b.png"]
+    assert len(rows()) == 6 + 2  # what is new, and what cannot be read
 
 
 def test_the_sorted_folder_is_data_to_train_on(call: Call, heap: Path) -> None:

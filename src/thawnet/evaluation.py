@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -98,15 +97,6 @@ def evaluate(
     )
 
 
-@dataclass(frozen=True)
-class Paired:
-    """Two networks on the same labelled images."""
-
-    pairs: Pairs
-    images: str
-    """What the images are called."""
-
-
 def pair_up(
     first: Path,
     second: Path,
@@ -114,12 +104,12 @@ def pair_up(
     data_dir: Path | None = None,
     watch: Watch = unwatched,
     tell: Tell = lambda text: None,
-) -> Paired:
-    """Measure two networks on the same labelled images.
+) -> Pairs:
+    """Measure two networks on the same labelled images, and return who is right where.
 
     first, second: run folders or bundles. data, data_dir, watch, tell: as for `evaluate`, on the
-    test part or, where there is none, on everything. Images that either learnt from are left out,
-    unless it is all of them. Raises what `evaluate` raises.
+    test part or, where there is none, on everything. Images that either learnt from are left out.
+    Raises what `evaluate` raises, and DataError if no image is left.
     """
     models = [load(first), load(second)]
     with told_when_missing(f"comparing on '{data}'"):
@@ -130,25 +120,32 @@ def pair_up(
     hits = np.zeros((2, len(labels)), bool)
     read, unseen = np.ones(len(labels), bool), np.ones(len(labels), bool)
     for number, model in enumerate(models):
-        positions = _positions(source, model.classes)
-        with watch(f"evaluating {'AB'[number]}", len(labels)) as advance:
+        name = "AB"[number]
+        positions = _positions(source, model.classes, name)
+        with watch(f"evaluating {name}", len(labels)) as advance:
             rows, logits, _, _ = _run(model, parts, advance)
         hits[number, rows] = logits.argmax(1) == positions[labels[rows]]
         read &= np.isin(np.arange(len(labels)), rows)
         unseen &= ~are_among(hashes, read_trained_on(read_description(model.path)))
     if not read.any():
         raise DataError(f"none of the {len(labels):,} images of '{source.name}' can be read")
-    chosen, images = read & unseen, "images that neither learnt from"
+    chosen = read & unseen
     if not chosen.any():
-        chosen, images = read, "images, which A or B learnt from"
+        raise DataError(
+            f"A or B learnt from each of the {counted(int(read.sum()), 'image')} of "
+            f"'{source.name}', so they say nothing of which is better; give photos that neither "
+            "learnt from, or train both with --test-share 0.2 and give the photos of the larger run"
+        )
     left_out = int((read & ~chosen).sum())
     if left_out:
         tell(f"{counted(left_out, 'image')} left out, from which A or B learnt")
-    return Paired(count_pairs(hits[0, chosen], hits[1, chosen]), images)
+    return count_pairs(hits[0, chosen], hits[1, chosen])
 
 
-def _positions(source: Source, classes: Sequence[str]) -> NDArray[np.int64]:
-    """Return the position of each of the data's classes among the model's."""
+def _positions(
+    source: Source, classes: Sequence[str], name: str = "the model"
+) -> NDArray[np.int64]:
+    """Return the position of each of the data's classes among the model's; name: what it is."""
     positions = {name: position for position, name in enumerate(classes)}
     unknown = [name for name in source.classes if name not in positions]
     if unknown:
@@ -156,7 +153,7 @@ def _positions(source: Source, classes: Sequence[str]) -> NDArray[np.int64]:
         if len(unknown) > NAMED:
             names += f" and {len(unknown) - NAMED:,} more"
         raise DataError(
-            f"the model does not know {len(unknown):,} of the {len(source.classes):,} classes of "
+            f"{name} does not know {len(unknown):,} of the {len(source.classes):,} classes of "
             f"'{source.name}': {names}; for '{unknown[0]}' {suggest(unknown[0], classes)}"
         )
     return np.array([positions[name] for name in source.classes], np.int64)
@@ -171,30 +168,28 @@ def _chosen(source: Source, part: str | None) -> list[str]:
 
 
 def _held_back(model: Model, source: Source, part: str) -> Items:
-    """Return the part that the run of a network held back from the same data.
+    """Return the part that the run of a network held back, or would of this data.
 
-    Raises UsageError where it held none back, or the data is not the same.
+    A part is drawn by content, so images that were added change nothing for the others.
+    Raises UsageError where the run held none back.
     """
     there = " and ".join(name for name in PARTS if name in source.parts)
     facts = read_description(model.path).facts
     try:
-        shares, data = Shares.of(facts["recipe"]), facts["data"]
-        lists = arrange(source, shares, bool(data["own_test"]))
-        same = lists.fingerprint == data["fingerprint"]
-    except (AttributeError, KeyError, TypeError, ValueError):  # not of a run, or of an older one
-        same = False
-    if not same:
+        shares, own_test = Shares.of(facts["recipe"]), bool(facts["data"]["own_test"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UsageError(
-            f"--part {part}: '{source.name}' has no such part, only {there}, and is not the data "
-            f"that '{model.path}' was trained on, of which it would be known"
-        )
+            f"--part {part}: '{source.name}' has only {there}, and '{model.path}' does not say "
+            "what its run held back"
+        ) from error
+    lists = arrange(source, shares, own_test)
     if part == "test" and lists.test is not None:
         return lists.test()
     if part == "val" and not lists.folded:
         return divide(lists.train, lists.val, shares)[1]
     raise UsageError(
-        f"--part {part}: '{source.name}' has only {there}, and the run held back no such part: its "
-        "images were folded, and each was tested by a network that did not learn from it"
+        f"--part {part}: '{source.name}' has only {there}, and the run held no {part} part back"
+        + (": each image was tested by a network that did not learn from it" * lists.folded)
     )
 
 

@@ -130,9 +130,11 @@ class Recipe:
     split_seed: int = 0
     """Decides which images test and validate; independent of `seed`."""
     test_share: float = 0.0
-    """Share of the images that tests where no part does; 0 for a tenth, or none of few images."""
-    val_share: float = 0.1
-    """Share of the training images that validates, unless they are folded."""
+    """Share of the images that tests where no part does; 0: 10 %, of small classes more, or none of
+    few images."""
+    val_share: float = 0.0
+    """Share of the training images that validates, unless they are folded; 0 as for `test_share`,
+    at most 2,500 images."""
     folds: int = 5
     """Folds of few images: each is validated by a network that learnt from the others, 2 to 20."""
     few_images: int = Shares.few
@@ -151,8 +153,7 @@ class Recipe:
         _require(0 <= self.split_seed < 2**32, "split_seed", self.split_seed, "0 to 4294967295")
         for name in ("test_share", "val_share"):
             value = getattr(self, name)
-            least = 0 if name == "test_share" else 0.001
-            _require(least <= value <= 0.5, name, value, f"{least} to 0.5")
+            _require(0 <= value <= 0.5, name, value, "0 to 0.5, as in 0.2 for a fifth")
         _require(2 <= self.folds <= 20, "folds", self.folds, "2 to 20")
         _require(0 <= self.few_images <= MOST, "few_images", self.few_images, "0 to 10^9")
 
@@ -199,11 +200,13 @@ class TrainOptions:
     seed: int | None = None
     """Decides initial weights, shuffles and views."""
     test_share: float | None = None
-    """Share of the images that is held back to test, where DATA has no test part, up to 0.5."""
+    """Share of the images held back to test, where DATA has no test part: up to 0.5, drawn photo by
+    photo. Default: 10 %, of small classes more; up to 500 images are folded instead."""
     val_share: float | None = None
-    """Share of the training images that is held back to validate, up to 0.5."""
+    """Share of the training images held back to validate: as --test-share, at most 2,500."""
     folds: int | None = None
-    """Hold none back: each of so many folds is tested by a network that learnt from the others."""
+    """2 to 20. Hold none back: each of so many folds is tested by a network that learnt from the
+    others. Default: 5, up to 500 training images."""
     split_seed: int | None = None
     """Decides which images are held back, or which folds they form."""
     no_test: bool = False
@@ -288,12 +291,13 @@ def resolve(recipe: Recipe, options: TrainOptions) -> Recipe:
     if options.balance:
         chosen["balance"] = True
     if options.folds is not None:
-        for name in ("epochs", "val_share"):
+        for name, why in (
+            ("epochs", "few photos are fine-tuned for as many epochs as their number asks"),
+            ("val_share", "folds hold no images back"),
+        ):
             if getattr(options, name) is not None:
-                raise RecipeError(
-                    f"--folds with --{name.replace('_', '-')}: folds hold no images back, and the "
-                    "head of each is solved, not stepped; leave one of the two out"
-                )
+                flag = name.replace("_", "-")
+                raise RecipeError(f"--folds with --{flag}: {why}; leave one of the two out")
         chosen["few_images"] = MOST
     elif options.val_share is not None:
         chosen["few_images"] = 0

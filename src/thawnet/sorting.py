@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from .bundle.model import Prediction
 
 COLUMNS = ("image", "file", "class", "probability", "unfamiliar", "error")  # of sorted.csv
+
+THERE = "there already"  # counts photos that an earlier call sorted, wherever they lie since
 
 How = Literal["copy", "move", "link"]
 
@@ -49,6 +52,10 @@ class Sorting:
             return unreadable(name, prediction)
         label, probability = prediction.classes[0], prediction.probabilities[0]
         sure = probability >= self._least and not prediction.unfamiliar
+        there = self._sorter.before(Path(name))
+        if there is not None:
+            self._counts[THERE] += 1
+            return f"{escaped(name)} is {escaped(str(there))} already"
         target = self._sorter.put(Path(name), label if sure else UNSURE)
         self._counts[label if sure else UNSURE] += 1
         file = str(target.relative_to(self._sorter.out))
@@ -74,7 +81,8 @@ class Sorting:
     @property
     def summary(self) -> str:
         """How many photos went where."""
-        counts = sorted(self._counts.items(), key=lambda item: (item[0] == UNSURE, item[0]))
+        last = (UNSURE, THERE)
+        counts = sorted(self._counts.items(), key=lambda item: (item[0] in last, item[0]))
         listed = ", ".join(f"{escaped(folder)} {count:,}" for folder, count in counts)
         verb = "would be sorted" if self._sorter.dry else "sorted"
         return f"{verb} into {self._sorter.out}: {listed or 'nothing'}"
@@ -90,6 +98,27 @@ class Sorter:
     """Only say where photos would go."""
     _taken: dict[Path, Path] = field(default_factory=dict)
     """The photo that went, or would go, to each place."""
+
+    @cached_property
+    def _old(self) -> dict[int, list[Path]]:
+        """The files that lay in the folders of `out` before, by size."""
+        files: dict[int, list[Path]] = {}
+        for file in sorted(self.out.glob("*/*")):
+            with suppress(OSError):  # a link whose target is away
+                files.setdefault(file.stat().st_size, []).append(file)
+        return files
+
+    def before(self, photo: Path) -> Path | None:
+        """Return where an earlier call put this photo, or a hand since; None if it is new.
+
+        Its double is removed if photos are moved. Raises RunError when the disk refuses.
+        """
+        with clear_disk_errors(photo):
+            candidates = self._old.get(photo.stat().st_size, [])
+        there = next((file for file in candidates if _same(photo, file)), None)
+        if there is not None and self.how == "move" and not self.dry:
+            self._remove(photo, there)
+        return there
 
     def put(self, photo: Path, folder: str) -> Path:
         """Put a photo into a folder of `out`, and return where it is now.
@@ -110,10 +139,15 @@ class Sorter:
             if there:
                 break
         self._taken.setdefault(target, photo)
-        if not self.dry and self.how == "move" and photo.resolve() != target.resolve():
+        if not self.dry and self.how == "move":
+            self._remove(photo, target)
+        return target
+
+    def _remove(self, photo: Path, target: Path) -> None:
+        """Remove a photo that lies at the target too."""
+        if photo.resolve() != target.resolve():
             with clear_disk_errors(photo):
                 photo.unlink()
-        return target
 
     def _place(self, photo: Path, target: Path) -> bool:
         """Make the target, unless something of its name is there; return whether it was made."""

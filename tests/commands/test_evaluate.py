@@ -76,7 +76,7 @@ def test_unreadable_image_is_listed_and_the_status_is_1(
         (
             ("BUNDLE", "DATA", "--part", "val"),
             2,
-            "--part val: 'data' has no such part, only train and test, and is not the data that",
+            "--part val: 'data' has only train and test, and",
         ),
         (("nowhere", "DATA"), 1, "'nowhere': no such folder; give a finished run"),
         (("BUNDLE", "nowhere"), 1, "no data at 'nowhere'"),

@@ -50,13 +50,17 @@ def test_duplicate_ties_the_groups_that_share_it() -> None:
 
 def test_share_of_each_class_is_about_the_one_asked_for_and_never_nothing() -> None:
     labels = np.repeat(np.arange(100), 500)
-    _, part = split_off(labels, np.arange(50_000), distinct(50_000), 0, 0.05)
+    _, part = split_off(labels, np.arange(50_000), distinct(50_000), 0, limit=2500)
     counts = np.bincount(labels[part])
     assert 2300 < len(part) < 2700
     assert 10 <= counts.min() <= counts.max() <= 45  # binomial: 25, standard deviation 4.9
     few = np.repeat(np.arange(30), 2)
-    _, part = split_off(few, np.arange(60), distinct(60), 0, 0.1)
+    _, part = split_off(few, np.arange(60), distinct(60), 0)
     assert np.bincount(few[part]).tolist() == [1] * 30
+    small = np.repeat(np.arange(50), 25)
+    for share, least, most in ((0.0, 230, 270), (0.1, 90, 150)):  # 5 of 25, or what is asked for
+        _, part = split_off(small, np.arange(1250), distinct(1250), 0, share)
+        assert least < len(part) < most
     _, part = split_off(np.zeros(1, np.int64), np.arange(1), distinct(1), 0, 0.5)
     assert len(part) == 0
 

@@ -78,10 +78,10 @@ def whole_report(names: list[str], images: int = 100) -> Report:
         flattered=False,
         more=More(
             (
-                LearningPoint(250, 0.41, (0.2,)),
-                LearningPoint(500, 0.52, (0.4,)),
-                LearningPoint(750, 0.57, (0.5,)),
-                LearningPoint(1000, 0.6, (0.55,)),
+                LearningPoint(250, 0.41, (0.2,), (0.01, 0.09)),
+                LearningPoint(500, 0.52, (0.4,), (0.01, 0.09)),
+                LearningPoint(750, 0.57, (0.5,), (0.01, 0.09)),
+                LearningPoint(1000, 0.6, (0.55,), (0.01, 0.09)),
             ),
             "More photos would still help.",
             [(first, 0.4, 0.55)],

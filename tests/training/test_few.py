@@ -22,7 +22,7 @@ from thawnet.metrics.predictions import read_predictions
 from thawnet.recipe import TrainOptions
 from thawnet.training import few, run
 from thawnet.training.checkpoint import RunState
-from thawnet.training.evidence import Comparison
+from thawnet.training.evidence import Comparison, Side
 from thawnet.training.trained_on import reopen
 
 Photos = Callable[..., Path]
@@ -48,7 +48,7 @@ def judged(monkeypatch: pytest.MonkeyPatch, *gains: float) -> None:
 
     def compare(head: np.ndarray, *_: object) -> Comparison:
         gain = left.pop(0) if len(left) > 1 else left[0]
-        return Comparison(len(head), 1.0, 1.0 - gain, 0.1)
+        return Comparison(len(head), Side(1, 1.0), Side(1, 1.0 - gain), 0.1)
 
     monkeypatch.setattr(few, "compare", compare)
 
@@ -58,7 +58,7 @@ def test_every_photo_is_tested_by_a_network_that_did_not_see_it(
 ) -> None:
     outcome = run.train(alone)
     result, said = outcome.result, capsys.readouterr().err
-    assert "none is held back: each is validated by a network that learnt from the other" in said
+    assert "none is held back: each is validated by a network that did not learn from it" in said
     assert result.folds == 5
     assert result.headline == "validation"
     assert result.scores.images == 72
@@ -79,7 +79,8 @@ def test_every_photo_is_tested_by_a_network_that_did_not_see_it(
     assert "of 72 images that it learnt from, each tested by a network that did not" in card
     rows = epochs_of(outcome)
     assert [row["phase"] for row in rows] == [0, *[1] * few.MARKS]
-    assert [row["kept"] for row in rows] == [True, *[False] * (few.MARKS - 1), True]
+    assert [row["kept"] for row in rows[:-1]] == [True, *[False] * (few.MARKS - 1)]
+    assert rows[-1]["kept"] == (result.kept == "fine-tune")
     assert len(result.learning_curve) == 4
 
 
@@ -106,7 +107,9 @@ def test_head_alone_is_the_regression_and_says_so(
     assert result.baselines
     regression = result.baselines.logistic_regression_on_frozen_features
     assert regression.accuracy == result.scores.accuracy
-    assert "this network is the head alone on the frozen features" in " ".join(outcome.lines)
+    assert "this network is logistic regression on the frozen features, as fine-tuning" in " ".join(
+        outcome.lines
+    )
     assert result.metrics["validation"].images == 30  # by the heads of all folds
 
 
@@ -196,7 +199,7 @@ def test_flags_hold_images_back_or_fold_them(
     assert back.metrics["validation"].images > 10
     three = run.train(dataclasses.replace(alone, folds=3, split_seed=4)).result
     assert three.folds == 3
-    assert "the other folds of 3" in capsys.readouterr().err
+    assert "in each of 3 folds" in capsys.readouterr().err
 
 
 def test_validation_part_beside_few_photos_tests_them(
@@ -215,17 +218,50 @@ def test_validation_part_beside_few_photos_tests_them(
     ("changes", "error", "sentence"),
     [
         ({"folds": 1}, RecipeError, "folds = 1: must be 2 to 20"),
-        ({"folds": 5, "epochs": (1, 1)}, RecipeError, "--folds with --epochs: folds hold no im"),
-        ({"folds": 5, "val_share": 0.1}, RecipeError, "--folds with --val-share: "),
-        ({"test_share": 0.7}, RecipeError, "test_share = 0.7: must be 0 to 0.5"),
+        ({"folds": 5, "epochs": (1, 1)}, RecipeError, "--folds with --epochs: few photos are fine"),
+        ({"folds": 5, "val_share": 0.1}, RecipeError, "--folds with --val-share: folds hold no"),
+        (
+            {"test_share": 0.7},
+            RecipeError,
+            "test_share = 0.7: must be 0 to 0.5, as in 0.2 for a fifth",
+        ),
+        ({"folds": 20}, DataError, "--folds 20: 6 training images can form 6 folds at most"),
         ({"recipe": "seed", "folds": 5, "train_from": "upper"}, UsageError, "recipe 'seed' folds"),
     ],
 )
 def test_flags_that_cannot_be_are_one_sentence(
-    alone: TrainOptions, changes: dict[str, object], error: type[Exception], sentence: str
+    options: TrainOptions,
+    photos: Photos,
+    changes: dict[str, object],
+    error: type[Exception],
+    sentence: str,
 ) -> None:
+    few = {"data": str(photos({"a": 3, "b": 3}, "few")), "epochs": None}
     with pytest.raises(error, match=sentence):
-        run.train(dataclasses.replace(alone, **changes))  # type: ignore[arg-type]
+        run.train(dataclasses.replace(options, **{**few, **changes}))  # type: ignore[arg-type]
+    assert not Path("runs").exists() or not list(Path("runs").iterdir())
+
+
+def test_fewer_photos_than_folds_form_as_many_as_they_are(
+    options: TrainOptions, photos: Photos
+) -> None:
+    data = photos({"a": 2, "b": 2}, "four")
+    outcome = run.train(dataclasses.replace(options, data=str(data), epochs=None))
+    assert outcome.result.folds == 4
+    assert outcome.result.scores.images == 4
+
+
+@pytest.mark.parametrize(
+    ("flag", "part"), [("test_share", "test"), ("val_share", "val"), ("test_share", "val")]
+)
+def test_share_of_data_with_parts_is_refused(
+    options: TrainOptions, photos: Photos, flag: str, part: str
+) -> None:
+    folder = photos({"a": 4, "b": 4}, "parted/train")
+    photos({"a": 2, "b": 2}, f"parted/{part}", start=50)
+    call = dataclasses.replace(options, data=str(folder.parent), epochs=None, **{flag: 0.2})
+    with pytest.raises(UsageError, match=r"share 0.2: 'parted' has parts of its own"):
+        run.train(call)
 
 
 def test_class_of_one_photo_each_is_refused(options: TrainOptions, photos: Photos) -> None:
@@ -249,7 +285,9 @@ def test_part_that_a_run_held_back_is_known_to_evaluate(alone: TrainOptions) -> 
     evaluated = thawnet.evaluate(outcome.folder, alone.data, part="test")
     assert evaluated.images == outcome.result.scores.images
     assert evaluated.accuracy == pytest.approx(outcome.result.scores.accuracy)
-    with pytest.raises(UsageError, match="its images were folded, and each was tested by a net"):
+    with pytest.raises(
+        UsageError, match="has only train, and the run held no val part back: each image"
+    ):
         thawnet.evaluate(outcome.folder, alone.data, part="val")
 
 

@@ -26,7 +26,9 @@ from thawnet.metrics.result import (
 )
 from thawnet.recipe import TrainOptions
 from thawnet.report import gather
+from thawnet.training import phase
 from thawnet.training.checkpoint import RunState
+from thawnet.training.evidence import Comparison, Side
 
 MINUS = "\u2212"  # as the report writes it
 
@@ -56,6 +58,8 @@ def test_report_card_and_log_say_what_happened(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["thawnet", "train", "photos", "--out", "run"])
+    worse = Comparison(6, Side(5, 0.3), Side(5, 0.4), 0.01)
+    monkeypatch.setattr(phase, "compare", lambda *_: worse)
     call = stopping_early
     if stopped:
 
@@ -79,10 +83,11 @@ def test_report_card_and_log_say_what_happened(
 
     # How long each phase ran, of how long it might have, and what it kept.
     head, finetune = ([row for row in rows if row.phase == number] for number in (0, 1))
-    first, second = (next(row for row in phase if row.kept) for phase in (head, finetune))
+    first = next(row for row in head if row.kept)
+    assert not any(row.kept for row in finetune)
     assert len(finetune) < 6
     assert f"Epochs of the head {len(head)}, epoch {first.epoch:g} kept" in page
-    ran = f"{len(finetune)} of at most 6, epoch {second.epoch:g} kept"
+    ran = f"{len(finetune)} of at most 6, none kept"
     assert f"Epochs of fine-tuning {ran}" in page
 
     # What it cannot tell.
@@ -96,8 +101,8 @@ def test_report_card_and_log_say_what_happened(
     assert f"Thawed from {layer} " in page
     # Nothing that changed nothing is kept, and so it is said.
     assert result.kept == "head"
-    assert "the head alone is kept, fine-tuning is not" in said
-    assert "fine-tuning more of it was not surely better and is not kept" in card
+    assert "fine-tuning is not kept, the head alone is the result" in said
+    assert "fine-tuning more of it was not better and is not kept" in card
     assert "Network kept the head alone" in page
     assert "upper" not in page.split("Command")[0]
 
@@ -181,6 +186,6 @@ def test_a_temperature_that_made_calibration_worse_is_said_to_have() -> None:
     ],
 )
 def test_epochs_are_those_that_ran(ran: int, most: int, patience: int, sentence: str) -> None:
-    kept = Validation(7, 0, 1.0, 0.5, 1.0, 0.5)
+    kept = Validation(7, 0, 1.0, 0.5, 1.0, 0.5, kept=True)
     phase = PhaseResult("head", "head", 16, 0.1, patience, epochs=most, epochs_run=ran, kept=kept)
     assert gather._epochs(phase) == sentence

@@ -125,7 +125,7 @@ def model_card(
         finetuned=(
             f", then its layers from {_code(result.phases[1].trains_from)} on at a low rate"
             if result.kept == "fine-tune"
-            else "; fine-tuning more of it was not surely better and is not kept"
+            else "; fine-tuning more of it was not better and is not kept"
         ),
         scores=_scores(result, len(meaning.classes)),
         of=(

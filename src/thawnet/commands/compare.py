@@ -59,16 +59,15 @@ def _measured(options: CompareOptions, data: str) -> None:
     """Print how two networks do on the same labelled images."""
     from ..evaluation import pair_up
 
-    found = pair_up(
+    pairs = pair_up(
         *(options.first, options.second, data, options.data_dir),
         *(console.progress, console.say),
     )
-    pairs = found.pairs
     for line in (
         *aligned([("A", str(options.first)), ("B", str(options.second))]),
         "",
         *pair_table(pairs),
         "",
-        verdict(pairs, found.images),
+        verdict(pairs, "images that neither learnt from"),
     ):
         console.result(line)

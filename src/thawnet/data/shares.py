@@ -14,9 +14,9 @@ class Shares:
     seed: int = 0
     """Decides which images go where."""
     test: float = 0.0
-    """Share that tests; 0 for a tenth, or none where images are folded."""
-    val: float = 0.1
-    """Share of the others that validates, unless they are folded."""
+    """Share that tests; 0 for a tenth, of small classes more, or none where images are folded."""
+    val: float = 0.0
+    """Share of the others that validates, unless they are folded; 0 as for `test`."""
     folds: int = 5
     """Folds of few images: each is validated by a network that learnt from the others."""
     few: int = 500

@@ -15,7 +15,7 @@ from .items import Items, Source
 from .shares import Shares
 from .store import ImageStore
 
-TENTH = 0.1  # of the images, that test
+TENTH = 0.1  # of the images, that test, and of the others, that validate
 VALIDATION_LIMIT = 2500  # images
 
 Part = TypeVar("Part", Items, ImageStore)
@@ -26,16 +26,21 @@ def split_off(
     ties: NDArray[np.int64],
     hashes: NDArray[np.uint8],
     seed: int,
-    share: float,
+    share: float = 0.0,
+    limit: int | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Split rows into (rest, part), both sorted; the same inputs give the same on every machine.
 
     - A row's lot is drawn from its content, `hashes`, and the seed: it goes to the part if its lot
-      is below `share`. So it stays where it is when other rows come or go.
+      is below the share. So it stays where it is when other rows come or go.
+    - share: 0 for TENTH, or as much of it as gives `limit` rows in the mean; of classes of which
+      that is fewer than 5, as many as 5 in the mean, at most a quarter. As a class grows its share
+      falls, so that a row may leave the part, but none comes into it.
     - A class of two rows or more has one in the part, and at most half of them; the rest keeps at
       least one row of every class. Where lots give a class none, its lowest goes.
     - Rows with the same number in `ties` (duplicates, groups: items.tied) stay together.
     """
+    whole = TENTH if limit is None else min(TENTH, limit / max(1, len(labels)))
     rows = np.argsort(ties, kind="stable")
     sizes = np.bincount(ties)
     ends = np.cumsum(sizes)
@@ -57,10 +62,11 @@ def split_off(
     for label in np.unique(leaders).tolist():
         members = np.flatnonzero(leaders == label)
         members = members[np.argsort(drawn[members], kind="stable")]
-        most = int(sizes[members].sum()) // 2
+        total = int(sizes[members].sum())
+        own, most = share or min(max(whole, 5 / total), max(whole, 0.25)), total // 2
         count = 0
         for tie in members.tolist():
-            if count and drawn[tie] >= share:
+            if count and drawn[tie] >= own:
                 break
             if count + sizes[tie] <= most:
                 count += take(tie)
@@ -166,7 +172,7 @@ def arrange(source: Source, shares: Shares, own_test: bool | None = None) -> Tra
             everything.ties,
             everything.hashes,
             shares.seed + 1_000_003,
-            shares.test or TENTH,
+            shares.test,
         )
         train, test = everything.subset(rest), lambda: everything.subset(part)
     name = fingerprint([train.fingerprint, val.fingerprint if val else None, source.classes])
@@ -177,6 +183,7 @@ def divide(images: Part, other: Part | None, shares: Shares) -> tuple[Part, Part
     """Return what trains and what validates: `other`, or a share of the training images."""
     if other is not None:
         return images, other
-    share = min(shares.val, VALIDATION_LIMIT / max(1, len(images)))
-    rest, part = split_off(images.labels, images.ties, images.hashes, shares.seed, share)
+    rest, part = split_off(
+        images.labels, images.ties, images.hashes, shares.seed, shares.val, VALIDATION_LIMIT
+    )
     return images.subset(rest), images.subset(part)

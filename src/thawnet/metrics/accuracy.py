@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..core.text import counted
 from .result import CalibrationErrors, LearningPoint, Regression
 
-HELPS = 1.0  # points that twice as many photos brought, from which on more would still help
+HELPS = 0.02  # of accuracy: photos that add less than that help little
 SIGNIFICANT = 0.05  # p from which on a difference is called chance
 AT_ONCE = 1024  # images whose logits are worked on: with many classes all of them are too much
 
@@ -64,14 +64,16 @@ def more_photos(curve: Sequence[LearningPoint]) -> str:
     curve: of the head alone, from a quarter of the images to all.
     """
     half, whole = curve[1], curve[-1]
-    points = 100 * (whole.accuracy - half.accuracy)
+    low, high = half.gain_95
     found = (
         f"From {half.images:,} photos the head alone reaches {100 * half.accuracy:.1f} %, from "
         f"{whole.images:,} {100 * whole.accuracy:.1f} %."
     )
-    if points >= HELPS:
-        return f"{found} More photos would still help: twice as many brought {points:.1f} points."
-    return f"{found} More photos like these would help little; better or other photos may."
+    if low > 0:
+        return f"{found} More photos would still help."
+    if high < HELPS:
+        return f"{found} More photos like these would help little; better or other photos may."
+    return f"{found} That may be chance: whether more photos would help cannot be told from these."
 
 
 def calibrated(errors: CalibrationErrors, fitted_on: int) -> str:
@@ -83,6 +85,8 @@ def calibrated(errors: CalibrationErrors, fitted_on: int) -> str:
     before, after = errors.uncalibrated, errors.calibrated
     if not fitted_on:
         return f"expected calibration error {100 * before:.2f} %, not calibrated"
+    if before == after:
+        return f"expected calibration error {100 * before:.2f} %, no temperature lowers it"
     images = counted(fitted_on, "image")
     worse = f"; fitted on {images}, the temperature made it worse" if after > before else ""
     return (

@@ -119,7 +119,7 @@ class PhaseResult:
     """At most."""
     epochs_run: int
     kept: Validation
-    """The validation whose network it kept."""
+    """The validation whose network it kept, its last one where that is not the result."""
     solved: bool = False
     """Whether it was a head that was solved to its optimum, without steps."""
 
@@ -133,6 +133,8 @@ class LearningPoint(_Shares):
     accuracy: float
     recall: tuple[float, ...]
     """Of each class."""
+    gain_95: tuple[float, float]
+    """95 % interval of what learning from all adds to its accuracy, on the same images."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,7 @@ class Result:
     standing: str = ""
     """The comparison with logistic regression, a sentence without its full stop."""
     kept: str = "fine-tune"
-    """The phase whose network it is: 'fine-tune', or 'head' where that did not surely pay."""
+    """The phase whose network it is: 'fine-tune', or 'head' where that did not pay."""
     folds: int = 0
     """Folds in which the training images validated each other, 0 where others did."""
     validated_on: str = "validation"

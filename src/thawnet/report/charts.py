@@ -133,5 +133,7 @@ def _history(
         training=[(x(epoch), y(value)) for epoch, value in zip(epochs, training, strict=True)],
         validated=points,
         kept=[points[position] for position in marked],
-        thaw=x((epochs[head - 1] + epochs[head]) / 2) if 0 < head < len(rows) else None,
+        thaw=x(epochs[head - 1] + min(0.5, (epochs[head] - epochs[head - 1]) / 2))
+        if 0 < head < len(rows)
+        else None,
     )

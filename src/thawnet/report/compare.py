@@ -41,7 +41,7 @@ class Comparison:
     @property
     def images(self) -> str:
         """What the images are called that both were measured on."""
-        return f"{self.a.part} images"
+        return f"{self.a.result.quoted} images"
 
 
 def compare(first: Path, second: Path) -> Comparison:
@@ -65,8 +65,8 @@ def _require_same_images(a: FinishedRun, b: FinishedRun) -> None:
     if a.part != b.part:
         tested, untested = (a, b) if a.part == "test" else (b, a)
         raise RunError(
-            f"'{tested.folder}' was measured on the test part and '{untested.folder}' on "
-            "validation (--no-test): there are no images that both were measured on; "
+            f"'{tested.folder}' was measured on the test part and '{untested.folder}' was not: "
+            "there are no images that both were measured on; "
             f"{_ANEW}"
         )
     if a.content != b.content:
@@ -121,7 +121,7 @@ def table(comparison: Comparison) -> list[str]:
     own = [run.result.scores for run in (a, b)]
     scores = [
         ("", "A", "B"),
-        (f"{a.part} accuracy", *(_with_interval(run, pairs.images) for run in (a, b))),
+        (f"{a.result.quoted} accuracy", *(_with_interval(run, pairs.images) for run in (a, b))),
         ("top-5 accuracy", *(f"{100 * run.top_5:.2f} %" for run in own)),
         ("balanced accuracy", *(f"{100 * run.balanced_accuracy:.2f} %" for run in own)),
         ("wall time", *(f"{run.result.seconds[WHOLE]:,.1f} s" for run in (a, b))),
@@ -136,8 +136,8 @@ def table(comparison: Comparison) -> list[str]:
         ("McNemar's exact test", f"{p_value(mcnemar(pairs))}, two-sided"),
     ]
     names = [(name, str(run.folder)) for name, run in comparison.runs.items()]
-    about = f"{a.result.data.name}: {pairs.images:,} {a.part} images, the same for both"
-    if a.part == "validation":
+    about = f"{a.result.data.name}: {pairs.images:,} {comparison.images}, the same for both"
+    if a.part == "validation" and not (a.result.crossed or b.result.crossed):
         about += "; the test part was not read (--no-test)"
     lines = [*aligned(names), printable(about), "", *aligned(scores), ""]
     different = [

@@ -285,23 +285,28 @@ def _rivals(material: Material) -> list[Rival]:
     majority = result.baselines.majority_class.accuracy
     head, tuned = (phase.kept.val_accuracy for phase in result.phases)
     final = tuned if result.kept == "fine-tune" else head
-    rivals = [
-        Rival("most frequent class", majority, interval(majority, result.scores.images)),
-        Rival(
-            "logistic regression on frozen features",
-            regression.accuracy,
-            regression.interval_95,
-            f"learnt from {regression.training_images:,} images",
-        ),
-        # Both on the images that validated.
-        Rival(
-            "end of phase 1: the head alone",
-            head,
-            note=f"on {result.validated_on} images while it trained, where this run had "
-            f"{percent(final, 2)}",
-            own=final,
-        ),
-    ]
+    rivals = [Rival("most frequent class", majority, interval(majority, result.scores.images))]
+    alone = result.kept == "head" and result.phases[0].solved
+    rivals += (
+        []
+        if alone
+        else [
+            Rival(
+                "logistic regression on frozen features",
+                regression.accuracy,
+                regression.interval_95,
+                f"learnt from {regression.training_images:,} images",
+            ),
+            # Both on the images that validated.
+            Rival(
+                "end of phase 1: the head alone",
+                head,
+                note=f"on {result.validated_on} images while it trained, where this run had "
+                f"{percent(final, 2)}",
+                own=final,
+            ),
+        ]
+    )
     reference = REFERENCE.get(result.data.name)
     if reference is not None and material.part == "test":
         rivals.append(
@@ -316,6 +321,8 @@ def _epochs(phase: PhaseResult) -> str:
         return "none: solved to its optimum"
     ran, most = phase.epochs_run, phase.epochs
     epochs = f"{ran} of at most {most}" if ran < most else f"{ran}"
+    if not phase.kept.kept:
+        return f"{epochs}, none kept"
     return f"{epochs}, epoch {phase.kept.epoch:g} kept" if phase.patience else epochs
 
 
@@ -330,7 +337,7 @@ def _facts(material: Material) -> list[tuple[str, str]]:
         ("Epochs of the head", _epochs(head)),
         ("Epochs of fine-tuning", _epochs(finetune)),
         *(
-            [("Network kept", "the head alone: fine-tuning was not surely better")]
+            [("Network kept", "the head alone: fine-tuning was not better")]
             if result.kept == "head"
             else []
         ),

@@ -234,6 +234,8 @@ def _interrupted(state: RunState, run: Path) -> InterruptedRunError:
     steps = f" and {counted(state.step, 'step')}" if state.step else ""
     done = counted(epochs, "epoch") + steps
     verb = "is" if epochs == 1 and not steps else "are"
+    if state.folds:
+        done, verb = f"the head and {counted(len(state.folds), 'fold')}", "are"
     if state.options.data == IN_MEMORY:
         return InterruptedRunError(
             f"stopped after {done}; its images were in memory, so it cannot be resumed"

@@ -13,49 +13,52 @@ from ..metrics.calibration import fit_temperature
 
 
 @dataclass(frozen=True)
+class Side:
+    """A network on images that it did not learn from."""
+
+    hits: int
+    loss: float
+    """Mean cross-entropy in nats, after the temperature that suits it best."""
+
+
+@dataclass(frozen=True)
 class Comparison:
     """The head alone and the fine-tuned network on the same images."""
 
     images: int
-    head: float
-    """Mean cross-entropy of the head in nats, after the temperature that suits it best."""
-    tuned: float
-    """The same of the fine-tuned network."""
+    head: Side
+    tuned: Side
     error: float
-    """Standard error of the difference, from the differences of each image."""
+    """Standard error of the difference of the losses, from the differences of each image."""
 
     @property
     def better(self) -> bool:
-        """Whether fine-tuning is better by more than one standard error."""
-        return self.head - self.tuned > self.error
+        """Whether fine-tuning has the lower loss, for sure (a standard error) or no fewer hits."""
+        gain = self.head.loss - self.tuned.loss
+        return gain > self.error or (gain > 0 and self.tuned.hits >= self.head.hits)
 
     @property
-    def hopeless(self) -> bool:
-        """Whether fine-tuning is worse by more than two standard errors."""
-        return self.tuned - self.head > 2 * self.error
-
-    @property
-    def beyond_doubt(self) -> bool:
-        """Whether it is better by more than two."""
-        return self.head - self.tuned > 2 * self.error
+    def decided(self) -> bool:
+        """Whether the losses differ by more than two standard errors."""
+        return abs(self.head.loss - self.tuned.loss) > 2 * self.error
 
     def sentence(self, part: str) -> str:
         """Return what was found, for a person; part: what the images are called."""
-        losses = (
-            f"on {counted(self.images, f'{part} image')} its loss is {self.tuned:.3f}, that of the "
-            f"head alone {self.head:.3f}"
+        found = (
+            f"of {counted(self.images, f'{part} image')} it has {self.tuned.hits:,} right, with a "
+            f"loss of {self.tuned.loss:.3f}, the head alone {self.head.hits:,}, with "
+            f"{self.head.loss:.3f} (calibrated)"
         )
         if self.better:
-            return f"fine-tuning is kept: calibrated, {losses}"
-        less = "not lower" if self.tuned >= self.head else "not surely lower"
-        return f"the head alone is kept, fine-tuning is {less}: calibrated, {losses}"
+            return f"fine-tuning is kept: {found}"
+        return f"fine-tuning is not kept, the head alone is the result: {found}"
 
 
 def compare(head: torch.Tensor, tuned: torch.Tensor, labels: torch.Tensor) -> Comparison:
     """Compare two networks' logits, (n, classes), of images that neither learnt from; labels: (n,).
 
     By log loss, which tells more of few images than hits do, each after its own temperature, as
-    the bundle will have one.
+    the bundle will have one; and by hits, which are what people ask for.
     """
     losses = [
         F.cross_entropy(
@@ -65,6 +68,10 @@ def compare(head: torch.Tensor, tuned: torch.Tensor, labels: torch.Tensor) -> Co
         )
         for logits in (head, tuned)
     ]
+    alone, thawed = (
+        Side(int((logits.argmax(1) == labels).sum()), float(loss.mean()))
+        for logits, loss in zip((head, tuned), losses, strict=True)
+    )
     gain = losses[0] - losses[1]
     error = float(gain.std()) / math.sqrt(len(gain)) if len(gain) > 1 else math.inf
-    return Comparison(len(gain), float(losses[0].mean()), float(losses[1].mean()), error)
+    return Comparison(len(gain), alone, thawed, error)

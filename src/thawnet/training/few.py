@@ -45,7 +45,7 @@ class Mark:
 
 
 def fine_tune_folds(run: Run, keeper: Keeper) -> None:
-    """Fine-tune once for each fold, on the images of all others, and keep it if it surely pays.
+    """Fine-tune once for each fold, on the images of all others, and keep it if it pays.
 
     Then the network learns from all images, for as many epochs; else the head alone is kept. What
     validates is each image as the network of its own fold sees it. Folds are spared once those
@@ -62,15 +62,16 @@ def fine_tune_folds(run: Run, keeper: Keeper) -> None:
             keeper.save()
             compared = tuning.compared()
             console.say(
-                f"fold {fold + 1} of {run.recipe.folds} fine-tuned: held-out loss so far "
-                f"{compared.tuned:.3f}, of the head alone {compared.head:.3f}"
+                f"fold {fold + 1} of {run.recipe.folds} fine-tuned: so far {compared.tuned.hits} "
+                f"of {counted(compared.images, 'held-out image')} right, the head alone "
+                f"{compared.head.hits}"
             )
-            enough = tested and compared.images >= LEAST_VALIDATION
-            if fold and (compared.hopeless or (enough and compared.beyond_doubt)):
+            enough = not compared.better or (tested and compared.images >= LEAST_VALIDATION)
+            if fold and compared.decided and enough:
                 break
         compared = tuning.compared()
         console.say(compared.sentence("held-out"))
-        tuning.record()
+        tuning.record(compared.better)
         if compared.better:
             with timed(state, tuning.plan.name):
                 tuning.whole()
@@ -180,8 +181,8 @@ class _Tuning:
         labels = torch.from_numpy(self.run.train.labels[held])
         return compare(self.head.logits[held], self.logits(), labels)
 
-    def record(self) -> None:
-        """Write a row of the log for each mark."""
+    def record(self, kept: bool) -> None:
+        """Write a row of the log for each mark; kept: whether the last is the result."""
         run, state = self.run, self.run.state
         held = held_out(self.run)
         labels = torch.from_numpy(run.train.labels[held])
@@ -203,7 +204,7 @@ class _Tuning:
                     sum(mark["images"] for mark in marks) * self.plan.phase.epochs / spent, 1
                 ),
                 elapsed=round(before + spent * share, 2),
-                kept=last,
+                kept=kept and last,
             )
             state.history.append(row)
         write_log(run.folder, state.history)

@@ -45,9 +45,9 @@ def plot_history(path: Path, history: Sequence[Validation], title: str, validate
     left.annotate(
         f"{accuracy:.1f} %",
         (epoch, accuracy),
-        xytext=(4, 10),
+        xytext=(4, 10) if epoch > history[-1].epoch / 2 else (-4, 10),
         textcoords="offset points",
-        ha="right",
+        ha="right" if epoch > history[-1].epoch / 2 else "left",
         fontweight="bold",
         color=VAL["color"],
     )
@@ -64,8 +64,8 @@ def spacing(points: int) -> int:
 
 
 def thawed_at(epochs: Sequence[float], first: int) -> float:
-    """Return where to mark the thaw: between the head's last point, of `first`, and the next."""
-    return (epochs[first - 1] + epochs[first]) / 2
+    """Return where to mark the thaw: behind the head's last point, of `first`, before the next."""
+    return epochs[first - 1] + min(0.5, (epochs[first] - epochs[first - 1]) / 2)
 
 
 def _curves(
@@ -83,7 +83,9 @@ def _curves(
         thaw = thawed_at(epochs, first)
         axes.axvline(thaw, color="black", linewidth=1.2, linestyle=":")
         axes.axvspan(thaw, epochs[-1] + 0.5, color="#f4ead8", zorder=0)
-        for caption, side in (("head only", -1), ("thawed: fine-tuning", 1)):
+        # Of a head that was solved there is one point, and no room for its name beside it.
+        captions = (("head only", -1), ("thawed: fine-tuning", 1))[first == 1 :]
+        for caption, side in captions:
             axes.annotate(
                 caption,
                 (thaw, 0.985),

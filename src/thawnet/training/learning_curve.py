@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..metrics.paired import count_pairs, difference_interval
 from ..metrics.result import LearningPoint
 from .regression import Problem, Solution
 
@@ -31,7 +32,7 @@ def learning_curve(
     another, have the classes `truth`. Smaller shares are parts of the larger; each has its share of
     every class.
     """
-    points = []
+    reached: list[tuple[int, NDArray[np.bool_]]] = []
     starts: list[Solution | None] = [None] * len(rounds)
     for share in SHARES:
         some = torch.from_numpy(_share_of_each(labels, share))
@@ -40,17 +41,22 @@ def learning_curve(
             solution = problem.solve(penalty, learn & some, starts[number])
             starts[number] = solution
             answers.append(logits_of(solution).argmax(1).numpy())
-        hits = np.concatenate(answers) == truth
-        images = np.bincount(truth, minlength=problem.classes)
-        recall = np.bincount(truth, hits, problem.classes) / np.maximum(images, 1)
-        points.append(
-            LearningPoint(
-                images=round(float(np.mean([int((learn & some).sum()) for learn, _ in rounds]))),
-                accuracy=float(hits.mean()),
-                recall=tuple(round(float(value), 4) for value in recall),
-            )
+        images = np.mean([int((learn & some).sum()) for learn, _ in rounds])
+        reached.append((round(float(images)), np.concatenate(answers) == truth))
+    of_each = np.bincount(truth, minlength=problem.classes)
+    whole = reached[-1][1]
+    return tuple(
+        LearningPoint(
+            images=images,
+            accuracy=float(hits.mean()),
+            recall=tuple(
+                round(float(value), 4)
+                for value in np.bincount(truth, hits, problem.classes) / np.maximum(of_each, 1)
+            ),
+            gain_95=difference_interval(count_pairs(hits, whole)),
         )
-    return tuple(points)
+        for images, hits in reached
+    )
 
 
 def _share_of_each(labels: NDArray[np.int64], share: float) -> NDArray[np.bool_]:

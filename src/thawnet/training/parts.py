@@ -49,8 +49,7 @@ def open_parts(
             )
         console.say(
             f"{about}, {len(images):,} training images, stored at {side} px; few, so none is held "
-            f"back: each is validated by a network that learnt from the other folds of "
-            f"{recipe.folds}"
+            "back: each is validated by a network that did not learn from it"
         )
         return images, images
     train_images, val = divide(images, other, recipe.shares)

@@ -210,16 +210,19 @@ class PhaseJob:
                 f"{100 * row.val_accuracy:.2f} %, loss {row.val_loss:.3f}"
                 + (f"; {counted(patience, 'epoch')} without a better one" if stop else "")
             )
-        if run.world.leads:
-            write_log(run.folder, state.history)
         if self.number == 0:
             state.head = Head(logits)
         elif patience:
-            self._keep_better(logits)
+            self._keep_better(logits, position)
+        if run.world.leads:
+            write_log(run.folder, state.history)
         state.phase, state.epoch, state.best = self.number + 1, 0, None
 
-    def _keep_better(self, logits: torch.Tensor) -> None:
-        """Go back to the head alone unless fine-tuning, with these logits, is surely better."""
+    def _keep_better(self, logits: torch.Tensor, position: int) -> None:
+        """Go back to the head alone unless fine-tuning, with these logits, is better.
+
+        position: of its row in the history.
+        """
         run, head = self.run, self.run.state.head
         assert head is not None
         compared = compare(head.logits, logits, torch.from_numpy(run.val.labels))
@@ -228,6 +231,7 @@ class PhaseJob:
             assert head.tensors is not None
             run.network.net.load_state_dict(head.tensors, strict=False)
             run.state.kept = NAMES[0]
+            run.state.history[position] = replace(run.state.history[position], kept=False)
 
     def _update(self) -> None:
         """Bring the weights in the state up to date."""

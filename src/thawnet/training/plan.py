@@ -19,6 +19,7 @@ MOST_TIMES = 8
 FEW_BATCH = 16
 FEW_SHOWN = 6000
 FEW_VIEWS = 6
+FEW_WARMUP = 0.2
 
 
 @dataclass(frozen=True)
@@ -147,14 +148,17 @@ def for_few(phase: Phase, images: int) -> Phase:
 
     It starts at an optimum, from which few steps are enough (Kumar et al. 2022, "Fine-tuning can
     distort pretrained features and underperform out-of-distribution"): FEW_SHOWN images shown, in 8
-    to 20 epochs, in batches of FEW_BATCH at the recipe's own rate. The statistics of so small
-    batches would be noise, so batch-norms stay as they are. Measured: docs/experiments.md.
+    to 20 epochs, in batches of FEW_BATCH at the recipe's own rate, a fifth of them rising: Adam's
+    first steps are as long as its last, whatever the gradient, and lead away from the optimum. The
+    statistics of so small batches would be noise, so batch-norms stay as they are. Measured:
+    docs/experiments.md.
     """
     return replace(
         phase,
         batch_size=min(phase.batch_size, images, FEW_BATCH),
         epochs=min(20, max(8, round(FEW_SHOWN / images))),
         views=min(phase.views, FEW_VIEWS) and FEW_VIEWS,
+        warmup=max(phase.warmup, FEW_WARMUP),
         batch_norm="frozen",
         patience=0,
     )

@@ -6,7 +6,9 @@ import dataclasses
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..core import console
 from ..core.errors import DataError, UsageError
@@ -15,7 +17,7 @@ from ..core.text import counted
 from ..data.items import Source
 from ..data.sources.open import open_source
 from ..data.splits import TENTH, arrange, check_parts, folded
-from ..data.store import typical_short_side
+from ..data.store import ImageStore, typical_short_side
 from ..model.backbone import Network
 from ..recipe import TrainOptions
 from . import checkpoint, run_folder
@@ -61,6 +63,12 @@ def setup(
             else f"no test part: {100 * (state.recipe.test_share or TENTH):g} % of the images are "
             "held back to test"
         )
+    for part, share in (("test", options.test_share), ("val", options.val_share)):
+        if share is not None and (part in source.parts or (lists.folded and "val" in source.parts)):
+            raise UsageError(
+                f"--{part}-share {share:g}: '{source.name}' has parts of its own, whose images are "
+                "not shared out anew; leave it out"
+            )
     if options.folds is not None and not lists.folded:
         most = state.recipe.shares.few
         found = "has a part of its own" if lists.val is not None else f"has {len(lists.train):,}"
@@ -92,6 +100,7 @@ def setup(
             train, val = world.in_turn(
                 lambda: open_parts(recipe, source, lists, spec.side, options.workers)
             )
+        folds = _folds(state, train) if lists.folded else None
     except DataError:
         if world.leads and resumed is None:
             run_folder.remove_run_folder(folder, options.out)
@@ -100,9 +109,8 @@ def setup(
     if state.network is not None:
         network.net.load_state_dict(state.network)
     if world.leads:
-        run_folder.write_start(folder, recipe, train, val)
+        run_folder.write_start(folder, state.recipe, train, val)
     console.say(f"run folder: {folder}")
-    folds = folded(train.labels, train.ties, train.hashes, recipe.shares) if lists.folded else None
     return Run(folder, world, source, lists, spec, weights, network, train, val, folds, plan, state)
 
 
@@ -112,6 +120,23 @@ def _claim(resumed: Path | None, data: str, state: RunState, held: ExitStack) ->
     held.enter_context(run_folder.claimed(folder))
     checkpoint.save(state, folder)
     return folder
+
+
+def _folds(state: RunState, train: ImageStore) -> NDArray[np.int64]:
+    """Return the fold of each training image; there are no more folds than images apart.
+
+    Raises DataError where more were asked for.
+    """
+    ties = train.ties
+    most = int(ties.max()) + 1  # copies and groups stay together
+    if state.recipe.folds > most:
+        if state.options.folds is not None:
+            raise DataError(
+                f"--folds {state.options.folds}: {counted(len(train), 'training image')} can form "
+                f"{most} folds at most; give as many or fewer"
+            )
+        state.recipe = dataclasses.replace(state.recipe, folds=max(2, most))
+    return folded(train.labels, ties, train.hashes, state.recipe.shares)
 
 
 def _plan(state: RunState, network: Network, images: int, folded: bool) -> Plan:
