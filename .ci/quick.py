@@ -19,7 +19,7 @@ def main() -> int:
     weights = shared / "weights" / "mobilenetv2_100_imagenet.safetensors"
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
-        bench = Bench(shared / "data" / "cifar100", weights, scratch)
+        bench = Bench(shared / "data" / "cifar100", shared / "data", weights, scratch)
         words = ("--recipe", "quick", *sys.argv[2:])
         run = bench.train(words, scratch / "quick", scratch / "cache")
     accuracy, memory = 100 * run["metrics"]["test"]["accuracy"], run["memory"]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 # Of the penalty: with features of length 1, from one class for all to next to none.
 PENALTIES = tuple(10 ** (-power / 2) for power in range(3, 14))
 STEPS = 100  # of L-BFGS at most; about twenty are taken
+EXACT_ROWS = 4096
 RANK = 1e-5  # directions with a smaller share of the largest spread hold rounding errors alone
 
 
@@ -62,8 +63,8 @@ class Problem:
         features = features / self._scale
         self._centre = features.mean(0)
         features -= self._centre
-        # In float64 where that is cheap: there the few directions are found exactly.
-        exact = min(features.shape) <= 2048
+        # In float64 where that is cheap: the few directions of few rows are found exactly.
+        exact = len(features) <= EXACT_ROWS
         x = features.double() if exact else features
         square = x @ x.T if len(x) < x.shape[1] else x.T @ x
         spread, basis = torch.linalg.eigh(square.double())
