@@ -55,11 +55,11 @@ def evaluate(
         positions = _positions(source, model.classes)
         for note in source.notes:
             tell(note)
-        if part is None or part in source.parts:
-            chosen = _chosen(source, part)
-            parts = [source.open_part(name) for name in chosen]
-        else:
-            chosen, parts = [part], [_held_back(model, source, part)]
+        chosen = _by_default(source) if part is None else [part]
+        parts = [
+            source.open_part(name) if name in source.parts else _held_back(model, source, name)
+            for name in chosen
+        ]
     count = sum(map(len, parts))
     whole = part is None and "test" not in chosen
     tell(
@@ -114,7 +114,7 @@ def pair_up(
     models = [load(first), load(second)]
     with told_when_missing(f"comparing on '{data}'"):
         source = open_source(data, data_dir, watch, tell)
-        parts = [source.open_part(name) for name in _chosen(source, None)]
+        parts = [source.open_part(name) for name in _by_default(source)]
     labels = np.concatenate([items.labels for items in parts])
     hashes = np.concatenate([items.hashes for items in parts])
     hits = np.zeros((2, len(labels)), bool)
@@ -159,12 +159,10 @@ def _positions(
     return np.array([positions[name] for name in source.classes], np.int64)
 
 
-def _chosen(source: Source, part: str | None) -> list[str]:
-    """Return the names of the parts to measure on, which are there."""
+def _by_default(source: Source) -> list[str]:
+    """Return the names of the parts to measure on: test, or all where there is none."""
     there = [name for name in PARTS if name in source.parts]
-    if part is None:
-        return ["test"] if "test" in there else there
-    return [part]
+    return ["test"] if "test" in there else there
 
 
 def _held_back(model: Model, source: Source, part: str) -> Items:

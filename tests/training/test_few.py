@@ -22,7 +22,7 @@ from thawnet.metrics.predictions import read_predictions
 from thawnet.recipe import TrainOptions
 from thawnet.training import few, run
 from thawnet.training.checkpoint import RunState
-from thawnet.training.evidence import Comparison, Side
+from thawnet.training.evidence import Evidence, Side
 from thawnet.training.trained_on import reopen
 
 Photos = Callable[..., Path]
@@ -46,11 +46,11 @@ def judged(monkeypatch: pytest.MonkeyPatch, *gains: float) -> None:
     """Let the folds find these gains of fine-tuning, the last one again and again."""
     left = list(gains)
 
-    def compare(head: np.ndarray, *_: object) -> Comparison:
+    def weigh(head: np.ndarray, *_: object) -> Evidence:
         gain = left.pop(0) if len(left) > 1 else left[0]
-        return Comparison(len(head), Side(1, 1.0), Side(1, 1.0 - gain), 0.1)
+        return Evidence(len(head), Side(1, 1.0), Side(1, 1.0 - gain), 0.1)
 
-    monkeypatch.setattr(few, "compare", compare)
+    monkeypatch.setattr(few, "weigh", weigh)
 
 
 def test_every_photo_is_tested_by_a_network_that_did_not_see_it(
@@ -168,6 +168,26 @@ def test_stop_behind_the_last_fold_finishes_with_what_was_held_out(
             run.train(tested)
     resumed = run.train(TrainOptions(resume="", no_report=True))
     assert whole.result.metrics == resumed.result.metrics
+
+
+def test_test_part_that_goes_behind_spared_folds_leaves_what_they_held_out(
+    tested: TrainOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(few, "LEAST_VALIDATION", 10)
+    judged(monkeypatch, 0.5)
+
+    def stop(state: RunState) -> None:
+        if state.phase == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        after_each_save(patch, stop)
+        with pytest.raises(InterruptedRunError):
+            run.train(tested)
+    result = run.train(TrainOptions(resume="", no_test=True, no_report=True)).result
+    assert result.headline == "validation"
+    assert result.scores.images == 12  # of two folds
+    assert result.baselines
 
 
 def test_report_of_folded_photos_is_made_again_from_their_own_answers(alone: TrainOptions) -> None:

@@ -28,7 +28,7 @@ from thawnet.recipe import TrainOptions
 from thawnet.report import gather
 from thawnet.training import phase
 from thawnet.training.checkpoint import RunState
-from thawnet.training.evidence import Comparison, Side
+from thawnet.training.evidence import Evidence, Side
 
 MINUS = "\u2212"  # as the report writes it
 
@@ -58,8 +58,8 @@ def test_report_card_and_log_say_what_happened(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["thawnet", "train", "photos", "--out", "run"])
-    worse = Comparison(6, Side(5, 0.3), Side(5, 0.4), 0.01)
-    monkeypatch.setattr(phase, "compare", lambda *_: worse)
+    worse = Evidence(6, Side(5, 0.3), Side(5, 0.4), 0.01)
+    monkeypatch.setattr(phase, "weigh", lambda *_: worse)
     call = stopping_early
     if stopped:
 

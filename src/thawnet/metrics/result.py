@@ -200,7 +200,7 @@ class Result:
     folds: int = 0
     """Folds in which the training images validated each other, 0 where others did."""
     validated_on: str = "validation"
-    """What the images that validated are called: 'validation', 'held-out' of folds, or 'test'."""
+    """The name of the images that validated: 'validation', 'held-out' (of folds) or 'test'."""
     learning_curve: tuple[LearningPoint, ...] = ()
     """Of a head that was solved, from a quarter of the images to all."""
     opened_from: OpenedFrom | None = None
@@ -218,8 +218,21 @@ class Result:
         return bool(self.folds) and self.headline == "validation"
 
     @property
+    def crossing(self) -> str:
+        """How a cross-validated accuracy came about, a sentence without its full stop."""
+        return (
+            "every image was tested by a network that learnt from the other folds of "
+            f"{self.folds}; the one that is kept learnt from all"
+        )
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether the network is its own baseline: a head that was solved, and not fine-tuned."""
+        return self.kept == "head" and self.phases[0].solved
+
+    @property
     def quoted(self) -> str:
-        """What that accuracy is called."""
+        """The name of that accuracy."""
         return "cross-validated" if self.crossed else self.headline
 
     @property

@@ -40,7 +40,7 @@ class Comparison:
 
     @property
     def images(self) -> str:
-        """What the images are called that both were measured on."""
+        """The name of the images that both were measured on."""
         return f"{self.a.result.quoted} images"
 
 

@@ -110,7 +110,7 @@ Copies = list[tuple[Group, list[tuple[Member, Picture | None]]]]
 
 @dataclass(frozen=True)
 class More:
-    """What the learning curve says of more photos."""
+    """Whether more photos would help, by the learning curve."""
 
     curve: tuple[LearningPoint, ...]
     advice: str

@@ -286,10 +286,9 @@ def _rivals(material: Material) -> list[Rival]:
     head, tuned = (phase.kept.val_accuracy for phase in result.phases)
     final = tuned if result.kept == "fine-tune" else head
     rivals = [Rival("most frequent class", majority, interval(majority, result.scores.images))]
-    alone = result.kept == "head" and result.phases[0].solved
     rivals += (
         []
-        if alone
+        if result.is_regression
         else [
             Rival(
                 "logistic regression on frozen features",

@@ -48,7 +48,7 @@ class Head:
     logits: torch.Tensor
     """Of the images that validate, (n, classes)."""
     tensors: dict[str, torch.Tensor] | None = None
-    """What phase 2 may change, as it was, by name; None until that begins."""
+    """Copies of the tensors that phase 2 changes, by name; None until it begins."""
     solved: dict[str, Any] | None = None
     """Weight, bias and penalty of a head that was solved, see regression.Fitted."""
     folds: list[dict[str, Any]] = field(default_factory=list)

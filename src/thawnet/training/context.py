@@ -73,7 +73,7 @@ class Run:
 
     @property
     def validated_on(self) -> str:
-        """What the images that validate are called in a line of the log."""
+        """The name of the images that validate, in the log."""
         return self.recipe.validate_on if self.folds is None else "held-out"
 
     def origin(self, images: ImageStore) -> Origin:

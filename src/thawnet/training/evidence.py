@@ -22,7 +22,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Evidence:
     """The head alone and the fine-tuned network on the same images."""
 
     images: int
@@ -54,8 +54,8 @@ class Comparison:
         return f"fine-tuning is not kept, the head alone is the result: {found}"
 
 
-def compare(head: torch.Tensor, tuned: torch.Tensor, labels: torch.Tensor) -> Comparison:
-    """Compare two networks' logits, (n, classes), of images that neither learnt from; labels: (n,).
+def weigh(head: torch.Tensor, tuned: torch.Tensor, labels: torch.Tensor) -> Evidence:
+    """Weigh two networks' logits, (n, classes), of images that neither learnt from; labels: (n,).
 
     By log loss, which tells more of few images than hits do, each after its own temperature, as
     the bundle will have one; and by hits, which are what people ask for.
@@ -74,4 +74,4 @@ def compare(head: torch.Tensor, tuned: torch.Tensor, labels: torch.Tensor) -> Co
     )
     gain = losses[0] - losses[1]
     error = float(gain.std()) / math.sqrt(len(gain)) if len(gain) > 1 else math.inf
-    return Comparison(len(gain), alone, thawed, error)
+    return Evidence(len(gain), alone, thawed, error)

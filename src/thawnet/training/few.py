@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from ..core import console
@@ -16,11 +15,11 @@ from ..metrics.result import Validation, write_log
 from ..model.thawing import thawed_tensors, training_mode
 from .checkpoint import Keeper, timed
 from .context import Run
-from .evidence import Comparison, compare
+from .evidence import Evidence, weigh
 from .familiarity import LEAST_VALIDATION
 from .head import use
-from .loop import Epoch, batches, train_epoch
-from .phase import LEARNING, open_feed
+from .loop import Epoch, batches, metrics_of, train_epoch
+from .phase import learning_seconds, open_feed
 from .plan import NAMES
 from .regression import Fitted
 from .tail import Tail
@@ -60,19 +59,19 @@ def fine_tune_folds(run: Run, keeper: Keeper) -> None:
             with timed(state, tuning.plan.name):
                 state.folds.append([vars(mark) for mark in tuning.fold(fold)])
             keeper.save()
-            compared = tuning.compared()
+            evidence = tuning.evidence()
             console.say(
-                f"fold {fold + 1} of {run.recipe.folds} fine-tuned: so far {compared.tuned.hits} "
-                f"of {counted(compared.images, 'held-out image')} right, the head alone "
-                f"{compared.head.hits}"
+                f"fold {fold + 1} of {run.recipe.folds} fine-tuned: so far {evidence.tuned.hits} "
+                f"of {counted(evidence.images, 'held-out image')} right, the head alone "
+                f"{evidence.head.hits}"
             )
-            enough = not compared.better or (tested and compared.images >= LEAST_VALIDATION)
-            if fold and compared.decided and enough:
+            enough = not evidence.better or (tested and evidence.images >= LEAST_VALIDATION)
+            if fold and evidence.decided and enough:
                 break
-        compared = tuning.compared()
-        console.say(compared.sentence("held-out"))
-        tuning.record(compared.better)
-        if compared.better:
+        evidence = tuning.evidence()
+        console.say(evidence.sentence("held-out"))
+        tuning.record(evidence.better)
+        if evidence.better:
             with timed(state, tuning.plan.name):
                 tuning.whole()
             state.logits["validation"] = tuning.logits()
@@ -175,11 +174,11 @@ class _Tuning:
         last = torch.cat([marks[-1]["logits"] for marks in self.run.state.folds])
         return last[torch.from_numpy(np.argsort(held_out(self.run)))]
 
-    def compared(self) -> Comparison:
+    def evidence(self) -> Evidence:
         """Compare fine-tuning with the head alone on the images that were held out."""
         held = np.sort(held_out(self.run))
         labels = torch.from_numpy(self.run.train.labels[held])
-        return compare(self.head.logits[held], self.logits(), labels)
+        return weigh(self.head.logits[held], self.logits(), labels)
 
     def record(self, kept: bool) -> None:
         """Write a row of the log for each mark; kept: whether the last is the result."""
@@ -187,9 +186,9 @@ class _Tuning:
         held = held_out(self.run)
         labels = torch.from_numpy(run.train.labels[held])
         spent = state.seconds[self.plan.name]
-        before = sum(state.seconds.get(name, 0.0) for name in LEARNING) - spent
+        before = learning_seconds(state) - spent
         for number, marks in enumerate(zip(*state.folds, strict=True)):
-            logits = torch.cat([mark["logits"] for mark in marks])
+            val = metrics_of(torch.cat([mark["logits"] for mark in marks]), labels)
             share = marks[0]["epoch"] / self.plan.phase.epochs
             last = number == len(state.folds[0]) - 1
             row = Validation(
@@ -197,8 +196,8 @@ class _Tuning:
                 phase=1,
                 train_loss=round(float(np.mean([mark["train_loss"] for mark in marks])), 5),
                 train_accuracy=round(float(np.mean([mark["train_accuracy"] for mark in marks])), 5),
-                val_loss=round(float(F.cross_entropy(logits, labels)), 5),
-                val_accuracy=round(float((logits.argmax(1) == labels).float().mean()), 5),
+                val_loss=round(val.loss, 5),
+                val_accuracy=round(val.accuracy, 5),
                 seconds=round(spent * share, 2),
                 images_per_second=round(
                     sum(mark["images"] for mark in marks) * self.plan.phase.epochs / spent, 1

@@ -20,6 +20,7 @@ from ..metrics.result import Baselines, headline
 from .baseline import Labelled, baselines, fit, joined, scored, taken
 from .checkpoint import IN_MEMORY, Keeper, timed
 from .context import Material, Run
+from .few import held_out
 from .head import solved_head
 from .loop import evaluate
 from .outputs import Measured, Parts, write_end, write_network
@@ -141,11 +142,15 @@ def measure_baselines(run: Run, measured: Measured) -> tuple[Baselines, Feed]:
         # The network is that regression, or its folds are.
         labels, head = measured.images.labels, run.state.head
         assert head is not None
-        alone = own if run.state.kept == NAMES[0] else head.logits.argmax(1).numpy() == labels
+        alone = own
+        if run.state.kept != NAMES[0]:
+            rows = slice(None) if run.folds is None else np.sort(held_out(run))
+            alone = head.logits[rows].argmax(1).numpy() == labels
         right = np.stack([alone, labels == frequent])
         return scored(right, len(run.train), solved.penalty, own), train
     test = feed_of(measured.images)
-    val = feed_of(run.val) if run.recipe.validate_on == "validation" else None
+    chooses = solved is None and run.recipe.validate_on == "validation"
+    val = feed_of(run.val) if chooses else None
 
     def fitted() -> Baselines:
         regression, learnt_from = solved, taken(len(run.train))

@@ -8,7 +8,6 @@ from functools import partial
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from ..core import console
 from ..core.text import counted
@@ -17,7 +16,8 @@ from ..metrics.result import LearningPoint, Validation, write_log
 from .checkpoint import Head, Keeper, timed
 from .context import Run
 from .learning_curve import learning_curve
-from .phase import LEARNING, open_feed
+from .loop import metrics_of
+from .phase import learning_seconds, open_feed
 from .regression import PENALTIES, Fitted, Problem, Solution, cross_validate, validate
 from .trunk.feeds import Batch
 
@@ -135,18 +135,18 @@ def _record(
 ) -> None:
     """Write the log's row of the head, and say it. plain: training features, (n, d)."""
     state = run.state
-    labels, val_labels = torch.from_numpy(run.train.labels), torch.from_numpy(run.val.labels)
-    trained = head.logits(plain)
+    trained = metrics_of(head.logits(plain), torch.from_numpy(run.train.labels))
+    val = metrics_of(logits, torch.from_numpy(run.val.labels))
     row = Validation(
         epoch=1,
         phase=0,
-        train_loss=round(float(F.cross_entropy(trained, labels)), 5),
-        train_accuracy=round(_accuracy(trained, labels), 5),
-        val_loss=round(float(F.cross_entropy(logits, val_labels)), 5),
-        val_accuracy=round(_accuracy(logits, val_labels), 5),
+        train_loss=round(trained.loss, 5),
+        train_accuracy=round(trained.accuracy, 5),
+        val_loss=round(val.loss, 5),
+        val_accuracy=round(val.accuracy, 5),
         seconds=round(spent, 2),
-        images_per_second=round(len(labels) / spent, 1),
-        elapsed=round(sum(state.seconds.get(name, 0.0) for name in LEARNING), 2),
+        images_per_second=round(trained.images / spent, 1),
+        elapsed=round(learning_seconds(state), 2),
         kept=True,
     )
     state.history.append(row)
@@ -158,7 +158,3 @@ def _record(
         f"train {100 * row.train_accuracy:.2f} % loss {row.train_loss:.3f}   "
         f"{run.validated_on} {100 * row.val_accuracy:.2f} % loss {row.val_loss:.3f}"
     )
-
-
-def _accuracy(logits: torch.Tensor, labels: torch.Tensor) -> float:
-    return float((logits.argmax(1) == labels).float().mean())

@@ -256,6 +256,10 @@ def evaluate(
             if between is not None:
                 between(chunks)
     logits = np.concatenate(chunks)
-    losses = F.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels))
-    hits = float((logits.argmax(1) == labels).mean())
-    return Metrics(float(losses), hits, len(labels)), logits
+    return metrics_of(torch.from_numpy(logits), torch.from_numpy(labels)), logits
+
+
+def metrics_of(logits: torch.Tensor, labels: torch.Tensor) -> Metrics:
+    """Return the metrics of logits, (n, classes), of images with these labels, (n,)."""
+    hits = int((logits.argmax(1) == labels).sum())
+    return Metrics(float(F.cross_entropy(logits, labels)), hits / len(labels), len(labels))

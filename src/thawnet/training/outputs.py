@@ -54,12 +54,9 @@ from .gate import Agreement, export
 from .loop import Metrics
 from .machine import describe, versions
 from .parts import content_of
-from .plan import NAMES
 from .run_folder import Outcome, write_held_out
 
-AS_GOOD = (
-    "this network is logistic regression on the frozen features, as fine-tuning was not better"
-)
+ITSELF = "this network is logistic regression on the frozen features, as fine-tuning was not better"
 
 
 class Measured(NamedTuple):
@@ -144,12 +141,13 @@ def write_end(run: Run, saved: Saved, parts: Parts, to_beat: Baselines) -> Outco
     from .history_plot import plot_history
 
     plot_history(folder / "history.png", run.state.history, title, run.validated_on)
+    result = _result(run, saved, parts)
     result = replace(
-        _result(run, saved, parts),
+        result,
         baselines=to_beat,
         opened_from=_opened_from(run.options),
-        standing=AS_GOOD
-        if run.state.kept == NAMES[0] and run.plan[0].solved
+        standing=ITSELF
+        if result.is_regression
         else standing(metrics.accuracy, to_beat.logistic_regression_on_frozen_features),
     )
     result = replace(result, lines=_lines(result, len(classes)))
@@ -216,7 +214,7 @@ def _lines(result: Result, classes: int) -> tuple[str, ...]:
     low, high = regression.interval_95
     majority = baselines.majority_class.accuracy
     to_beat = f"the most frequent class {100 * majority:.2f} %"
-    if result.standing != AS_GOOD:
+    if not result.is_regression:
         to_beat = (
             f"logistic regression on the frozen features {100 * regression.accuracy:.2f} % "
             f"({100 * low:.2f}-{100 * high:.2f}), {to_beat}"
@@ -227,14 +225,7 @@ def _lines(result: Result, classes: int) -> tuple[str, ...]:
         *(["no better than naming the most frequent class, for all that is known"] * guessing),
         result.standing,
         *([more_photos(result.learning_curve)[:-1]] if result.learning_curve else []),
-        *(
-            [
-                f"every image was tested by a network that learnt from the other folds of "
-                f"{result.folds}; the one that is kept learnt from all"
-            ]
-            if result.crossed
-            else []
-        ),
+        *([result.crossing] if result.crossed else []),
         f"balanced accuracy {100 * scores.balanced_accuracy:.2f} %"
         + (f", top-5 accuracy {100 * scores.top_5:.2f} %" if classes > 5 else "")
         + ", "

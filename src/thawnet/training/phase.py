@@ -14,9 +14,9 @@ from ..core.text import counted
 from ..metrics.result import Validation, write_log
 from ..model.thawing import thawed_tensors, training_mode
 from ..recipe import Phase
-from .checkpoint import Head, Keeper, timed
+from .checkpoint import Head, Keeper, RunState, timed
 from .context import Run
-from .evidence import compare
+from .evidence import weigh
 from .loop import Epoch, Metrics, batches, evaluate, train_epoch
 from .plan import NAMES, PhasePlan
 from .tail import Tail
@@ -225,9 +225,9 @@ class PhaseJob:
         """
         run, head = self.run, self.run.state.head
         assert head is not None
-        compared = compare(head.logits, logits, torch.from_numpy(run.val.labels))
-        console.say(compared.sentence(run.recipe.validate_on))
-        if not compared.better:
+        evidence = weigh(head.logits, logits, torch.from_numpy(run.val.labels))
+        console.say(evidence.sentence(run.recipe.validate_on))
+        if not evidence.better:
             assert head.tensors is not None
             run.network.net.load_state_dict(head.tensors, strict=False)
             run.state.kept = NAMES[0]
@@ -272,7 +272,7 @@ class PhaseJob:
             val_accuracy=round(val.accuracy, 5),
             seconds=round(spent, 2),
             images_per_second=round(trained.images / spent, 1),
-            elapsed=round(sum(state.seconds.get(name, 0.0) for name in LEARNING) + spent, 2),
+            elapsed=round(learning_seconds(state) + spent, 2),
         )
         state.history.append(row)
         if run.world.leads:
@@ -288,6 +288,11 @@ class PhaseJob:
             f"loss {trained.loss:.3f}   {run.recipe.validate_on} {100 * val.accuracy:6.2f} % "
             f"loss {val.loss:.3f}   {row.images_per_second:,.0f} images/s{remaining}"
         )
+
+
+def learning_seconds(state: RunState) -> float:
+    """Return the seconds of features and both phases so far, but for the epoch under way."""
+    return sum(state.seconds.get(name, 0.0) for name in LEARNING)
 
 
 def open_feed(run: Run, plan: PhasePlan, part: str, first: int) -> Feed:
