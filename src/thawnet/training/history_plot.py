@@ -51,7 +51,7 @@ def plot_history(path: Path, history: Sequence[Validation], title: str, validate
         fontweight="bold",
         color=VAL["color"],
     )
-    left.legend(loc="lower right", frameon=False)
+    left.legend(loc="best", frameon=False)  # few photos leave the curves anywhere
     write_atomic(path, lambda file: figure.savefig(file, format="png"))
 
 
