@@ -76,7 +76,7 @@ install-check: $(READY)
 # The stamp is written last, so that an interrupted set-up is done again.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[train,serve,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[train,serve,heic,dev]"
 	touch $@
 
 $(AUDIT)/.ready:

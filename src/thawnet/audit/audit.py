@@ -106,7 +106,6 @@ class _Readable(NamedTuple):
 class _Look(NamedTuple):
     stored: Stored
     stored_bytes: int
-    shape: tuple[int, int]
     digest: bytes
     thumbnail: NDArray[np.uint8]
 
@@ -133,11 +132,11 @@ def _look(raw: Raw | str) -> _Look | str:
             return str(error)
     else:
         image = Image.fromarray(raw)
-        stored = Stored("pixels", image.mode)
+        stored = Stored("pixels", image.mode, image.size)
     digest = hashlib.blake2b(repr(image.size).encode(), digest_size=16)
     digest.update(image.tobytes())
     size = len(raw) if isinstance(raw, bytes) else raw.nbytes
-    return _Look(stored, size, image.size, digest.digest(), thumbnail(image))
+    return _Look(stored, size, digest.digest(), thumbnail(image))
 
 
 def _measure(
@@ -164,7 +163,7 @@ def _measure(
                 continue
             thumbnails[len(rows)] = look.thumbnail
             rows.append(row)
-            shapes.append(look.shape)
+            shapes.append(look.stored.size)
             digests += look.digest
             modes[look.stored.mode] += 1
             formats[look.stored.format] += 1

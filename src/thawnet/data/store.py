@@ -19,14 +19,14 @@ from PIL import Image
 from ..core.cache import NOTE, Building, building
 from ..core.errors import DataError, ImageError
 from ..core.files import cache_folder, fingerprint, write_json
-from ..image.decode import decode, size
+from ..image.decode import NAMED, decode, size
 from ..image.preprocess import reduce
 from ..net.published import Tell
 from .items import Items, Raw, spread_over, tied
 from .listing import read_or_reason
 from .parallel import blocks, in_order
 
-VERSION = 3
+VERSION = 4
 BLOCK = 8  # images a thread decodes at a time
 
 # While a store grows: of each image the SHA-256 of its pixels, height and width; 0 of a broken one.
@@ -125,16 +125,17 @@ class ImageStore:
 def typical_short_side(items: Items) -> int:
     """Return the median short side of up to 100 images spread over the list."""
     shorts: list[int] = []
+    reason = ""
     for position in spread_over(len(items), 100):
         try:
             raw = items.read(int(position))
             shorts.append(min(size(raw) if isinstance(raw, bytes) else raw.shape[:2]))
-        except (ImageError, OSError):
-            continue
+        except (ImageError, OSError) as error:
+            reason = reason or str(error)
     if not shorts:
         raise DataError(
-            f"none of the first images can be read, for example '{items.names[0]}'; "
-            "expected JPEG, PNG, WebP, BMP, GIF, TIFF or PPM files"
+            f"none of the first images can be read, for example '{items.names[0]}' "
+            f"({reason}); expected {NAMED} files"
         )
     return int(np.median(shorts))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import re
 import stat
 import threading
 import warnings
@@ -13,20 +12,31 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+import numpy as np
+from PIL import ExifTags, Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
 
 from ..core.errors import ImageError, first_line
+from . import jpeg
+from .heic import add_heic, is_heic
+from .profiles import to_srgb
 
-# 64 million pixels are 192 MB as RGB: twice what a phone takes, far below what hurts.
+# 64 million pixels are 192 MB as RGB: what most phones take, far below what hurts.
 MAX_PIXELS = 64_000_000
 _MOST = f"at most {MAX_PIXELS * 3 / 1e6:,.0f} MB ({MAX_PIXELS:,} pixels) are decoded"
+# Of a JPEG that is decoded at a fraction of its size: phones take 200 million, half a second on a core.
+MAX_JPEG_PIXELS = 256_000_000
 MAX_FILE_BYTES = 512 * 2**20
 # Left for the antialiased reduction after a JPEG's own: 2 as in Pillow's thumbnail.
 DRAFT = 2
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
 _JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
 _PORTABLE = (".ppm", ".pgm", ".pbm", ".pnm")
-SUFFIXES = frozenset([*_JPEG, *_PORTABLE, ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"])
+_BOXES = (".heic", ".heif", ".hif", ".avif")
+SUFFIXES = frozenset(
+    [*_JPEG, *_PORTABLE, *_BOXES, ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"]
+)
+NAMED = "JPEG, PNG, WebP, HEIC, AVIF, GIF, BMP, TIFF or PPM"
+LEVEL_BITS = (8, 10, 12, 14, 16)  # that cameras and scanners put into 16
 
 # Pillow also logs some of what it raises; without a handler Python would print that.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -50,33 +60,31 @@ def read_file(path: Path) -> bytes:
 
 
 def decode(data: bytes, least_side: int | None = None) -> Image.Image:
-    """Return the first frame as an upright RGB image.
+    """Return the first frame as an upright RGB image in the colours of sRGB.
 
-    EXIF orientation is applied; transparency is laid over white; 16-bit grey is scaled to 8.
+    EXIF orientation is applied, an ICC profile too; transparency is laid over white; grey levels
+    in 16 bits are scaled to 8, from the fewest of LEVEL_BITS that hold the brightest of the image.
     least_side: pixels of the short side that the image will be reduced to. A JPEG more than
-    DRAFT times as large is then decoded at 1/2, 1/4 or 1/8 of its size, which costs a fraction.
-    Raises ImageError with the reason when the bytes are not an image, are damaged, or hold more
-    than MAX_PIXELS pixels.
+    DRAFT times as large is then decoded at 1/2, 1/4 or 1/8 of its size, which costs a fraction;
+    without it, one over MAX_PIXELS is.
+    Raises ImageError with the reason when the bytes are not an image, are damaged, or would be
+    decoded to more than MAX_PIXELS pixels.
     """
     with _reasons():
-        image = _opened(data)
-        if least_side is not None:
-            # Only a JPEG can; of the sizes it offers this takes the smallest that is enough.
-            image.draft(None, (DRAFT * least_side, DRAFT * least_side))
-        return _upright_rgb(image)
+        return _decoded(_opened(data), data, least_side)
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
     """Return an opened image as `decode` does; raises ImageError with the reason."""
     with _reasons():
-        _check_pixels(image)
+        _check_pixels(*image.size)
         return _upright_rgb(image)
 
 
 def size(data: bytes) -> tuple[int, int]:
     """Return (width, height) as the header gives them, before EXIF turns them; raises ImageError.
 
-    A file that is damaged further on passes.
+    A file that is damaged further on, or of too many pixels, passes.
     """
     with _reasons():
         return _opened(data).size
@@ -85,15 +93,32 @@ def size(data: bytes) -> tuple[int, int]:
 def _opened(data: bytes) -> Image.Image:
     if not data:
         raise ImageError("the file is empty (0 bytes)")
-    if data[4:8] == b"ftyp" and re.search(rb"hei[cx]", data[8:32]):  # what iPhones save
-        raise ImageError("HEIC, which is not read here; save the photo as JPEG")
-    image = Image.open(io.BytesIO(data), formats=FORMATS)
-    _check_pixels(image)
-    return image
+    if data.startswith(b"\xff\xd8\xff"):
+        # Image.open refuses over 179 million pixels, at whatever scale they are to be decoded.
+        return JpegImagePlugin.jpeg_factory(io.BytesIO(data))
+    formats = (*FORMATS, add_heic()) if is_heic(data) else FORMATS
+    return Image.open(io.BytesIO(data), formats=formats)
 
 
-def _check_pixels(image: Image.Image) -> None:
+def _decoded(image: Image.Image, data: bytes, least_side: int | None) -> Image.Image:
     width, height = image.size
+    if width * height > MAX_PIXELS and not (image.format in ("JPEG", "MPO") and jpeg.streams(data)):
+        _check_pixels(width, height)
+    if width * height > MAX_JPEG_PIXELS:
+        raise ImageError(
+            f"{width} x {height} pixels; of a JPEG at most {MAX_JPEG_PIXELS:,} are read"
+        )
+    # Only a JPEG can; of the sizes it offers this takes the smallest that is enough.
+    if least_side is not None:
+        image.draft(None, (DRAFT * least_side, DRAFT * least_side))
+    elif width * height > MAX_PIXELS:
+        scale = 2 if width * height <= 4 * MAX_PIXELS else 4
+        image.draft(None, (width // scale, height // scale))
+    _check_pixels(*image.size)
+    return _upright_rgb(image)
+
+
+def _check_pixels(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise ImageError(
             f"{width} x {height} pixels would take {width * height * 3 / 1e6:,.0f} MB; {_MOST}"
@@ -150,7 +175,12 @@ def _upright_rgb(image: Image.Image) -> Image.Image:
         raise ImageError(
             "grey levels in 32 bits, of which no file says what is white; save it with 8 or 16 bits"
         )
+    upper_half = not image.mode.startswith("I") and ";16" in str(getattr(image, "tile", ""))
     image.load()
+    if upper_half and 0 < np.asarray(image.convert("RGB")).max() < 16:
+        raise ImageError(
+            "colours in 16 bits that use the lowest 12 at most; save it with 8 bits a colour"
+        )
     return _to_rgb(_upright(image))
 
 
@@ -167,8 +197,11 @@ class Stored:
     """The form of an image in its file."""
 
     format: str
-    """Pillow's name of it, as of the colour mode."""
+    """Pillow's name of it."""
     mode: str
+    """Pillow's name of its colours, and how many of 16 bits its grey levels use."""
+    size: tuple[int, int]
+    """Width and height in pixels, upright."""
     turned: bool = False
     """EXIF says to turn or mirror it."""
     animated: bool = False
@@ -181,22 +214,38 @@ def decode_stored(data: bytes) -> tuple[Image.Image, Stored]:
         image = _opened(data)
         # A JPEG of several pictures (MPO) is a photo with its preview, not an animation.
         name = "JPEG" if image.format == "MPO" else str(image.format)
-        mode = image.mode
-        upright = _upright_rgb(image)
+        mode, (width, height) = image.mode, image.size
+        upright = _decoded(image, data, None)
+        if mode.startswith("I"):
+            mode = f"{mode} of {_level_bits(image)} bits"
         try:
-            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
             animated = name != "JPEG" and bool(getattr(image, "is_animated", False))
         except Exception:  # Pillow's plugins raise nearly anything on damaged input
-            turned = animated = False
-        return upright, Stored(name, mode, turned, animated)
+            orientation, animated = 1, False
+        if orientation in range(5, 9):
+            width, height = height, width
+        return upright, Stored(name, mode, (width, height), orientation in range(2, 9), animated)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
-        # 16-bit grey: Pillow's own convert("L") clips at 255 instead of scaling.
-        image = image.convert("F").point(lambda value: value / 256.0).convert("L")
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        # Pillow's own convert("L") clips at 255 instead of scaling.
+        scale = 2 ** (8 - _level_bits(image))
+        image = image.convert("F").point(lambda value: value * scale).convert("L")
+    if image.mode in ("P", "PA"):
+        image = image.convert(
+            "RGBA" if image.mode == "PA" or "transparency" in image.info else "RGB"
+        )
+    image = to_srgb(image)
+    if image.mode in ("RGBA", "LA") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, rgba).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _level_bits(image: Image.Image) -> int:
+    """Return how many bits the levels of 16-bit grey use: 12 of many cameras and X-rays."""
+    brightest = int(np.asarray(image).max())
+    return next(bits for bits in LEVEL_BITS if brightest < 2**bits)

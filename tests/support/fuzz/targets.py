@@ -19,13 +19,14 @@ from PIL import Image
 from support.fuzz.bundle import network, write_bundle
 from support.fuzz.data import Pickle, Shard, Table, Tar, Zip
 from support.fuzz.target import Target, spoilt, spoilt_fields
-from support.photos import draw, encoded
+from support.photos import DISPLAY_P3, draw, encoded, profile_of
 from support.service import BOUNDARY, form
 from thawnet import embedded
 from thawnet.bundle.format import read_description, write_safetensors
 from thawnet.bundle.model import load
 from thawnet.core.errors import BundleError, ImageError, RecipeError, WeightsError
 from thawnet.image.decode import decode
+from thawnet.image.heic import add_heic
 from thawnet.image.preprocess import reduce
 from thawnet.recipe import load_recipe, to_table
 from thawnet.serve.intake import Limits, reader_of
@@ -64,6 +65,9 @@ class Decode(Target):
             encoded(image, "JPEG", exif=exif, icc_profile=b"x" * 200),
             encoded(Image.fromarray(np.full((16, 24), 40_000, np.uint16)), "PNG", exif=exif),
             *(encoded(image, "TIFF", compression=how) for how in (None, "tiff_lzw", "jpeg")),
+            encoded(image, "PNG", icc_profile=profile_of(*DISPLAY_P3)),
+            encoded(image, "AVIF", icc_profile=profile_of(*DISPLAY_P3)),
+            encoded(image, add_heic(), exif=exif),
             encoded(image, "WEBP", lossless=True),
             *(
                 encoded(image.convert("P"), kind, **frames)

@@ -1,0 +1,35 @@
+"""HEIC, the form of photos that iPhones save, read by pillow-heif where it is installed."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+from ..core.errors import ImageError
+from ..core.text import command_line
+
+_BRANDS = re.compile(rb"hei[cxms]|hev[cxms]|mif1|msf1")
+INSTALL = command_line("pip", "install", "thawnet[heic]")
+
+
+def is_heic(data: bytes) -> bool:
+    """Whether a file says that it is HEIC or HEIF, whatever it is called."""
+    return data[4:8] == b"ftyp" and data[8:12] != b"avif" and bool(_BRANDS.search(data[8:32]))
+
+
+@cache
+def add_heic() -> str:
+    """Let Pillow read HEIC; return its name of the format.
+
+    Raises ImageError with the pip line where pillow-heif is not installed.
+    """
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        raise ImageError(
+            f"HEIC, which is read where pillow-heif is installed: {INSTALL}; "
+            "or save the photo as JPEG"
+        ) from None
+    # The image itself, never a preview in the file; threads decode different images.
+    register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=1)
+    return "HEIF"

@@ -1,0 +1,55 @@
+"""ICC profiles: colours as a camera or program saved them, to sRGB."""
+
+from __future__ import annotations
+
+import io
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image, ImageCms
+
+MAX_PROFILE = 2**22  # bytes; those of printers take 2 MB, of cameras 500 bytes
+LEVELS = 2  # of 255: a profile that changes no colour by more is sRGB itself
+
+
+def to_srgb(image: Image.Image) -> Image.Image:
+    """Convert the colours of an image by the ICC profile in it; without a usable one, as it is.
+
+    Browsers and viewers do the same, so a photo has the colours that a person sees.
+    """
+    profile = image.info.get("icc_profile")
+    if not isinstance(profile, bytes) or not 0 < len(profile) <= MAX_PROFILE:
+        return image
+    transform = _transform(profile, image.mode)
+    if transform is None:
+        return image
+    converted = transform.apply(image)
+    converted.info.update(image.info)
+    return converted
+
+
+@lru_cache(maxsize=32)
+def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """Return the conversion to sRGB, None where it is not needed or the profile is of no use."""
+    try:
+        transform = ImageCms.buildTransform(
+            io.BytesIO(profile),
+            ImageCms.createProfile("sRGB"),
+            mode,
+            "RGBA" if mode == "RGBA" else "RGB",
+            flags=ImageCms.Flags.NOCACHE,  # threads share it
+        )
+    except ImageCms.PyCMSError:
+        return None  # damaged, or of other channels than the image has
+    if mode in ("RGB", "RGBA"):
+        colours = _lattice().convert(mode)
+        changed = np.asarray(transform.apply(colours), np.int16) - np.asarray(colours)
+        if np.abs(changed).max() <= LEVELS:
+            return None
+    return transform
+
+
+def _lattice() -> Image.Image:
+    """Return 9 x 9 x 9 colours, evenly spread."""
+    levels = np.linspace(0, 255, 9).astype(np.uint8)
+    return Image.fromarray(np.stack(np.meshgrid(levels, levels, levels), -1).reshape(27, 27, 3))
