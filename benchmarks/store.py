@@ -23,7 +23,7 @@ from thawnet.core.memory import PeakMemory, available_cores
 from thawnet.data.sources.open import open_source
 from thawnet.data.store import open_store
 from thawnet.image.decode import decode
-from thawnet.image.preprocess import reduce
+from thawnet.image.preprocess import Reduction, reduce
 
 SIDE = 110  # what an input of 96 px keeps
 WORKERS = available_cores()
@@ -35,7 +35,7 @@ def bare_decoding(folder: Path) -> float:
 
     def reduced(part: list[Path]) -> None:
         for file in part:
-            reduce(decode(file.read_bytes(), SIDE), SIDE)
+            reduce(decode(file.read_bytes(), SIDE), Reduction(SIDE))
 
     begun = time.perf_counter()
     with ThreadPoolExecutor(WORKERS) as pool:
@@ -49,7 +49,7 @@ def open_and_build(folder: Path) -> tuple[float, float, float]:
         begun = time.perf_counter()
         items = open_source(str(folder)).open_part("train")
         listed = time.perf_counter()
-        count = len(open_store(items, SIDE, lambda _: None, WORKERS))
+        count = len(open_store(items, Reduction(SIDE), lambda _: None, WORKERS))
         built = time.perf_counter()
     return count / (listed - begun), count / (built - listed), peak.bytes / 1e6
 

@@ -29,6 +29,7 @@ from .data import store
 from .data.items import Items, Source, spread_over
 from .data.splits import Part, TrainTest, divide
 from .data.store import ImageStore
+from .image.preprocess import Reduction
 from .model.thawing import training_mode
 from .recipe import Phase, Recipe, TrainOptions
 from .training.baseline import MOST_IMAGES
@@ -87,19 +88,19 @@ class Forecast:
 
 
 def forecast(
-    options: TrainOptions, source: Source, lists: TrainTest, short_side: int, opened: float
+    options: TrainOptions, source: Source, lists: TrainTest, typical: tuple[int, int], opened: float
 ) -> Forecast:
     """Predict `train` with these options on a source, by measuring for some seconds.
 
-    lists: the source arranged. short_side: the data's typical one. opened: seconds that starting
-    and opening the source took. Raises the ThawnetError that the run would raise.
+    lists: the source arranged. typical: the data's short and long side. opened: seconds that
+    starting and opening the source took. Raises the ThawnetError that the run would raise.
     """
     gc.collect()
     return_freed_memory()
     began = time.perf_counter()
     recipe, machine = chosen(options)
     check_call(recipe, options)
-    recipe, weights, spec = fit_input(recipe, source, short_side)
+    recipe, weights, spec = fit_input(recipe, source, typical)
     network = build_network(recipe, source, weights, machine)
     opened += time.perf_counter() - began
     items = _read(recipe, options, lists)
@@ -112,12 +113,12 @@ def forecast(
         prefix=".doctor.", dir=cache_folder(), ignore_cleanup_errors=True
     ) as scratch:
         with PeakMemory() as peak:
-            sample, decoded = _decode_sample(lists, spec.side, options, Path(scratch))
+            sample, decoded = _decode_sample(lists, spec.reduction, options, Path(scratch))
             origin = origin_of(network, recipe, weights, spec, machine, sample)
             stores = {
                 part: store.load(folder, images)
                 for part, images in items.items()
-                if (folder := store.store_folder(images, spec.side)).is_dir()
+                if (folder := store.store_folder(images, spec.reduction)).is_dir()
             }
             stored = (
                 _divided(recipe, lists, stores) if items.keys() - {"test"} <= stores.keys() else {}
@@ -177,13 +178,13 @@ def _divided(recipe: Recipe, lists: TrainTest, parts: Mapping[str, Part]) -> dic
 
 
 def _decode_sample(
-    lists: TrainTest, side: int, options: TrainOptions, scratch: Path
+    lists: TrainTest, how: Reduction, options: TrainOptions, scratch: Path
 ) -> tuple[ImageStore, float]:
     """Return a store of some training images spread over the list, and the seconds per image."""
     items = lists.train.subset(spread_over(len(lists.train), SAMPLE))
     workers = options.workers or available_cores()
     began = time.perf_counter()
-    store.build(scratch / "images", items, side, _silent, workers)
+    store.build(scratch / "images", items, how, _silent, workers)
     seconds = time.perf_counter() - began
     images = store.load(scratch / "images", items)
     if not len(images):

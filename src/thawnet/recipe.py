@@ -20,6 +20,7 @@ from .core.text import shown
 from .core.typed import typed
 from .data.augment import Augment
 from .data.shares import Shares
+from .image.preprocess import Fit
 
 PRESETS = ("quick", "full", "full-gpu", "best", "speed", "seed")
 MAX_FILE = 100_000  # bytes; ours take two thousand
@@ -122,6 +123,9 @@ class Recipe:
     """'imagenet' (timm's), 'keras' (Keras's), 'bundled' (the embedded network), or a file."""
     size: int = 0
     """Pixels a side that the network sees, 32 to 1024; 0: as the weights and the data ask."""
+    fit: Fit = "crop"
+    """What is seen of an image that is not square: 'crop', its middle; 'squash', all of it, out of
+    proportion; 'pad', all of it, with borders."""
     small_size: int = 128
     """Then images of 32 px and more are shown at no fewer pixels a side than this, 32 to 1024, and
     smaller ones in proportion; all within the weights' size."""
@@ -184,6 +188,9 @@ class TrainOptions:
     """A timm model name."""
     size: int | None = None
     """Pixels a side that the network sees. Default: the weights' size, within what the data has."""
+    fit: Fit | None = None
+    """What is seen of wide and tall images: 'crop', their middle; 'squash', all, out of proportion;
+    'pad', all, with borders."""
     weights: str | None = None
     """'imagenet', 'keras', 'bundled' (the embedded network), or a .safetensors or .h5 file."""
     train_from: str | None = None
@@ -283,7 +290,7 @@ def resolve(recipe: Recipe, options: TrainOptions) -> Recipe:
     chosen = {
         name: getattr(options, name)
         for name in (
-            *("backbone", "size", "weights", "seed", "precision"),
+            *("backbone", "size", "fit", "weights", "seed", "precision"),
             *("split_seed", "test_share", "val_share", "folds"),
         )
         if getattr(options, name) is not None

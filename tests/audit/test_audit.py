@@ -274,3 +274,23 @@ def test_cifar100_has_its_ten_leaks_six_of_them_in_conflict() -> None:
     leaks = [group for group in audit.groups if group.exact and "parts" in group.scope]
     assert len(leaks) == 10
     assert sum(group.scope == "parts and classes" for group in leaks) == 6
+
+
+def test_images_that_a_crop_cuts_and_deep_grey_are_counted(tmp_path: Path) -> None:
+    root = tmp_path / "odd"
+    for number in range(12):
+        label = "ab"[number % 2]
+        size = (300, 100) if number < 4 else (100, 160) if number < 6 else (140, 100)
+        save(scene(number, size), root / label / f"{number}.png")
+    for number, brightest in enumerate((4095, 3000, 1023, 65535)):
+        levels = np.asarray(scene(50 + number, (140, 100)).convert("L"), np.uint16)
+        levels = (levels * (brightest / levels.max())).astype(np.uint16)
+        save(Image.fromarray(levels), root / "a" / f"deep-{number}.png")
+    audit = inspect(str(root))
+    found = kinds(audit)
+    assert found["cut-by-crop"].startswith("6 images of 16 are so wide or tall that")
+    assert found["fewer-bits-than-stored"] == (
+        "3 images have grey levels in 16 bits that use fewer: 10 bits (1), 12 bits (2)."
+    )
+    assert audit.parts[0].modes["I;16 of 16 bits"] == 1
+    assert "plain" not in found

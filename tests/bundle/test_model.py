@@ -22,7 +22,7 @@ from thawnet.core.errors import ImageError, UsageError
 from thawnet.data.sources.open import open_source
 from thawnet.data.store import open_store
 from thawnet.image.decode import decode
-from thawnet.image.preprocess import Preprocess, squared
+from thawnet.image.preprocess import Preprocess, Reduction, squared
 from thawnet.training import run
 
 SIZES = [(40, 40), (55, 41), (41, 56), (43, 40), (40, 45), (200, 131), (90, 400)]
@@ -45,7 +45,7 @@ def test_an_image_gets_the_pixels_that_evaluation_sees(
 ) -> None:
     source = open_source(str(odd_photos(tmp_path / "odd", 7)))
     items = source.open_part("train")
-    store = open_store(items, side, lambda done: None, 1)
+    store = open_store(items, Reduction(side), lambda done: None, 1)
     spec = Preprocess(size, side, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     inset = (side - spec.crop) // 2  # as data/views.py cuts it
     for position, name in enumerate(store.names):

@@ -11,7 +11,7 @@ from thawnet.data.device import squares_on
 from thawnet.data.sources.open import open_source
 from thawnet.data.store import ImageStore, open_store
 from thawnet.data.views import random_views, render
-from thawnet.image.preprocess import Preprocess
+from thawnet.image.preprocess import Preprocess, Reduction
 
 SPEC = Preprocess(32, 8, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
 
@@ -20,7 +20,7 @@ SPEC = Preprocess(32, 8, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
 def digits() -> ImageStore:
     source = open_source("digits")
     some = source.open_part("train").subset(np.arange(200))
-    return open_store(some, 8, lambda done: None, 1)
+    return open_store(some, Reduction(8), lambda done: None, 1)
 
 
 def test_a_cpu_reads_the_store_itself(digits: ImageStore) -> None:

@@ -17,6 +17,7 @@ from thawnet.data.shares import Shares
 from thawnet.data.sources.open import open_source
 from thawnet.data.splits import arrange, folded, lots, split_off
 from thawnet.data.store import open_store
+from thawnet.image.preprocess import Reduction
 
 Photos = Callable[..., Path]
 
@@ -142,7 +143,7 @@ def test_groups_of_a_table_hold_through_test_and_validation(photos: Photos) -> N
     (folder / "table.csv").write_text("\n".join(lines))
     source = open_source(str(folder / "table.csv"))
     lists = arrange(source, HELD_BACK)
-    store = open_store(lists.train, 40, lambda done: None, 2)
+    store = open_store(lists.train, Reduction(40), lambda done: None, 2)
     rest, part = split_off(store.labels, store.ties, store.hashes, 0, 0.1)
     assert store.all_groups is not None
     sides = [store.all_groups[rest], store.all_groups[part], lists.test().groups]

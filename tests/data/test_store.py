@@ -26,15 +26,16 @@ from thawnet.data.store import (
     build,
     open_store,
     require_every_class,
-    typical_short_side,
+    typical_sides,
 )
+from thawnet.image.preprocess import Reduction
 
 Photos = Callable[..., Path]
 
 
 def store_of(folder: Path, side: int = 40) -> ImageStore:
     source = open_source(str(folder))
-    return open_store(source.open_part("train"), side, lambda done: None, 2)
+    return open_store(source.open_part("train"), Reduction(side), lambda done: None, 2)
 
 
 def test_store_holds_the_decoded_pixels_in_order(photos: Photos) -> None:
@@ -63,7 +64,7 @@ def test_a_block_is_read_in_order_before_any_of_it_is_decoded(
     watched = replace(items, read=lambda row: done.append(f"read {row}") or items.read(row))
     plain = stores.decode
     monkeypatch.setattr(stores, "decode", lambda *raw: done.append("decode") or plain(*raw))
-    open_store(watched, 40, lambda done: None, 1)
+    open_store(watched, Reduction(40), lambda done: None, 1)
     reads = [f"read {row}" for row in range(12)]
     assert done == [*reads[:8], *["decode"] * 8, *reads[8:], *["decode"] * 4]
 
@@ -143,13 +144,13 @@ def test_typical_side_is_the_median_and_survives_broken_files(photos: Photos) ->
     folder = photos({"a": 4, "b": 4})
     (folder / "a" / "000.png").write_bytes(b"")
     items = open_source(str(folder)).open_part("train")
-    assert typical_short_side(items) == 40
+    assert typical_sides(items) == (40, 40)
 
 
 def test_progress_reaches_the_number_of_images(photos: Photos) -> None:
     source = open_source(str(photos({"a": 70, "b": 30})))
     seen: list[int] = []
-    open_store(source.open_part("train"), 40, seen.append, 2)
+    open_store(source.open_part("train"), Reduction(40), seen.append, 2)
     assert sum(seen) == 100
     assert len(seen) > 5
 
@@ -171,7 +172,7 @@ def interrupt(
     with monkeypatch.context() as patch:
         patch.setattr(stores, "in_order", stopping)
         with pytest.raises(KeyboardInterrupt):
-            build(path, items, 40, lambda done: None, 1)
+            build(path, items, Reduction(40), lambda done: None, 1)
 
 
 def test_interrupted_store_loses_no_block_and_ends_with_the_same_bytes(
@@ -182,11 +183,11 @@ def test_interrupted_store_loses_no_block_and_ends_with_the_same_bytes(
         (folder / broken).write_text("no picture")
     items = open_source(str(folder)).open_part("train")
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    build(whole, items, 40, lambda done: None, 2)
+    build(whole, items, Reduction(40), lambda done: None, 2)
     interrupt(monkeypatch, stopped, items, 2, 6)  # behind the broken image of the third block
     interrupt(monkeypatch, stopped, items, 3, 1)
     seen: list[int] = []
-    build(stopped, items, 40, seen.append, 1)
+    build(stopped, items, Reduction(40), seen.append, 1)
     assert (seen[0], sum(seen)) == (40, 100)
     for path in whole.iterdir():
         assert (stopped / path.name).read_bytes() == path.read_bytes(), path.name
@@ -198,10 +199,10 @@ def test_unfinished_store_whose_files_were_cut_is_begun_again(
 ) -> None:
     items = open_source(str(photos({"a": 50, "b": 50}))).open_part("train")
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    build(whole, items, 40, lambda done: None, 2)
+    build(whole, items, Reduction(40), lambda done: None, 2)
     interrupt(monkeypatch, stopped, items, 5, 0)
     os.truncate(tmp_path / ".stopped.part" / "pixels.bin", 100)
-    build(stopped, items, 40, lambda done: None, 1)
+    build(stopped, items, Reduction(40), lambda done: None, 1)
     assert (stopped / "pixels.bin").read_bytes() == (whole / "pixels.bin").read_bytes()
 
 
@@ -213,8 +214,8 @@ def test_data_that_vanishes_in_the_middle_is_not_taken_for_broken_images(
     items = source.open_part("train")
     shutil.move(folder, folder.with_name("away"))
     with pytest.raises(RunError, match=r"was there when the images were listed .*No such file"):
-        open_store(items, 40, lambda done: None, 1)
+        open_store(items, Reduction(40), lambda done: None, 1)
     shutil.move(folder.with_name("away"), folder)
-    store = open_store(items, 40, lambda done: None, 1)
+    store = open_store(items, Reduction(40), lambda done: None, 1)
     assert len(store) == 6
     assert store.broken == ()

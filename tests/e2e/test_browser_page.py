@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,12 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from support.exported_pages import COFFEE, COINS, ROCKET, asked_about, compared, odd_photos, ready
-from support.photos import encoded
+from support.photos import DISPLAY_P3, encoded, profile_of
 from support.shared import CIFAR, FLOWERS
 from support.watched_pages import Watched
 from thawnet.bundle.model import Model
+from thawnet.image.decode import decode
+from thawnet.image.preprocess import Fit, squared
 from thawnet.webpage.facts import EXAMPLES
 
 FORMS = ["folder", "file"]
@@ -91,6 +94,43 @@ def test_transparency_lies_over_white(open_page: Open, embedded_model: Model) ->
     image.putalpha(Image.linear_gradient("L").resize(image.size))
     _, off = compared(open_page(), embedded_model, {"a.png": encoded(image, "PNG")})
     assert off < 0.6
+
+
+def test_colours_of_a_profile_are_the_librarys(open_page: Open, embedded_model: Model) -> None:
+    photo = Image.open(COFFEE).convert("RGB")
+    p3 = profile_of(*DISPLAY_P3)
+    page = open_page()
+    for kind, bound in (("PNG", 1.0), ("JPEG", 1.5), ("WEBP", 1.5), ("AVIF", 2.0)):
+        content = encoded(photo, kind, icc_profile=p3)
+        same, off = compared(page, embedded_model, {f"a.{kind}": content})
+        assert (same, off < bound) == (1, True), (kind, off)
+    ignored = compared(page, embedded_model, {"a.png": encoded(photo)})
+    assert ignored[1] < 0.6
+
+
+@pytest.mark.parametrize("fit", ["crop", "squash", "pad"])
+def test_wide_and_tall_photos_are_fitted_as_the_library_does(
+    open_page: Open, embedded_model: Model, fit: Fit
+) -> None:
+    page = open_page()
+    spec = replace(embedded_model.preprocess, fit=fit, size=96, side=96 if fit != "crop" else 110)
+    for size in ((300, 100), (101, 300), (640, 480), (96, 96), (500, 7)):
+        content = encoded(Image.open(ROCKET).convert("RGB").resize(size), "PNG")
+        square = squared(decode(content, spec.side), spec)
+        answer = asked_about(page, "a.png", content, spec)
+        levels = np.array(answer["square"], np.float64).reshape(square.shape)
+        # Pillow filters some tall images along y first; levels are rounded in between.
+        assert np.abs(levels - square).mean() < (0.2 if size == (101, 300) else 0.002), size
+        assert np.abs(levels - square).max() <= 2
+
+
+def test_levels_that_a_browser_drops_get_a_sentence(open_page: Open) -> None:
+    page = open_page()
+    levels = np.linspace(0, 1, 120)[None].repeat(120, 0)
+    for bits, refused in ((12, True), (14, True), (16, False)):
+        pixels = (levels * (2**bits - 1)).astype(np.uint16)
+        said = asked_about(page, "a.png", encoded(Image.fromarray(pixels)))["said"]
+        assert ("a browser shows nearly black" in said.get("error", "")) == refused
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -26,6 +26,7 @@ from thawnet.data.sources import archives
 from thawnet.data.sources.arrays import from_arrays
 from thawnet.data.sources.open import open_source
 from thawnet.data.store import ImageStore, open_store
+from thawnet.image.preprocess import Reduction
 from thawnet.recipe import TrainOptions, load_recipe
 from thawnet.training import checkpoint, run
 from thawnet.training.checkpoint import RunState
@@ -74,7 +75,7 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
 
 def store_of(folder: Path, progress: Callable[[int], None] = lambda done: None) -> ImageStore:
     source = open_source(str(folder))
-    return open_store(source.open_part("train"), 40, progress, 1)
+    return open_store(source.open_part("train"), Reduction(40), progress, 1)
 
 
 def archive(tmp_path: Path, count: int = 40) -> Path:

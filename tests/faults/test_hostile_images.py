@@ -26,7 +26,7 @@ from thawnet.data.store import open_store
 from thawnet.evaluation import evaluate
 from thawnet.image.decode import FORMATS, decode, decode_stored
 from thawnet.image.heic import add_heic
-from thawnet.image.preprocess import reduce, squared
+from thawnet.image.preprocess import Reduction, reduce, squared
 
 MODES = (
     "1",
@@ -200,7 +200,10 @@ def test_smallest_and_thinnest_images_are_read_or_have_a_reason(
     spec = thawnet.load(bundle).preprocess
     (answer,) = thawnet.load(bundle).stream([content])
     if max(size) > 2:
-        assert reduce(decode(content), 32).shape[:2] in ((32, 1_600_000), (1_600_000, 32))
+        assert reduce(decode(content), Reduction(32)).shape[:2] in (
+            (32, 1_600_000),
+            (1_600_000, 32),
+        )
         assert isinstance(answer, ImageError)
         assert re.search(r" 50000 pixels| 1 pixels are too narrow: enlarged to", str(answer))
         return
@@ -242,7 +245,7 @@ def test_class_is_the_same_in_evaluation_predict_and_python_however_a_photo_lies
     assert [row.split(",")[2] for row in rows] == expected
     # What training measures on: the store's pixels.
     source = open_source(str(folder))
-    store = open_store(source.open_part("train"), model.preprocess.side, lambda done: None, 1)
+    store = open_store(source.open_part("train"), model.preprocess.reduction, lambda done: None, 1)
     inset = (model.preprocess.side - model.preprocess.crop) // 2
     middle = slice(inset, inset + model.preprocess.crop)
     pixels = store.batch(np.arange(3))[:, middle, middle]

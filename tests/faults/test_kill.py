@@ -22,6 +22,7 @@ from thawnet.data import store
 from thawnet.data.items import unwatched
 from thawnet.data.sources import archives
 from thawnet.data.sources.open import open_source
+from thawnet.image.preprocess import Reduction
 
 Photos = Callable[..., Path]
 
@@ -42,7 +43,7 @@ def slowly(data, side, decode=store.decode):
 store.decode = slowly
 source = open_source(sys.argv[1])
 tell = lambda text: print(text, file=sys.stderr)
-store.open_store(source.open_part("train"), 40, lambda done: None, 1, tell)
+store.open_store(source.open_part("train"), Reduction(40), lambda done: None, 1, tell)
 """
 SLOW_UNPACKING = """
 import os, sys, time
@@ -112,12 +113,12 @@ def test_store_of_a_killed_process_is_finished_with_the_same_bytes(
     source = open_source(str(folder))
     items = source.open_part("train")
     decoded = calls_of(monkeypatch, store, "decode")
-    store.open_store(items, 40, lambda done: None, 1)
+    store.open_store(items, Reduction(40), lambda done: None, 1)
     assert len(decoded) == 100 - second
     found = entry("stores")
     assert set(found) == {"pixels.bin", "shapes.npy", "meta.json"}
     monkeypatch.setenv("THAWNET_CACHE", str(tmp_path / "uninterrupted"))
-    store.open_store(items, 40, lambda done: None, 2)
+    store.open_store(items, Reduction(40), lambda done: None, 2)
     assert entry("stores") == found
 
 
@@ -171,7 +172,7 @@ def test_training_says_that_it_waits_for_the_store(
 
     source = open_source(str(photos({"a": 2, "b": 2})))
     items = source.open_part("train")
-    path = store.store_folder(items, 40)
+    path = store.store_folder(items, Reduction(40))
     held, free = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -182,6 +183,6 @@ def test_training_says_that_it_waits_for_the_store(
     holder = threading.Thread(target=hold)
     holder.start()
     held.wait()
-    open_images("train", items, 40, 1)
+    open_images("train", items, Reduction(40), 1)
     holder.join()
     assert capsys.readouterr().err == f"another process is building {path}; waiting for it\n"

@@ -21,6 +21,7 @@ from thawnet import cli, job
 from thawnet.core.errors import DataError, RunError
 from thawnet.data.sources.open import open_source
 from thawnet.data.splits import arrange, check_parts
+from thawnet.image.preprocess import Reduction
 from thawnet.recipe import TrainOptions, load_recipe
 from thawnet.training import finish, outputs, parts, run
 from thawnet.training.run_folder import Outcome
@@ -81,8 +82,8 @@ def test_one_broken_photo_in_a_class_of_four_is_left_out_whichever_part_it_falls
     source = open_source(str(folder))
     lists = arrange(source, HELD_BACK)
     assert lists.test is not None
-    train, val = parts.open_parts(load_recipe("quick"), source, lists, 40)
-    test = parts.open_images("test", lists.test(), 40)
+    train, val = parts.open_parts(load_recipe("quick"), source, lists, Reduction(40))
+    test = parts.open_images("test", lists.test(), Reduction(40))
     assert len(train) + len(val) + len(test) == 7
     assert set(train.labels) == {0, 1}
     assert f"a/{broken:03d}.png" in capsys.readouterr().err
@@ -96,7 +97,7 @@ def test_a_class_without_a_readable_training_image_is_told_with_how_many_there_w
         path.write_text(f"no image, {path.name}")
     source = open_source(str(folder))
     with pytest.raises(DataError, match=r"none of the 3 training images of class 'a' can be read"):
-        parts.open_parts(load_recipe("quick"), source, arrange(source, HELD_BACK), 40)
+        parts.open_parts(load_recipe("quick"), source, arrange(source, HELD_BACK), Reduction(40))
 
 
 @pytest.fixture

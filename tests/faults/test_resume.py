@@ -25,7 +25,7 @@ from thawnet.core.files import cache_folder
 from thawnet.data.augment import Augment
 from thawnet.data.sources.open import open_source
 from thawnet.data.store import open_store
-from thawnet.image.preprocess import Preprocess
+from thawnet.image.preprocess import Preprocess, Reduction
 from thawnet.model.backbone import Network
 from thawnet.recipe import TrainOptions
 from thawnet.training import checkpoint, machine, run, setup
@@ -155,7 +155,7 @@ def test_bits_do_not_depend_on_what_is_cached_already(
 def origin(photos: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> cache.Origin:
     monkeypatch.setattr(cache, "block_size", lambda _origin: 4)
     source = open_source(str(photos({"a": 13, "b": 13})))
-    store = open_store(source.open_part("train"), 40, silent, 1)
+    store = open_store(source.open_part("train"), Reduction(40), silent, 1)
     torch.manual_seed(0)
     return cache.Origin(
         network=Network("mobilenetv2_100", 2, 32, "same"),

@@ -6,6 +6,7 @@ import sys
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,14 @@ from thawnet.core.errors import ImageError
 from thawnet.image import heic, jpeg
 from thawnet.image.decode import MAX_PIXELS, decode, decode_stored, upright_rgb
 from thawnet.image.decode import size as size_of
-from thawnet.image.preprocess import centre_crop, reduce, store_side
+from thawnet.image.preprocess import (
+    Preprocess,
+    Reduction,
+    centre_crop,
+    reduce,
+    seen_box,
+    store_side,
+)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -106,7 +114,7 @@ def test_large_jpeg_is_decoded_small_and_looks_the_same(orientation: int) -> Non
     assert sorted(whole.size) == [1200, 1600]
     assert sorted(small.size) == [300, 400]
     assert (small.width > small.height) == (whole.width > whole.height)
-    difference = reduce(small, 112).astype(int) - reduce(whole, 112)
+    difference = reduce(small, Reduction(112)).astype(int) - reduce(whole, Reduction(112))
     assert np.abs(difference).mean() < 1
     assert np.abs(difference).max() <= 8
 
@@ -301,12 +309,40 @@ def test_what_is_not_an_image_gets_a_reason(data: bytes, message: str) -> None:
 
 @pytest.mark.parametrize("size", [(40, 40), (80, 40), (33, 90), (500, 41), (40, 40_000)])
 def test_reduced_image_has_the_short_side_asked_for(size: tuple[int, int]) -> None:
-    pixels = reduce(Image.new("RGB", size), 32)
+    pixels = reduce(Image.new("RGB", size), Reduction(32))
     assert min(pixels.shape[:2]) == 32
     assert centre_crop(pixels, 32).shape == (32, 32, 3)
 
 
+@pytest.mark.parametrize(("size", "seen"), [((300, 100), (32, 11)), ((50, 200), (8, 32))])
+def test_squashed_and_padded_images_are_seen_whole(
+    size: tuple[int, int], seen: tuple[int, int]
+) -> None:
+    image = Image.new("RGB", size, "blue")
+    image.paste((255, 0, 0), (0, 0, size[0] // 4, size[1] // 4))
+    squashed = reduce(image, Reduction(32, "squash"))
+    assert squashed.shape == (32, 32, 3)
+    assert np.abs(squashed[:7, :7] - np.array([255, 0, 0])).max() <= 12
+    assert (squashed[:, -20:] == (0, 0, 255)).all()
+    padded = reduce(image, Reduction(32, "pad", (9, 8, 7)))
+    left, top = ((32 - side) // 2 for side in seen)
+    assert padded.shape == (32, 32, 3)
+    inside = padded[top : top + seen[1], left : left + seen[0]]
+    assert np.abs(inside[0, 0] - np.array([255, 0, 0])).max() <= 12
+    assert (inside[-3:, -3:] == (0, 0, 255)).all()
+    assert (padded == (9, 8, 7)).all(-1).sum() == 32 * 32 - seen[0] * seen[1]
+
+
+def test_box_seen_is_the_middle_the_whole_or_beyond() -> None:
+    spec = Preprocess(32, 32, (0.5,) * 3, (0.5,) * 3)  # type: ignore[arg-type]
+    assert seen_box(300, 100, spec) == pytest.approx((1 / 3, 0, 2 / 3, 1))
+    assert seen_box(300, 100, replace(spec, fit="squash")) == (0, 0, 1, 1)
+    assert seen_box(300, 100, replace(spec, fit="pad")) == pytest.approx((0, -1, 1, 2))
+
+
 def test_store_side_leaves_room_for_the_crop_and_never_enlarges() -> None:
-    assert store_side(96, 500) == 110
-    assert store_side(224, 500) == 256
-    assert store_side(96, 32) == 32
+    assert store_side(96, (500, 600)) == 110
+    assert store_side(224, (500, 600)) == 256
+    assert store_side(96, (32, 40)) == 32
+    assert store_side(96, (32, 500), "pad") == store_side(96, (32, 500), "squash") == 96
+    assert store_side(96, (32, 40), "pad") == 40

@@ -80,7 +80,7 @@ def test_of_the_500_most_suspect_in_20_000_of_cifar100_60_percent_were_flipped(
     from thawnet.data.shares import Shares
     from thawnet.data.sources.open import open_source
     from thawnet.data.splits import arrange
-    from thawnet.data.store import typical_short_side
+    from thawnet.data.store import typical_sides
     from thawnet.recipe import TrainOptions, load_recipe, resolve
     from thawnet.training.machine import decide
     from thawnet.training.parts import open_images
@@ -93,12 +93,12 @@ def test_of_the_500_most_suspect_in_20_000_of_cifar100_60_percent_were_flipped(
     source = open_source("cifar100", CIFAR)
     train = arrange(source, Shares()).train.subset(np.arange(20_000))
     recipe, weights, spec = fit_input(
-        resolve(load_recipe("quick"), asked), source, typical_short_side(train)
+        resolve(load_recipe("quick"), asked), source, typical_sides(train)
     )
     machine = decide("cpu", "auto", "no")
     network = build_network(recipe, source, weights, machine)
     split = len(network.stages) - 1
-    images = open_images("train", train, spec.side)
+    images = open_images("train", train, spec.reduction)
     origin = Origin(network, weights.digest, images, spec, recipe.augment, machine, (split,))
     feed = make_feed(origin, [split], 1, 0, None, ALONE)
     assert feed.cached

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,10 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from support.service import FORM, PNG, Service, form, picture
+from support.photos import DISPLAY_P3, encoded, profile_of
+from support.service import FORM, PNG, Service, form, picture, served
 from thawnet.bundle.model import Model, load
+from thawnet.image.decode import SUFFIXES
+from thawnet.image.heic import add_heic
 from thawnet.serve.intake import Limits
 from thawnet.serve.workers import Worker
+from thawnet.webpage.facts import EXAMPLES, STATIC
 
 
 def test_one_image_as_the_body(service: Service) -> None:
@@ -215,3 +220,28 @@ def test_examples_are_those_given_and_nothing_else(
     assert service.ask("GET", "/examples/one.png").body == file.read_bytes()
     for path in ("/examples/secret.txt", "/examples/..%2fsecret.txt", "/static/../app.py"):
         assert service.ask("GET", path).status == 404
+
+
+def test_page_takes_the_files_that_the_service_reads() -> None:
+    script = (STATIC / "sources.js").read_text(encoding="utf-8")
+    (pattern,) = re.findall(r"const IMAGE = /(.+)/i;", script)
+    named = re.compile(pattern, re.IGNORECASE)
+    assert [suffix for suffix in sorted(SUFFIXES) if not named.search(f"a{suffix}")] == []
+    assert not named.search("a.txt")
+
+
+@pytest.mark.parametrize("kind", ["HEIF", "AVIF", "JPEG", "PNG"])
+def test_photo_of_any_form_gets_one_answer_from_library_and_service(
+    kind: str, embedded_model: Model
+) -> None:
+    if kind == "HEIF":
+        add_heic()
+    photo = Image.open(EXAMPLES / "coffee.jpg").convert("RGB").resize((900, 300))
+    content = encoded(photo, kind, icc_profile=profile_of(*DISPLAY_P3))
+    (answer,) = embedded_model.predict([content])
+    (plain,) = embedded_model.predict([encoded(photo, kind)])
+    assert answer.probabilities[0] != plain.probabilities[0]  # the profile is used
+    with served(embedded_model) as service:
+        (said,) = service.ask("POST", "/predict", content, PNG).json["images"]
+    assert said["predictions"][0]["class"] == answer.classes[0]
+    assert said["predictions"][0]["probability"] == pytest.approx(answer.probabilities[0], abs=1e-4)

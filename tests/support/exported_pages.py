@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,21 @@ from playwright.sync_api import Page
 from support.photos import encoded
 from thawnet.bundle.model import Model
 from thawnet.image.decode import decode
-from thawnet.image.preprocess import squared
+from thawnet.image.preprocess import Preprocess, squared
 from thawnet.webpage.facts import EXAMPLES
 
 COFFEE, COINS, ROCKET = (EXAMPLES / f"{name}.jpg" for name in ("coffee", "coins", "rocket"))
 
-ASK = """async ([name, content]) => {
+ASK = """async ([name, content, own]) => {
     const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
     const file = new File([bytes], name);
     const { images } = await thawnet.predictor.predict([file], { topK: 5, explain: true });
-    const way = { imageOrientation: "from-image", colorSpaceConversion: "none" };
+    const way = { imageOrientation: "from-image", premultiplyAlpha: "none" };
     const facts = JSON.parse(document.getElementById("facts").textContent).model;
     if (images[0].error) return { said: images[0] };
-    const bitmap = await createImageBitmap(file, { ...way, premultiplyAlpha: "none" });
-    const square = thawnet.pixels.square(bitmap, await thawnet.orientation(file), facts.preprocess);
+    const bitmap = await createImageBitmap(file, way);
+    const spec = { ...facts.preprocess, ...own };
+    const square = thawnet.pixels.square(bitmap, await thawnet.orientation(file), spec);
     return { said: images[0], square: Array.from(square) };
 }"""
 
@@ -37,9 +39,15 @@ def ready(page: Page) -> None:
     page.context.set_offline(True)
 
 
-def asked_about(page: Page, name: str, content: bytes) -> dict[str, Any]:
-    """Return what a page says of an image, and the square of pixels that its network was given."""
-    answer: dict[str, Any] = page.evaluate(ASK, [name, base64.b64encode(content).decode()])
+def asked_about(
+    page: Page, name: str, content: bytes, spec: Preprocess | None = None
+) -> dict[str, Any]:
+    """Return what a page says of an image, and the square of pixels that its network was given.
+
+    spec: another than the page's own, for the square.
+    """
+    own = spec and {**asdict(spec.reduction), "crop": spec.crop}
+    answer: dict[str, Any] = page.evaluate(ASK, [name, base64.b64encode(content).decode(), own])
     return answer
 
 

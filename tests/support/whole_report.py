@@ -150,6 +150,7 @@ def _part(name: str, counts: dict[str, int], kind: str) -> Part:
         width=(32, 40, 64),
         height=(32, 32, 32),
         smaller=0,
+        cut=0,
         tiny=0,
         modes={"RGB": images},
         formats={kind: images},

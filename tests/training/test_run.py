@@ -24,6 +24,7 @@ from thawnet.core.files import cache_entries
 from thawnet.data.items import Items, Source, Watch
 from thawnet.data.sources.open import open_source
 from thawnet.data.store import ImageStore, open_store
+from thawnet.image.preprocess import Reduction
 from thawnet.metrics.predictions import read_predictions
 from thawnet.metrics.result import read_result
 from thawnet.model.thawing import first_layer
@@ -231,7 +232,7 @@ def test_predictions_name_each_measured_image_and_give_the_quoted_accuracy(
 
 def store_of(folder: Path) -> ImageStore:
     source = open_source(str(folder))
-    return open_store(source.open_part("train"), 40, lambda done: None, 1)
+    return open_store(source.open_part("train"), Reduction(40), lambda done: None, 1)
 
 
 def test_content_of_a_part_is_its_images_and_classes_in_any_order(

@@ -55,7 +55,7 @@ def told_of(bundle: Path, **changes: Any) -> Description:
     source = open_source("digits")
     lists = arrange(source, recipe.shares)
     description = read_description(bundle)
-    _, val = open_parts(recipe, source, lists, description.meaning.preprocess.side)
+    _, val = open_parts(recipe, source, lists, description.meaning.preprocess.reduction)
     facts = {
         "recipe": to_table(recipe),
         "data": {

@@ -27,6 +27,7 @@ from .duplicates import LEAST_SIDE, SIDE, connect, find_near, find_plain, thumbn
 from .findings import judge
 
 PARTS = ("train", "val", "test")
+CUT = 1.5  # times as long as short: a crop of the middle loses a third
 BLOCK = 8  # images a thread reads at a time, as for a store
 
 
@@ -186,6 +187,7 @@ def _measure(
         width=_spread(images.shapes[:, 0]),
         height=_spread(images.shapes[:, 1]),
         smaller=int((short < size).sum()),
+        cut=int((images.shapes.max(axis=1) > CUT * short).sum()),
         tiny=int((short < LEAST_SIDE).sum()),
         modes=dict(modes.most_common()),
         formats=dict(formats.most_common()),

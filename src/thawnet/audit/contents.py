@@ -24,6 +24,8 @@ class Part:
     height: tuple[int, int, int]
     smaller: int
     """Images whose short side is below the network's input."""
+    cut: int
+    """Images of which a crop of the middle shows less than two thirds."""
     tiny: int
     """Images too small to look for near copies of."""
     modes: dict[str, int]

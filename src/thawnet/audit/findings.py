@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from ..core.text import counted
@@ -38,6 +39,8 @@ def judge(audit: Audit) -> Iterator[Finding]:
     yield from _plain(audit)
     yield from _animated(audit)
     yield from _small(audit)
+    yield from _cut(audit)
+    yield from _deep(audit)
     for note in audit.notes:
         yield Finding("note", f"{note}.", "Nothing, if that is meant.")
 
@@ -222,6 +225,37 @@ def _small(audit: Audit) -> Iterator[Finding]:
             f"{counted(tiny, 'image')} {_are(tiny)} under {LEAST_SIDE} pixels a side: too small to "
             "tell a near copy from a look-alike, so only exact copies were looked for.",
             "Nothing, if the images are meant to be that small.",
+        )
+
+
+def _cut(audit: Audit) -> Iterator[Finding]:
+    cut = sum(part.cut for part in audit.parts)
+    if cut:
+        read = sum(sum(part.counts.values()) for part in audit.parts)
+        yield Finding(
+            "cut-by-crop",
+            f"{counted(cut, 'image')} of {read:,} {_are(cut)} so wide or tall that the crop of the "
+            "middle cuts more than a third off.",
+            "If what names the class may lie near an end, train with --fit squash (all of it, out "
+            "of proportion) or --fit pad (all of it, with borders).",
+        )
+
+
+def _deep(audit: Audit) -> Iterator[Finding]:
+    fewer = Counter[str]()
+    for part in audit.parts:
+        for mode, count in part.modes.items():
+            _, _, bits = mode.partition(" of ")
+            if bits not in ("", "16 bits"):
+                fewer[bits] += count
+    if fewer:
+        kinds = ", ".join(f"{bits} ({count:,})" for bits, count in sorted(fewer.items()))
+        yield Finding(
+            "fewer-bits-than-stored",
+            f"{counted(fewer.total(), 'image')} {_have(fewer.total())} grey levels in 16 bits that "
+            f"use fewer: {kinds}.",
+            "Each is scaled by the bits that it uses itself, so a dark one looks brighter; "
+            "save all with 8 bits to decide that yourself.",
         )
 
 

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ..core.text import counted, printable
+from ..image.preprocess import Preprocess
 from ..metrics.result import Result
 from .meaning import Meaning
 
@@ -43,8 +44,8 @@ for found in model.predict(["photo.jpg"]):
 
 `model.onnx` takes uint8 RGB squares, (n, {crop}, {crop}, 3), and gives logits, (n, {count});
 divided by the temperature {temperature:g} and put through a softmax they are probabilities. Before,
-images are turned upright, reduced to a short side of {side} px (bicubic, antialiased) and cut in
-the middle. `model.safetensors` holds the weights in timm's names, `model.json` all of this for
+images are turned upright, their colours converted to sRGB, and {fitted} (bicubic,
+antialiased). `model.safetensors` holds the weights in timm's names, `model.json` all of this for
 programs, `trained_on.bin` the beginning of the SHA-256 of every image that trained or validated it.
 
 ## Training
@@ -120,7 +121,7 @@ def model_card(
         backbone=_text(backbone),
         size=meaning.preprocess.size,
         crop=meaning.preprocess.crop,
-        side=meaning.preprocess.side,
+        fitted=_fitted(meaning.preprocess),
         data=_text(data),
         finetuned=(
             f", then its layers from {_code(result.phases[1].trains_from)} on at a low rate"
@@ -204,6 +205,17 @@ def _front_matter(licence: str, data: str, backbone: str) -> dict[str, Any]:
 def _yaml(fields: Mapping[str, Any]) -> str:
     """Return YAML, written as JSON values, which YAML holds all of."""
     return "\n".join(f"{name}: {json.dumps(value)}" for name, value in fields.items())
+
+
+def _fitted(spec: Preprocess) -> str:
+    """Return how an image becomes the square that the network takes."""
+    side = spec.side
+    if spec.fit == "squash":
+        return f"squashed to {side} x {side} px"
+    if spec.fit == "pad":
+        red, green, blue = spec.reduction.fill
+        return f"reduced to a long side of {side} px and padded with ({red}, {green}, {blue})"
+    return f"reduced to a short side of {side} px and cut in the middle"
 
 
 def _scores(result: Result, classes: int) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from ..core.files import fingerprint
 from ..core.text import fault_of_name, shown
-from ..image.preprocess import MAX_SIDE, Preprocess
+from ..image.preprocess import MAX_SIDE, Fit, Preprocess
 
 TEMPERATURES = (0.01, 100.0)  # beyond these probabilities say nothing
 
@@ -82,7 +82,11 @@ def _preprocess(value: Any) -> Preprocess:
             raise ValueError(
                 f"size and side must be 1 to {MAX_SIDE} pixels, received {shown(side)}"
             )
-    spec = Preprocess(value["size"], value["side"], _three(value["mean"]), _three(value["std"]))
+    fit = value.get("fit", "crop")
+    if fit not in get_args(Fit):
+        raise ValueError(f"fit must be one of {', '.join(get_args(Fit))}, received {shown(fit)}")
+    mean, std = _three(value["mean"]), _three(value["std"])
+    spec = Preprocess(value["size"], value["side"], mean, std, fit)
     if min(spec.std) <= 0:
         raise ValueError(f"std must be above 0, received {shown(value['std'])}")
     if spec.as_dict() != {**value, "mean": spec.mean, "std": spec.std}:

@@ -249,7 +249,7 @@ def _forecasts(options: TrainOptions) -> tuple[str, list[Row]]:
     began = time.perf_counter()
     from ..data.sources.open import open_source
     from ..data.splits import arrange, check_parts, divide
-    from ..data.store import typical_short_side
+    from ..data.store import typical_sides
     from ..forecast import forecast
     from ..training.call import check_call, chosen, preset
 
@@ -259,7 +259,7 @@ def _forecasts(options: TrainOptions) -> tuple[str, list[Row]]:
     source = open_source(options.data, options.data_dir, console.progress, console.say)
     check_parts(source, not options.no_test)
     lists = arrange(source, recipe.shares)
-    short_side = typical_short_side(lists.train)
+    typical = typical_sides(lists.train)
     opened = INTERPRETER + time.perf_counter() - began
     names = [options.recipe or recipe.name]
     if not options.recipe:
@@ -271,7 +271,7 @@ def _forecasts(options: TrainOptions) -> tuple[str, list[Row]]:
         console.say(f"measuring for recipe {name} ...")
         own = replace(options, recipe=name)
         try:
-            rows.append(Row(name, forecast(own, source, lists, short_side, opened)))
+            rows.append(Row(name, forecast(own, source, lists, typical, opened)))
         except ThawnetError as error:
             rows.append(Row(name, None, str(error)))
     train, val = lists.train, 0
@@ -283,7 +283,7 @@ def _forecasts(options: TrainOptions) -> tuple[str, list[Row]]:
     about = (
         f"{source.name}: {len(source.classes)} classes, part{'s' * (len(source.parts) > 1)} "
         f"{parts}, {len(train):,} images to train on and {validated}, "
-        f"short side {short_side} px"
+        f"short side {typical[0]} px"
     )
     return about, rows
 

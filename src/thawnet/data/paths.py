@@ -63,7 +63,9 @@ def _some(names: Iterator[str], otherwise: str) -> Iterator[str]:
     for count, name in enumerate(names, start=1):  # noqa: B007 - looked at behind the loop
         yield name
     if not count:
-        raise DataError(f"{otherwise}; images end in .jpg, .png, .webp, .heic, .avif, .gif, .bmp, .tif or .ppm")
+        raise DataError(
+            f"{otherwise}; images end in .jpg, .png, .webp, .heic, .avif, .gif, .bmp, .tif or .ppm"
+        )
 
 
 def _is_image_file(name: str) -> bool:

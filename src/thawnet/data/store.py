@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import IO
@@ -20,7 +20,7 @@ from ..core.cache import NOTE, Building, building
 from ..core.errors import DataError, ImageError
 from ..core.files import cache_folder, fingerprint, write_json
 from ..image.decode import NAMED, decode, size
-from ..image.preprocess import reduce
+from ..image.preprocess import Reduction, reduce
 from ..net.published import Tell
 from .items import Items, Raw, spread_over, tied
 from .listing import read_or_reason
@@ -122,39 +122,41 @@ class ImageStore:
         return batch
 
 
-def typical_short_side(items: Items) -> int:
-    """Return the median short side of up to 100 images spread over the list."""
-    shorts: list[int] = []
+def typical_sides(items: Items) -> tuple[int, int]:
+    """Return the median short and long side of up to 100 images spread over the list."""
+    sides: list[tuple[int, int]] = []
     reason = ""
     for position in spread_over(len(items), 100):
         try:
             raw = items.read(int(position))
-            shorts.append(min(size(raw) if isinstance(raw, bytes) else raw.shape[:2]))
+            width, height = size(raw) if isinstance(raw, bytes) else raw.shape[:2]
+            sides.append((min(width, height), max(width, height)))
         except (ImageError, OSError) as error:
             reason = reason or str(error)
-    if not shorts:
+    if not sides:
         raise DataError(
             f"none of the first images can be read, for example '{items.names[0]}' "
             f"({reason}); expected {NAMED} files"
         )
-    return int(np.median(shorts))
+    short, long = np.median(sides, axis=0)
+    return int(short), int(long)
 
 
 def open_store(
     items: Items,
-    side: int,
+    how: Reduction,
     progress: Progress,
     workers: int,
     tell: Tell = lambda text: None,
 ) -> ImageStore:
-    """Return the store of these images at this short side, building it in the cache if need be.
+    """Return the store of these images, reduced so, building it in the cache if need be.
 
     `progress` is called with how many more images are done, `tell` with a line for a person.
     Raises RunError when the cache cannot be written.
     """
-    path = store_folder(items, side)
+    path = store_folder(items, how)
     if not path.is_dir():
-        build(path, items, side, progress, workers, tell)
+        build(path, items, how, progress, workers, tell)
     return load(path, items)
 
 
@@ -175,16 +177,16 @@ def require_every_class(store: ImageStore, items: Items, classes: Sequence[str])
         )
 
 
-def store_folder(items: Items, side: int) -> Path:
-    """Return where the cache keeps the store of these images at this short side."""
-    key = fingerprint([VERSION, items.fingerprint, side, PIL.__version__])
+def store_folder(items: Items, how: Reduction) -> Path:
+    """Return where the cache keeps the store of these images, reduced so."""
+    key = fingerprint([VERSION, items.fingerprint, asdict(how), PIL.__version__])
     return cache_folder() / "stores" / key
 
 
 def build(
     path: Path,
     items: Items,
-    side: int,
+    how: Reduction,
     progress: Progress,
     workers: int,
     tell: Tell = lambda text: None,
@@ -195,14 +197,14 @@ def build(
     """
     with building(path, tell) as work:
         if work is not None:
-            _grow(work, items, side, progress, workers)
+            _grow(work, items, how, progress, workers)
 
 
-def _grow(work: Building, items: Items, side: int, progress: Progress, workers: int) -> None:
+def _grow(work: Building, items: Items, how: Reduction, progress: Progress, workers: int) -> None:
     def read_some(positions: range) -> list[tuple[NDArray[np.uint8], bytes] | str]:
         # Read before any is decoded: shards are read in order, or again from the start of a group.
         raw = [read_or_reason(items, position) for position in positions]
-        return [_reduce(image, side) for image in raw]
+        return [_reduce(image, how) for image in raw]
 
     with work.open("pixels.bin") as pixels, work.open(RECORDS) as records:
         position, written, broken = _noted(work, pixels, records)
@@ -238,17 +240,17 @@ def _grow(work: Building, items: Items, side: int, progress: Progress, workers: 
     np.save(work.folder / "shapes.npy", shapes, allow_pickle=False)
     write_json(
         work.folder / "meta.json",
-        {"kind": "store", "side": side, "content": content, "broken": broken},
+        {"kind": "store", "side": how.side, "content": content, "broken": broken},
     )
 
 
-def _reduce(raw: Raw | str, side: int) -> tuple[NDArray[np.uint8], bytes] | str:
+def _reduce(raw: Raw | str, how: Reduction) -> tuple[NDArray[np.uint8], bytes] | str:
     """Return an image and the hash of its pixels, or why there is none."""
     if isinstance(raw, str):
         return raw
     try:
-        image = decode(raw, side) if isinstance(raw, bytes) else Image.fromarray(raw)
-        pixels = np.ascontiguousarray(reduce(image, side))
+        image = decode(raw, how.side) if isinstance(raw, bytes) else Image.fromarray(raw)
+        pixels = np.ascontiguousarray(reduce(image, how))
         return pixels, hashlib.sha256(pixels.data).digest()
     except ImageError as error:
         return str(error)

@@ -23,7 +23,7 @@ from .profiles import to_srgb
 # 64 million pixels are 192 MB as RGB: what most phones take, far below what hurts.
 MAX_PIXELS = 64_000_000
 _MOST = f"at most {MAX_PIXELS * 3 / 1e6:,.0f} MB ({MAX_PIXELS:,} pixels) are decoded"
-# Of a JPEG that is decoded at a fraction of its size: phones take 200 million, half a second on a core.
+# Of a JPEG that is decoded at a fraction of its size: half a second for the 200 million of a phone.
 MAX_JPEG_PIXELS = 256_000_000
 MAX_FILE_BYTES = 512 * 2**20
 # Left for the antialiased reduction after a JPEG's own: 2 as in Pillow's thumbnail.

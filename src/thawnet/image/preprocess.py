@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,19 @@ from ..core.errors import ImageError
 from .decode import MAX_PIXELS
 
 MAX_SIDE = 4096  # pixels; no network sees more
+Fit = Literal["crop", "squash", "pad"]
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """The first step from an image to the network: what the store keeps."""
+
+    side: int
+    """Pixels: of the short side to crop, of both sides to squash, of the long side to pad."""
+    fit: Fit = "crop"
+    """'crop': the middle square is seen. 'squash': all of it, out of proportion. 'pad': all of it,
+    with `fill` around it."""
+    fill: tuple[int, int, int] = (0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -23,47 +36,75 @@ class Preprocess:
     size: int
     """Pixels a side that the network sees."""
     side: int
-    """Pixels of the short side that the store keeps; the reduction is antialiased."""
+    """Pixels of the short side that the store keeps; see Reduction. It is antialiased."""
     mean: tuple[float, float, float]
     """Per channel, for pixels in [0, 1]; so is std."""
     std: tuple[float, float, float]
+    fit: Fit = "crop"
+    """See Reduction; an image is padded with `mean`, which is nothing to the network."""
 
     @property
     def crop(self) -> int:
         """Pixels a side cut from the middle of the reduced image; never more than `size`."""
         return min(self.side, self.size)
 
+    @property
+    def reduction(self) -> Reduction:
+        """The first step."""
+        red, green, blue = (round(255 * level) for level in self.mean)
+        return Reduction(self.side, self.fit, (red, green, blue))
+
     def as_dict(self) -> dict[str, Any]:
-        """Return the specification as it stands in model.json."""
-        return {**asdict(self), "crop": self.crop, "reduce": "bicubic", "enlarge": "bilinear"}
+        """Return the specification as it stands in model.json; without a fit it is 'crop'."""
+        fields = {**asdict(self), "crop": self.crop, "reduce": "bicubic", "enlarge": "bilinear"}
+        if self.fit == "crop":
+            del fields["fit"]
+        return fields
 
 
-def store_side(size: int, typical_short_side: int) -> int:
-    """Return the short side to keep: ceil(size / 0.875), but never enlarged on disk.
+def store_side(size: int, typical: tuple[int, int], fit: Fit = "crop") -> int:
+    """Return the side to keep, never enlarged on disk. typical: short and long side of the data.
 
-    0.875 is the field's usual ratio between the crop and the resized image. Images smaller than
-    that are kept as they are and enlarged on the device.
+    To crop it is ceil(size / 0.875), the field's usual ratio between the resized image and the
+    crop; what is squashed or padded is seen whole. Images smaller than that are kept as they are
+    and enlarged on the device.
     """
-    return min(math.ceil(size / 0.875), typical_short_side)
+    short, long = typical
+    return min(math.ceil(size / 0.875), short) if fit == "crop" else min(size, long)
 
 
-def reduce(image: Image.Image, side: int) -> NDArray[np.uint8]:
-    """Resize an RGB image so that its short side is `side`; return (height, width, 3) uint8.
+def reduce(image: Image.Image, how: Reduction) -> NDArray[np.uint8]:
+    """Resize an RGB image to what the store keeps; return (height, width, 3) uint8.
 
     Raises ImageError when that would be more than MAX_PIXELS, as for a picture of 1 x 60,000.
     """
     width, height = image.size
-    short = min(width, height)
-    if short != side:
-        scale = side / short
-        target = (max(side, round(width * scale)), max(side, round(height * scale)))
+    side = how.side
+    target = _target(width, height, how)
+    if target != (width, height):
         if target[0] * target[1] > MAX_PIXELS:
             raise ImageError(
                 f"{width} x {height} pixels are too narrow: "
                 f"enlarged to {target[0]:,} x {target[1]:,}, more than {MAX_PIXELS:,} pixels"
             )
         image = image.resize(target, Image.Resampling.BICUBIC, reducing_gap=3.0)
+    if how.fit == "pad":
+        padded = Image.new("RGB", (side, side), how.fill)
+        padded.paste(image, ((side - target[0]) // 2, (side - target[1]) // 2))
+        image = padded
     return np.asarray(image, dtype=np.uint8)
+
+
+def _target(width: int, height: int, how: Reduction) -> tuple[int, int]:
+    """Return the width and height that an image is resized to."""
+    side = how.side
+    if how.fit == "squash":
+        return side, side
+    if how.fit == "pad":
+        scale = side / max(width, height)
+        return max(1, round(width * scale)), max(1, round(height * scale))
+    scale = side / min(width, height)
+    return max(side, round(width * scale)), max(side, round(height * scale))
 
 
 def centre_crop(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
@@ -74,11 +115,15 @@ def centre_crop(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 
 
 def seen_box(width: int, height: int, spec: Preprocess) -> tuple[float, float, float, float]:
-    """Return the square in the middle of an upright image that the network sees.
+    """Return the part of an upright image that the network sees.
 
-    Left, top, right and bottom as shares, 0 to 1, of the image's width and height.
+    Left, top, right and bottom as shares of the image's width and height, 0 to 1; beyond where it
+    is padded.
     """
-    side = min(width, height) * spec.crop / spec.side
+    if spec.fit == "squash":
+        return 0.0, 0.0, 1.0, 1.0
+    short_or_long = max if spec.fit == "pad" else min
+    side = short_or_long(width, height) * spec.crop / spec.side
     across, down = side / width, side / height
     return (1 - across) / 2, (1 - down) / 2, (1 + across) / 2, (1 + down) / 2
 
@@ -90,4 +135,4 @@ def squared(image: Image.Image, spec: Preprocess) -> NDArray[np.uint8]:
     One step would be a pixel off where both differences of sides are odd.
     Raises ImageError for an image that is too narrow.
     """
-    return centre_crop(centre_crop(reduce(image, spec.side), spec.side), spec.crop)
+    return centre_crop(centre_crop(reduce(image, spec.reduction), spec.side), spec.crop)

@@ -115,7 +115,7 @@ def _measure(run: Run, keeper: Keeper, part: str, images: ImageStore) -> Measure
 def _test_images(run: Run, items: Items) -> ImageStore:
     """Return the images of the test part, which may have been mended since a run was stopped."""
     workers = run.options.workers
-    images = run.world.in_turn(lambda: open_images("test", items, run.spec.side, workers))
+    images = run.world.in_turn(lambda: open_images("test", items, run.spec.reduction, workers))
     if run.world.leads:
         write_broken(run.folder, [run.train, run.val, images])
     require_some(images, "test")

@@ -14,20 +14,21 @@ from ..core.text import counted
 from ..data.items import Items, Source
 from ..data.splits import TrainTest, divide, first_of_each
 from ..data.store import ImageStore, open_store, require_every_class
+from ..image.preprocess import Reduction
 from ..recipe import Recipe
 
 
 def open_parts(
-    recipe: Recipe, source: Source, lists: TrainTest, side: int, workers: int | None = None
+    recipe: Recipe, source: Source, lists: TrainTest, how: Reduction, workers: int | None = None
 ) -> tuple[ImageStore, ImageStore]:
-    """Return the images that train and those that validate, stored at a short side of `side`.
+    """Return the images that train and those that validate, as the store keeps them.
 
     Where they are folded, these are the same.
     Raises DataError when there are too few to validate on, or a class has none to train on.
     """
     for note in source.notes:
         console.say(note)
-    images = open_images("train", lists.train, side, workers)
+    images = open_images("train", lists.train, how, workers)
     require_every_class(images, lists.train, source.classes)
     part, items = "validation", lists.val
     if recipe.validate_on == "test":
@@ -39,7 +40,7 @@ def open_parts(
         part, items = "test", lists.test()
     other: ImageStore | None = None
     if items is not None:
-        other = require_some(open_images(part, items, side, workers), part)
+        other = require_some(open_images(part, items, how, workers), part)
     about = f"{source.name}: {counted(len(source.classes), 'class')}"
     if lists.folded:
         if np.bincount(images.labels[first_of_each(images.ties)]).max() < 2:
@@ -48,8 +49,8 @@ def open_parts(
                 "one to learn from and one to validate on"
             )
         console.say(
-            f"{about}, {len(images):,} training images, stored at {side} px; few, so none is held "
-            "back: each is validated by a network that did not learn from it"
+            f"{about}, {len(images):,} training images, stored at {how.side} px; few, so none is "
+            "held back: each is validated by a network that did not learn from it"
         )
         return images, images
     train_images, val = divide(images, other, recipe.shares)
@@ -60,7 +61,7 @@ def open_parts(
         )
     console.say(
         f"{about}, {len(train_images):,} training and {counted(len(val), 'validation image')}, "
-        f"stored at {side} px"
+        f"stored at {how.side} px"
     )
     return train_images, val
 
@@ -76,13 +77,13 @@ def require_some(store: ImageStore, part: str) -> ImageStore:
     return store
 
 
-def open_images(part: str, items: Items, side: int, workers: int | None = None) -> ImageStore:
+def open_images(part: str, items: Items, how: Reduction, workers: int | None = None) -> ImageStore:
     """Open the store of one part, building it under a progress bar, and list what is broken.
 
     workers: threads that decode, one per core unless given.
     """
     with console.progress(f"decoding {part}", len(items)) as advance:
-        store = open_store(items, side, advance, workers or available_cores(), console.say)
+        store = open_store(items, how, advance, workers or available_cores(), console.say)
     if store.broken:
         console.say(
             f"{len(store.broken):,} of {len(items):,} {part} images cannot be read, left out:"

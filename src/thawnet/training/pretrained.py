@@ -23,27 +23,28 @@ from .trunk.feeds import Feed, make_feed
 
 
 def fit_input(
-    recipe: Recipe, source: Source, short_side: int
+    recipe: Recipe, source: Source, typical: tuple[int, int]
 ) -> tuple[Recipe, Weights, Preprocess]:
     """Return the recipe as this data asks, its weights, and the preprocessing.
 
     The recipe gets its input size, and no mirroring where that changes what an image means.
-    short_side: the data's typical one. Raises WeightsError when the weights cannot be had.
+    typical: the data's short and long side. Raises WeightsError when the weights cannot be had.
     """
     if not source.mirror_safe:
         augment = dataclasses.replace(recipe.augment, flip=False)
         recipe = dataclasses.replace(recipe, augment=augment)
     fixed = has_fixed_size(recipe.backbone)
+    seen = typical[0] if recipe.fit == "crop" else typical[1]
 
     def chosen(published: int) -> int:
-        return recipe.size or natural_size(published, short_side, fixed, recipe.small_size)
+        return recipe.size or natural_size(published, seen, fixed, recipe.small_size)
 
     # Keras publishes weights for several sizes: the one that this data asks for is loaded.
     size = chosen(published_size(recipe.backbone))
     weights = load_weights(recipe.weights, recipe.backbone, size, console.say)
     recipe = dataclasses.replace(recipe, size=chosen(weights.size))
-    side = store_side(recipe.size, short_side)
-    return recipe, weights, Preprocess(recipe.size, side, weights.mean, weights.std)
+    side = store_side(recipe.size, typical, recipe.fit)
+    return recipe, weights, Preprocess(recipe.size, side, weights.mean, weights.std, recipe.fit)
 
 
 def build_network(recipe: Recipe, source: Source, weights: Weights, machine: Machine) -> Network:

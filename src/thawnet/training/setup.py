@@ -17,7 +17,7 @@ from ..core.text import counted
 from ..data.items import Source
 from ..data.sources.open import open_source
 from ..data.splits import TENTH, arrange, check_parts, folded
-from ..data.store import ImageStore, typical_short_side
+from ..data.store import ImageStore, typical_sides
 from ..model.backbone import Network
 from ..recipe import TrainOptions
 from . import checkpoint, run_folder
@@ -82,7 +82,7 @@ def setup(
             "without torchrun, or hold images back with --val-share 0.1"
         )
     recipe, weights, spec = world.in_turn(
-        lambda: fit_input(state.recipe, source, typical_short_side(lists.train))
+        lambda: fit_input(state.recipe, source, typical_sides(lists.train))
     )
     console.say(
         f"{recipe.name}: {recipe.backbone} at {recipe.size} px from '{recipe.weights}' weights, "
@@ -98,7 +98,7 @@ def setup(
     try:
         with checkpoint.resumable(state, folder), timed(state, "data"):
             train, val = world.in_turn(
-                lambda: open_parts(recipe, source, lists, spec.side, options.workers)
+                lambda: open_parts(recipe, source, lists, spec.reduction, options.workers)
             )
         folds = _folds(state, train) if lists.folded else None
     except DataError:

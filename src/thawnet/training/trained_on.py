@@ -12,6 +12,7 @@ from ..data.items import Source
 from ..data.sources.open import NAMED, open_source
 from ..data.splits import TrainTest, arrange
 from ..data.store import ImageStore
+from ..image.preprocess import Reduction
 from ..metrics.result import DataFacts, read_result
 from ..recipe import Recipe, parse_recipe, to_toml
 from .parts import content_of, open_images, open_parts
@@ -26,8 +27,8 @@ class TrainingData:
     lists: TrainTest
     train: ImageStore
     val: ImageStore
-    side: int
-    """The short side of stored images, pixels."""
+    reduction: Reduction
+    """From image to store."""
 
     def test(self) -> ImageStore:
         """Return the images of the test part; where it validated, these are `val`."""
@@ -35,7 +36,7 @@ class TrainingData:
             return self.val
         if self.lists.test is None:
             raise DataError(f"the test part of '{self.source.name}' is gone; bring it back")
-        return open_images("test", self.lists.test(), self.side)
+        return open_images("test", self.lists.test(), self.reduction)
 
 
 def reopen(description: Description, data: str | None, data_dir: Path | None) -> TrainingData:
@@ -60,11 +61,11 @@ def reopen(description: Description, data: str | None, data_dir: Path | None) ->
     source = open_source(data, data_dir, console.progress, console.say)
     lists = arrange(source, recipe.shares, facts.own_test)
     if lists.fingerprint == facts.fingerprint:
-        side = description.meaning.preprocess.side
-        train, val = open_parts(recipe, source, lists, side)
+        reduction = description.meaning.preprocess.reduction
+        train, val = open_parts(recipe, source, lists, reduction)
         sure = recipe.validate_on == "test" or lists.folded
         if sure or content_of(val, source.classes) == facts.content.get("validation"):
-            return TrainingData(recipe, source, lists, train, val, side)
+            return TrainingData(recipe, source, lists, train, val, reduction)
     raise DataError(
         f"--data '{data}' is not what '{description.path}' was trained on ('{facts.name}'): images "
         "were added, removed or changed, or lie in another order; give it as it was then"

@@ -21,6 +21,7 @@ from thawnet.data.items import Items, sha256_rows
 from thawnet.data.sources import shards
 from thawnet.data.sources.open import open_source
 from thawnet.data.store import open_store
+from thawnet.image.preprocess import Reduction
 
 Write = Callable[..., Path]
 
@@ -113,7 +114,7 @@ def test_a_cell_without_an_image_is_a_broken_image(write: Write) -> None:
     photo = encoded(draw(0, 0))
     items = opened(write([cell(photo), None, cell(None)], [1, 1, 1]))
     assert [items.read(row) for row in range(3)] == [photo, b"", b""]
-    store = open_store(items, 40, lambda done: None, 1)
+    store = open_store(items, Reduction(40), lambda done: None, 1)
     assert [name for name, _ in store.broken] == ["train/1", "train/2"]
 
 

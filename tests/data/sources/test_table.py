@@ -15,6 +15,7 @@ from thawnet.data.items import Source
 from thawnet.data.sources.open import open_source
 from thawnet.data.splits import arrange
 from thawnet.data.store import open_store
+from thawnet.image.preprocess import Reduction
 
 Photos = Callable[..., Path]
 Opened = Callable[..., Source]
@@ -42,7 +43,7 @@ def test_table_gives_labels_and_images_in_order(opened: Opened) -> None:
     assert (source.name, source.classes, source.parts) == ("table", ("cat", "dog"), {"train"})
     assert items.labels.tolist() == [1, 0, 1]
     assert list(items.names) == ["b/001.png", "a/002.png", "b/000.png"]
-    store = open_store(items, 40, lambda done: None, 2)
+    store = open_store(items, Reduction(40), lambda done: None, 2)
     assert (store.batch(np.array([1]))[0] == np.asarray(draw(0, 2))).all()
 
 
@@ -62,7 +63,7 @@ def test_label_is_a_name_and_never_a_path(opened: Opened) -> None:
     source = opened("path,label", *GOOD, "b/002.png,../../etc/passwd", "b/003.png,chien à poil")
     assert source.classes == ("../../etc/passwd", "cat", "chien à poil", "dog")
     items = source.open_part("train")
-    assert len(open_store(items, 40, lambda done: None, 2)) == 6
+    assert len(open_store(items, Reduction(40), lambda done: None, 2)) == 6
 
 
 def test_images_may_lie_outside_the_folder_of_the_users_own_table(
@@ -148,7 +149,7 @@ def test_table_that_is_no_utf8_is_told_how_to_save_it(opened: Opened) -> None:
 
 def test_missing_files_are_broken_images_and_left_out(opened: Opened) -> None:
     source = opened("path,label", *GOOD, "b/gone.png,dog", f"{'b' * 999}.png,dog", "a,dog")
-    store = open_store(source.open_part("train"), 40, lambda done: None, 2)
+    store = open_store(source.open_part("train"), Reduction(40), lambda done: None, 2)
     assert store.broken[0] == ("b/gone.png", "no such file")
     assert [reason for _, reason in store.broken[1:]] == ["File name too long", "not a file"]
     assert len(store) == 4

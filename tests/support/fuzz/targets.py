@@ -27,7 +27,7 @@ from thawnet.bundle.model import load
 from thawnet.core.errors import BundleError, ImageError, RecipeError, WeightsError
 from thawnet.image.decode import decode
 from thawnet.image.heic import add_heic
-from thawnet.image.preprocess import reduce
+from thawnet.image.preprocess import Reduction, reduce
 from thawnet.recipe import load_recipe, to_table
 from thawnet.serve.intake import Limits, reader_of
 from thawnet.serve.refusals import Refused
@@ -77,7 +77,7 @@ class Decode(Target):
         ]
 
     def read(self, path: Path) -> None:
-        reduce(decode(path.read_bytes(), 32), 32)
+        reduce(decode(path.read_bytes(), 32), Reduction(32))
 
 
 class Described(Target):

@@ -16,7 +16,7 @@ import torch
 from thawnet.data.augment import Augment
 from thawnet.data.sources.open import open_source
 from thawnet.data.store import open_store
-from thawnet.image.preprocess import Preprocess
+from thawnet.image.preprocess import Preprocess, Reduction
 from thawnet.model.backbone import Network
 from thawnet.training.machine import Machine
 from thawnet.training.ranks import ALONE
@@ -34,7 +34,7 @@ def silent(done: int) -> None:
 @pytest.fixture(params=["float32", "bfloat16"])
 def origin(request: pytest.FixtureRequest, photos: Callable[..., Path]) -> Origin:
     source = open_source(str(photos({"a": 4, "b": 5})))
-    store = open_store(source.open_part("train"), 40, silent, 1)
+    store = open_store(source.open_part("train"), Reduction(40), silent, 1)
     torch.manual_seed(0)
     return Origin(
         network=Network("mobilenetv2_100", 2, 64, "same"),

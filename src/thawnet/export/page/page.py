@@ -9,7 +9,7 @@ import json
 import lzma
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ def make_page(model: Model, network: bytes, name: str, gpu: bool) -> Page:
     )
     facts = page_facts(model, name, pictures) | {
         "above": model.unfamiliar and model.unfamiliar.above,
-        "preprocess": {"side": model.preprocess.side, "crop": model.preprocess.crop},
+        "preprocess": {**asdict(model.preprocess.reduction), "crop": model.preprocess.crop},
         "limits": {"pixels": MAX_PIXELS},
     }
     assets = {"runtime": _runtime(ORT), "network": _packed(network)}

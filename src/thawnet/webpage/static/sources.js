@@ -3,7 +3,7 @@
 
 ((thawnet) => {
   const byId = (id) => document.getElementById(id);
-  const IMAGE = /\.(jpe?g|png|gif|bmp|webp|avif|heic|tiff?|ppm|pgm)$/i;
+  const IMAGE = /\.(jpe?g|jpe|jfif|png|gif|bmp|webp|avif|hei[cf]|hif|tiff?|p[pgbn]m)$/i; // as image/decode.py
 
   // ---- dropped
 

@@ -209,12 +209,12 @@
 
   async function unknown(file) {
     const head = await file.slice(4, 32).text(); // of a file in boxes, as HEIC and AVIF are
-    return /^ftyp.*hei[cx]/s.test(head)
+    return /^ftyp(?!avif).*(hei[cxms]|hev[cxms]|mif1|msf1)/s.test(head)
       ? "HEIC, which this browser does not know; save the photo as JPEG"
       : "not an image in a format that this browser knows, or damaged";
   }
 
-  // Bytes to pixels, upright, in the colours that stand in the file.
+  // Bytes to pixels, upright, in the colours of sRGB.
   async function decoded(file) {
     const size = await picture.size(file);
     if (!size) throw new Refusal(await unknown(file));
@@ -223,19 +223,38 @@
       const most = new Intl.NumberFormat("en").format(model.limits.pixels);
       throw new Refusal(`${width} x ${height} pixels are too many; at most ${most} are decoded`);
     }
-    const short = Math.min(width, height);
-    if ((Math.max(width, height) / short) * model.preprocess.side ** 2 > model.limits.pixels) {
+    const { side, fit } = model.preprocess;
+    const long = Math.max(width, height) / Math.min(width, height);
+    if (fit === "crop" && long * side ** 2 > model.limits.pixels) {
       throw new Refusal(`${width} x ${height} pixels are too narrow`);
     }
+    let bitmap;
     try {
-      return await createImageBitmap(file, {
+      bitmap = await createImageBitmap(file, {
         imageOrientation: "from-image",
-        colorSpaceConversion: "none",
         premultiplyAlpha: "none",
       });
     } catch {
       throw new Refusal("damaged, or more than this browser can decode");
     }
+    const least = await leastLevel(file);
+    const brightest = least && pixels.brightest(bitmap);
+    if (brightest > 0 && brightest < least) {
+      bitmap.close();
+      throw new Refusal(
+        "its 16 bits use the lower ones only, which a browser shows nearly black; save it with 8 bits",
+      );
+    }
+    return bitmap;
+  }
+
+  // The level, 0 to 255, that the brightest pixel of a PNG of 16 bits has to reach, 0 of all else. A
+  // browser keeps the upper 8: where they say too little; see image/decode.py.
+  async function leastLevel(file) {
+    const head = new Uint8Array(await file.slice(0, 26).arrayBuffer());
+    const [bits, colours] = [head[24], head[25]];
+    if (head[0] !== 0x89 || head[1] !== 0x50 || bits !== 16) return 0;
+    return colours === 0 ? 65 : 17; // grey, which is scaled by what it uses; the rest is not
   }
 
   async function answerFile(file, topK, explain) {

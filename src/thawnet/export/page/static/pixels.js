@@ -147,18 +147,42 @@
     return [8, 4, 2].find((box) => scale >= box) ?? 1;
   }
 
-  // The middle `crop` px a side of an image whose short side is reduced to `side`, RGB.
-  function middle(image, side, crop) {
-    const short = Math.min(image.width, image.height);
-    const all = [image.width, image.height].map((length) =>
-      short === side ? length : Math.max(side, rounded((length * side) / short)),
-    );
+  // The width and height that an image is resized to.
+  function target({ width, height }, { side, fit }) {
+    if (fit === "squash") return [side, side];
+    const [least, one] =
+      fit === "pad" ? [1, Math.max(width, height)] : [side, Math.min(width, height)];
+    return [width, height].map((length) => Math.max(least, rounded(length * (side / one))));
+  }
+
+  // A resized image, RGB, in the middle of a square of one colour.
+  function padded({ width, height, data }, { side, fill }) {
+    const square = new Uint8Array(3 * side * side);
+    for (let i = 0; i < square.length; i += 1) square[i] = fill[i % 3];
+    const [left, top] = [width, height].map((length) => Math.floor((side - length) / 2));
+    for (let y = 0; y < height; y += 1) {
+      const row = data.subarray(3 * y * width, 3 * (y + 1) * width);
+      square.set(row, 3 * ((top + y) * side + left));
+    }
+    return square;
+  }
+
+  // The square that the network takes of an image, RGB.
+  function fitted(image, spec) {
+    const { side, crop, fit } = spec;
+    const all = target(image, spec);
+    if (fit === "pad") return padded(resized(image, all, [0, 0], all), spec);
     // In the store's two steps: first the square that it keeps, of that the crop.
     const cut = Math.floor((side - crop) / 2);
-    const [left, top] = all.map((length) => Math.floor((length - side) / 2) + cut);
-    if (short === side) {
-      const pick = (first) => Array.from({ length: crop }, (_, i) => one(first + i));
-      return filterColumns(filterRows(image, pick(left)), pick(top));
+    const first = all.map((length) => Math.floor((length - side) / 2) + cut);
+    return resized(image, all, first, [crop, crop]).data;
+  }
+
+  // Of an image resized to `all`, width and height, `some` columns and rows from `first` on.
+  function resized(image, all, [left, top], some) {
+    if (image.width === all[0] && image.height === all[1]) {
+      const pick = (first, count) => Array.from({ length: count }, (_, i) => one(first + i));
+      return filterColumns(filterRows(image, pick(left, some[0])), pick(top, some[1]));
     }
     const [across, down] = [image.width / all[0], image.height / all[1]].map(
       (scale) => Math.trunc(scale / GAP) || 1,
@@ -167,27 +191,47 @@
       across > 1 || down > 1
         ? boxed(image, ends(image.width, across), ends(image.height, down), 3)
         : image;
-    const columns = filters(small.width, image.width / across, all[0], left, crop);
-    const rows = filters(small.height, image.height / down, all[1], top, crop);
+    const columns = filters(small.width, image.width / across, all[0], left, some[0]);
+    const rows = filters(small.height, image.height / down, all[1], top, some[1]);
     return filterColumns(filterRows(small, columns), rows);
+  }
+
+  // The largest level, 0 to 255, of any colour of any pixel.
+  function brightest(bitmap) {
+    const rows = Math.max(1, Math.floor(STRIP / bitmap.width));
+    const canvas = new OffscreenCanvas(bitmap.width, Math.min(bitmap.height, rows));
+    const context = canvas.getContext("2d", { willReadFrequently: true });
+    let most = 0;
+    for (let top = 0; top < bitmap.height; top += rows) {
+      context.drawImage(bitmap, 0, -top);
+      const { data } = context.getImageData(0, 0, bitmap.width, Math.min(rows, bitmap.height - top));
+      for (let at = 0; at < data.length; at += 4) {
+        most = Math.max(most, data[at], data[at + 1], data[at + 2]);
+      }
+    }
+    return most;
   }
 
   const one = (from) => ({ from, weights: Float64Array.of(1) });
 
   thawnet.pixels = {
+    brightest,
+
     // What the network sees of a bitmap or a frame: crop x crop x 3 levels of 8 bits, row by row.
     // turned: EXIF's orientation of a JPEG, null of all else: its decoder's boxes begin where the
-    // file does. spec: {side, crop}, see image/preprocess.py.
-    square(bitmap, turned, { side, crop }) {
-      const box = turned === null ? 1 : draft(bitmap, side);
+    // file does. spec: {side, crop, fit, fill}, see image/preprocess.py.
+    square(bitmap, turned, spec) {
+      const box = turned === null ? 1 : draft(bitmap, spec.side);
       const across = ends(bitmap.width, box, [2, 3, 6, 7].includes(turned));
       const down = ends(bitmap.height, box, [3, 4, 7, 8].includes(turned));
-      return middle(read(bitmap, across, down), side, crop).data;
+      return fitted(read(bitmap, across, down), spec);
     },
 
     // Where that lies: left, top, right and bottom as shares of the image.
-    box({ width, height }, { side, crop }) {
-      const seen = (Math.min(width, height) * crop) / side;
+    box({ width, height }, { side, crop, fit }) {
+      if (fit === "squash") return [0, 0, 1, 1];
+      const whole = fit === "pad" ? Math.max(width, height) : Math.min(width, height);
+      const seen = (whole * crop) / side;
       const [across, down] = [seen / width, seen / height];
       return [(1 - across) / 2, (1 - down) / 2, (1 + across) / 2, (1 + down) / 2];
     },
