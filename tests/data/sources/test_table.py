@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from support.photos import draw
+from support.photos import draw, write_photos
 from support.shares import HELD_BACK
 from thawnet.core.errors import DataError
 from thawnet.data.items import Source
+from thawnet.data.reading import AS_IT_IS, Reading
 from thawnet.data.sources.open import open_source
 from thawnet.data.splits import arrange
 from thawnet.data.store import open_store
@@ -26,10 +27,12 @@ def opened(photos: Photos) -> Opened:
     """Return a function that writes a table beside a/000.png .. b/003.png and opens it."""
     folder = photos({"a": 4, "b": 4})
 
-    def write(*lines: str, encoding: str = "utf-8", end: str = "\n") -> Source:
+    def write(
+        *lines: str, encoding: str = "utf-8", end: str = "\n", asked: Reading = AS_IT_IS
+    ) -> Source:
         path = folder / "table.csv"
         path.write_bytes(end.join([*lines, ""]).encode(encoding))
-        return open_source(str(path))
+        return open_source(str(path), asked=asked)
 
     return write
 
@@ -91,11 +94,22 @@ def test_split_column_makes_the_parts(opened: Opened) -> None:
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ((), r"table.csv' is empty; expected path,label"),
+        ((), r"table.csv' is empty; expected a header, as in path,label, and rows"),
         (("path,label",), "has no rows below its header"),
-        (("file,class", *GOOD), r"the header has 'file', 'class'; expected path,label"),
-        (("path;label", "a;b"), r"has 'path;label'; .* separated by commas"),
-        (("path,label,fold", "a,b,c"), r"has 'path', 'label', 'fold'; unknown is 'fold'"),
+        (
+            ("when,sex,breed", "1,f,cat", "2,f,dog", "3,m,cat"),
+            r"has 'when', 'sex', 'breed'; which of them names image files that exist is not clear: "
+            r"say it with --image-column NAME, and where they lie with --images FOLDER",
+        ),
+        (
+            ("front,back,label", "a/000.png,a/001.png,cat", "b/000.png,b/001.png,dog"),
+            r"which of them names the images is not clear: say it with --image-column NAME$",
+        ),
+        (
+            ("path,sex,coat", *(f"{each},{'fm'[i % 2]}" for i, each in enumerate(GOOD * 2))),
+            r"which of them holds the classes is not clear: say it with --label-column NAME: "
+            r"'sex' \(2 different values in the first 8 rows\), 'coat' \(2 different",
+        ),
         (("path,label,label", "a,b,c"), "one of them twice"),
         (("path,label", *GOOD, "a/002.png,", "a/003.png"), "lines 6, 7: no label; add one"),
         (("path,label", GOOD[0], ",cat"), "line 3: no path"),
@@ -104,7 +118,8 @@ def test_split_column_makes_the_parts(opened: Opened) -> None:
         (("path,label", GOOD[0], '"a/001.png,cat'), "line 3: not a row of a CSV"),
         (
             ("path,label,split", "a/000.png,cat,train", "b/000.png,dog,trian"),
-            "line 3: split 'trian' is unknown; allowed are train, val, valid, validation, test",
+            "line 3: split 'trian' is unknown; allowed are train, training, val, valid, validation, "
+            "validate, dev, test, testing",
         ),
         (
             ("path,label,split", "a/000.png,cat,val", "b/000.png,dog,test"),
@@ -142,9 +157,165 @@ def test_mistake_in_a_table_is_told_with_its_line(
         opened(*lines)
 
 
-def test_table_that_is_no_utf8_is_told_how_to_save_it(opened: Opened) -> None:
-    with pytest.raises(DataError, match=r"not UTF-8 text .*save it as 'CSV UTF-8'"):
-        opened("path,label", "a/000.png,köttur", encoding="utf-16")
+NAMES = ("image", "a/000.png", "a/001.png", "b/000.png", "b/001.png")
+LABELS = ("label", "Äpfel", "Äpfel", "Köttur", "Köttur")
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16", "utf-16-le"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_every_encoding_and_separator_gives_the_same_classes(
+    opened: Opened, separator: str, encoding: str, end: str
+) -> None:
+    rows = [separator.join(row) for row in zip(NAMES, LABELS, strict=True)]
+    source = opened(*rows, encoding=encoding, end=end)
+    assert source.classes == ("Köttur", "Äpfel")
+    assert source.open_part("train").labels.tolist() == [1, 1, 0, 0]
+    told = [note for note in source.notes if "read as Windows-1252" in note]
+    assert len(told) == (encoding == "cp1252")
+
+
+def test_line_of_excel_that_names_the_separator_is_no_header(opened: Opened) -> None:
+    source = opened("sep=;", *(";".join(row) for row in zip(NAMES, LABELS, strict=True)))
+    assert source.classes == ("Köttur", "Äpfel")
+
+
+def test_file_that_is_no_text_is_told_with_its_line(opened: Opened, tmp_path: Path) -> None:
+    path = tmp_path / "odd.csv"
+    path.write_bytes(b"path,label\na.png,b\nc.png,\x81\xff\n")
+    with pytest.raises(DataError, match=r"not text of a known encoding \(line 3\); save it as"):
+        open_source(str(path))
+
+
+@pytest.mark.parametrize(
+    ("header", "images", "classes"),
+    [
+        ("image,label", 0, 1),
+        ("id,breed", 0, 1),
+        ("Label,Filename", 1, 0),
+        ("species,picture file", 1, 0),
+        ("class,image_id", 1, 0),
+        ("x,y", 0, 1),
+        ("path,what it is", 0, 1),
+    ],
+)
+def test_columns_are_recognised_by_their_names_and_values(
+    opened: Opened, header: str, images: int, classes: int
+) -> None:
+    rows = [line.split(",") for line in GOOD]
+    lines = [",".join((row[images], row[classes])) for row in rows]
+    source = opened(header, *lines)
+    assert source.classes == ("cat", "dog")
+    assert list(source.open_part("train").names) == [row[0] for row in rows]
+    assert source.notes[0] == (
+        f"'table.csv': images from column '{header.split(',')[images]}', classes from "
+        f"'{header.split(',')[classes]}'"
+    )
+
+
+def test_table_without_a_header_is_read_from_its_first_row(opened: Opened) -> None:
+    source = opened(*GOOD)
+    assert (source.classes, len(source.open_part("train"))) == (("cat", "dog"), 4)
+
+
+def test_further_columns_and_pandas_index_are_passed_over_and_said(opened: Opened) -> None:
+    rows = (f"{number},{each},{'fm'[number % 2]},0.5" for number, each in enumerate(GOOD))
+    source = opened(",path,label,sex,weight", *rows)
+    assert source.classes == ("cat", "dog")
+    assert source.notes == (
+        "'table.csv': images from column 'path', classes from 'label'; not used: 'sex', 'weight'",
+    )
+
+
+def test_columns_that_were_asked_for_win(opened: Opened) -> None:
+    rows = ("front,back,coat,sex", "a/000.png,b/000.png,red,f", "a/001.png,b/001.png,blue,m")
+    source = opened(*rows, asked=Reading(image_column="back", label_column="Sex"))
+    assert (source.classes, list(source.open_part("train").names)) == (
+        ("f", "m"),
+        ["b/000.png", "b/001.png"],
+    )
+    with pytest.raises(DataError, match=r"--label-column 'coats' is none of them; .*'coat'"):
+        opened(*rows, asked=Reading(image_column="back", label_column="coats"))
+    with pytest.raises(DataError, match="'back' cannot be both image and label"):
+        opened(*rows, asked=Reading(image_column="back", label_column="back"))
+
+
+@pytest.mark.parametrize("column", ["set,train,test", "is_valid,False,True", "Usage,Training,val"])
+def test_part_columns_of_others_make_the_parts(opened: Opened, column: str) -> None:
+    name, first, second = column.split(",")
+    rows = (f"{each},{part}" for each, part in zip(GOOD, (first, second) * 2, strict=True))
+    source = opened(f"image,label,{name}", *rows)
+    assert len(source.parts) == 2
+    assert len(source.open_part("train")) == 2
+
+
+@pytest.mark.parametrize("nothing", ["", "nan", "NaN", "null", "N/A"])
+def test_cell_without_a_label_is_never_a_class(opened: Opened, nothing: str) -> None:
+    with pytest.raises(DataError, match="line 6: no label; add one or remove the row"):
+        opened("path,label", *GOOD, f"a/002.png,{nothing}")
+
+
+def test_part_without_labels_is_left_out_and_said(opened: Opened) -> None:
+    source = opened(
+        "path,label,split",
+        *(f"{each},train" for each in GOOD),
+        "a/002.png,,test",
+        "a/003.png,,test",
+    )
+    assert (source.parts, source.classes) == ({"train"}, ("cat", "dog"))
+    assert source.notes == ("2 rows of the test part have no label, so it measures nothing and is "
+        "left out",)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        "C:\\Users\\me\\photos\\{}.png",
+        "/mnt/gone/photos/{}.png",
+        "..\\photos\\{}",
+        "{}",
+        "{}.PNG",
+        "photos/{}.png",
+    ],
+)
+def test_names_of_other_systems_and_without_endings_are_found(opened: Opened, way: str) -> None:
+    names = [name.removesuffix(".png") for name in NAMES[1:]]
+    said = [way.format(name.replace("/", "\\") if "\\" in way else name) for name in names]
+    source = opened("id,label", *map(",".join, zip(said, LABELS[1:], strict=True)))
+    items = source.open_part("train")
+    assert list(items.names) == list(NAMES[1:])
+    assert items.labels.tolist() == [1, 1, 0, 0]
+    assert (
+        f"'table.csv' names '{said[0]}', which is found as 'a/000.png', and so on" in source.notes
+    )
+
+
+def test_table_of_a_contest_finds_its_images_in_the_folder_of_its_name(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        write_photos(tmp_path / "made", {part: 6})
+        (tmp_path / "made" / part).rename(tmp_path / part)
+        (tmp_path / "made").rmdir()
+    (tmp_path / "train.csv").write_text(
+        "id,breed\n" + "".join(f"{number:03d},{'ab'[number % 2]}\n" for number in range(6))
+    )
+    source = open_source(str(tmp_path / "train.csv"))
+    assert list(source.open_part("train").names)[:2] == ["train/000.png", "train/001.png"]
+    (tmp_path / "train.csv").rename(tmp_path / "labels.csv")
+    with pytest.raises(DataError, match="'000' and others lie in 'test' and 'train' below"):
+        open_source(str(tmp_path / "labels.csv"))
+    source = open_source(str(tmp_path / "labels.csv"), asked=Reading(images=tmp_path / "test"))
+    assert source.open_part("train").read(0) == (tmp_path / "test/000.png").read_bytes()
+
+
+def test_name_without_an_ending_that_two_files_have_is_told(opened: Opened, photos: Photos) -> None:
+    folder = photos({"c": 2}, "more")
+    for ending in ("png", "jpg"):
+        (folder / f"x.{ending}").write_bytes((folder / "c/000.png").read_bytes())
+    (folder / "t.csv").write_text("id,label\nc/000,cat\nx,dog\nc/001,cat\n")
+    with pytest.raises(
+        DataError, match=r"'x' may be 'x.jpg' or 'x.png' in .*; name the file whole"
+    ):
+        open_source(str(folder / "t.csv"))
 
 
 def test_missing_files_are_broken_images_and_left_out(opened: Opened) -> None:

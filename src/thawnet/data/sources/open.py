@@ -9,6 +9,7 @@ from pathlib import Path
 from ...core.errors import DataError, suggest
 from ...net.published import Tell
 from ..items import Source, Watch, unwatched
+from ..reading import AS_IT_IS, Reading
 from . import archives
 from .arrays import digits
 from .cifar import LAYOUTS, open_cifar
@@ -26,16 +27,18 @@ def open_source(
     data_dir: Path | None = None,
     watch: Watch = unwatched,
     tell: Tell = lambda text: None,
+    asked: Reading = AS_IT_IS,
 ) -> Source:
     """Return the source at DATA: a path, or the name of a data set, which is downloaded if needed.
 
     watch: opens a progress bar. tell: receives lines for a person, such as where the data came
-    from. Raises DataError when nothing is there or it cannot be trained on.
+    from. asked: how it is read where its form leaves a choice. Raises DataError when nothing is
+    there or it cannot be trained on.
     """
-    return with_superclasses(_open(data, data_dir, watch, tell))
+    return with_superclasses(_open(data, data_dir, watch, tell, asked))
 
 
-def _open(data: str, data_dir: Path | None, watch: Watch, tell: Tell) -> Source:
+def _open(data: str, data_dir: Path | None, watch: Watch, tell: Tell, asked: Reading) -> Source:
     if data == "digits":
         return digits()
     if data in LAYOUTS:
@@ -49,9 +52,9 @@ def _open(data: str, data_dir: Path | None, watch: Watch, tell: Tell) -> Source:
     if path.is_dir():
         return _from_folder(path, watch)
     if path.suffix.lower() == ".csv":
-        return from_table(path, watch)
+        return from_table(path, watch, asked)
     if archives.is_archive(path):
-        return _from_archive(path, watch, tell)
+        return _from_archive(path, watch, tell, asked)
     raise DataError(
         f"no data at '{path}': expected a folder of class folders or of parquet shards, a zip or "
         "tar of one, or a .csv"
@@ -63,7 +66,7 @@ def _from_folder(path: Path, watch: Watch) -> Source:
     return from_shards(path, shards) if shards else from_class_folders(path, watch)
 
 
-def _from_archive(path: Path, watch: Watch, tell: Tell) -> Source:
+def _from_archive(path: Path, watch: Watch, tell: Tell, asked: Reading) -> Source:
     """Return the source in an archive: that of the one table at the top, if any, or of folders."""
     root = archives.unpack(path, watch, tell)
     try:
@@ -75,7 +78,7 @@ def _from_archive(path: Path, watch: Watch, tell: Tell) -> Source:
             root = root / inside[0].name
         tables = [entry.name for entry in inside if entry.name.endswith(".csv")]
         if len(tables) == 1:
-            source = from_table(root / tables[0], watch, confined=True)
+            source = from_table(root / tables[0], watch, asked, confined=True)
         else:
             source = _from_folder(root, watch)
     except DataError as error:

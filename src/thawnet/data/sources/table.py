@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import unicodedata
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +15,18 @@ from numpy.typing import NDArray
 
 from ...core.errors import DataError, suggest
 from ...core.text import counted
-from ..items import VALIDATION_NAMES, Items, Source, Watch, unwatched
+from ..items import Items, Source, Watch, unwatched
 from ..listing import listed_items
 from ..names import Names
-from .folders import check_names_differ
+from ..reading import AS_IT_IS, Reading
+from .csv_columns import PART_WORDS, TRUTHS, Columns, choose_columns
+from .csv_files import ImageFiles
+from .csv_text import Record, open_text
+from .folders import check_names_differ, is_image
 
-COLUMNS = ("path", "label", "split", "group")
 PARTS = ("train", "val", "test")
-SPLIT_WORDS = {"": 0, "train": 0, **dict.fromkeys(VALIDATION_NAMES, 1), "test": 2}
+SAMPLE = 200  # rows that show what the columns hold
+NO_LABEL = ("", "nan", "null", "n/a", "#n/a", "<na>")  # an empty cell, as programs write it
 MOST_MISSING = 0.5  # share of the files; above it the paths are wrong, not some files lost
 
 
@@ -47,79 +51,94 @@ class _Rows:
         return _Rows(paths, self.classes, *(array[rows] for array in arrays))
 
 
-def from_table(path: Path, watch: Watch = unwatched, confined: bool = False) -> Source:
-    """Return the source that a CSV with the columns path,label[,split][,group] forms.
+def from_table(
+    path: Path, watch: Watch = unwatched, asked: Reading = AS_IT_IS, confined: bool = False
+) -> Source:
+    """Return the source that a CSV of images and their classes forms.
 
-    Paths are relative to the CSV's folder; `confined` refuses those that leave it, for a table
-    that came out of an archive. A label is a name and nothing else. The store lists files that do
-    not exist as broken. Raises DataError, with line numbers, for a mistake in the table.
+    Its columns are path,label[,split][,group], what `asked` names, or what header and rows show.
+    Images are relative to `asked.images` or the CSV's folder; `confined` refuses those that leave
+    it, for a table that came out of an archive. A label is a name and nothing else. The store lists
+    files that do not exist as broken. Raises DataError, with line numbers, for a mistake.
     """
-    rows, notes = _once_each(path, _read(path))
+    files = ImageFiles(asked.images or path.parent, path.stem)
+    rows, notes = _read(path, asked, files)
+    rows, repeated = _once_each(path, rows)
     if confined:
         _stay_inside(path, rows)
+    paths, renamed = files.find(rows.paths, path)
+    rows = replace(rows, paths=paths)
     parts = frozenset(PARTS[part] for part in np.unique(rows.parts))
     _check_classes(path, rows)
-    _check_files(path, rows)
+    _check_files(path, files.folder, rows)
 
     def open_part(part: str) -> Items:
         own = rows.at(np.flatnonzero(rows.parts == PARTS.index(part)))
-        return listed_items(path.parent, own.paths, own.labels, part, watch, own.groups)
+        return listed_items(files.folder, own.paths, own.labels, part, watch, own.groups)
 
     return Source(
         name=path.stem,
         classes=rows.classes,
         parts=parts,
         open_part=open_part,
-        notes=(*notes, *_straddling(rows)),
+        notes=(*notes, *renamed, *repeated, *_straddling(rows)),
     )
 
 
-def _read(path: Path) -> _Rows:
+def _read(path: Path, asked: Reading, files: ImageFiles) -> tuple[_Rows, tuple[str, ...]]:
     """Read the whole table. Raises DataError for the first row that is not one."""
-    records = _records(path)
-    _, header = next(records, (0, []))
-    columns = _columns(path, header)
+    text = open_text(path)
+    records = text.records()
+    first = next(records, None)
+    if first is None:
+        raise DataError(f"'{path}' is empty; expected a header, as in path,label, and rows")
+    header = first[1]
+    if any(map(is_image, filter(None, header))):  # a row already
+        records = chain([first], records)
+        header = [f"column {number}" for number in range(1, len(header) + 1)]
+    sample = list(islice(records, SAMPLE))
+    columns = choose_columns(path, header, [cells for _, cells in sample], asked, files.share)
+    rows, unlabelled = _collect(path, header, columns, chain(sample, records))
+    rows, left_out = _labelled(path, rows, unlabelled)
+    return rows, (*text.notes, *columns.notes, *left_out)
+
+
+def _collect(
+    path: Path, header: Sequence[str], columns: Columns, records: Iterator[Record]
+) -> tuple[_Rows, NDArray[np.bool_]]:
+    """Return the rows below the header, and which have no label."""
     labels, parts, groups, lines = (array("q") for _ in range(4))
     label_numbers: dict[str, int] = {}
     group_numbers: dict[str, int] = {}
-    unlabelled: list[int] = []
+    unlabelled = bytearray()
 
     def image_paths() -> Iterator[str]:
         for line, cells in records:
             if len(cells) > len(header):
                 raise DataError(
                     f"'{path}', line {line}: {len(cells)} values for {len(header)} columns; "
-                    "put quotes around a value that holds a comma"
+                    "put quotes around a value that holds the separator"
                 )
             cells += [""] * (len(header) - len(cells))
-            value = {name: cells[column] for name, column in columns.items()}
-            if not value["path"] or "\0" in value["path"]:
+            image = cells[columns.image]
+            if not image or "\0" in image:
                 raise DataError(f"'{path}', line {line}: no path of an image")
-            label = unicodedata.normalize("NFC", value["label"].strip())
-            if not label:
-                unlabelled.append(line)
-            word = value.get("split", "").strip()
-            if word.lower() not in SPLIT_WORDS:
-                raise DataError(
-                    f"'{path}', line {line}: split '{word}' is unknown; "
-                    f"allowed are {', '.join(word for word in SPLIT_WORDS if word)}"
-                )
-            group = value.get("group", "").strip()
+            label = unicodedata.normalize("NFC", cells[columns.label].strip())
+            unlabelled.append(label.lower() in NO_LABEL)
+            group = cells[columns.group].strip() if columns.group is not None else ""
             labels.append(label_numbers.setdefault(label, len(label_numbers)))
-            parts.append(SPLIT_WORDS[word.lower()])
+            parts.append(_part(path, line, cells, columns))
             groups.append(group_numbers.setdefault(group, len(group_numbers)) if group else -1)
             lines.append(line)
-            yield value["path"]
+            yield image
 
     paths = Names(image_paths())
     if not len(paths):
         raise DataError(f"'{path}' has no rows below its header")
-    if unlabelled:
-        raise DataError(f"'{path}', {_numbered(unlabelled)}: no label; add one or remove the row")
     classes = tuple(sorted(label_numbers))
     positions = {name: position for position, name in enumerate(classes)}
     renumbered = np.array([positions[name] for name in label_numbers], dtype=np.int64)
-    return _Rows(
+    rows = _Rows(
         paths,
         classes,
         renumbered[np.array(labels)],
@@ -127,46 +146,47 @@ def _read(path: Path) -> _Rows:
         np.array(groups),
         np.array(lines),
     )
+    return rows, np.frombuffer(unlabelled, np.bool_)
 
 
-def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line, values) of each row that is not empty, the header first."""
-    line = 0
-    try:
-        # A BOM, as Excel writes it, is no part of the first column's name.
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, skipinitialspace=True, strict=True)
-            for cells in reader:
-                if any(cell.strip() for cell in cells):
-                    yield line + 1, cells
-                line = reader.line_num
-    except UnicodeDecodeError as error:
+def _part(path: Path, line: int, cells: Sequence[str], columns: Columns) -> int:
+    """Return the position in PARTS that a row belongs to."""
+    if columns.split is None:
+        return 0
+    word = cells[columns.split].strip()
+    if columns.flag is not None:
+        known = {text: columns.flag if true else 0 for text, true in TRUTHS.items()}
+    else:
+        known = PART_WORDS
+    if word.lower() not in known:
         raise DataError(
-            f"'{path}' is not UTF-8 text (after line {line}); save it as 'CSV UTF-8'"
-        ) from error
-    except csv.Error as error:
-        raise DataError(f"'{path}', line {line + 1}: not a row of a CSV ({error})") from error
-    except OSError as error:
-        raise DataError(f"'{path}' cannot be read: {error.strerror}") from error
+            f"'{path}', line {line}: split '{word}' is unknown; "
+            f"allowed are {', '.join(word for word in known if word)}"
+        )
+    return known[word.lower()]
 
 
-def _columns(path: Path, header: Sequence[str]) -> dict[str, int]:
-    """Return the position of each column. Raises DataError for a header that is not one."""
-    names = [name.strip().lower() for name in header]
-    expected = "expected path,label and, if wanted, split and group"
-    has = f"'{path}': the header has {', '.join(repr(name.strip()) for name in header)}"
-    if not names:
-        raise DataError(f"'{path}' is empty; {expected} in its first line")
-    if {"path", "label"} - set(names):
-        if len(names) == 1 and any(mark in names[0] for mark in ";\t"):
-            expected += ", separated by commas"
-        raise DataError(f"{has}; {expected}")
-    unknown = [name for name in names if name not in COLUMNS]
-    if unknown:
-        raise DataError(f"{has}; unknown is {unknown[0]!r}; {expected}")
-    if len(set(names)) < len(names):
-        raise DataError(f"{has}, one of them twice; {expected}")
-    return {name: position for position, name in enumerate(names)}
+def _labelled(
+    path: Path, rows: _Rows, unlabelled: NDArray[np.bool_]
+) -> tuple[_Rows, tuple[str, ...]]:
+    """Leave out a part without any label, and say so. Raises DataError for other lone rows."""
+    if not unlabelled.any():
+        return rows, ()
+    notes = []
+    for part in (1, 2):
+        own = rows.parts == part
+        if own.any() and unlabelled[own].all():
+            notes.append(
+                f"{counted(int(own.sum()), 'row')} of the {PARTS[part]} part have no label, so it "
+                "measures nothing and is left out"
+            )
+            rows, unlabelled = rows.at(np.flatnonzero(~own)), unlabelled[~own]
+    if unlabelled.any():
+        lines = rows.lines[unlabelled].tolist()
+        raise DataError(f"'{path}', {_numbered(lines)}: no label; add one or remove the row")
+    used = np.unique(rows.labels)
+    classes = tuple(rows.classes[label] for label in used)
+    return replace(rows, classes=classes, labels=np.searchsorted(used, rows.labels)), tuple(notes)
 
 
 def _once_each(path: Path, rows: _Rows) -> tuple[_Rows, list[str]]:
@@ -224,10 +244,10 @@ def _check_classes(path: Path, rows: _Rows) -> None:
         )
 
 
-def _check_files(path: Path, rows: _Rows) -> None:
+def _check_files(path: Path, folder: Path, rows: _Rows) -> None:
     """Raise DataError if a class, or most of the table, names files that do not exist."""
     # pathlib raises at names that no file can have.
-    exists = np.fromiter((os.path.exists(path.parent / name) for name in rows.paths), bool)  # noqa: PTH110 - a Path for each of millions takes seconds
+    exists = np.fromiter((os.path.exists(folder / name) for name in rows.paths), bool)  # noqa: PTH110 - a Path for each of millions takes seconds
     if exists.all():
         return
 
@@ -235,7 +255,8 @@ def _check_files(path: Path, rows: _Rows) -> None:
         row = int(np.argmax(missing))
         return (
             f"the first, line {rows.lines[row]}, was looked for at "
-            f"'{(path.parent / rows.paths[row]).absolute()}' (paths are relative to the CSV)"
+            f"'{(folder / rows.paths[row]).absolute()}'; say where the images lie with --images "
+            "FOLDER"
         )
 
     if (~exists).mean() > MOST_MISSING:

@@ -1,0 +1,171 @@
+"""The files that a table means, where it does not name them as they lie."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from ...core.errors import DataError
+from ..items import spread_over
+from ..names import Names
+from .folders import is_folder, is_image, visible
+
+SAMPLE = 500  # names that show how a table names its files
+LIKELY = ("images", "image", "img", "photos", "pictures")  # folders beside a table
+
+
+@dataclass(frozen=True)
+class _Way:
+    """From a name in a table to a file's: drop its first folders, put others in their place."""
+
+    drop: int
+    folder: tuple[str, ...]
+
+
+class ImageFiles:
+    """The image files below a folder, found by names of other systems and without endings."""
+
+    def __init__(self, folder: Path, likely: str) -> None:
+        """folder: where the names are looked for. likely: the first folder to think of in it."""
+        self.folder = folder
+        self._likely = (likely.casefold(), *LIKELY)
+
+    def share(self, names: Sequence[str]) -> float:
+        """Return the share of some names that files are found for, 0 to 1."""
+        if not names:
+            return 0.0
+        if all(map(self._exists, names)):
+            return 1.0
+        way = self._way(names)
+        if way is None:
+            return 0.0
+        return sum(self._resolve(name, way) is not None for name in names) / len(names)
+
+    def find(self, names: Names, table: Path) -> tuple[Names, tuple[str, ...]]:
+        """Return the names of the files, relative to the folder, and a note if they are others.
+
+        A name whose file is not found stays as it is. Raises DataError where several files or
+        folders fit.
+        """
+        if all(map(self._exists, names)):
+            return names, ()
+        way = self._way([names[row] for row in spread_over(len(names), SAMPLE)])
+        if way is None:
+            return names, ()
+        example = ""
+
+        def found() -> Iterator[str]:
+            nonlocal example
+            for name in names:
+                file = self._resolve(name, way)
+                if file and file != name and not example:
+                    example = (
+                        f"'{table.name}' names '{name}', which is found as '{file}', and so on"
+                    )
+                yield file or name
+
+        resolved = Names(found())
+        return resolved, (example,) if example else ()
+
+    def _exists(self, name: str) -> bool:
+        # pathlib raises at names that no file can have.
+        return os.path.isfile(os.path.join(self.folder, name))  # noqa: PTH113, PTH118 - as above
+
+    def _way(self, names: Sequence[str]) -> _Way | None:
+        """Return the way by which most of some names become files, None if none does."""
+        votes = Counter[_Way]()
+        for name in names:
+            votes.update(set(self._ways(_words(name))))
+        if not votes:
+            return None
+        most = max(votes.values())
+        best = [way for way, count in votes.items() if count == most]
+        least = min(len(way.folder) for way in best)
+        best = [way for way in best if len(way.folder) == least]
+        if len(best) > 1:
+            best = [way for way in best if way.folder[-1].casefold() in self._likely] or best
+        if len(best) > 1:
+            places = " and ".join(repr("/".join(way.folder)) for way in best[:4])
+            raise DataError(
+                f"'{names[0]}' and others lie in {places} below '{self.folder}'; say which are "
+                "meant with --images FOLDER"
+            )
+        return best[0]
+
+    def _ways(self, words: list[str]) -> Iterator[_Way]:
+        for file in self._by_name.get(_bare(words[-1]), ()):
+            parts = file.split("/")
+            if not _means(words[-1], parts[-1]):
+                continue
+            tail = 1
+            while tail < min(len(parts), len(words)) and _alike(parts[-tail - 1], words[-tail - 1]):
+                tail += 1
+            yield _Way(len(words) - tail, tuple(parts[:-tail]))
+
+    def _resolve(self, name: str, way: _Way) -> str | None:
+        """Return the file that a name means; raises DataError where several fit."""
+        words = _words(name)[way.drop :]
+        if not words:
+            return None
+        wanted = "/".join((*way.folder, *words))
+        fitting = [file for file in self._by_path.get(_bare(wanted), ()) if _means(wanted, file)]
+        exact = [file for file in fitting if file == wanted]
+        if len(fitting) > 1 and not exact:
+            raise DataError(
+                f"'{name}' may be '{fitting[0]}' or '{fitting[1]}' in '{self.folder}'; name the "
+                "file whole"
+            )
+        return next(iter(exact or fitting), None)
+
+    @cached_property
+    def _by_path(self) -> dict[str, list[str]]:
+        """The files below the folder, relative to it, by what they are called without an ending."""
+        files = defaultdict[str, list[str]](list)
+        for file in _below(self.folder):
+            files[_bare(file)].append(file)
+        return files
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[str]]:
+        """The same by their own names, without folders."""
+        files = defaultdict[str, list[str]](list)
+        for bare, alike in self._by_path.items():
+            files[bare.rpartition("/")[2]] += alike
+        return files
+
+
+def _below(folder: Path) -> Iterator[str]:
+    """Yield the image files below a folder, relative to it; links to folders are not followed."""
+    waiting = [""]
+    while waiting:
+        prefix = waiting.pop()
+        for entry in visible(folder / prefix):
+            if not is_folder(entry):
+                if is_image(entry.name):
+                    yield prefix + entry.name
+            elif not entry.is_symlink():
+                waiting.append(f"{prefix}{entry.name}/")
+
+
+def _words(name: str) -> list[str]:
+    """Return the folders and the file of a name; Windows separates them by backslashes."""
+    words = name.replace("\\", "/").split("/")
+    return [word for word in words if word not in ("", ".")] or [""]
+
+
+def _bare(name: str) -> str:
+    """Return a name in lower case, without the ending of an image."""
+    return (name.rpartition(".")[0] if is_image(name) else name).casefold()
+
+
+def _means(name: str, file: str) -> bool:
+    """Whether a name in a table is a file's, with its ending or without."""
+    return _alike(name, file) or _bare(file) == name.casefold()
+
+
+def _alike(one: str, other: str) -> bool:
+    return one.casefold() == other.casefold()
