@@ -118,8 +118,8 @@ def test_split_column_makes_the_parts(opened: Opened) -> None:
         (("path,label", GOOD[0], '"a/001.png,cat'), "line 3: not a row of a CSV"),
         (
             ("path,label,split", "a/000.png,cat,train", "b/000.png,dog,trian"),
-            "line 3: split 'trian' is unknown; allowed are train, training, val, valid, validation, "
-            "validate, dev, test, testing",
+            "line 3: split 'trian' is unknown; allowed are train, training, val, valid, "
+            "validation, validate, dev, test, testing",
         ),
         (
             ("path,label,split", "a/000.png,cat,val", "b/000.png,dog,test"),
