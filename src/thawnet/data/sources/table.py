@@ -18,7 +18,7 @@ from ...core.text import counted
 from ..items import VALIDATION_NAMES, Items, Source, Watch, unwatched
 from ..listing import listed_items
 from ..names import Names
-from .folders import check_names_differ
+from .parts import check_names_differ
 
 COLUMNS = ("path", "label", "split", "group")
 PARTS = ("train", "val", "test")
