@@ -229,12 +229,16 @@ def test_part_without_an_image_that_can_be_read_is_refused(flags: Path, colours:
         "none of the 20 images can be read; the first, 'test/blue/0.png': the file is empty "
         "(0 bytes)"
     )
-    for file in files:
-        file.unlink()
-    assert refused(DataError, colours, flags) == (
-        f"'{flags / 'test'}' holds no image in a class folder; file them by class, "
-        "as in test/blue/1.jpg, or move it elsewhere"
-    )
+
+
+def test_without_a_labelled_test_part_all_is_measured_and_said(flags: Path, colours: Path) -> None:
+    for folder in (flags / "test").iterdir():
+        for file in folder.iterdir():
+            file.rename(flags / "test" / f"{folder.name} {file.name}")
+    told: list[str] = []
+    assert thawnet.evaluate(colours, str(flags), tell=told.append).images == 12
+    assert "20 images without a class of train" in told[0]
+    assert told[1] == "evaluating on all of flags, which has no test part: 12 images"
 
 
 def test_bundle_without_its_list_of_training_images_is_refused(

@@ -79,6 +79,18 @@ def test_every_photo_is_in_its_class_and_none_is_lost(
     assert listed[str(heap / "b.png")]["file"] == "green/b.png"
 
 
+def test_a_photo_whose_double_lies_in_a_bin_is_not_lost(call: Call, heap: Path) -> None:
+    before = (heap / "b.png").read_bytes()
+    Path("sorted/#recycle").mkdir(parents=True)
+    Path("sorted/#recycle/b.png").write_bytes(before)
+    (heap / "@eaDir" / "b.png").mkdir(parents=True)
+    (heap / "@eaDir" / "b.png" / "SYNOPHOTO_THUMB_M.png").write_bytes(before)
+    call(heap, "--move")
+    assert sorted(name for name in files(Path("sorted")) if "#" not in name) == PLACES
+    assert Path("sorted/green/b.png").read_bytes() == before
+    assert open_source("sorted").classes == ("green", "red")
+
+
 def test_a_dry_run_says_the_same_and_writes_nothing(call: Call, heap: Path) -> None:
     _, dry, err = call(heap, "--dry-run")
     assert "would be sorted into sorted: green 2, red 2, unsure 1" in err

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Literal
 from .core.errors import ImageError, UsageError
 from .core.files import MAX_NAME, clear_disk_errors, write_atomic
 from .core.text import csv_row, escaped, shown, unreadable
-from .data.sources.folders import SORTED, UNSURE
+from .data.sources.layout import SORTED, UNSURE
+from .data.sources.leftovers import is_leftover, is_passed_over
 
 if TYPE_CHECKING:
     from .bundle.model import Prediction
@@ -104,6 +105,8 @@ class Sorter:
         """The files that lay in the folders of `out` before, by size."""
         files: dict[int, list[Path]] = {}
         for file in sorted(self.out.glob("*/*")):
+            if is_leftover(file.parent.name) or is_leftover(file.name):
+                continue  # what lies in a bin is not sorted
             with suppress(OSError):  # a link whose target is away
                 files.setdefault(file.stat().st_size, []).append(file)
         return files
@@ -196,7 +199,7 @@ def check_folder_names(classes: tuple[str, ...]) -> None:
         if (
             not name.strip()
             or name.strip() != name
-            or name.startswith(".")
+            or is_passed_over(name)
             or name.endswith(".")
             or any(letter in '/\\:*?"<>|' or not letter.isprintable() for letter in name)
             or len(os.fsencode(name)) > MAX_NAME

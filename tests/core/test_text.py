@@ -29,8 +29,15 @@ def test_deep_values_are_shown() -> None:
         deep = deep.pop()
 
 
-@pytest.mark.parametrize("name", ["", "cat", "<b>cat</b>", "a/b", "👩‍🚀", "x" * MAX_NAME])
+@pytest.mark.parametrize(
+    "name", ["", "cat", "<b>cat</b>", "a/b", "👩‍🚀", "x" * MAX_NAME, "שלום\u200f", "\u200eعربي"]
+)
 def test_names_are_names(name: str) -> None:
+    assert fault_of_name(name) is None
+
+
+@pytest.mark.parametrize("name", ["שלום", "שלום\u200f", "\u200eعربي"])
+def test_names_written_from_the_right_are_names(name: str) -> None:
     assert fault_of_name(name) is None
 
 
@@ -41,6 +48,11 @@ def test_names_are_names(name: str) -> None:
         ("a\x1b[31mb", "class 'a?[31mb' has control or broken characters"),
         ("a\nb", "class 'a?b' has control"),
         ("\ud800", "class '?' has control or broken"),
+        (
+            "gpj.\u202etac",
+            "class 'gpj.?tac' has the character U+202E in its name (shown as ?), whi",
+        ),
+        *((f"a{chr(code)}", f"U+{code:04X}") for code in (*range(0x202A, 0x202F), 0x2066, 0x2069)),
     ],
 )
 def test_codes_and_endless_names_are_told(name: str, told: str) -> None:

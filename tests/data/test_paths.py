@@ -48,6 +48,20 @@ def test_two_stars_reach_any_depth() -> None:
     assert names == ["p/[x].jpg", "p/b.jpg", "p/in/c.jpg"]
 
 
+def test_leftovers_of_other_programs_are_no_images_unless_they_are_asked_for() -> None:
+    for name in ("p/@eaDir/b.jpg/SYNOPHOTO_THUMB_M.jpg", "p/in/#recycle/c.jpg", "SYNOPHOTO_B.jpg"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+    os.unlink("p/in/loop")  # noqa: PTH108
+    photos = ["p/[x].jpg", "p/b.jpg", "p/in/c.jpg"]
+    assert list(image_names(["p"], ())) == [photos[0], "p/a.PNG", *photos[1:]]
+    assert list(image_names(["p/**/*.jpg"], ())) == photos
+    assert list(image_names(["p/in/#recycle/*.jpg"], ())) == ["p/in/#recycle/c.jpg"]
+    assert list(image_names(["p/in/#recycle"], ())) == ["p/in/#recycle/c.jpg"]
+    with pytest.raises(DataError, match="no image file matches"):
+        image_names(["*.jpg"], ())
+
+
 def test_list_on_stdin_is_taken_as_it_is() -> None:
     lines = [b"p/b.jpg\n", b"\n", b"a b\r\n", b"bad\xff.jpg\n", b"p\n", b"last"]
     expected = ["x", "p/b.jpg", "a b", "bad\udcff.jpg", "p", "last"]

@@ -23,7 +23,8 @@ def train(options: TrainOptions) -> Outcome:
     console.say(f"plot {outcome.folder / 'history.png'}, network {outcome.folder / 'bundle'}")
     if (outcome.folder / REPORT).exists():
         console.say(f"report {outcome.folder / REPORT}: open it in a browser")
-    use = command_line("thawnet", "predict", "IMAGES", "--model", outcome.folder)
+    images = outcome.unlabelled or ("IMAGES",)
+    use = command_line("thawnet", "predict", *images, "--model", outcome.folder)
     console.say(f"use it: {use}")
     for line in outcome.lines:
         console.result(line)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import reprlib
 import shlex
 import sys
@@ -12,6 +13,9 @@ import unicodedata
 
 MAX_NAME = 1000  # characters; a file's name has 255 bytes
 SHOWN = 200  # characters of a value in a message
+# They turn the direction of the text that follows. Names in Hebrew and Arabic need none of them: at
+# most the marks U+200E and U+200F, which turn nothing but their neighbours.
+TURNING = re.compile("[\u202a-\u202e\u2066-\u2069]")
 LONGEST = 10_000  # characters of a message; two of the longest paths that Linux takes have room
 
 _clipping = reprlib.Repr()
@@ -105,12 +109,18 @@ def fault_of_name(name: str) -> str | None:
     """Return what is wrong with a class's name, or None.
 
     Terminals, pages and tables would obey control characters, and a long name hides all else.
+    Direction controls make a name look like another.
     """
     if len(name) > MAX_NAME:
         return f"class '{printable(name[:40])}...' has {len(name):,} characters, over {MAX_NAME:,}"
     if not name.isprintable() and any(unicodedata.category(c) in ("Cc", "Cs") for c in name):
         return (
             f"class '{printable(name)}' has control or broken characters (shown as ?) in its name"
+        )
+    if turning := TURNING.search(name):
+        return (
+            f"class '{printable(name)}' has the character U+{ord(turning[0]):04X} in its name "
+            "(shown as ?), which turns the direction of the text"
         )
     return None
 

@@ -90,6 +90,8 @@ class Source:
     """The group that the data's author put each class in, None where there are none."""
     check_part: Callable[[str], None] = lambda part: None
     """Raises DataError where names and labels alone show that nothing can be measured on a part."""
+    unlabelled: tuple[str, ...] = ()
+    """Folders of images without classes, such as the test/ of a competition: no parts."""
 
     def __post_init__(self) -> None:
         fault = next(filter(None, map(fault_of_name, self.classes)), None)

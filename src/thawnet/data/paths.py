@@ -10,7 +10,8 @@ from pathlib import Path
 from ..core.errors import DataError
 from ..net.image import is_address
 from .names import Names
-from .sources.folders import is_folder, is_image, visible
+from .sources.leftovers import is_leftover
+from .sources.visible import is_folder, is_image, visible
 
 STDIN = "-"
 
@@ -37,7 +38,8 @@ def _meant(argument: str, stdin: Iterable[bytes]) -> Iterator[str]:
         yield argument  # its ? is no pattern's
     elif glob.has_magic(argument) and not os.path.lexists(argument):
         matches = glob.iglob(argument, recursive=True)  # noqa: PTH207 - as it was typed, ./ included
-        files = iter(sorted(name for name in matches if _is_image_file(name)))
+        asked = set(argument.split(os.sep))  # noqa: PTH206 - as above
+        files = iter(sorted(name for name in matches if _is_image_file(name, asked)))
         yield from _some(files, f"no image file matches '{argument}'")
     else:
         yield argument  # also one that is missing: it is reported in its place
@@ -68,5 +70,8 @@ def _some(names: Iterator[str], otherwise: str) -> Iterator[str]:
         )
 
 
-def _is_image_file(name: str) -> bool:
-    return is_image(os.path.basename(name)) and not os.path.isdir(name)  # noqa: PTH112, PTH119 - as above
+def _is_image_file(name: str, asked: set[str]) -> bool:
+    """Whether a match is an image, and in no leftover folder but those that were asked for."""
+    *folders, file = name.split(os.sep)  # noqa: PTH206 - as above
+    left_over = any(is_leftover(folder) for folder in folders if folder not in asked)
+    return is_image(file) and not left_over and not os.path.isdir(name)  # noqa: PTH112 - as above

@@ -153,7 +153,7 @@ def write_end(run: Run, saved: Saved, parts: Parts, to_beat: Baselines) -> Outco
     result = replace(result, lines=_lines(result, len(classes)))
     describe_bundle(folder / RUN_BUNDLE, *_description(run, saved, result))
     write_result(folder, result)
-    return Outcome(folder, result)
+    return Outcome(folder, result, run.source.unlabelled)
 
 
 def _result(run: Run, saved: Saved, parts: Parts) -> Result:

@@ -11,7 +11,7 @@ from ..core.errors import DataError
 from ..core.files import fingerprint
 from ..core.memory import available_cores
 from ..core.text import counted
-from ..data.items import Items, Source
+from ..data.items import Items, Source, tied
 from ..data.splits import TrainTest, divide, first_of_each
 from ..data.store import ImageStore, open_store, require_every_class
 from ..image.preprocess import Reduction
@@ -42,12 +42,16 @@ def open_parts(
     if items is not None:
         other = require_some(open_images(part, items, how, workers), part)
     about = f"{source.name}: {counted(len(source.classes), 'class')}"
+    copies = None if other is not None else copied(images, source.classes)
     if lists.folded:
         if np.bincount(images.labels[first_of_each(images.ties)]).max() < 2:
             raise DataError(
-                f"{counted(len(images), 'training image')} are too few: a class needs at least 2, "
-                "one to learn from and one to validate on"
+                copies
+                or f"{counted(len(images), 'training image')} are too few: a class needs at least "
+                "2, one to learn from and one to validate on"
             )
+        if copies is not None:
+            console.say(copies)
         console.say(
             f"{about}, {len(images):,} training images, stored at {how.side} px; few, so none is "
             "held back: each is validated by a network that did not learn from it"
@@ -55,15 +59,34 @@ def open_parts(
         return images, images
     train_images, val = divide(images, other, recipe.shares)
     if len(val) == 0:
+        drawn = lists.test is not None and "test" not in source.parts
         raise DataError(
-            f"{counted(len(images), 'training image')} are too few to validate on; "
-            "a class needs at least 2"
+            copies
+            or f"{counted(len(images), 'training image')} are too few to validate on; "
+            f"a class needs at least {'3, of which one is held back to test' if drawn else '2'}"
         )
+    if copies is not None:
+        console.say(copies)
     console.say(
         f"{about}, {len(train_images):,} training and {counted(len(val), 'validation image')}, "
         f"stored at {how.side} px"
     )
     return train_images, val
+
+
+def copied(images: ImageStore, classes: Sequence[str]) -> str | None:
+    """Return the sentence about classes that are one image many times over, None without any."""
+    counts = np.bincount(images.labels, minlength=len(classes))
+    pairs = np.unique(np.column_stack([images.labels, tied(images.hashes, None)]), axis=0)
+    different = np.bincount(pairs[:, 0], minlength=len(classes))
+    labels = np.flatnonzero((counts > 1) & (different == 1)).tolist()
+    if not labels:
+        return None
+    others = f", and so are those of {len(labels) - 1:,} more" if len(labels) > 1 else ""
+    return (
+        f"the {counts[labels[0]]:,} training images of class '{classes[labels[0]]}' are copies of "
+        f"one{others}: none is left to validate on; give the class other images, or remove it"
+    )
 
 
 def require_some(store: ImageStore, part: str) -> ImageStore:

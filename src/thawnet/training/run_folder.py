@@ -28,6 +28,8 @@ class Outcome:
 
     folder: Path
     result: Result
+    unlabelled: tuple[str, ...] = ()
+    """Folders of the data whose images have no class yet; see Source."""
 
     @property
     def lines(self) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ MAX_GROWTH = 100
 ALWAYS_ALLOWED = 2**30  # bytes
 DISK_BLOCK = 4096
 EDGE = 2**20  # bytes at either end that name an archive
+VERSION = 2  # of how names are read; what another one unpacked is not used
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz")
 
@@ -104,7 +105,7 @@ def _key(path: Path) -> str:
     large archive at every start would take as long as reading it. Where it lies does not matter.
     """
     status = path.stat()
-    digest = hashlib.sha256(f"{status.st_size} {status.st_mtime_ns}".encode())
+    digest = hashlib.sha256(f"{VERSION} {status.st_size} {status.st_mtime_ns}".encode())
     with path.open("rb") as file:
         digest.update(file.read(EDGE))
         file.seek(max(0, status.st_size - EDGE))

@@ -10,7 +10,7 @@ from pathlib import Path
 from ...core.errors import DataError, suggest
 from ..items import VALIDATION_NAMES
 from ..reading import Reading
-from .folders import is_image
+from .visible import is_image
 
 # What people call them, the surest first.
 IMAGES = (

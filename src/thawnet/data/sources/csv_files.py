@@ -12,7 +12,7 @@ from pathlib import Path
 from ...core.errors import DataError
 from ..items import spread_over
 from ..names import Names
-from .folders import is_folder, is_image, visible
+from .visible import Skipped, is_image, walk
 
 SAMPLE = 500  # names that show how a table names its files
 LIKELY = ("images", "image", "img", "photos", "pictures")  # folders beside a table
@@ -125,7 +125,7 @@ class ImageFiles:
     def _by_path(self) -> dict[str, list[str]]:
         """The files below the folder, relative to it, by what they are called without an ending."""
         files = defaultdict[str, list[str]](list)
-        for file in _below(self.folder):
+        for file in walk(self.folder, "", Skipped()):
             files[_bare(file)].append(file)
         return files
 
@@ -136,19 +136,6 @@ class ImageFiles:
         for bare, alike in self._by_path.items():
             files[bare.rpartition("/")[2]] += alike
         return files
-
-
-def _below(folder: Path) -> Iterator[str]:
-    """Yield the image files below a folder, relative to it; links to folders are not followed."""
-    waiting = [""]
-    while waiting:
-        prefix = waiting.pop()
-        for entry in visible(folder / prefix):
-            if not is_folder(entry):
-                if is_image(entry.name):
-                    yield prefix + entry.name
-            elif not entry.is_symlink():
-                waiting.append(f"{prefix}{entry.name}/")
 
 
 def _words(name: str) -> list[str]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from ...core.errors import DataError
+from .zip_names import name_of, raw_name, readings
 
 MAX_FILES = 2_000_000  # ImageNet has 1.3 million
 MAX_HEADER = 2**24  # bytes of a tar's header; long names take hundreds
@@ -116,14 +117,22 @@ def _zip_entries(path: Path, archive: zipfile.ZipFile) -> Iterator[Entry]:
         if info.compress_type == zipfile.ZIP_LZMA:
             # Its decompressor takes as much memory as the archive asks for, up to 4 GB.
             raise refusal(path, "is packed by LZMA; pack it in zip's usual way")
+        name = name_of(info)
+        if name is None:
+            raise refusal(
+                path,
+                f"does not say how its names are encoded: one may be {readings(raw_name(info))}; "
+                "pack it again with names in UTF-8, or unpack it where it was made and give the "
+                "folder",
+            )
         mode = stat.S_IFMT(info.external_attr >> 16)  # what Unix calls so, or nothing
         if stat.S_ISLNK(mode):
             kind = "link"
-        elif info.filename.endswith("/"):  # is_dir() of Python 3.11 fails on an empty name
+        elif name.endswith("/") or (name.endswith("\\") and not info.file_size):
             kind = "folder"
         else:
             kind = "file" if mode in (0, stat.S_IFREG) else "device"
-        yield Entry(path, info.filename, info.file_size, kind, partial(archive.open, info))
+        yield Entry(path, name, info.file_size, kind, partial(archive.open, info))
 
 
 def _tar_entries(path: Path, file: IO[bytes]) -> Iterator[Entry]:

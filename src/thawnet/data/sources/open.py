@@ -13,13 +13,15 @@ from ..reading import AS_IT_IS, Reading
 from . import archives
 from .arrays import digits
 from .cifar import LAYOUTS, open_cifar
-from .folders import from_class_folders, is_folder, visible
+from .file_names import from_file_names
+from .folders import from_class_folders
+from .layout import SORTED, data_root
 from .shards import from_shards
 from .superclasses import with_superclasses
 from .table import from_table
+from .visible import dead_link, visible
 
 NAMED = (*LAYOUTS, "digits")
-DATA_FILES = (".csv", ".parquet")  # that say what the images beside them are, or hold them
 
 
 def open_source(
@@ -39,18 +41,25 @@ def open_source(
 
 
 def _open(data: str, data_dir: Path | None, watch: Watch, tell: Tell, asked: Reading) -> Source:
+    path = Path(data) if data_dir is None else data_dir / data
+    named = data == "digits" or data in LAYOUTS
+    if asked.labels_from_names and (named or path.suffix.lower() == ".csv"):
+        raise DataError(
+            f"--labels-from-names: '{data}' says itself what its images are; leave the flag out"
+        )
     if data == "digits":
         return digits()
-    if data in LAYOUTS:
+    if named:
         return open_cifar(data, data_dir, watch, tell)
-    path = Path(data) if data_dir is None else data_dir / data
     if not os.path.exists(path):  # noqa: PTH110 - a name that no file can have raises in pathlib
         raise DataError(
-            f"no data at '{data}': no such file or folder, and not a known data set "
+            dead_link(path)
+            or f"no data at '{data}': no such file or folder, and not a known data set "
             f"({suggest(data, NAMED)})"
         )
     if path.is_dir():
-        return _from_folder(path, watch)
+        source = _from_folder(data_root(path), watch, asked)
+        return replace(source, name=path.resolve().name)
     if path.suffix.lower() == ".csv":
         return from_table(path, watch, asked)
     if archives.is_archive(path):
@@ -61,26 +70,44 @@ def _open(data: str, data_dir: Path | None, watch: Watch, tell: Tell, asked: Rea
     )
 
 
-def _from_folder(path: Path, watch: Watch) -> Source:
+def _from_folder(path: Path, watch: Watch, asked: Reading) -> Source:
+    if asked.labels_from_names:
+        return from_file_names(path, watch)
     shards = sorted(path.glob("*.parquet")) or sorted(path.glob("data/*.parquet"))
-    return from_shards(path, shards) if shards else from_class_folders(path, watch)
+    if shards:
+        return from_shards(path, shards)
+    tables = _tables(path)
+    try:
+        source = from_class_folders(path, watch)
+    except DataError as error:
+        if len(tables) == 1:
+            return from_table(tables[0], watch, asked)
+        if tables:
+            names = ", ".join(f"'{table}'" for table in tables[:4])
+            raise DataError(
+                f"{error}; if one of its tables names them, give that: {names}"
+            ) from error
+        raise
+    told = tuple(f"'{table.name}' is not read; give it instead of its folder" for table in tables)
+    return replace(source, notes=(*source.notes, *told))
 
 
 def _from_archive(path: Path, watch: Watch, tell: Tell, asked: Reading) -> Source:
     """Return the source in an archive: that of the one table at the top, if any, or of folders."""
-    root = archives.unpack(path, watch, tell)
+    unpacked = archives.unpack(path, watch, tell)
     try:
-        # A single top folder is skipped, unless it holds nothing but images: then it is a class.
-        while len(inside := visible(root)) == 1 and is_folder(inside[0]):
-            deeper = visible(root / inside[0].name)
-            if not any(is_folder(entry) or entry.name.endswith(DATA_FILES) for entry in deeper):
-                break
-            root = root / inside[0].name
-        tables = [entry.name for entry in inside if entry.name.endswith(".csv")]
-        if len(tables) == 1:
-            source = from_table(root / tables[0], watch, asked, confined=True)
+        root = data_root(unpacked)
+        tables = _tables(root)
+        if len(tables) == 1 and not asked.labels_from_names:
+            source = from_table(tables[0], watch, asked, confined=True)
         else:
-            source = _from_folder(root, watch)
+            source = _from_folder(root, watch, asked)
     except DataError as error:
         raise DataError(f"'{path}', unpacked: {error}") from error
     return replace(source, name=archives.stem(path))
+
+
+def _tables(path: Path) -> list[Path]:
+    """Return the CSV files in a folder, but for one that `thawnet predict` wrote."""
+    names = (entry.name for entry in visible(path))
+    return [path / name for name in names if name.lower().endswith(".csv") and name != SORTED]

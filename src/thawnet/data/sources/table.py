@@ -22,7 +22,8 @@ from ..reading import AS_IT_IS, Reading
 from .csv_columns import PART_WORDS, TRUTHS, Columns, choose_columns
 from .csv_files import ImageFiles
 from .csv_text import Record, open_text
-from .folders import check_names_differ, is_image
+from .parts import check_names_differ
+from .visible import is_image
 
 PARTS = ("train", "val", "test")
 SAMPLE = 200  # rows that show what the columns hold

@@ -1,0 +1,168 @@
+"""Where in a folder the data lies: below a single folder or not, in parts or not, by class."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from ...core.errors import DataError
+from ..items import VALIDATION_NAMES
+from .visible import Skipped, dead_link, is_folder, is_image, visible
+
+SORTED = "sorted.csv"  # lists what `thawnet predict --sort-into` put where
+UNSURE = "unsure"  # the folder beside it of images that no class was given
+DATA_FILES = (".csv", ".parquet")  # that say what the images beside them are, or hold them
+PART_NAMES = {"train", "test", *VALIDATION_NAMES}
+PART_WORDS = {*PART_NAMES, "training", "testing"}
+# What is called so beside train/ or test/ is another part and no class, such as Kaggle's test1/.
+_PART_LIKE = re.compile(
+    rf"({'|'.join(sorted(PART_WORDS, key=len, reverse=True))}|unlabell?ed)"
+    r"([ _-]?(set|data|images|\d+))?",
+    re.IGNORECASE,
+)
+
+
+def data_root(path: Path) -> Path:
+    """Return the folder that holds the data: a folder that stands alone is entered.
+
+    Not one that is a part, or a class: that holds at least as many images as folders.
+    """
+    while True:
+        inside = visible(path)
+        folders = [entry for entry in inside if is_folder(entry)]
+        if len(folders) != 1 or any(map(_is_data, inside)) or _leads_back(folders[0], path):
+            return path
+        deeper = visible(path / folders[0].name)
+        images = sum(is_image(entry.name) and not is_folder(entry) for entry in deeper)
+        is_class = images >= sum(map(is_folder, deeper))
+        if folders[0].name.lower() in PART_WORDS or (is_class and not any(map(_is_table, deeper))):
+            return path
+        path = path / folders[0].name
+
+
+def part_roots(path: Path, skipped: Skipped, by_class: bool = True) -> dict[str, Path]:
+    """Return the folder of each part: train, and val and test if they are there.
+
+    by_class: whether a part is made of class folders; a train/ without any may then be a class.
+    Raises DataError for folders that are neither parts nor classes.
+    """
+    entries = visible(path)
+    _require_targets(entries)
+    folders = [entry.name for entry in entries if is_folder(entry)]
+    listed = " and ".join(f"{name}/" for name in folders)
+    if (
+        folders
+        and all(map(_PART_LIKE.fullmatch, folders))
+        and any(name.lower() in PART_WORDS for name in folders)
+        and ("train" not in folders or set(folders) - PART_NAMES)
+    ):
+        lacking = "" if "train" in folders else " but no train/"
+        raise DataError(
+            f"'{path}' holds {listed}{lacking}; name the parts train/, val/ and test/, "
+            "and move elsewhere what is none"
+        )
+    extra = [name for name in folders if name not in PART_NAMES]
+    if "train" not in folders:
+        return {"train": path}
+    if by_class and extra and not any(map(is_folder, visible(path / "train"))):
+        # A class beside others, as in CIFAR-100: it holds images and no classes of its own.
+        return {"train": path}
+    roots = {"train": path / "train"}
+    for word, part in [*((word, "val") for word in VALIDATION_NAMES), ("test", "test")]:
+        if word in folders:
+            if part in roots:
+                raise DataError(
+                    f"'{path}' has {roots[part].name}/ and also {word}/; "
+                    "keep one folder of validation images"
+                )
+            roots[part] = path / word
+    if extra:
+        raise DataError(
+            f"'{path}' has train/ and also {', '.join(f'{name}/' for name in extra[:4])}; "
+            "expected only train/, val/ and test/ beside each other"
+        )
+    visible(path, skipped)  # only here: a part that is `path` itself is looked through later
+    return roots
+
+
+class ClassFolders(NamedTuple):
+    """The class folders of a part."""
+
+    names: dict[str, str]
+    """Each class's name, its accents written one way (NFC), and its folder's own name."""
+    loose: int
+    """Images beside them."""
+    unsure: int
+    """Images that `thawnet predict --sort-into` gave no class."""
+
+
+def class_folders(root: Path, skipped: Skipped) -> ClassFolders:
+    """Return the class folders below a part's folder.
+
+    Raises DataError for a link that leads nowhere or back, and two that differ only in accents.
+    """
+    folders: dict[str, str] = {}
+    entries = visible(root, skipped)
+    _require_targets(entries)
+    by_predict = any(entry.name == SORTED for entry in entries)
+    loose = unsure = 0
+    for entry in entries:
+        if not is_folder(entry):
+            loose += is_image(entry.name)
+            continue
+        if by_predict and entry.name == UNSURE:
+            unsure = sum(is_image(image.name) for image in visible(root / UNSURE))
+            continue
+        if _leads_back(entry, root):
+            raise DataError(
+                f"class folder '{entry.path}' is a link to a folder that holds it; remove the link"
+            )
+        name = unicodedata.normalize("NFC", entry.name)
+        if name in folders:
+            raise DataError(
+                f"class folders of '{root}': two are called '{name}' and differ only in how its "
+                "accents are encoded (Unicode NFC and NFD); merge the two or rename one"
+            )
+        folders[name] = entry.name
+    return ClassFolders(folders, loose, unsure)
+
+
+def require_classes(root: Path, folders: Iterable[str]) -> None:
+    """Raise DataError where the folders in `root` are data sets, or hold the parts themselves."""
+    names = list(folders)
+    parted = [name for name in names if os.path.isdir(f"{root}/{name}/train")]  # noqa: PTH112 - a Path for each of 10,000 classes takes a while
+    sets = [name for name in parted if any(map(is_folder, visible(root / name / "train")))]
+    if sets:
+        shown = ", ".join(f"'{root / name}'" for name in sets[:4]) + ", ..." * (len(sets) > 4)
+        raise DataError(
+            f"'{root}' holds data sets and no classes: {shown} "
+            f"{'has its' if len(sets) == 1 else 'have their'} own train/; give one of them"
+        )
+    if parted and len(parted) == len(names):
+        raise DataError(
+            f"the class folders of '{root}' hold parts, as '{parted[0]}/train/'; the part comes "
+            f"first: file its images in train/{parted[0]}/, and those of other parts likewise"
+        )
+
+
+def _require_targets(entries: Iterable[os.DirEntry[str]]) -> None:
+    """Raise DataError for a link that may have been a folder and leads nowhere."""
+    for entry in entries:
+        if entry.is_symlink() and not is_image(entry.name) and (fault := dead_link(entry.path)):
+            raise DataError(fault)
+
+
+def _leads_back(entry: os.DirEntry[str], root: Path) -> bool:
+    return entry.is_symlink() and root.resolve().is_relative_to(Path(entry.path).resolve())
+
+
+def _is_table(entry: os.DirEntry[str]) -> bool:
+    return entry.name.endswith(DATA_FILES)
+
+
+def _is_data(entry: os.DirEntry[str]) -> bool:
+    return not is_folder(entry) and (is_image(entry.name) or _is_table(entry))

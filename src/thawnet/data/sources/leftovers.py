@@ -1,0 +1,31 @@
+"""Names of what other programs leave beside photos: thumbnails, bins, indexes, never the photos.
+
+Only names that mean nothing else are listed; what begins with a dot is hidden and needs no list.
+Synology writes a thumbnail of every photo as @eaDir/PHOTO.jpg/SYNOPHOTO_THUMB_XL.jpg, and keeps
+what was deleted in #recycle; QNAP has @Recycle. Such thumbnails and bins look like photos.
+"""
+
+from __future__ import annotations
+
+NAMES = frozenset(
+    [
+        *("@eaDir", "@tmp", "@sharebin", "#recycle", "#snapshot"),  # Synology
+        *("@Recycle", "@Recently-Snapshot", "@__thumb"),  # QNAP
+        *("$RECYCLE.BIN", "$Recycle.Bin", "RECYCLER", "System Volume Information"),  # Windows
+        *("Thumbs.db", "thumbs.db", "ehthumbs.db", "desktop.ini", "Desktop.ini"),
+        *("__MACOSX", "Network Trash Folder", "Temporary Items", "Icon\r"),  # macOS
+        *("lost+found", "CaptureOne", "Picasa.ini", "__pycache__", "node_modules"),
+    ]
+)
+BEGINNINGS = ("SYNOPHOTO_", "SYNOFILE_", "SYNOINDEX_", "SYNOVIDEO_")
+ENDINGS = (".lrdata", ".lrcat-data", "@SynoEAStream", "@SynoResource")
+
+
+def is_leftover(name: str) -> bool:
+    """Whether a file or folder of this name is another program's, and holds nobody's photos."""
+    return name in NAMES or name.startswith(BEGINNINGS) or name.endswith(ENDINGS)
+
+
+def is_passed_over(name: str) -> bool:
+    """Whether a file or folder of this name is hidden or a leftover: never an image or a class."""
+    return name[0] == "." or is_leftover(name)

@@ -1,0 +1,103 @@
+"""The parts of a source whose images are files, each labelled by its folder or its name."""
+
+from __future__ import annotations
+
+import difflib
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...core.errors import DataError, suggest
+from ...core.text import counted
+from ..items import Items, Source, Watch
+from ..listing import listed_items
+from ..names import Names
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The image files of one part."""
+
+    names: Names
+    """Relative to the data's folder, of those with a class."""
+    labels: NDArray[np.int64]
+    """Class positions, (n,)."""
+    unknown: Sequence[str] = ()
+    """Classes that train lacks."""
+    unlabelled: int = 0
+    """Images of no class, or of those."""
+
+
+def files_source(
+    path: Path,
+    classes: tuple[str, ...],
+    roots: Mapping[str, Path],
+    listings: Mapping[str, Listing],
+    notes: Iterable[str],
+    watch: Watch,
+) -> Source:
+    """Return the source that listed files form.
+
+    A val or test part without a single label is left out, and a note says so. One with classes of
+    train and others beside them is at fault, when it is checked or opened.
+    """
+    said, unlabelled = [], []
+    parts = []
+    for part, listing in listings.items():
+        root = roots[part]
+        if len(listing.names) or _misspelt(listing.unknown, classes):
+            parts.append(part)
+        elif listing.unlabelled:
+            said.append(
+                f"left out: '{root}', {counted(listing.unlabelled, 'image')} without a class of "
+                "train, which thawnet predict can name"
+            )
+            unlabelled.append(str(root))
+        else:
+            said.append(f"left out: '{root}', which holds no image")
+
+    def check_part(part: str) -> None:
+        unknown = listings[part].unknown
+        if unknown:
+            raise DataError(
+                f"'{roots[part]}' has a class that train lacks: '{unknown[0]}'; "
+                + suggest(unknown[0], classes)
+            )
+
+    def open_part(part: str) -> Items:
+        check_part(part)
+        return listed_items(path, listings[part].names, listings[part].labels, part, watch)
+
+    return Source(
+        name=path.resolve().name,
+        classes=classes,
+        parts=frozenset(parts),
+        open_part=open_part,
+        notes=(*notes, *said),
+        check_part=check_part,
+        unlabelled=tuple(unlabelled),
+    )
+
+
+def check_names_differ(classes: Iterable[str], where: str) -> None:
+    """Raise DataError if two class names differ only by case, or by how they write an accent."""
+    seen: dict[str, str] = {}
+    for name in classes:
+        other = seen.setdefault(unicodedata.normalize("NFC", name.casefold()), name)
+        if other != name:
+            raise DataError(
+                f"{where}: '{other}' and '{name}' differ only by upper and lower case; "
+                "merge the two or rename one"
+            )
+
+
+def _misspelt(names: Sequence[str], classes: Sequence[str]) -> bool:
+    """Whether names that are no classes were meant for such, as Cats is for cat."""
+    folded = [name.casefold() for name in classes]
+    if not {name.casefold() for name in names}.isdisjoint(folded):
+        return True
+    return any(difflib.get_close_matches(name.casefold(), folded, 1, 0.8) for name in names[:3])
