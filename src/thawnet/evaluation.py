@@ -17,6 +17,7 @@ from .core.packages import told_when_missing
 from .core.text import counted, duration
 from .data.items import Items, Raw, Source, Watch, unwatched
 from .data.listing import read_or_reason
+from .data.reading import AS_IT_IS, Reading
 from .data.shares import Shares
 from .data.sources.open import open_source
 from .data.splits import arrange, divide
@@ -35,6 +36,7 @@ def evaluate(
     part: str | None = None,
     watch: Watch = unwatched,
     tell: Tell = lambda text: None,
+    reading: Reading = AS_IT_IS,
 ) -> Evaluation:
     """Measure a network on labelled images; torch need not be installed.
 
@@ -42,7 +44,7 @@ def evaluate(
     `train`; its classes are matched to the model's by name. part: 'train', 'val' or 'test', of the
     data or as the run held it back from the same data; by default test, or everything where the
     data has no test part. watch: shows what takes a while.
-    tell: receives lines for a person.
+    tell: receives lines for a person. reading: how the data is read where that leaves a choice.
     Raises BundleError as `load` does, UsageError for a part that is not there or a package that
     the data needs and that is not installed, DataError when the data cannot be opened, has a
     class that the model does not know, or no image that can be read.
@@ -51,7 +53,7 @@ def evaluate(
         model = load(model)
     known = read_trained_on(read_description(model.path))
     with told_when_missing(f"evaluating on '{data}'"):
-        source = open_source(data, data_dir, watch, tell)
+        source = open_source(data, data_dir, watch, tell, reading)
         positions = _positions(source, model.classes)
         for note in source.notes:
             tell(note)
@@ -104,16 +106,17 @@ def pair_up(
     data_dir: Path | None = None,
     watch: Watch = unwatched,
     tell: Tell = lambda text: None,
+    reading: Reading = AS_IT_IS,
 ) -> Pairs:
     """Measure two networks on the same labelled images, and return who is right where.
 
-    first, second: run folders or bundles. data, data_dir, watch, tell: as for `evaluate`, on the
-    test part or, where there is none, on everything. Images that either learnt from are left out.
+    first, second: run folders or bundles. The rest: as for `evaluate`, on the test part or, where
+    there is none, on everything. Images that either learnt from are left out.
     Raises what `evaluate` raises, and DataError if no image is left.
     """
     models = [load(first), load(second)]
     with told_when_missing(f"comparing on '{data}'"):
-        source = open_source(data, data_dir, watch, tell)
+        source = open_source(data, data_dir, watch, tell, reading)
         parts = [source.open_part(name) for name in _by_default(source)]
     labels = np.concatenate([items.labels for items in parts])
     hashes = np.concatenate([items.hashes for items in parts])

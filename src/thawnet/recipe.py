@@ -19,6 +19,7 @@ from .core.errors import RecipeError, suggest
 from .core.text import shown
 from .core.typed import typed
 from .data.augment import Augment
+from .data.reading import AS_IT_IS, Reading
 from .data.shares import Shares
 from .image.preprocess import Fit
 
@@ -202,6 +203,8 @@ class TrainOptions:
     """Largest learning rates of phase 1 and phase 2."""
     data_dir: Path | None = None
     """Where the data lies, when it is not to be downloaded; for CIFAR in any published form."""
+    reading: Annotated[Reading, tyro.conf.arg(name="")] = AS_IT_IS
+    """How DATA is read where its form leaves a choice."""
     out: Path | None = None
     """The run folder. Default: runs/<data>-<recipe>-<n>, the next free n."""
     seed: int | None = None
@@ -322,6 +325,17 @@ def resolve(recipe: Recipe, options: TrainOptions) -> Recipe:
     return dataclasses.replace(recipe, **chosen, head=phases[0], finetune=phases[1])
 
 
+def chosen_flags(options: TrainOptions) -> list[tuple[str, Any]]:
+    """Return the name and value of each flag, as it is typed, that is not its default; not DATA."""
+    flags = []
+    for table in (options, options.reading):
+        for option in dataclasses.fields(table):
+            value = getattr(table, option.name)
+            if option.name not in ("data", "reading") and value != option.default:
+                flags.append((option.name, value))
+    return flags
+
+
 def to_table(value: Any) -> dict[str, Any]:
     """Return a recipe as the tables that `parse_recipe` reads back to an equal one."""
     return dataclasses.asdict(value)
@@ -332,14 +346,6 @@ def to_toml(recipe: dict[str, Any]) -> str:
     import tomli_w
 
     return tomli_w.dumps(recipe)
-
-
-def options_to_dict(options: TrainOptions) -> dict[str, Any]:
-    """Return options as values that a checkpoint may hold, and TrainOptions reads back."""
-    return {
-        name: str(value) if isinstance(value, Path) else value
-        for name, value in dataclasses.asdict(options).items()
-    }
 
 
 def _require(holds: bool, name: str, received: object, allowed: str) -> None:

@@ -18,6 +18,7 @@ from ..core.errors import DataError, ImageError
 from ..data.items import Items, Raw, Source, Watch, unwatched
 from ..data.listing import read_or_reason
 from ..data.parallel import blocks, in_order
+from ..data.reading import AS_IT_IS, Reading
 from ..data.shares import Shares
 from ..data.sources.open import open_source
 from ..data.splits import TrainTest, arrange, divide
@@ -31,12 +32,15 @@ CUT = 1.5  # times as long as short: a crop of the middle loses a third
 BLOCK = 8  # images a thread reads at a time, as for a store
 
 
-def inspect(data: str, data_dir: Path | None = None, size: int = 96) -> Audit:
+def inspect(
+    data: str, data_dir: Path | None = None, size: int = 96, reading: Reading = AS_IT_IS
+) -> Audit:
     """Audit DATA, everything that `thawnet train` takes.
 
-    size: pixels a side of the network's input. Raises DataError when DATA cannot be opened.
+    size: pixels a side of the network's input. reading: how DATA is read where its form leaves a
+    choice. Raises DataError when DATA cannot be opened.
     """
-    return audit(open_source(data, data_dir), size)
+    return audit(open_source(data, data_dir, asked=reading), size)
 
 
 def audit(source: Source, size: int, watch: Watch = unwatched) -> Audit:

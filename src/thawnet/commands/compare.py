@@ -12,6 +12,7 @@ from ..core import console
 from ..core.columns import aligned
 from ..core.errors import UsageError
 from ..core.packages import COMPARE_PACKAGES, require_installed
+from ..data.reading import AS_IT_IS, Reading
 from ..metrics.paired import pair_table, verdict
 
 
@@ -30,6 +31,8 @@ class CompareOptions:
     data: str | None = None
     """Labelled images to measure both on, as `evaluate` takes them; no picture is drawn."""
     data_dir: Path | None = None
+    """As for `train`."""
+    reading: Annotated[Reading, tyro.conf.arg(name="")] = AS_IT_IS
     """As for `train`."""
     out: Annotated[Path, tyro.conf.arg(metavar="PNG")] = Path("compare.png")
     """Where the picture goes; a file there is replaced."""
@@ -61,7 +64,7 @@ def _measured(options: CompareOptions, data: str) -> None:
 
     pairs = pair_up(
         *(options.first, options.second, data, options.data_dir),
-        *(console.progress, console.say),
+        *(console.progress, console.say, options.reading),
     )
     for line in (
         *aligned([("A", str(options.first)), ("B", str(options.second))]),

@@ -9,7 +9,7 @@ import platform
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,7 +24,7 @@ from ..core.files import cache_entries, cache_folder
 from ..core.memory import available_memory, keep_freed_memory, total_memory
 from ..core.packages import INSTALL, TRAIN_PACKAGES, missing
 from ..core.text import command_line, counted
-from ..recipe import FOR_GPU, ON_GPU, PRESETS, TrainOptions
+from ..recipe import FOR_GPU, ON_GPU, PRESETS, TrainOptions, chosen_flags
 
 if TYPE_CHECKING:
     from ..forecast import Forecast
@@ -256,7 +256,9 @@ def _forecasts(options: TrainOptions) -> tuple[str, list[Row]]:
     keep_freed_memory()
     recipe, machine = chosen(options)
     check_call(recipe, options)
-    source = open_source(options.data, options.data_dir, console.progress, console.say)
+    source = open_source(
+        options.data, options.data_dir, console.progress, console.say, options.reading
+    )
     check_parts(source, not options.no_test)
     lists = arrange(source, recipe.shares)
     typical = typical_sides(lists.train)
@@ -323,11 +325,8 @@ def _verdict(
 def command(options: TrainOptions) -> str:
     """Return the call of `train` with these options, as a person types it."""
     words = ["thawnet", "train", options.data]
-    for field in fields(options):
-        value = getattr(options, field.name)
-        if field.name == "data" or value == field.default:
-            continue
-        words.append(f"--{field.name.replace('_', '-')}")
+    for name, value in chosen_flags(options):
+        words.append(f"--{name.replace('_', '-')}")
         if value is not True:
             words += map(str, value if isinstance(value, tuple) else [value])
     return command_line(*words)

@@ -11,6 +11,7 @@ import tyro
 
 from ..core import console
 from ..core.errors import DataError, UsageError
+from ..data.reading import AS_IT_IS, Reading
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class EvaluateOptions:
     of the model's."""
     data_dir: Path | None = None
     """Where the data lies, when it is not to be downloaded."""
+    reading: Annotated[Reading, tyro.conf.arg(name="")] = AS_IT_IS
+    """As for `train`."""
     part: Literal["train", "val", "test"] | None = None
     """Which part to measure on. Default: test, or, where the data has none, everything in it."""
     json: bool = False
@@ -50,7 +53,8 @@ def evaluate(options: EvaluateOptions) -> None:
     model = load(options.model, options.workers)
     console.say(model.summary)
     measured = evaluation.evaluate(
-        model, options.data, options.data_dir, options.part, console.progress, console.say
+        *(model, options.data, options.data_dir, options.part),
+        *(console.progress, console.say, options.reading),
     )
     if options.json:
         # ASCII, so that a name that is not UTF-8 can be written too.

@@ -18,6 +18,7 @@ from ..core.errors import UsageError
 from ..core.files import write_text
 from ..core.packages import require_installed
 from ..core.text import counted
+from ..data.reading import AS_IT_IS, Reading
 
 if TYPE_CHECKING:
     from ..audit.contents import Audit, Group, Member, Part
@@ -38,6 +39,8 @@ class InspectOptions:
     """What `thawnet train` takes: a name, or a path."""
     data_dir: Path | None = None
     """Where the data lies, when it is not to be downloaded."""
+    reading: Annotated[Reading, tyro.conf.arg(name="")] = AS_IT_IS
+    """As for `train`."""
     size: int = 96
     """Pixels a side of the network's input: what smaller images are counted against."""
     json: bool = False
@@ -53,7 +56,9 @@ def inspect(options: InspectOptions) -> None:
 
     if options.size < 1:
         raise UsageError(f"--size {options.size}: must be at least 1")
-    source = open_source(options.data, options.data_dir, tell=console.say).opened_once()
+    source = open_source(
+        options.data, options.data_dir, tell=console.say, asked=options.reading
+    ).opened_once()
     if "test" in source.parts:
         console.say("the test part's images are looked at for duplicates and damage only")
     if options.html is not None:

@@ -50,6 +50,18 @@ def typed(hint: Any, value: Any, name: str = "", strict: bool = True) -> Any:
     )
 
 
+def plain(value: Any) -> Any:
+    """Return a dataclass as JSON holds it and `typed` reads it back: tables, and paths as text."""
+    if dataclasses.is_dataclass(value):
+        fields = dataclasses.fields(value)
+        return {field.name: plain(getattr(value, field.name)) for field in fields}
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
 def _expected(hint: Any, name: str) -> str:
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 
@@ -20,6 +20,11 @@ class Reading:
     """Take the classes from the files' names, as cat of cat.0.jpg and cat_12.jpg."""
     class_names: Path | None = None
     """Names to give the classes: a text file, a line for each, as in 'n01440764 tench', or JSON."""
+
+    def resolved(self) -> Reading:
+        """Return the same with paths that hold from anywhere."""
+        images, names = (path and path.resolve() for path in (self.images, self.class_names))
+        return replace(self, images=images, class_names=names)
 
 
 AS_IT_IS = Reading()

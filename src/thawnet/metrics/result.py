@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import typing
 from collections.abc import Callable, Container, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import RunError
 from ..core.files import write_json, write_text
-from ..core.typed import typed
+from ..core.typed import plain, typed
 
 T = typing.TypeVar("T")
 
@@ -159,10 +159,12 @@ class StartingWeights:
 
 @dataclass(frozen=True)
 class OpenedFrom:
-    """DATA and --data-dir as they are found from anywhere."""
+    """DATA, --data-dir and how it was read, as it is found from anywhere."""
 
     data: str
     data_dir: str | None
+    reading: dict[str, Any] = field(default_factory=dict)
+    """The fields of a data.reading.Reading."""
 
 
 @dataclass(frozen=True)
@@ -253,7 +255,7 @@ def headline(parts: Container[str]) -> str:
 
 def write_result(folder: Path, result: Result) -> None:
     """Write result.json into a run folder."""
-    write_json(folder / RESULT, asdict(result))
+    write_json(folder / RESULT, plain(result))
 
 
 def read_result(folder: Path) -> Result:

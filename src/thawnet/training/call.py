@@ -12,7 +12,7 @@ from ..core.errors import RunError, UsageError
 from ..core.text import command_line
 from ..model.backbone import require_model
 from ..model.weights import BUNDLED, IMAGENET, KERAS
-from ..recipe import ON_GPU, Recipe, TrainOptions, load_recipe, resolve
+from ..recipe import ON_GPU, Recipe, TrainOptions, chosen_flags, load_recipe, resolve
 from . import checkpoint
 from .checkpoint import IN_MEMORY, RunState
 from .machine import Machine, choose_device, decide, obstacles, versions
@@ -72,13 +72,13 @@ def _resumed(folder: Path, options: TrainOptions, ranks: int) -> RunState:
 def _require_no_other_flags(options: TrainOptions, original: TrainOptions) -> None:
     """Raise UsageError for flags beside --resume, which would have no effect."""
     allowed = ("resume", "allow_different", "workers", "no_test")
-    for option in dataclasses.fields(TrainOptions):
-        name, value = option.name, getattr(options, option.name)
-        if name not in allowed and value not in (option.default, getattr(original, name)):
+    was = {"data": original.data, **dict(chosen_flags(original))}
+    for name, value in [("data", options.data), *chosen_flags(options)]:
+        if name not in allowed and value not in (TrainOptions.data, was.get(name)):
             flag = "DATA" if name == "data" else f"--{name.replace('_', '-')}"
             raise UsageError(
                 f"{flag} '{value}': --resume goes on with what the run was asked for "
-                f"('{getattr(original, name)}'); leave it out, or start a new run"
+                f"('{was.get(name)}'); leave it out, or start a new run"
             )
 
 

@@ -25,11 +25,11 @@ from ..core.errors import (
 )
 from ..core.files import stops_caught, write_atomic
 from ..core.text import command_line, counted, resume_command
+from ..core.typed import plain
 from ..metrics.result import WHOLE, Validation
 from ..recipe import (
     Recipe,
     TrainOptions,
-    options_to_dict,
     parse_recipe,
     to_table,
     to_toml,
@@ -199,7 +199,7 @@ class Keeper:
 def save(state: RunState, run: Path) -> None:
     """Write the state so that a reader finds this one or the one before, never a part."""
     content = vars(state) | {
-        "options": options_to_dict(state.options),
+        "options": plain(state.options),
         "recipe": to_table(state.recipe),
         "machine": asdict(state.machine),
         "history": [asdict(row) for row in state.history],

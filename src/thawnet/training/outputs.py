@@ -21,6 +21,7 @@ from ..bundle.format import (
     write_bundle,
 )
 from ..bundle.meaning import Meaning
+from ..core.typed import plain
 from ..data.sources.open import NAMED
 from ..data.store import ImageStore
 from ..metrics.accuracy import (
@@ -252,7 +253,8 @@ def _scores(part: Measured, temperature: float) -> Scores:
 def _opened_from(options: TrainOptions) -> OpenedFrom:
     folder = None if options.data_dir is None else str(options.data_dir.resolve())
     is_path = options.data not in NAMED and folder is None
-    return OpenedFrom(str(Path(options.data).resolve()) if is_path else options.data, folder)
+    data = str(Path(options.data).resolve()) if is_path else options.data
+    return OpenedFrom(data, folder, plain(options.reading.resolved()))
 
 
 def _phases(run: Run) -> Iterator[PhaseResult]:

@@ -47,7 +47,9 @@ def setup(
     world.agree(lambda: check_call(state.recipe, options))
     if source is None:
         source = world.in_turn(
-            lambda: open_source(options.data, options.data_dir, console.progress, console.say)
+            lambda: open_source(
+                options.data, options.data_dir, console.progress, console.say, options.reading
+            )
         )
     world.agree(lambda: check_parts(source, not options.no_test))
     if resumed is None:

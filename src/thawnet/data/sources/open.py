@@ -13,6 +13,7 @@ from ..reading import AS_IT_IS, Reading
 from . import archives
 from .arrays import digits
 from .cifar import LAYOUTS, open_cifar
+from .class_names import with_class_names
 from .file_names import from_file_names
 from .folders import from_class_folders
 from .layout import SORTED, data_root
@@ -37,7 +38,8 @@ def open_source(
     from. asked: how it is read where its form leaves a choice. Raises DataError when nothing is
     there or it cannot be trained on.
     """
-    return with_superclasses(_open(data, data_dir, watch, tell, asked))
+    source = with_superclasses(_open(data, data_dir, watch, tell, asked))
+    return source if asked.class_names is None else with_class_names(source, asked.class_names)
 
 
 def _open(data: str, data_dir: Path | None, watch: Watch, tell: Tell, asked: Reading) -> Source:
