@@ -15,6 +15,7 @@ import pytest
 from support.photos import draw, encoded
 from thawnet.core.errors import DataError
 from thawnet.data.items import Source
+from thawnet.data.reading import Reading
 from thawnet.data.sources.open import open_source
 from thawnet.data.splits import check_parts
 
@@ -135,9 +136,45 @@ def test_parts_below_classes_are_not_mixed(photos: Photos, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("other", ["test1", "Test", "test_images", "unlabeled"])
 def test_part_under_another_name_is_no_class(photos: Photos, tmp_path: Path, other: str) -> None:
-    heap(tmp_path / "d", "train/cat.0.png", "train/dog.0.png", f"{other}/1.png")
+    folder = photos({"cat": 2, "dog": 2}, "d/train").parent
+    heap(folder, f"{other}/1.png", f"{other}/2.png")
+    source = open_source(str(folder))
+    assert (source.parts, source.classes) == ({"train"}, ("cat", "dog"))
+    assert source.unlabelled == (str(folder / other),)
+    assert source.notes[0].startswith(f"left out: '{folder / other}', 2 images without a class")
+    heap(folder, f"{other}/cat/1.png")
     with pytest.raises(DataError, match="name the parts train/, val/ and test/, and move"):
-        open_source(str(tmp_path / "d"))
+        open_source(str(folder))
+
+
+def test_classes_of_names_in_a_part_under_another_name_are_told(tmp_path: Path) -> None:
+    names = ("cat.0.png", "dog.0.png", "cat.1.png")
+    heap(tmp_path / "d", *(f"train/{name}" for name in names), *(f"test1/{n}" for n in names))
+    with pytest.raises(DataError, match="test1' holds images with classes; call it test/ or val/"):
+        open_source(str(tmp_path / "d"), asked=Reading(labels_from_names=True))
+
+
+def test_folder_whose_one_table_names_its_images_is_read_by_it(
+    photos: Photos, tmp_path: Path
+) -> None:
+    folder = photos({"train": 4, "test": 3}, "d")
+    (folder / "labels.csv").write_text("id,breed\n000,a\n001,b\n002,a\n003,b\n")
+    (folder / "submission.csv").write_text("id,a,b\n000,0.5,0.5\n001,0.5,0.5\n")
+    source = open_source(str(folder))
+    assert (source.name, source.classes) == ("d", ("a", "b"))
+    assert next(iter(source.open_part("train").names)) == "train/000.png"
+    assert source.notes[0] == "read by its table 'labels.csv'"
+    (folder / "more.csv").write_text("path,label\ntrain/000.png,x\ntrain/001.png,y\n")
+    with pytest.raises(DataError, match=r"holds 'labels.csv' and 'more.csv'; give the one that"):
+        open_source(str(folder))
+
+
+def test_table_beside_class_folders_is_said_not_read(photos: Photos) -> None:
+    folder = photos({"cat": 2, "dog": 2}, "d")
+    (folder / "notes.csv").write_text("path,label\ncat/000.png,x\n")
+    source = open_source(str(folder))
+    assert source.classes == ("cat", "dog")
+    assert source.notes == ("'notes.csv' is not read; give it instead of its folder",)
 
 
 # --- what other programs leave ------------------------------------------------------------------

@@ -301,7 +301,8 @@ def test_table_of_a_contest_finds_its_images_in_the_folder_of_its_name(tmp_path:
     source = open_source(str(tmp_path / "train.csv"))
     assert list(source.open_part("train").names)[:2] == ["train/000.png", "train/001.png"]
     (tmp_path / "train.csv").rename(tmp_path / "labels.csv")
-    with pytest.raises(DataError, match="'000' and others lie in 'test' and 'train' below"):
+    (tmp_path / "train").rename(tmp_path / "left")
+    with pytest.raises(DataError, match="'000' and others lie in 'left' and 'test' below"):
         open_source(str(tmp_path / "labels.csv"))
     source = open_source(str(tmp_path / "labels.csv"), asked=Reading(images=tmp_path / "test"))
     assert source.open_part("train").read(0) == (tmp_path / "test/000.png").read_bytes()

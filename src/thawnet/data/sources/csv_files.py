@@ -15,7 +15,7 @@ from ..names import Names
 from .visible import Skipped, is_image, walk
 
 SAMPLE = 500  # names that show how a table names its files
-LIKELY = ("images", "image", "img", "photos", "pictures")  # folders beside a table
+LIKELY = ("images", "image", "img", "photos", "pictures", "train")  # folders beside a table
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class ImageFiles:
         most = max(votes.values())
         best = [way for way, count in votes.items() if count == most]
         least = min(len(way.folder) for way in best)
-        best = [way for way in best if len(way.folder) == least]
+        best = sorted((way for way in best if len(way.folder) == least), key=lambda way: way.folder)
         if len(best) > 1:
             best = [way for way in best if way.folder[-1].casefold() in self._likely] or best
         if len(best) > 1:

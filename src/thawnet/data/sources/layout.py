@@ -47,6 +47,8 @@ def data_root(path: Path) -> Path:
 def part_roots(path: Path, skipped: Skipped, by_class: bool = True) -> dict[str, Path]:
     """Return the folder of each part: train, and val and test if they are there.
 
+    A folder beside train/ that is called like a part and holds images alone, such as Kaggle's
+    test1/, is one by its own name: of images without classes, or at fault, see parts.files_source.
     by_class: whether a part is made of class folders; a train/ without any may then be a class.
     Raises DataError for folders that are neither parts nor classes.
     """
@@ -54,24 +56,31 @@ def part_roots(path: Path, skipped: Skipped, by_class: bool = True) -> dict[str,
     _require_targets(entries)
     folders = [entry.name for entry in entries if is_folder(entry)]
     listed = " and ".join(f"{name}/" for name in folders)
+    flat = {
+        name
+        for name in set(folders) - PART_NAMES
+        if "train" in folders
+        and _PART_LIKE.fullmatch(name)
+        and not any(map(is_folder, visible(path / name)))
+    }
     if (
         folders
         and all(map(_PART_LIKE.fullmatch, folders))
         and any(name.lower() in PART_WORDS for name in folders)
-        and ("train" not in folders or set(folders) - PART_NAMES)
+        and ("train" not in folders or set(folders) - PART_NAMES - flat)
     ):
         lacking = "" if "train" in folders else " but no train/"
         raise DataError(
             f"'{path}' holds {listed}{lacking}; name the parts train/, val/ and test/, "
             "and move elsewhere what is none"
         )
-    extra = [name for name in folders if name not in PART_NAMES]
+    extra = [name for name in folders if name not in PART_NAMES | flat]
     if "train" not in folders:
         return {"train": path}
     if by_class and extra and not any(map(is_folder, visible(path / "train"))):
         # A class beside others, as in CIFAR-100: it holds images and no classes of its own.
         return {"train": path}
-    roots = {"train": path / "train"}
+    roots = {"train": path / "train", **{name: path / name for name in sorted(flat)}}
     for word, part in [*((word, "val") for word in VALIDATION_NAMES), ("test", "test")]:
         if word in folders:
             if part in roots:

@@ -81,17 +81,36 @@ def _from_folder(path: Path, watch: Watch, asked: Reading) -> Source:
     tables = _tables(path)
     try:
         source = from_class_folders(path, watch)
-    except DataError as error:
-        if len(tables) == 1:
-            return from_table(tables[0], watch, asked)
-        if tables:
-            names = ", ".join(f"'{table}'" for table in tables[:4])
-            raise DataError(
-                f"{error}; if one of its tables names them, give that: {names}"
-            ) from error
-        raise
+    except DataError:
+        table = _only_table(path, tables, watch, asked)
+        if table is None:
+            raise
+        return table
     told = tuple(f"'{table.name}' is not read; give it instead of its folder" for table in tables)
     return replace(source, notes=(*source.notes, *told))
+
+
+def _only_table(path: Path, tables: list[Path], watch: Watch, asked: Reading) -> Source | None:
+    """Return the source of the one table in a folder that names its images, None without any.
+
+    Raises DataError where several do, or where the only one is at fault.
+    """
+    sources, faults = {}, []
+    for table in tables:
+        try:
+            sources[table.name] = from_table(table, watch, asked)
+        except DataError as error:
+            faults.append(error)
+    if len(sources) > 1:
+        raise DataError(
+            f"'{path}' holds {' and '.join(map(repr, sources))}; give the one that says what its "
+            "images are"
+        )
+    if not sources and len(tables) == 1:
+        raise faults[0]
+    for name, source in sources.items():
+        return replace(source, notes=(f"read by its table '{name}'", *source.notes))
+    return None
 
 
 def _from_archive(path: Path, watch: Watch, tell: Tell, asked: Reading) -> Source:

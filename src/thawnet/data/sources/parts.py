@@ -17,6 +17,8 @@ from ..items import Items, Source, Watch
 from ..listing import listed_items
 from ..names import Names
 
+PARTS = ("train", "val", "test")
+
 
 @dataclass(frozen=True)
 class Listing:
@@ -49,6 +51,10 @@ def files_source(
     parts = []
     for part, listing in listings.items():
         root = roots[part]
+        if part not in PARTS and len(listing.names):
+            raise DataError(
+                f"'{root}' holds images with classes; call it test/ or val/, or move it"
+            )
         if len(listing.names) or _misspelt(listing.unknown, classes):
             parts.append(part)
         elif listing.unlabelled:
