@@ -72,7 +72,7 @@ def test_no_data_at_the_path_is_one_line(tmp_path: Path) -> None:
         open_source("long" * 99)
     path = tmp_path / "labels.xlsx"
     path.write_bytes(b"x")
-    with pytest.raises(DataError, match=r"expected a folder .* zip or tar of one, or a .csv"):
+    with pytest.raises(DataError, match=r"expected a folder .* tar of one, a .csv or a .parq"):
         open_source(str(path))
 
 
