@@ -25,7 +25,7 @@ def hashes(images: Any) -> set[bytes]:
 
 
 def test_images_that_trained_and_validated_come_back_and_others_are_refused(
-    options: TrainOptions,
+    options: TrainOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outcome = run.train(options)
     description = read_description(outcome.folder)
@@ -44,9 +44,29 @@ def test_images_that_trained_and_validated_come_back_and_others_are_refused(
     with pytest.raises(DataError, match=r"'elsewhere' is not what .* was trained on"):
         reopen(description, "elsewhere", None)
     assert reopen(description, None, None).train.names == train.names  # where the run found it
+    with monkeypatch.context() as patch:
+        patch.chdir(description.path)
+        assert reopen(read_description(Path()), None, None).train.names == train.names
     Path(options.data).rename("gone")
-    with pytest.raises(UsageError, match=r"--data is missing: .* was trained on 'photos'"):
+    with pytest.raises(
+        UsageError,
+        match=rf"--data is missing: .* was trained on 'photos', .* '{options.data}'; give its path",
+    ):
         reopen(description, None, None)
+
+
+def test_data_in_a_data_dir_comes_back_from_there_or_from_the_folder_it_was_moved_to(
+    options: TrainOptions,
+) -> None:
+    folder, name = Path(options.data).parent, Path(options.data).name
+    outcome = run.train(dataclasses.replace(options, data=name, data_dir=folder))
+    description = read_description(outcome.folder)
+    train = reopen(description, None, None).train
+    Path("moved").mkdir()
+    Path(options.data).rename(Path("moved") / name)
+    with pytest.raises(UsageError, match=rf"not where the run found it, '{options.data}'; give"):
+        reopen(description, None, None)
+    assert reopen(description, None, Path("moved")).train.names == train.names
 
 
 def told_of(bundle: Path, **changes: Any) -> Description:
