@@ -10,6 +10,7 @@ import contextlib
 import gzip
 import io
 import lzma
+import os
 import struct
 import tarfile
 import time
@@ -252,6 +253,20 @@ def test_path_in_a_cell_that_leads_out_of_the_folder_is_not_read(tmp_path: Path,
     items = open_source(str(tmp_path / "d")).open_part("train")
     assert [items.read(0), items.read(1)] == [b"in", b"in"]
     with pytest.raises(ImageError, match="is not in the folder of its shard"):
+        items.read(2)
+
+
+def test_path_in_a_cell_that_is_no_text_names_the_file_of_those_bytes(tmp_path: Path) -> None:
+    names = [b"a\xff.png", b"b.png", b"c\xff.png"]
+    for name in names[:2]:
+        (tmp_path / os.fsdecode(name)).write_bytes(name)
+    paths = pyarrow.array(names).view(pyarrow.string())
+    cells = pyarrow.StructArray.from_arrays([pyarrow.nulls(3), paths], ["bytes", "path"])
+    table = pyarrow.table({"image": cells, "label": ["x", "y", "x"]})
+    pyarrow.parquet.write_table(table, tmp_path / "photos.parquet")
+    items = open_source(str(tmp_path)).open_part("train")
+    assert [items.read(row) for row in range(2)] == names[:2]
+    with pytest.raises(FileNotFoundError):
         items.read(2)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from ...core.errors import DataError, first_line
 
+TEXT = ("string", "large_string", "string_view")  # types as pyarrow writes them
 LFS = b"version https://git-lfs"  # begins what a clone without Git LFS has in a file's place
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ...core.errors import DataError, suggest
 from ...core.text import shown
-from .parquet import opened, readable
+from .parquet import TEXT, opened, readable
 
 Label = str | int
 MOST_LABELS = 100_000  # different ones: beyond, a column holds names of files or numbers of rows
@@ -22,7 +22,6 @@ LABEL_BYTES = 2**26  # of the different labels of a batch
 LABEL_ROWS = 2**16  # in a batch
 MAX_METADATA = 2**22  # bytes of JSON: 20,000 class names take less than one million
 # Types as pyarrow writes them.
-TEXT = ("string", "large_string", "string_view")
 BINARY = ("binary", "large_binary", "binary_view")
 NUMBERS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 FRACTIONS = ("halffloat", "float", "double")

@@ -22,7 +22,7 @@ from ...image.decode import read_file
 from ..items import Items
 from ..listing import hash_of_unread
 from ..names import Names
-from .parquet import opened, readable
+from .parquet import TEXT, opened, readable
 
 BATCH_BYTES = 2**22  # of a row group that are decoded at a time, by its own account
 BATCH_ROWS = 1024  # at most: equal images are stored once, and decoded take more than that
@@ -46,14 +46,19 @@ class Cells:
     def __len__(self) -> int:
         return len(self.contents)
 
+    def path(self, row: int) -> str:
+        """Return the name of an image's file, empty for none; its bytes may be any."""
+        cell = None if self.paths is None else self.paths[row].as_buffer()
+        return "" if cell is None else os.fsdecode(cell.to_pybytes())
+
     def read(self, row: int) -> bytes:
         """Return an image, nothing where a cell has none.
 
         Raises OSError where its file is not there, ImageError where it must not be read.
         """
         content = self.contents[row].as_py()
-        path = None if content or self.paths is None else self.paths[row].as_py()
-        if path is None:
+        path = "" if content else self.path(row)
+        if not path:
             return content or b""
         folder = os.path.abspath(self.folder)  # noqa: PTH100 - what a link names may be anywhere
         file = os.path.normpath(os.path.join(folder, path))  # noqa: PTH118 - as above
@@ -96,7 +101,8 @@ class Shards:
                     ):
                         cells, paths = batch.column(self.image), None
                         if str(cells.type).startswith("struct<"):
-                            if cells.type.get_field_index("path") >= 0:
+                            index = cells.type.get_field_index("path")
+                            if index >= 0 and str(cells.type.field(index).type) in TEXT:
                                 paths = field(cells, "path")
                             cells = field(cells, "bytes")
                         yield (number, group), Cells(shard.parent, cells, paths)
@@ -165,7 +171,7 @@ def read_part(shards: Shards) -> Items:
             except (OSError, ImageError):
                 hashes += hash_of_unread(names[len(hashes) // 32])
                 missing += 1
-                lost = lost or cells.paths[row].as_py()
+                lost = lost or cells.path(row)
         start += len(cells)
     if start != len(shards.labels):
         raise shards.changed()
