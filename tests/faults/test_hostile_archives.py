@@ -227,6 +227,22 @@ def test_schema_as_deep_as_a_file_is_long_is_told(tmp_path: Path) -> None:
         open_source(str(path))
 
 
+def test_page_that_claims_gigabytes_gets_none(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    table = pyarrow.table({"image": [b"x" * 20] * 6, "label": ["a", "b"] * 3})
+    pyarrow.parquet.write_table(table, path, compression="none", use_dictionary=False)
+    content = bytearray(path.read_bytes())
+    column = pyarrow.parquet.read_metadata(path).row_group(0).column(1)
+    sizes = column.data_page_offset + 2  # Thrift: two numbers, each behind its type
+    assert content[sizes : sizes + 4 : 2] == b"\x15\x15"
+    content[sizes + 3 : sizes + 8] = b"\xfe\xff\xff\xff\x0f"  # 2**31 - 1 bytes
+    path.write_bytes(content)
+    started = time.process_time()
+    with pytest.raises(DataError, match=r"a.parquet' cannot be read \(.*download it again"):
+        open_source(str(path))
+    assert time.process_time() - started < 0.3
+
+
 def test_label_that_unpacks_a_thousandfold_is_held_once(tmp_path: Path) -> None:
     long = "x" * 2**20
     table = pyarrow.table({"image": [b"a"] * 3000, "label": [long, "y", "y"] * 1000})

@@ -11,6 +11,7 @@ from typing import Any
 from ...core.errors import DataError, first_line
 
 TEXT = ("string", "large_string", "string_view")  # types as pyarrow writes them
+SMALL = 2**22  # bytes of a file whose columns are read whole
 LFS = b"version https://git-lfs"  # begins what a clone without Git LFS has in a file's place
 
 
@@ -23,9 +24,14 @@ def opened(shard: Path, as_dictionary: Sequence[str] = ()) -> Any:
     import pyarrow.parquet
 
     try:
-        # Buffered, else whole row groups would be fetched before the first of their rows.
+        # Buffered, else whole row groups would be fetched before the first of their rows; but then
+        # a page gets the memory that it claims, 2 GB at most, which no small file shall have.
+        small = shard.stat().st_size <= SMALL
         return pyarrow.parquet.ParquetFile(
-            shard, pre_buffer=False, buffer_size=2**16, read_dictionary=list(as_dictionary)
+            shard,
+            pre_buffer=False,
+            buffer_size=0 if small else 2**16,
+            read_dictionary=list(as_dictionary),
         )
     except (pyarrow.lib.ArrowException, OSError, UnicodeDecodeError) as error:
         if isinstance(error, OSError) and error.errno is not None:
