@@ -167,15 +167,17 @@ def _batches(shard: Path, column: str, kind: Any) -> Iterator[tuple[Any, NDArray
     kind: the column's type, None for a shard that lacks it.
     """
     if kind is None:
-        yield np.empty(0), np.full(opened(shard).metadata.num_rows, -1)
+        # As many rows as the file says, which may lie; an image takes a byte at least.
+        rows = min(opened(shard).metadata.num_rows, shard.stat().st_size)
+        yield np.empty(0), np.full(rows, -1)
         return
     # A long text that all rows repeat is read once.
     file = opened(shard, [column] if str(kind) in TEXT else [])
     for batch in file.iter_batches(LABEL_ROWS, columns=[column]):
         cells = batch.column(column)
         encoded = cells if hasattr(cells, "dictionary") else cells.dictionary_encode()
-        rows = encoded.indices.cast("int64").fill_null(-1)
-        yield encoded.dictionary, rows.to_numpy(zero_copy_only=False)
+        codes = encoded.indices.cast("int64").fill_null(-1)
+        yield encoded.dictionary, codes.to_numpy(zero_copy_only=False)
 
 
 def _label(value: object, names: tuple[str, ...] | None, shard: Path) -> Label | None:
