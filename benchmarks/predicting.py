@@ -21,7 +21,8 @@ import tyro
 import thawnet
 from thawnet.bundle.model import BATCH, Model
 from thawnet.core.memory import available_cores
-from thawnet.image.decode import decode, read_file
+from thawnet.image.decode import decode
+from thawnet.image.files import read_file
 from thawnet.image.preprocess import squared
 
 READY = 2048  # squares that are held for the network alone, and used again and again

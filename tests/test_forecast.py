@@ -124,7 +124,7 @@ def test_compiling_costs_once_and_gains_on_every_step(network: Network) -> None:
 
 def forecast_for(options: TrainOptions) -> Forecast:
     source = open_source(options.data)
-    return forecast(options, source, arrange(source, HELD_BACK), 40, opened=1.0)
+    return forecast(options, source, arrange(source, HELD_BACK), (40, 40), opened=1.0)
 
 
 # The others are measured by the same code, a second each.

@@ -129,6 +129,58 @@ def test_list_comes_from_stdin_and_results_go_through_a_pipe(folder: Path, bundl
     assert b"Error" not in done.stderr
 
 
+def test_a_list_of_names_ended_by_nuls_comes_from_stdin(folder: Path, bundle: Path) -> None:
+    name = folder / "b" / "a\nb.png"
+    (folder / "b" / "000.png").rename(name)
+    command = [sys.executable, "-m", "thawnet", "predict", "-", "--json", "--model", str(bundle)]
+    found = subprocess.run(["find", str(name.parent), "-print0"], capture_output=True, check=True)
+    listed = found.stdout.split(b"\0", 1)[1]  # without the folder itself
+    done = subprocess.run(command, input=listed, capture_output=True, check=True)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {row["image"] for row in rows} == set(map(str, name.parent.iterdir()))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_pipes_that_are_named_are_read_and_those_in_folders_are_not(
+    folder: Path, call: Call
+) -> None:
+    photo = folder / "b" / "000.png"
+    os.mkfifo("named")
+    os.mkfifo(folder / "b" / "found.png")
+    writer = subprocess.Popen(f"sleep 0.2; cat {photo} > named", shell=True)
+    reader, end = os.pipe()  # as a shell's <(...)
+    os.write(end, photo.read_bytes())
+    os.close(end)
+    status, out, _ = call("named", f"/dev/fd/{reader}", photo, folder / "b", "--json")
+    os.close(reader)
+    assert writer.wait() == 0
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert rows[0]["predictions"] == rows[1]["predictions"] == rows[2]["predictions"]
+    assert (status, rows[-1]) == (1, {"image": f"{folder}/b/found.png", "error": "not a file"})
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_pipe_that_is_silent_or_endless_is_a_broken_image(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("thawnet.image.files.PIPE_SECONDS", 1)
+    monkeypatch.setattr("thawnet.image.files.MAX_FILE_BYTES", 2**22)
+    os.mkfifo("silent")
+    os.mkfifo("endless")
+    writer = subprocess.Popen("cat /dev/zero > endless", shell=True, stderr=subprocess.DEVNULL)
+    status, out, _ = call("silent", "endless")
+    writer.wait(10)
+    assert status == 1
+    assert "silent  cannot be read: nothing came out of the pipe for 1 s" in out
+    assert "endless  cannot be read: the pipe holds more; at most 4 MB are read" in out
+
+
+def test_a_name_that_a_spreadsheet_would_run_is_text_in_csv(call: Call) -> None:
+    draw(0, 0).save("=1+1.png")
+    _, out, _ = call("=1+1.png", "--csv", "--top-k", "1")
+    assert [row["image"] for row in csv.DictReader(io.StringIO(out))] == ["'=1+1.png"]
+
+
 def test_results_go_to_stdout_also_while_a_bar_is_shown(folder: Path, bundle: Path) -> None:
     pty = pytest.importorskip("pty", reason="needs pseudo terminals")
     master, slave = pty.openpty()

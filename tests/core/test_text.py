@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 
 from thawnet.core.errors import DataError, RunError
-from thawnet.core.text import LONGEST, MAX_NAME, fault_of_name, printable, sentence, shown
+from thawnet.core.text import (
+    LONGEST,
+    MAX_NAME,
+    csv_row,
+    fault_of_name,
+    from_cell,
+    printable,
+    sentence,
+    shown,
+    to_cell,
+)
 
 
 def test_terminal_codes_in_names_are_not_printed() -> None:
@@ -66,3 +76,26 @@ def test_a_message_is_one_line_whose_ends_are_kept_where_it_is_long() -> None:
     assert len(told) <= LONGEST
     assert sentence(told) == told
     assert str(RunError("as it is")) == "as it is"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["=1+1", "@SUM(A1)", "\t=1", "\r=1", "+1+1", "-cat.jpg", "-", "'=1", "''-a", "'+'"],
+)
+def test_text_that_a_spreadsheet_would_run_gets_an_apostrophe_that_reading_takes_away(
+    text: str,
+) -> None:
+    assert to_cell(text) == f"'{text}"
+    assert from_cell(to_cell(text)) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "cat", "-0.5", "+3", "-1e-05", "'tis", "'", "a=b", "'-1", "''"]
+)
+def test_other_text_is_a_cell_as_it_is(text: str) -> None:
+    assert to_cell(text) == text
+    assert from_cell(text) == text
+
+
+def test_a_row_of_formulas_is_harmless() -> None:
+    assert csv_row("=cmd|' /C calc'!A0", "cat", "-0.25") == "'=cmd|' /C calc'!A0,cat,-0.25"

@@ -68,6 +68,15 @@ def test_list_on_stdin_is_taken_as_it_is() -> None:
     assert list(image_names(["x", "-"], lines)) == expected
 
 
+def test_list_of_names_ended_by_nuls_keeps_line_breaks_and_spaces() -> None:
+    expected = ["a\nb.jpg", " c \r", "bad\udcff.jpg", *map(str, range(100_000))]
+    content = b"".join(os.fsencode(name) + b"\0" for name in expected)
+    pieces = [content[at : at + 5] for at in range(0, 50, 5)]
+    pieces += [content[at : at + 1000] for at in range(50, len(content), 1000)]
+    assert list(image_names(["-"], pieces)) == expected
+    assert list(image_names(["-"], [content[:-1]])) == expected  # without the last
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [("p/*.gif", "no image file matches 'p/[*].gif'"), ("empty", "no image files under")],

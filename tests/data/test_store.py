@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from support.photos import draw
+from support.photos import draw, encoded
 from thawnet.core.errors import DataError, RunError
 from thawnet.core.files import cache_entries
 from thawnet.data import store as stores
@@ -28,7 +28,8 @@ from thawnet.data.store import (
     require_every_class,
     typical_sides,
 )
-from thawnet.image.preprocess import Reduction
+from thawnet.image.decode import decode
+from thawnet.image.preprocess import Fit, Preprocess, Reduction, centre_crop, squared, store_side
 
 Photos = Callable[..., Path]
 
@@ -219,3 +220,20 @@ def test_data_that_vanishes_in_the_middle_is_not_taken_for_broken_images(
     store = open_store(items, Reduction(40), lambda done: None, 1)
     assert len(store) == 6
     assert store.broken == ()
+
+
+@pytest.mark.parametrize("fit", ["crop", "squash", "pad"])
+def test_store_holds_what_prediction_cuts(tmp_path: Path, fit: Fit) -> None:
+    for number, size in enumerate([(120, 40), (41, 120), (64, 64), (300, 222)]):
+        path = tmp_path / "photos" / "ab"[number % 2] / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded(draw(0, number, size), "JPEG"))
+    items = open_source(str(tmp_path / "photos")).open_part("train")
+    side = store_side(32, typical_sides(items), fit)
+    spec = Preprocess(32, side, (0.5, 0.4, 0.3), (0.5, 0.5, 0.5), fit)
+    store = open_store(items, spec.reduction, lambda done: None, 1)
+    for row in range(len(items)):
+        raw = items.read(row)
+        assert isinstance(raw, bytes)
+        seen = centre_crop(store.batch(np.array([row]))[0], spec.crop)
+        assert (seen == squared(decode(raw, spec.side), spec)).all()

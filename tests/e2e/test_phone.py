@@ -13,8 +13,8 @@ from support.exported_pages import COFFEE, ROCKET, asked_about
 from support.photos import TURNED, encoded
 from support.watched_pages import GLOBALS, PHONE, Watched
 from thawnet.bundle.model import Model
+from thawnet.image.heic import add_heic
 
-HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(300)
 FORMS = ["folder", "file", "service"]
 Open = Callable[..., Page]
 
@@ -138,10 +138,16 @@ def test_nothing_is_asked_that_needs_a_mouse(open_page: Open) -> None:
     assert desktop.inner_text().startswith("Drop images here")
 
 
-@pytest.mark.parametrize("form", ["file", "service"])
-def test_photo_in_heic_is_called_that(open_page: Open, form: str) -> None:
-    page = open_page(form)
-    photo = {"name": "IMG_1.HEIC", "mimeType": "image/heic", "buffer": HEIC}
+def test_photo_of_an_iphone_is_answered_by_the_service_and_called_heic_by_a_page(
+    open_page: Open,
+) -> None:
+    add_heic()
+    content = encoded(Image.open(ROCKET), "HEIF", quality=95)
+    photo = {"name": "IMG_1.HEIC", "mimeType": "image/heic", "buffer": content}
+    page = open_page("service")
     page.set_input_files("#files", [photo])
-    expect(page.locator(".card .status")).to_contain_text("HEIC, which")
+    expect(page.locator(".card .best .name")).to_have_text("rocket")
+    page = open_page("file")
+    page.set_input_files("#files", [photo])
+    expect(page.locator(".card .status")).to_contain_text("HEIC, which this browser does not know")
     expect(page.locator(".card .status")).to_contain_text("save the photo as JPEG")

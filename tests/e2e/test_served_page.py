@@ -290,6 +290,26 @@ def test_names_are_text_and_never_markup(open_page: Open) -> None:
     expect(page.locator(".card img, .card script")).to_have_count(0)
 
 
+def test_hebrew_names_stand_in_their_order(open_page: Open) -> None:
+    names = ["\u05db\u05dc\u05d1 1", "\u05d7\u05ea\u05d5\u05dc 2", "\u05e1\u05d5\u05e1"]
+    page = open_page()
+    describe_by(page, classes=names, name=names[0])
+    page.locator("#known summary").click()
+    shown = page.locator("#known bdi")
+    expect(shown).to_have_text(names)
+    lefts = shown.evaluate_all("all => all.map((each) => each.getBoundingClientRect().left)")
+    assert lefts == sorted(lefts)
+    edges = page.locator("#model").evaluate(
+        """line => {
+            const after = document.createRange();
+            after.selectNode(line.childNodes[1]);
+            const name = line.querySelector("bdi").getBoundingClientRect();
+            return [name.right, after.getBoundingClientRect().left];
+        }"""
+    )
+    assert edges[0] <= edges[1] + 1
+
+
 def test_picture_stands_upright(open_page: Open) -> None:
     image = Image.new("RGB", (60, 40), "red")
     image.paste("blue", (0, 0, 30, 40))  # the left half, which orientation 6 turns to the top

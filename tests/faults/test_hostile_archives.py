@@ -10,6 +10,7 @@ import contextlib
 import gzip
 import io
 import lzma
+import os
 import struct
 import tarfile
 import time
@@ -19,11 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow
+import pyarrow.parquet
 import pytest
 
 from support.fuzz.data import with_checksums
 from support.shards import shard
-from thawnet.core.errors import DataError
+from thawnet.core.errors import DataError, ImageError
 from thawnet.core.files import cache_entries
 from thawnet.data.sources import entries
 from thawnet.data.sources.open import open_source
@@ -176,8 +178,7 @@ def test_count_of_rows_that_lies_is_told_or_does_not_matter(tmp_path: Path, coun
         ),
         (["a", "b\x1b[2J"], r"class 'b\?\[2J' has control or broken characters"),
         (["a", "\ud800"], r"class '\?' has control or broken characters"),
-        (7, "no Hugging Face schema"),
-        ({"a": 1}, r"train images have no label between 0 and 0;"),
+        (["a"], r"the label 1, and its schema names no class but 0 to 0;"),
     ],
 )
 def test_names_of_classes_that_are_none_are_told(
@@ -186,6 +187,103 @@ def test_names_of_classes_that_are_none_are_told(
     path = write_shard(tmp_path / "shards", names)
     with pytest.raises(DataError, match=message):
         open_source(str(path.parent)).open_part("train")
+
+
+@pytest.mark.parametrize("names", [7, {"a": 1}, [["a"] * 9] * 9, ["a", None], []])
+def test_metadata_that_does_not_name_classes_counts_as_missing(
+    tmp_path: Path, names: object
+) -> None:
+    path = write_shard(tmp_path / "shards", names)
+    assert open_source(str(path.parent)).classes == ("0", "1")
+
+
+@pytest.mark.parametrize(
+    "text", [b"[" * 10_000_000, b'{"info":' * 100_000, b"\xff", b'{"info": 3}']
+)
+def test_metadata_that_is_deep_huge_or_no_json_counts_as_missing(
+    tmp_path: Path, text: bytes
+) -> None:
+    table = pyarrow.table({"image": [b"a", b"b", b"c"], "label": ["x", "y", "x"]})
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(table.replace_schema_metadata({"huggingface": text}), path)
+    assert open_source(str(path)).classes == ("x", "y")
+
+
+def test_schema_as_deep_as_a_file_is_long_is_told(tmp_path: Path) -> None:
+    """Thrift's compact form of 100,000 groups, each in the one before, and no rows."""
+    groups = b"\x35\x02\x18\x01a\x15\x02\x00" * 100_000
+    length = 100_002
+    footer = (
+        b"\x15\x02\x19\xfc"
+        + bytes([length & 127 | 128, length >> 7 & 127 | 128, length >> 14])
+        + b"\x48\x01s\x15\x02\x00"
+        + groups
+        + b"\x15\x0c\x25\x02\x18\x01x\x00"
+        + b"\x16\x00\x19\x0c\x00"
+    )
+    path = tmp_path / "deep.parquet"
+    path.write_bytes(b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1")
+    with pytest.raises(DataError, match=r"deep.parquet' is not a whole parquet .* too deeply"):
+        open_source(str(path))
+
+
+def test_page_that_claims_gigabytes_gets_none(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    table = pyarrow.table({"image": [b"x" * 20] * 6, "label": ["a", "b"] * 3})
+    pyarrow.parquet.write_table(table, path, compression="none", use_dictionary=False)
+    content = bytearray(path.read_bytes())
+    column = pyarrow.parquet.read_metadata(path).row_group(0).column(1)
+    sizes = column.data_page_offset + 2  # Thrift: two numbers, each behind its type
+    assert content[sizes : sizes + 4 : 2] == b"\x15\x15"
+    content[sizes + 3 : sizes + 8] = b"\xfe\xff\xff\xff\x0f"  # 2**31 - 1 bytes
+    path.write_bytes(content)
+    started = time.process_time()
+    with pytest.raises(DataError, match=r"a.parquet' cannot be read \(.*download it again"):
+        open_source(str(path))
+    assert time.process_time() - started < 0.3
+
+
+def test_label_that_unpacks_a_thousandfold_is_held_once(tmp_path: Path) -> None:
+    long = "x" * 2**20
+    table = pyarrow.table({"image": [b"a"] * 3000, "label": [long, "y", "y"] * 1000})
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(table, path, dictionary_pagesize_limit=2**22)  # 1 GB of text
+    assert path.stat().st_size < 2**20
+    before = pyarrow.total_allocated_bytes()
+    del table
+    pool = pyarrow.default_memory_pool()
+    with pytest.raises(DataError, match="has 1,048,576 characters, over 1,000"):
+        open_source(str(path))
+    assert pyarrow.total_allocated_bytes() <= before
+    assert pool.max_memory() < before + 2**26
+
+
+@pytest.mark.parametrize("path", ["/etc/hostname", "../secret.png", "a/../../secret.png", "a\0b"])
+def test_path_in_a_cell_that_leads_out_of_the_folder_is_not_read(tmp_path: Path, path: str) -> None:
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    (tmp_path / "d" / "a").mkdir(parents=True)
+    (tmp_path / "d" / "in.png").write_bytes(b"in")
+    cells = [{"bytes": None, "path": name} for name in ("in.png", "a/../in.png", path)]
+    table = pyarrow.table({"image": cells, "label": ["x", "y", "x"]})
+    pyarrow.parquet.write_table(table, tmp_path / "d" / "photos.parquet")
+    items = open_source(str(tmp_path / "d")).open_part("train")
+    assert [items.read(0), items.read(1)] == [b"in", b"in"]
+    with pytest.raises(ImageError, match="is not in the folder of its shard"):
+        items.read(2)
+
+
+def test_path_in_a_cell_that_is_no_text_names_the_file_of_those_bytes(tmp_path: Path) -> None:
+    names = [b"a\xff.png", b"b.png", b"c\xff.png"]
+    for name in names[:2]:
+        (tmp_path / os.fsdecode(name)).write_bytes(name)
+    paths = pyarrow.array(names).view(pyarrow.string())
+    cells = pyarrow.StructArray.from_arrays([pyarrow.nulls(3), paths], ["bytes", "path"])
+    table = pyarrow.table({"image": cells, "label": ["x", "y", "x"]})
+    pyarrow.parquet.write_table(table, tmp_path / "photos.parquet")
+    items = open_source(str(tmp_path)).open_part("train")
+    assert [items.read(row) for row in range(2)] == names[:2]
+    with pytest.raises(FileNotFoundError):
+        items.read(2)
 
 
 def test_cells_that_unpack_a_thousandfold_are_read_one_at_a_time(tmp_path: Path) -> None:

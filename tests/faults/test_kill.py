@@ -31,6 +31,7 @@ SLOW_STORE = """
 import os, sys, time
 from thawnet.data import store
 from thawnet.data.sources.open import open_source
+from thawnet.image.preprocess import Reduction
 
 def slowly(data, side, decode=store.decode):
     with open("done", "a") as marks:

@@ -15,7 +15,7 @@ import pytest
 import thawnet
 from support.photos import draw, encoded
 from support.runs import tensors_of
-from support.shards import shard
+from support.shards import shard, table
 from support.shares import HELD_BACK
 from thawnet import cli, job
 from thawnet.core.errors import DataError, RunError
@@ -49,19 +49,48 @@ def test_a_test_folder_that_can_not_be_measured_on_is_told_before_anything_is_tr
     check_parts(open_source(str(folder)), tested=False)
 
 
-def test_parquet_test_labels_of_minus_one_are_told_before_anything_is_trained(
+@pytest.mark.parametrize(
+    ("labels", "parts", "note"),
+    [
+        ([-1, None, 0], {"train", "test"}, "left out: 2 of 3 test images without a label"),
+        (
+            [-1, None, -1],
+            {"train"},
+            "left out: 3 of 3 test images without a label, so the whole part",
+        ),
+    ],
+)
+def test_parquet_test_labels_of_minus_one_are_left_out_and_counted(
+    tmp_path: Path, labels: list[int | None], parts: set[str], note: str
+) -> None:
+    for part, own in (("train", [0, 1] * 6), ("test", labels)):
+        cells = [{"bytes": encoded(draw(0, number))} for number in range(len(own))]
+        path = tmp_path / f"{part}-00000-of-00001.parquet"
+        path.write_bytes(shard(cells, own, ["a", "b"]))
+    source = open_source(str(tmp_path))
+    assert source.parts == parts
+    assert source.notes == (note,)
+    check_parts(source, tested=True)
+    if "test" in parts:
+        items = source.open_part("test")
+        assert (list(items.names), items.labels.tolist()) == (["test/2"], [0])
+        assert items.read(0) == encoded(draw(0, 2))
+
+
+def test_parquet_test_class_that_train_lacks_is_told_before_anything_is_trained(
     tmp_path: Path,
 ) -> None:
-    for part, labels in (("train", [0, 1] * 6), ("test", [-1, None, 0])):
+    for part, labels in (("train", ["cat", "dog"] * 6), ("test", ["cat", "dogs"])):
         cells = [{"bytes": encoded(draw(0, number))} for number in range(len(labels))]
-        path = tmp_path / f"{part}-00000-of-00001.parquet"
-        path.write_bytes(shard(cells, labels, ["a", "b"]))
+        content = table({"image": cells, "label": labels})
+        (tmp_path / f"{part}.parquet").write_bytes(content)
     source = open_source(str(tmp_path))
-    with pytest.raises(
-        DataError, match=r"2 of 3 test images have no label between 0 and 1; .*--no-test"
-    ):
+    message = "the test part has a class that train lacks: 'dogs'; did you mean 'dog'"
+    with pytest.raises(DataError, match=f"{message}.*--no-test"):
         check_parts(source, tested=True)
-    check_parts(source, tested=False)
+    with pytest.raises(DataError, match=message):
+        source.open_part("test")
+    assert len(source.open_part("train")) == 12
 
 
 @pytest.mark.parametrize("broken", range(4))

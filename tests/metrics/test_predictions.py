@@ -31,6 +31,16 @@ def test_awkward_names_come_back_sorted_by_image() -> None:
     assert found.hits.tolist() == [False, False, True]
 
 
+def test_a_spreadsheet_runs_no_name_and_names_come_back() -> None:
+    names = ["=1+1.png", "'=x.png", "-a.png"]
+    write(names)
+    with FILE.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image"] for row in rows] == ["'=1+1.png", "''=x.png", "'-a.png"]
+    assert rows[2]["class"] == "'=fox"
+    assert sorted(read_predictions(FILE).images) == sorted(names)
+
+
 def test_probabilities_are_the_softmax_of_the_logits() -> None:
     write()
     with FILE.open(encoding="utf-8", newline="") as file:

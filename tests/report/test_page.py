@@ -16,7 +16,7 @@ from support.results import result_of
 from support.whole_report import audit, picture, whole_report
 from thawnet.core.text import duration
 from thawnet.report.content import ClassRow, ConfusionMatrix, Report
-from thawnet.report.markup import short, shortened
+from thawnet.report.markup import isolated, prose, short, shortened
 from thawnet.report.matrix import MOST, Matrix
 from thawnet.report.page import SECTIONS, render, render_audit
 
@@ -133,6 +133,18 @@ def test_hostile_name_is_text(kind: str) -> None:
         assert mine.keys() ^ other.keys() <= {"title", "class"}
     assert shortened(hostile) in found.text
     assert shortened(hostile) in Page(render_audit(*audit(hostile, "b"))).text
+
+
+def test_hebrew_and_arabic_names_swap_no_places_with_their_neighbours() -> None:
+    first, second = "\u05db\u05dc\u05d1 1", "\u0642\u0637\u0629"
+    text = f"2 classes have few: {first} (3), {second} (5), cat (7) & more."
+    told = prose(text, ["cat", second, first, f"{first} x"])
+    assert told == text.replace(first, isolated(first)).replace(second, isolated(second))
+    assert (isolated(second), isolated("cat")) == (f"\u2068{second}\u2069", "cat")
+    html = render(whole_report([first, second, "cat"]))
+    # Each is isolated, in an element of its own, or in the command, which is to be copied.
+    apart = r"<(bdi|text)[^>]*>[^<]*</\1>|\u2068[^\u2069]*\u2069|<dd>thawnet train.*</dd>"
+    assert second not in re.sub(apart, "", html)
 
 
 def test_page_is_utf_8_whatever_the_names() -> None:

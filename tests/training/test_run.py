@@ -22,6 +22,7 @@ from support.runs import epochs_of, quick_with, tensors_of, under
 from thawnet.core.errors import DataError, InterruptedRunError, RunError, UsageError, WeightsError
 from thawnet.core.files import cache_entries
 from thawnet.data.items import Items, Source, Watch
+from thawnet.data.reading import Reading
 from thawnet.data.sources.open import open_source
 from thawnet.data.store import ImageStore, open_store
 from thawnet.image.preprocess import Reduction
@@ -123,9 +124,13 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     events: list[str] = []
 
     def opened(
-        data: str, data_dir: Path | None, watch: Watch, tell: Callable[[str], None]
+        data: str,
+        data_dir: Path | None,
+        watch: Watch,
+        tell: Callable[[str], None],
+        asked: Reading,
     ) -> Source:
-        source = open_source(data, data_dir, watch, tell)
+        source = open_source(data, data_dir, watch, tell, asked)
 
         def open_part(part: str) -> Items:
             events.append(part)

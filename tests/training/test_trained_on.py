@@ -12,6 +12,7 @@ import pytest
 
 from thawnet.bundle.format import Description, read_description
 from thawnet.core.errors import BundleError, DataError, ThawnetError, UsageError
+from thawnet.data.reading import Reading
 from thawnet.data.sources.open import open_source
 from thawnet.data.splits import arrange
 from thawnet.recipe import TrainOptions, load_recipe, to_table
@@ -25,7 +26,7 @@ def hashes(images: Any) -> set[bytes]:
 
 
 def test_images_that_trained_and_validated_come_back_and_others_are_refused(
-    options: TrainOptions,
+    options: TrainOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outcome = run.train(options)
     description = read_description(outcome.folder)
@@ -44,9 +45,47 @@ def test_images_that_trained_and_validated_come_back_and_others_are_refused(
     with pytest.raises(DataError, match=r"'elsewhere' is not what .* was trained on"):
         reopen(description, "elsewhere", None)
     assert reopen(description, None, None).train.names == train.names  # where the run found it
+    with monkeypatch.context() as patch:
+        patch.chdir(description.path)
+        assert reopen(read_description(Path()), None, None).train.names == train.names
     Path(options.data).rename("gone")
-    with pytest.raises(UsageError, match=r"--data is missing: .* was trained on 'photos'"):
+    with pytest.raises(
+        UsageError,
+        match=rf"--data is missing: .* was trained on 'photos', .* '{options.data}'; give its path",
+    ):
         reopen(description, None, None)
+
+
+def test_data_in_a_data_dir_comes_back_from_there_or_from_the_folder_it_was_moved_to(
+    options: TrainOptions,
+) -> None:
+    folder, name = Path(options.data).parent, Path(options.data).name
+    outcome = run.train(dataclasses.replace(options, data=name, data_dir=folder))
+    description = read_description(outcome.folder)
+    train = reopen(description, None, None).train
+    Path("moved").mkdir()
+    Path(options.data).rename(Path("moved") / name)
+    with pytest.raises(UsageError, match=rf"not where the run found it, '{options.data}'; give"):
+        reopen(description, None, None)
+    assert reopen(description, None, Path("moved")).train.names == train.names
+
+
+def test_table_comes_back_by_the_columns_that_the_run_was_told(options: TrainOptions) -> None:
+    images = sorted(Path(options.data).rglob("*.png"))
+    names = [f"{path.parent.name}-{path.stem}" for path in images]
+    rows = [f"{name},{name[0]},{name[0].upper()},x" for name in names]
+    table = Path("list.csv")
+    table.write_text("\n".join(["id,kind,colour,note", *rows]) + "\n")
+    for path, name in zip(images, names, strict=True):
+        path.rename(path.parents[1] / f"{name}.png")
+    reading = Reading(images=Path(options.data))
+    with pytest.raises(DataError, match="which of them holds the classes is not clear"):
+        run.train(dataclasses.replace(options, data=str(table), reading=reading))
+    reading = dataclasses.replace(reading, label_column="colour")
+    outcome = run.train(dataclasses.replace(options, data=str(table), reading=reading))
+    back = reopen(read_description(outcome.folder), None, None)
+    assert back.source.classes == ("A", "B", "C")
+    assert back.source.notes[0].startswith("'list.csv': images from column 'id', classes from 'col")
 
 
 def told_of(bundle: Path, **changes: Any) -> Description:

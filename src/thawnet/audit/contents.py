@@ -102,6 +102,14 @@ class Audit:
     findings: tuple[Finding, ...] = ()
     """Most important first."""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the findings may name: classes, and images that are told of."""
+        told = [
+            [*part.animated, *part.plain, *(name for name, _ in part.broken)] for part in self.parts
+        ]
+        return (*self.classes, *(name for names in told for name in names))
+
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON can hold it."""
         return asdict(self)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..core.errors import ImageError
-from ..image.decode import decode, read_file, upright_rgb
+from ..image.decode import decode, upright_rgb
+from ..image.files import read_file
 from ..image.preprocess import Preprocess, seen_box, squared
 
 # The last gives encoded bytes when a thread is ready for them; it may raise ImageError or OSError.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -12,7 +13,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -24,6 +25,7 @@ from ..core.text import counted, csv_row, duration, escaped, unreadable
 
 if TYPE_CHECKING:
     from ..bundle.model import Prediction
+    from ..bundle.picture import Picture
 
 # Variables that launchers set for each process: its number from 0, and how many there are.
 LAUNCHERS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
@@ -40,7 +42,7 @@ class PredictOptions:
 
     images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES...")]
     """Files, folders (all image files below), patterns ('photos/**/*.jpg'), - for a list on
-    stdin, a name per line, or with --allow-url addresses."""
+    stdin (a name per line, or ended by NULs as of find -print0), or with --allow-url addresses."""
     model: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
     """The run folder of a finished run, or a bundle. Default: the embedded network, for the 100
     classes of CIFAR-100."""
@@ -134,12 +136,14 @@ def predict(options: PredictOptions) -> None:
     from ..data.items import unwatched
     from ..data.names import Names
     from ..data.paths import image_names
+    from ..image.files import is_pipe, read_pipe
     from ..net.image import fetch_image, is_address
     from ..sorting import How, Sorting
 
     model = load(options.model, _threads(options, os.environ))
     console.say(model.summary)
-    names = image_names(options.images, sys.stdin.buffer if "-" in options.images else ())
+    stdin: Any = sys.stdin.buffer if "-" in options.images else io.BytesIO()
+    names = image_names(options.images, iter(partial(stdin.read1, 2**20), b""))
     out = options.out
     if shard is not None:
         everything = len(names)
@@ -156,8 +160,15 @@ def predict(options: PredictOptions) -> None:
         )
     if options.sort_into is not None:
         names = Names(dict.fromkeys(names))  # one that is named twice is moved once
-    # An address is fetched when a thread is ready for it.
-    pictures = (partial(fetch_image, name) if is_address(name) else name for name in names)
+    # A pipe is read if it was named itself, and cannot be sorted.
+    pipes = set() if options.sort_into else set(filter(is_pipe, options.images))
+
+    def picture(name: str) -> Picture:
+        """Return an image, or what gets it when a thread is ready for it."""
+        if is_address(name):
+            return partial(fetch_image, name)
+        return partial(read_pipe, Path(name)) if name in pipes else name
+
     line = _json if options.json else _csv if options.csv else _text
     sorting = None
     if options.sort_into is not None:
@@ -176,7 +187,9 @@ def predict(options: PredictOptions) -> None:
     ):
         if options.csv:
             write(csv_row(*COLUMNS))
-        for name, prediction in zip(names, model.stream(pictures, options.top_k), strict=True):
+        for name, prediction in zip(
+            names, model.stream(map(picture, names), options.top_k), strict=True
+        ):
             broken += isinstance(prediction, ImageError)
             write(line(name, prediction))
             advance(1)

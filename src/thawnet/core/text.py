@@ -131,8 +131,33 @@ def unreadable(name: str, reason: object) -> str:
 
 
 def csv_row(*cells: str) -> str:
-    """Return a row of a CSV file, without its end."""
+    """Return a row of a CSV file, its cells as `to_cell` writes them, without its end."""
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="").writerow(cells)
+    csv.writer(text, lineterminator="").writerow(map(to_cell, cells))
     # A file name need not be UTF-8; the bytes that are not become \udc..., as Python shows them.
     return text.getvalue().encode(errors="backslashreplace").decode()
+
+
+def to_cell(text: str) -> str:
+    """Return text as a cell that no spreadsheet runs as a formula; `from_cell` undoes it.
+
+    What begins with = @ tab or CR, or with + or - and is no number, gets an apostrophe in front
+    (https://owasp.org/www-community/attacks/CSV_Injection), and so does what begins with
+    apostrophes before those, that none is ambiguous.
+    """
+    return f"'{text}" if _is_formula(text.lstrip("'")) else text
+
+
+def from_cell(cell: str) -> str:
+    """Return the text of which `to_cell` made a cell."""
+    return cell[1:] if cell[:1] == "'" and _is_formula(cell.lstrip("'")) else cell
+
+
+def _is_formula(text: str) -> bool:
+    if text[:1] not in ("+", "-"):
+        return bool(text) and text[0] in "=@\t\r"
+    try:
+        float(text)
+    except ValueError:
+        return True
+    return False

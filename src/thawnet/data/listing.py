@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import ImageError, RunError
-from ..image.decode import read_file
+from ..image.files import read_file
 from .items import Items, Raw, Watch
 from .names import Names
 from .parallel import blocks, in_order
@@ -51,10 +51,10 @@ def _hash_or_name(root: Path, name: str) -> bytes:
     try:
         return hashlib.sha256(read_file(root / name)).digest()
     except (OSError, ImageError):
-        return _hash_of_unread(name)
+        return hash_of_unread(name)
 
 
-def _hash_of_unread(name: str) -> bytes:
+def hash_of_unread(name: str) -> bytes:
     """Return what stands for the content of a file that could not be read when it was listed."""
     return hashlib.sha256(os.fsencode(name)).digest()
 
@@ -70,7 +70,7 @@ def read_or_reason(items: Items, position: int) -> Raw | str:
         return str(error)
     except OSError as error:
         name, reason = items.names[position], error.strerror or str(error)
-        if items.hashes[position].tobytes() != _hash_of_unread(name):
+        if items.hashes[position].tobytes() != hash_of_unread(name):
             # Not a broken image: a store would call it so for ever.
             raise RunError(
                 f"'{name}' was there when the images were listed and cannot be read now "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from ..core.errors import DataError
@@ -14,6 +15,7 @@ from .sources.leftovers import is_leftover
 from .sources.visible import is_folder, is_image, visible
 
 STDIN = "-"
+LONGEST = 2**15  # bytes of a path, and more; Linux takes 4,096
 
 
 def image_names(names: Sequence[str], stdin: Iterable[bytes]) -> Names:
@@ -21,7 +23,8 @@ def image_names(names: Sequence[str], stdin: Iterable[bytes]) -> Names:
 
     names: files, whatever they are called; folders, for every image file below them, a folder's
     own first, sorted; patterns with * ? [] and ** for any depth, for the image files that they
-    match, sorted; addresses; '-' for a name per line of `stdin`.
+    match, sorted; addresses; '-' for the names on `stdin`, pieces of bytes: one per line, or ended
+    by NULs if there are any, as `find -print0` writes them.
     Raises DataError for a folder or a pattern without images.
     """
     return Names(name for argument in names for name in _meant(argument, stdin))
@@ -29,9 +32,7 @@ def image_names(names: Sequence[str], stdin: Iterable[bytes]) -> Names:
 
 def _meant(argument: str, stdin: Iterable[bytes]) -> Iterator[str]:
     if argument == STDIN:
-        for line in stdin:
-            if name := line.rstrip(b"\r\n"):
-                yield os.fsdecode(name)
+        yield from map(os.fsdecode, filter(None, _listed(stdin)))
     elif os.path.isdir(argument):  # noqa: PTH112 - False, where Path raises for odd names
         yield from _some(_below(argument), f"no image files under the folder '{argument}'")
     elif is_address(argument):
@@ -43,6 +44,18 @@ def _meant(argument: str, stdin: Iterable[bytes]) -> Iterator[str]:
         yield from _some(files, f"no image file matches '{argument}'")
     else:
         yield argument  # also one that is missing: it is reported in its place
+
+
+def _listed(stdin: Iterable[bytes]) -> Iterator[bytes]:
+    pieces, rest = iter(stdin), b""
+    # The first name, which may hold line breaks, ends within this or there are no NULs.
+    while b"\0" not in rest and len(rest) < LONGEST and (piece := next(pieces, b"")):
+        rest += piece
+    end, after = (b"\0", b"") if b"\0" in rest else (b"\n", b"\r")
+    for piece in chain((b"",), pieces):
+        *names, rest = (rest + piece).split(end)
+        yield from (name.rstrip(after) for name in names)
+    yield rest.rstrip(after)
 
 
 def _below(folder: str) -> Iterator[str]:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import io
 import logging
-import stat
 import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, JpegImagePlugin, UnidentifiedImageError
@@ -25,7 +23,6 @@ MAX_PIXELS = 64_000_000
 _MOST = f"at most {MAX_PIXELS * 3 / 1e6:,.0f} MB ({MAX_PIXELS:,} pixels) are decoded"
 # Of a JPEG that is decoded at a fraction of its size: half a second for the 200 million of a phone.
 MAX_JPEG_PIXELS = 256_000_000
-MAX_FILE_BYTES = 512 * 2**20
 # Left for the antialiased reduction after a JPEG's own: 2 as in Pillow's thumbnail.
 DRAFT = 2
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
@@ -40,23 +37,6 @@ LEVEL_BITS = (8, 10, 12, 14, 16)  # that cameras and scanners put into 16
 
 # Pillow also logs some of what it raises; without a handler Python would print that.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
-
-
-def read_file(path: Path) -> bytes:
-    """Return the content of a file.
-
-    Raises OSError, or ImageError for a file that is too large or not regular (a pipe would block).
-    """
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise ImageError("not a file")
-    if status.st_size > MAX_FILE_BYTES:
-        raise ImageError(
-            f"the file holds {status.st_size / 1e6:,.0f} MB; "
-            f"at most {MAX_FILE_BYTES / 1e6:,.0f} MB are read"
-        )
-    with path.open("rb", buffering=0) as file:
-        return file.read()
 
 
 def decode(data: bytes, least_side: int | None = None) -> Image.Image:

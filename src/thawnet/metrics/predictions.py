@@ -15,6 +15,7 @@ from scipy.special import softmax
 
 from ..core.errors import RunError
 from ..core.files import write_atomic
+from ..core.text import from_cell, to_cell
 from .accuracy import slices
 
 PREDICTIONS = "predictions.csv"
@@ -64,7 +65,8 @@ def write_predictions(
                 images[some], labels[some], best, odds, strict=True
             ):
                 probabilities = [f"{shares[position]:.6g}" for position in (answer, label)]
-                rows.writerow([part, image, classes[label], classes[answer], *probabilities])
+                names = (part, image, classes[label], classes[answer])
+                rows.writerow([*map(to_cell, names), *probabilities])
         text.detach()  # the file is closed by whoever opened it
 
     write_atomic(path, write)
@@ -78,7 +80,7 @@ def read_predictions(path: Path) -> Predictions:
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.reader(file, strict=True))
+            rows = [[*map(from_cell, row)] for row in csv.reader(file, strict=True)]
     except FileNotFoundError:
         raise RunError(
             f"'{path.parent}' has no {path.name}; a run by an older thawnet has none: train again"

@@ -15,7 +15,7 @@ from ..core.text import duration
 from ..webpage import HOUSE, ICON
 from . import charts
 from .content import Copies, Report
-from .markup import percent, short, shortened
+from .markup import isolated, percent, prose, short, shortened
 from .matrix import Matrix
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -87,7 +87,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (data_url, duration, name, percent, short, shortened)
+    filters = (data_url, duration, isolated, name, percent, prose, short, shortened)
     environment.filters.update({function.__name__: function for function in filters})
     environment.globals.update(charts=charts, icon=data_url(ICON.read_bytes(), "image/svg+xml"))
     return environment

@@ -8,12 +8,14 @@ from pathlib import Path
 from ..bundle.format import DESCRIPTION, Description
 from ..core import console
 from ..core.errors import BundleError, DataError, RunError, UsageError
+from ..core.typed import typed
 from ..data.items import Source
+from ..data.reading import AS_IT_IS, Reading
 from ..data.sources.open import NAMED, open_source
 from ..data.splits import TrainTest, arrange
 from ..data.store import ImageStore
 from ..image.preprocess import Reduction
-from ..metrics.result import DataFacts, read_result
+from ..metrics.result import DataFacts, OpenedFrom, read_result
 from ..recipe import Recipe, parse_recipe, to_toml
 from .parts import content_of, open_images, open_parts
 
@@ -43,22 +45,17 @@ def reopen(description: Description, data: str | None, data_dir: Path | None) ->
     """Open the data that trained the network of a bundle; its test part stays closed.
 
     data, data_dir: as `thawnet train` takes them; without them, where the run found its data, and
-    else what model.json names, if that is a data set known by name.
+    else what model.json names, if that is a data set known by name. A folder alone is that of the
+    data that the run found in another. It is read as the run read it.
     Raises UsageError when DATA has to be given, DataError when it is not what the network was
     trained on, BundleError when the bundle does not say what that was.
     """
     recipe, facts = _facts(description)
-    if data is None and data_dir is None:
-        data, data_dir = _opened_from(description)
+    opened = _opened_from(description)
     if data is None:
-        if facts.name not in NAMED:
-            raise UsageError(
-                f"--data is missing: '{description.path}' was trained on '{facts.name}', which is "
-                "no data set that thawnet knows by name, and is not where the run found it; give "
-                "its path"
-            )
-        data = facts.name
-    source = open_source(data, data_dir, console.progress, console.say)
+        data, data_dir = _recorded(description, facts.name, data_dir, opened)
+    asked = AS_IT_IS if opened is None else typed(Reading, opened.reading, "reading", strict=False)
+    source = open_source(data, data_dir, console.progress, console.say, asked)
     lists = arrange(source, recipe.shares, facts.own_test)
     if lists.fingerprint == facts.fingerprint:
         reduction = description.meaning.preprocess.reduction
@@ -89,18 +86,35 @@ def reopen_train_val(
     return reopened.train, reopened.val
 
 
-def _opened_from(description: Description) -> tuple[str | None, Path | None]:
-    """Return DATA and its folder as the run of a bundle was given them, if they are there still."""
+def _opened_from(description: Description) -> OpenedFrom | None:
+    """Return what the run of a bundle was given, if it lies in its run folder."""
     try:
-        opened = read_result(description.path.parent).opened_from
+        return read_result(description.path.absolute().parent).opened_from
     except (OSError, RunError):
-        opened = None
-    if opened is None:
-        return None, None
-    folder = None if opened.data_dir is None else Path(opened.data_dir)
-    known = folder is None and opened.data in NAMED
-    return (
-        (opened.data, folder) if known or (folder or Path(opened.data)).exists() else (None, None)
+        return None
+
+
+def _recorded(
+    description: Description, name: str, data_dir: Path | None, opened: OpenedFrom | None
+) -> tuple[str, Path | None]:
+    """Return DATA and its folder as a run was given them; name: what the data is called.
+
+    Raises UsageError when nothing is there any more.
+    """
+    where = ""
+    if opened is not None and (data_dir is None or opened.data_dir is not None):
+        folder = data_dir or (None if opened.data_dir is None else Path(opened.data_dir))
+        if folder is None and opened.data in NAMED:
+            return opened.data, None
+        path = Path() if opened.data in NAMED else Path(opened.data)
+        path = path if folder is None else folder / path
+        if path.exists():
+            return opened.data, folder
+        where = f", which is not where the run found it, '{path}'"
+    if name in NAMED:
+        return name, data_dir
+    raise UsageError(
+        f"--data is missing: '{description.path}' was trained on '{name}'{where}; give its path"
     )
 
 

@@ -72,7 +72,7 @@ def test_no_data_at_the_path_is_one_line(tmp_path: Path) -> None:
         open_source("long" * 99)
     path = tmp_path / "labels.xlsx"
     path.write_bytes(b"x")
-    with pytest.raises(DataError, match=r"expected a folder .* zip or tar of one, or a .csv"):
+    with pytest.raises(DataError, match=r"expected a folder .* tar of one, a .csv or a .parq"):
         open_source(str(path))
 
 
@@ -185,7 +185,7 @@ def test_pipe_and_huge_file_are_broken_images_not_a_wait(
     items = open_source(str(folder)).open_part("train")
     with pytest.raises(ImageError, match="not a file"):
         items.read(2)
-    monkeypatch.setattr("thawnet.image.decode.MAX_FILE_BYTES", 10)
+    monkeypatch.setattr("thawnet.image.files.MAX_FILE_BYTES", 10)
     with pytest.raises(ImageError, match="at most 0 MB are read"):
         items.read(0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import lzma
@@ -17,8 +18,8 @@ from hypothesis import strategies as st
 
 from support.fuzz.target import Target, spoilt
 from support.photos import draw, encoded
-from support.shards import shard
-from thawnet.core.errors import DataError
+from support.shards import shard, table
+from thawnet.core.errors import DataError, ImageError
 from thawnet.data.items import unwatched
 from thawnet.data.sources import archives
 from thawnet.data.sources.open import open_source
@@ -26,6 +27,7 @@ from thawnet.data.sources.pickles import PickleRefusedError, read_pickle
 from thawnet.data.sources.table import from_table
 
 FILES = {"a/1.png": b"one", "a/2.png": b"two" * 300, "b/c/3.png": b"", "labels.csv": b"path,label"}
+OUT = b"a file outside"
 
 
 class Archive(Target):
@@ -131,7 +133,7 @@ class Pickle(Target):
 
 
 class Shard(Target):
-    """Parquet shards in the layout of the hub."""
+    """Parquet shards in the layout of the hub, and as pandas and polars write them."""
 
     file = "shards/train-00000-of-00001.parquet"
     megabytes = 600
@@ -139,15 +141,29 @@ class Shard(Target):
     def seeds(self) -> list[bytes]:
         image = {"bytes": encoded(draw(0, 0, (24, 16))), "path": None}
         images = [image, None, {"bytes": b"", "path": "x"}]
+        beside = [{"bytes": None, "path": name} for name in ("in.png", "../out.png")] * 6
+        words, numbers, some = ["a", "b", None] * 4, [1.0, None, 2.0] * 4, [True, False] * 6
         return [
-            shard(images * 4, [0, 1, 1] * 4, ["a", "b"], compression=how, row_group_size=6)
-            for how in ("none", "snappy", "zstd", "gzip")
+            *(
+                shard(images * 4, [0, 1, 1] * 4, ["a", "b"], compression=how, row_group_size=6)
+                for how in ("none", "snappy", "zstd", "gzip")
+            ),
+            *(
+                table({"image": cells, "label": labels}, compression="none", **how)
+                for cells in (beside, [b"1", None, b"3"] * 4)
+                for labels in (words, numbers, some)
+                for how in ({}, {"use_dictionary": False})
+            ),
         ]
 
     def read(self, path: Path) -> None:
+        """Open it; one of the images that it may name is there, and one is out of reach."""
+        (path.parent / "in.png").write_bytes(b"in")
+        (path.parent.parent / "out.png").write_bytes(OUT)
         items = open_source(str(path.parent)).open_part("train")
         for row in range(len(items)):
-            items.read(row)
+            with contextlib.suppress(ImageError, OSError):  # broken images
+                assert items.read(row) != OUT
 
 
 class Table(Target):

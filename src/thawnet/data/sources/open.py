@@ -17,6 +17,7 @@ from .class_names import with_class_names
 from .file_names import from_file_names
 from .folders import from_class_folders
 from .layout import SORTED, data_root
+from .shard_files import SUFFIX, parquet_files
 from .shards import from_shards
 from .superclasses import with_superclasses
 from .table import from_table
@@ -43,16 +44,14 @@ def open_source(
 
 
 def _open(data: str, data_dir: Path | None, watch: Watch, tell: Tell, asked: Reading) -> Source:
+    if data in NAMED:
+        _require_no_columns(data, asked)
+        _require_no_labels_from_names(data, asked)
+        return digits() if data == "digits" else open_cifar(data, data_dir, watch, tell)
     path = Path(data) if data_dir is None else data_dir / data
-    named = data == "digits" or data in LAYOUTS
-    if asked.labels_from_names and (named or path.suffix.lower() == ".csv"):
-        raise DataError(
-            f"--labels-from-names: '{data}' says itself what its images are; leave the flag out"
-        )
-    if data == "digits":
-        return digits()
-    if named:
-        return open_cifar(data, data_dir, watch, tell)
+    suffix = path.suffix.lower()
+    if suffix in (SUFFIX, ".csv"):
+        _require_no_labels_from_names(data, asked)
     if not os.path.exists(path):  # noqa: PTH110 - a name that no file can have raises in pathlib
         raise DataError(
             dead_link(path)
@@ -62,22 +61,25 @@ def _open(data: str, data_dir: Path | None, watch: Watch, tell: Tell, asked: Rea
     if path.is_dir():
         source = _from_folder(data_root(path), watch, asked)
         return replace(source, name=path.resolve().name)
-    if path.suffix.lower() == ".csv":
-        return from_table(path, watch, asked)
     if archives.is_archive(path):
         return _from_archive(path, watch, tell, asked)
+    if suffix == SUFFIX:
+        return from_shards(path, [path], asked.image_column, asked.label_column)
+    if suffix == ".csv":
+        return from_table(path, watch, asked)
     raise DataError(
-        f"no data at '{path}': expected a folder of class folders or of parquet shards, a zip or "
-        "tar of one, or a .csv"
+        f"no data at '{path}': expected a folder of class folders or of parquet files, a zip or "
+        "tar of one, a .csv or a .parquet"
     )
 
 
 def _from_folder(path: Path, watch: Watch, asked: Reading) -> Source:
     if asked.labels_from_names:
+        _require_no_columns(str(path), asked)
         return from_file_names(path, watch)
-    shards = sorted(path.glob("*.parquet")) or sorted(path.glob("data/*.parquet"))
+    shards = parquet_files(path)
     if shards:
-        return from_shards(path, shards)
+        return from_shards(path, shards, asked.image_column, asked.label_column)
     tables = _tables(path)
     try:
         source = from_class_folders(path, watch)
@@ -86,6 +88,7 @@ def _from_folder(path: Path, watch: Watch, asked: Reading) -> Source:
         if table is None:
             raise
         return table
+    _require_no_columns(str(path), asked)
     told = tuple(f"'{table.name}' is not read; give it instead of its folder" for table in tables)
     return replace(source, notes=(*source.notes, *told))
 
@@ -132,3 +135,24 @@ def _tables(path: Path) -> list[Path]:
     """Return the CSV files in a folder, but for one that `thawnet predict` wrote."""
     names = (entry.name for entry in visible(path))
     return [path / name for name in names if name.lower().endswith(".csv") and name != SORTED]
+
+
+def _require_no_columns(data: str, asked: Reading) -> None:
+    """Raise DataError if columns, or a table's images, were asked for of data without a table."""
+    for flag, value in (
+        ("image-column", asked.image_column),
+        ("label-column", asked.label_column),
+        ("images", asked.images),
+    ):
+        if value is not None:
+            raise DataError(
+                f"--{flag} '{value}': only CSV and parquet files have columns to choose, and "
+                f"'{data}' is none; leave it out"
+            )
+
+
+def _require_no_labels_from_names(data: str, asked: Reading) -> None:
+    if asked.labels_from_names:
+        raise DataError(
+            f"--labels-from-names: '{data}' says itself what its images are; leave the flag out"
+        )

@@ -1,252 +1,117 @@
-"""Parquet shards in the Hugging Face image layout, read in batches of bounded bytes."""
+"""Parquet shards, as the Hugging Face hub, pandas or polars write them, to a source."""
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import threading
-from bisect import bisect_right
-from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...core.errors import DataError, first_line
-from ..items import VALIDATION_NAMES, Items, Source, sha256_rows
-from ..names import Names
+from ...core.errors import DataError, suggest
+from ...core.text import counted
+from ..items import Source
+from .parts import check_names_differ
+from .shard_columns import Label, Labels, choose_columns, read_labels
+from .shard_files import parts_of
+from .shard_images import Shards, read_part
 
-BATCH_BYTES = 2**22  # of a row group that are decoded at a time, by its own account
-BATCH_ROWS = 1024  # at most: equal images are stored once, and decoded take more than that
-KEPT = 4 + (os.cpu_count() or 1)  # batches: threads that decode in order are some images apart
 
+def from_shards(
+    path: Path,
+    shards: list[Path],
+    image_column: str | None = None,
+    label_column: str | None = None,
+) -> Source:
+    """Return the source that the parquet files of a folder form, or one file alone.
 
-def from_shards(path: Path, shards: list[Path]) -> Source:
-    """Return the source that a folder's shards (train-*, validation-*, test-*.parquet) form.
-
-    Raises DataError when shards are missing, damaged or do not name their columns.
+    Its classes are those that the Hugging Face metadata names, else the labels that occur, sorted.
+    Rows without a label are left out, and so is a part of nothing else; `notes` says how many.
+    image_column, label_column: which to read where there are several.
+    Raises DataError when shards are missing or damaged, or columns or classes cannot be told.
     """
-    parts: dict[str, list[Path]] = {}
-    for shard in shards:
-        word = _part_of(shard)
-        parts.setdefault("val" if word in VALIDATION_NAMES else word, []).append(shard)
-    if "train" not in parts:
-        raise DataError(
-            f"'{path}' holds parquet shards but none named train-*.parquet; "
-            f"found {', '.join(shard.name for shard in shards[:4])}"
-        )
-    for files in parts.values():
-        _check_all_there(files)
-    image, label, classes = _layout(parts["train"][0])
-    opened: dict[str, _Shards] = {
-        part: _Shards(parts[part], image, label, len(classes))
-        for part in ("train", "val", "test")
-        if part in parts
-    }
-    return Source(
-        name=path.resolve().name,
-        classes=classes,
-        parts=frozenset(opened),
-        open_part=lambda part: _read_part(opened[part]),
-        check_part=lambda part: opened[part].check(opened[part].labels()),
-    )
-
-
-def _check_all_there(files: list[Path]) -> None:
-    match = re.search(r"-of-(\d+)", files[0].name)
-    if match and int(match[1]) != len(files):
-        raise DataError(
-            f"'{files[0].parent}' holds {len(files)} of {int(match[1])} shards like "
-            f"'{files[0].name}'; download the missing ones"
-        )
-
-
-def _layout(shard: Path) -> tuple[str, str, tuple[str, ...]]:
-    """Return the image column, the label column and the class names of a shard."""
-    schema = _opened(shard).schema_arrow
-    try:
-        features: dict[str, Any] = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
-        images = [name for name, kind in features.items() if kind["_type"] == "Image"]
-        labels = {
-            name: tuple(str(word) for word in kind["names"])
-            for name, kind in features.items()
-            if kind["_type"] == "ClassLabel"
-        }
-    except (TypeError, KeyError, ValueError, AttributeError, RecursionError) as error:
-        raise DataError(
-            f"'{shard}' has no Hugging Face schema that names its image and label columns"
-        ) from error
-    if not images or not labels:
-        raise DataError(
-            f"'{shard}' needs an Image and a ClassLabel column; it has {list(features)}"
-        )
-    label = next((name for name in ("fine_label", "label") if name in labels), next(iter(labels)))
-    return images[0], label, labels[label]
-
-
-def _opened(shard: Path) -> Any:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        # Buffered, else whole row groups would be fetched before the first of their rows.
-        return pyarrow.parquet.ParquetFile(shard, pre_buffer=False, buffer_size=2**16)
-    except (pyarrow.lib.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"'{shard}' is not a whole parquet file ({shard.stat().st_size:,} bytes; "
-            f"{first_line(error)}); download it again"
-        ) from error
-
-
-Group = tuple[int, int]  # a row group: the number of its shard, and its own in that
-
-
-@dataclass(frozen=True)
-class _Shards:
-    """The shards of one part."""
-
-    files: list[Path]
-    image: str
-    """The column of the images."""
-    label: str
-    """The column of the labels."""
-    classes: int
-
-    @property
-    def part(self) -> str:
-        """The part as the files are named, such as 'validation'."""
-        return _part_of(self.files[0])
-
-    @property
-    def folder(self) -> Path:
-        return self.files[0].parent
-
-    def batches(self, begin: Group = (0, 0)) -> Iterator[tuple[Group, Any, Any]]:
-        """Yield row group, images (n,) binary and labels (n,) int64 of each batch of rows.
-
-        begin: the first row group. A label that is null is -1.
-        """
-        import pyarrow
-        from pyarrow import compute
-
-        first, skipped = begin
-        for number, shard in enumerate(self.files[first:], start=first):
-            with _readable(shard):
-                file = _opened(shard)
-                for group in range(skipped if number == first else 0, file.num_row_groups):
-                    meta = file.metadata.row_group(group)
-                    fit = BATCH_BYTES * meta.num_rows // max(1, meta.total_byte_size)
-                    for batch in file.iter_batches(
-                        min(max(1, fit), BATCH_ROWS), [group], [self.image, self.label]
-                    ):
-                        images = compute.struct_field(  # type: ignore[attr-defined] # made at import
-                            batch.column(self.image), "bytes"
-                        )
-                        yield (number, group), images, _whole_numbers(batch.column(self.label))
-                # The pool would keep what decoding took, some tens of megabytes.
-                pyarrow.lib.default_memory_pool().release_unused()
-
-    def labels(self) -> NDArray[np.int64]:
-        """Labels of all images, (n,), read without the images; -1 is null."""
-        pieces = [np.empty(0, np.int64)]
-        for shard in self.files:
-            with _readable(shard):
-                column = _opened(shard).read([self.label]).column(self.label)
-                pieces.append(_whole_numbers(column).to_numpy())
-        return np.concatenate(pieces)
-
-    def check(self, labels: NDArray[np.int64]) -> None:
-        """Raise DataError unless every image of the part has a class."""
-        if not len(labels):
+    files, told = parts_of(path, shards)
+    first = files["train"][0]
+    columns = choose_columns(first, image_column, label_column)
+    notes = [*told, *columns.notes]
+    trained = read_labels(files["train"], columns, "train")
+    positions = _positions(first, columns.label, columns.names, trained)
+    parts: dict[str, Shards] = {}
+    faults: dict[str, str] = {}
+    for part, own in sorted(files.items(), key=lambda item: item[0] != "train"):
+        try:
+            labels = trained if part == "train" else read_labels(own, columns, part)
+            rows = _labelled(own[0].parent, part, labels, positions)
+        except DataError as error:
+            if part == "train":
+                raise
+            faults[part] = str(error)
+            continue
+        without = int((rows < 0).sum())
+        if without == len(rows) and part == "train":
             raise DataError(
-                f"'{self.folder}': the {self.part} part holds no image; "
-                f"remove {self.part}-*.parquet"
+                f"'{path}': no image has a label in column '{columns.label}'; "
+                "--label-column NAME takes another"
             )
-        without = int(((labels < 0) | (labels >= self.classes)).sum())
+        if without < len(rows):
+            parts[part] = Shards(part, own, columns.image, rows)
         if without:
-            raise DataError(
-                f"'{self.folder}': {without:,} of {len(labels):,} {self.part} images have no label "
-                f"between 0 and {self.classes - 1}; label them, or take them out"
-            )
+            some = f"left out: {without:,} of {counted(len(rows), f'{part} image')}"
+            notes.append(f"{some} without a label{'' if part in parts else ', so the whole part'}")
 
+    def of(part: str) -> Shards:
+        if part in faults:
+            raise DataError(faults[part])
+        return parts[part]
 
-@contextmanager
-def _readable(shard: Path) -> Iterator[None]:
-    import pyarrow
+    def check_part(part: str) -> None:
+        of(part)
 
-    try:
-        yield
-    except (pyarrow.lib.ArrowException, OSError, KeyError) as error:
-        raise DataError(
-            f"'{shard}' cannot be read ({first_line(error)}); download it again"
-        ) from error
-
-
-def _whole_numbers(labels: Any) -> Any:
-    return labels.cast("int64").fill_null(-1)
-
-
-def _part_of(shard: Path) -> str:
-    return re.split(r"[-.]", shard.name)[0]
-
-
-class _Images:
-    """The images of a part by position, for several threads; ascending order is fastest.
-
-    A row group can only be decoded from its first row on, so a step back behind the batches that
-    are kept decodes it again.
-    """
-
-    def __init__(self, shards: _Shards, groups: list[tuple[Group, int]]) -> None:
-        self.shards = shards
-        self.groups = groups  # with the positions of their first images
-        self._kept: deque[tuple[int, Any]] = deque(maxlen=KEPT)  # first position, images
-        self._batches: Iterator[tuple[Group, Any, Any]] = iter(())
-        self._next = -1  # the position that the next batch begins with
-        self._lock = threading.Lock()
-
-    def read(self, position: int) -> bytes:
-        """Return an image as it is stored, nothing where a cell is null."""
-        with self._lock:
-            start, images = self._batch(position)
-        return images[position - start].as_py() or b""
-
-    def _batch(self, position: int) -> tuple[int, Any]:
-        for start, images in self._kept:
-            if start <= position < start + len(images):
-                return start, images
-        group, start = self.groups[bisect_right(self.groups, position, key=itemgetter(1)) - 1]
-        if not start <= self._next <= position:
-            self._batches = self.shards.batches(group)
-            self._next = start
-        for _, images, _ in self._batches:
-            start = self._next
-            self._kept.append((start, images))
-            self._next += len(images)
-            if position < self._next:
-                return start, images
-        raise DataError(f"'{self.shards.folder}' has changed since it was opened")
-
-
-def _read_part(shards: _Shards) -> Items:
-    """List the images of a part: one pass, of which labels and hashes stay in memory."""
-    label_bytes, hash_bytes = bytearray(), bytearray()
-    groups: dict[Group, int] = {}  # with the positions of their first images
-    for group, images, some in shards.batches():
-        groups.setdefault(group, len(hash_bytes) // 32)
-        label_bytes += some.to_numpy().data
-        hash_bytes += sha256_rows(image.as_py() or b"" for image in images).data
-    labels = np.frombuffer(label_bytes, np.int64)
-    shards.check(labels)
-    return Items(
-        names=Names(f"{shards.part}/{position}" for position in range(len(labels))),
-        labels=labels,
-        hashes=np.frombuffer(hash_bytes, np.uint8).reshape(-1, 32),
-        read=_Images(shards, list(groups.items())).read,
+    return Source(
+        name=path.stem if path.is_file() else path.resolve().name,
+        classes=tuple(str(label) for label, position in positions.items() if position >= 0),
+        parts=frozenset((*parts, *faults)),
+        open_part=lambda part: read_part(of(part)),
+        notes=tuple(notes),
+        check_part=check_part,
     )
+
+
+def _positions(
+    shard: Path, column: str, names: tuple[str, ...] | None, trained: Labels
+) -> dict[Label, int]:
+    """Return the position of each label among the classes, in their order, -1 for no class."""
+    where = f"'{shard}', column '{column}'"
+    labels = dict.fromkeys(names or trained.values)
+    if len({type(label) for label in labels}) > 1:
+        raise DataError(f"{where}: text and numbers in one column are no labels; save it as text")
+    # Classes that are counted from 0 have -1 for none, as the hub's test parts do.
+    none = -1 if 0 in labels else None
+    classes = [label for label in (labels if names else sorted(labels)) if label != none]
+    check_names_differ(map(str, classes), f"{where}, labels")
+    if len(classes) == 1:
+        raise DataError(
+            f"{where}: one class only ('{classes[0]}'); a classifier needs at least two"
+        )
+    if not names and classes and len(trained.codes) == len(classes):
+        raise DataError(
+            f"{where}: all {len(classes):,} images have different values, so these are no classes; "
+            "--label-column NAME takes another"
+        )
+    positions = {label: position for position, label in enumerate(classes)}
+    return positions if none is None else {**positions, none: -1}
+
+
+def _labelled(
+    folder: Path, part: str, labels: Labels, positions: dict[Label, int]
+) -> NDArray[np.int64]:
+    """Return the class of each row, (n,), -1 for none."""
+    if not len(labels.codes):
+        raise DataError(f"'{folder}': the {part} part holds no image; remove {part}-*.parquet")
+    lacking = next((str(label) for label in labels.values if label not in positions), None)
+    if lacking is not None:
+        known = [str(label) for label in positions]
+        raise DataError(
+            f"'{folder}': the {part} part has a class that train lacks: '{lacking}'; "
+            + suggest(lacking, known)
+        )
+    return np.array([*(positions[label] for label in labels.values), -1])[labels.codes]

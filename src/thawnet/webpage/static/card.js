@@ -4,6 +4,13 @@
 ((thawnet) => {
   const template = (id) => document.getElementById(id).content.firstElementChild.cloneNode(true);
 
+  // A name in a line of text: a Hebrew or Arabic one swaps no places with what is beside it.
+  thawnet.bdi = (name) => {
+    const element = document.createElement("bdi");
+    element.textContent = name;
+    return element;
+  };
+
   function percent(share) {
     if (share >= 0.9995) return ">99.9\u00a0%";
     if (share < 0.001) return "<0.1\u00a0%";
@@ -83,7 +90,7 @@
       item.querySelector(".fill").style.width = `${100 * probability}%`;
       const button = item.querySelector("button");
       if (this.explanation) {
-        button.title = `Where ${name} was seen`;
+        button.title = `Where \u2068${name}\u2069 was seen`;
         button.addEventListener("click", () => {
           this.showMap(place);
           this.actions.map();

@@ -39,7 +39,7 @@
   function describe() {
     const classes = `${number.format(model.classes.length)}\u00a0classes`;
     const name = document.createElement("strong");
-    name.textContent = model.name;
+    name.append(thawnet.bdi(model.name));
     byId("model").replaceChildren(name, ` · ${model.backbone} · ${classes} · ${model.size}\u00a0px`);
     document.title = `${model.name} · thawnet`;
     byId("map").hidden = !model.explains;
@@ -68,7 +68,8 @@
     byId("reading").replaceChildren(...notes.map(note));
     byId("known").hidden = false;
     byId("known").querySelector("summary").textContent = `The ${classes} it knows`;
-    byId("known").querySelector("p").textContent = model.classes.join(", ");
+    const names = model.classes.flatMap((each) => [thawnet.bdi(each), ", "]).slice(0, -1);
+    byId("known").querySelector("p").replaceChildren(...names);
   }
 
   async function exampleButton(name) {

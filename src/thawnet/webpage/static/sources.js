@@ -64,7 +64,8 @@
         const { predictions, unfamiliar } = await look(video);
         const [{ class: name, probability }] = predictions;
         const share = `${(100 * probability).toFixed(0)}\u00a0%`;
-        line.textContent = unfamiliar ? `${name} ${share}, unlike the training data` : `${name} ${share}`;
+        const more = unfamiliar ? ", unlike the training data" : "";
+        line.replaceChildren(thawnet.bdi(name), ` ${share}${more}`);
       } catch (error) {
         line.textContent = error.message;
         return;

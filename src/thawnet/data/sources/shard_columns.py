@@ -1,0 +1,257 @@
+"""Which columns of parquet shards hold images and labels, and what the labels are."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...core.errors import DataError, suggest
+from ...core.text import shown
+from .parquet import TEXT, opened, readable
+
+Label = str | int
+MOST_LABELS = 100_000  # different ones: beyond, a column holds names of files or numbers of rows
+LABEL_BYTES = 2**26  # of the different labels of a batch
+LABEL_ROWS = 2**16  # in a batch
+MAX_METADATA = 2**22  # bytes of JSON: 20,000 class names take less than one million
+# Types as pyarrow writes them.
+BINARY = ("binary", "large_binary", "binary_view")
+NUMBERS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
+FRACTIONS = ("halffloat", "float", "double")
+SAVE_AS = {
+    "image": "bytes, or structs of bytes and path",
+    "label": "text, whole numbers, or true and false",
+}
+PREFERRED = {
+    "image": ("image",),
+    "label": ("fine_label", "label"),  # CIFAR-100 has a coarse_label too
+}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns that are read."""
+
+    image: str
+    label: str
+    names: tuple[str, ...] | None
+    """What the numbers in the column of labels stand for, if the metadata says it."""
+    notes: tuple[str, ...]
+    """Which one was taken where there was a choice."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The label column of a part."""
+
+    codes: NDArray[np.int64]
+    """Where each row's label is in `values`, (n,); -1 for none."""
+    values: tuple[Label, ...]
+    """Those that occur."""
+
+
+def choose_columns(shard: Path, image: str | None, label: str | None) -> Columns:
+    """Choose the columns of a data set by the schema of one shard.
+
+    What its Hugging Face metadata calls Image and ClassLabel goes before what has a fitting type.
+    image, label: the columns that were asked for.
+    Raises DataError where one is missing, of another type, or one of several.
+    """
+    schema = opened(shard).schema_arrow
+    features = _features(schema)
+    kinds = {field.name: field.type for field in schema}
+
+    def choose(what: str, asked: str | None, marked: str, fitting: dict[str, bool]) -> str:
+        """Return a column; fitting: those of the type, and whether to take them unasked."""
+        if asked is not None:
+            if asked not in kinds:
+                raise DataError(
+                    f"--{what}-column '{asked}': '{shard}' has no such column; "
+                    + suggest(asked, kinds)
+                )
+            if asked not in fitting:
+                raise DataError(
+                    f"--{what}-column '{asked}': that column of '{shard}' holds "
+                    f"{shown(kinds[asked])}, and {what}s are {SAVE_AS[what]}"
+                )
+        candidates = [name for name in fitting if features.get(name) == marked] or [
+            name for name, unasked in fitting.items() if unasked
+        ]
+        if asked is None and not candidates:
+            raise DataError(
+                f"'{shard}' has no column of {what}s ({SAVE_AS[what]}), only {_listed(kinds)}; "
+                f"save the {what}s in one that is called {what}"
+            )
+        first = [name for word in PREFERRED[what] for name in candidates if name.lower() == word]
+        if asked is None and not first and len(candidates) > 1:
+            raise DataError(
+                f"'{shard}' has {len(candidates)} columns that may hold the {what}s: "
+                f"{_listed(candidates)}; choose with --{what}-column NAME"
+            )
+        chosen = asked or (first or candidates)[0]
+        others = [name for name in candidates if name != chosen]
+        if others:
+            notes.append(
+                f"the {what}s are column '{chosen}'; --{what}-column takes another: "
+                + _listed(others)
+            )
+        return chosen
+
+    notes: list[str] = []
+    images = {name: True for name, kind in kinds.items() if _holds_images(kind)}
+    # pandas also saves the index of its rows. Fractions are whole numbers beside missing ones.
+    labels = {
+        name: not name.startswith("__index_level_")
+        and (str(kind) not in FRACTIONS or name.lower() == "label")
+        for name, kind in kinds.items()
+        if _holds_labels(kind)
+    }
+    image = choose("image", image, "Image", images)
+    label = choose("label", label, "ClassLabel", labels)
+    return Columns(image, label, _class_names(schema, label), tuple(notes))
+
+
+def read_labels(shards: Sequence[Path], columns: Columns, part: str) -> Labels:
+    """Read the labels of a part and nothing else.
+
+    In other parts than 'train' shards may lack the column: their rows have no label.
+    Raises DataError for a shard without the columns, a value that is no label, and more different
+    ones than classes.
+    """
+    codes = bytearray()
+    values: dict[Label, int] = {}
+    column = columns.label
+    for shard in shards:
+        schema = opened(shard).schema_arrow
+        kinds = {field.name: field.type for field in schema}
+        needed = (columns.image, column) if part == "train" else (columns.image,)
+        lacking = next((name for name in needed if name not in kinds), None)
+        if lacking is not None:
+            raise DataError(
+                f"'{shard}' has no column '{lacking}', as other shards have, only "
+                f"{_listed(kinds)}; save all of them alike"
+            )
+        if not _holds_images(kinds[columns.image]):
+            raise DataError(
+                f"'{shard}': column '{columns.image}' holds {shown(kinds[columns.image])}; images "
+                f"are {SAVE_AS['image']}"
+            )
+        names = _class_names(schema, column)
+        with readable(shard):
+            for cells, rows in _batches(shard, column, kinds.get(column)):
+                many = len(cells) > MOST_LABELS or cells.nbytes > LABEL_BYTES
+                positions = np.full(len(cells) + 1, -1)  # the last is that of -1
+                for row in [] if many else np.unique(rows[rows >= 0]).tolist():
+                    label = _label(cells[row].as_py(), names, shard)
+                    if label is not None:
+                        positions[row] = values.setdefault(label, len(values))
+                if many or len(values) > MOST_LABELS:
+                    raise DataError(
+                        f"'{shard}': column '{column}' holds over {MOST_LABELS:,} different "
+                        "values, so these are no classes; --label-column NAME takes another"
+                    )
+                codes += positions[rows].data
+    return Labels(np.frombuffer(codes, np.int64), tuple(values))
+
+
+def _batches(shard: Path, column: str, kind: Any) -> Iterator[tuple[Any, NDArray[np.int64]]]:
+    """Yield the different values of some rows, and each row's position in them, -1 for null.
+
+    kind: the column's type, None for a shard that lacks it.
+    """
+    if kind is None:
+        # As many rows as the file says, which may lie; an image takes a byte at least.
+        rows = min(opened(shard).metadata.num_rows, shard.stat().st_size)
+        yield np.empty(0), np.full(rows, -1)
+        return
+    # A long text that all rows repeat is read once.
+    file = opened(shard, [column] if str(kind) in TEXT else [])
+    for batch in file.iter_batches(LABEL_ROWS, columns=[column]):
+        cells = batch.column(column)
+        encoded = cells if hasattr(cells, "dictionary") else cells.dictionary_encode()
+        codes = encoded.indices.cast("int64").fill_null(-1)
+        yield encoded.dictionary, codes.to_numpy(zero_copy_only=False)
+
+
+def _label(value: object, names: tuple[str, ...] | None, shard: Path) -> Label | None:
+    """Return a cell's label, None where it has none. Raises DataError if it cannot be one."""
+    if isinstance(value, float):
+        if value != value:  # NaN, as pandas writes a missing number
+            return None
+        if not value.is_integer():
+            raise DataError(
+                f"'{shard}' gives an image the label {value}; expected whole numbers or text"
+            )
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        if names is None:
+            return value
+        if value == -1:  # as the hub's test parts have it
+            return None
+        if not 0 <= value < len(names):
+            raise DataError(
+                f"'{shard}' gives an image the label {value}, and its schema names no class but "
+                f"0 to {len(names) - 1}; correct the label"
+            )
+        return names[value]
+    if value is None:
+        return None
+    return unicodedata.normalize("NFC", str(value).strip()) or None
+
+
+def _class_names(schema: Any, column: str) -> tuple[str, ...] | None:
+    """Return what the numbers in a column stand for, by the Hugging Face metadata, if it says."""
+    try:
+        names = _metadata(schema)[column]["names"]
+        if str(schema.field(column).type) in TEXT:  # which needs none
+            return None
+    except (KeyError, TypeError):
+        return None
+    named = isinstance(names, list) and names and all(isinstance(name, str) for name in names)
+    return tuple(names) if named else None
+
+
+def _features(schema: Any) -> dict[str, Any]:
+    """Return the kind of each column that the Hugging Face metadata describes."""
+    kinds = {}
+    for name, feature in _metadata(schema).items():
+        kinds[name] = feature.get("_type") if isinstance(feature, dict) else None
+    return kinds
+
+
+def _metadata(schema: Any) -> dict[str, Any]:
+    """Return the features in the Hugging Face metadata; what is none counts as missing."""
+    text = (schema.metadata or {}).get(b"huggingface", b"")
+    if len(text) > MAX_METADATA:
+        return {}
+    try:
+        features = json.loads(text)["info"]["features"]
+    except (TypeError, KeyError, ValueError, RecursionError):
+        return {}
+    return features if isinstance(features, dict) else {}
+
+
+def _holds_images(kind: Any) -> bool:
+    """Whether it is binary, or a struct of bytes; these may all be null, and then have no type."""
+    if str(kind).startswith("struct<"):
+        index = kind.get_field_index("bytes")
+        return index >= 0 and str(kind.field(index).type) in {*BINARY, "null"}
+    return str(kind) in BINARY
+
+
+def _holds_labels(kind: Any) -> bool:
+    if str(kind).startswith("dictionary<"):
+        kind = kind.value_type
+    return str(kind) in {*TEXT, *NUMBERS, *FRACTIONS, "bool"}
+
+
+def _listed(names: Any) -> str:
+    some = [f"'{name}'" for name in names]
+    return ", ".join(some if len(some) <= 12 else [*some[:12], "..."])

@@ -1,0 +1,140 @@
+"""Which parquet files form which part of a data set, by their names and folders.
+
+The words are those by which the `datasets` library knows a part
+(https://huggingface.co/docs/hub/datasets-file-names-and-splits).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from ...core.errors import DataError
+from ...core.text import counted
+from ..items import VALIDATION_NAMES
+from .visible import is_folder, is_image, visible
+
+WORDS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys((*VALIDATION_NAMES, "dev"), "val"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
+}
+SUFFIX = ".parquet"
+DEPTH = 2  # folders between DATA and its shards: a configuration and a part
+
+
+def parquet_files(folder: Path) -> list[Path]:
+    """Return a data set's parquet files: the folder's own, else those of data/, else any deeper.
+
+    A folder that holds images is a class and is not looked through.
+    """
+    data = folder / "data"
+    return _own(folder) or (_own(data) if data.is_dir() else []) or _below(folder, DEPTH)
+
+
+def parts_of(path: Path, files: list[Path]) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
+    """Return the files of each part ('train', maybe 'val' and 'test'), and notes for a person.
+
+    path: DATA, a folder or a parquet file; that trains, whatever it is called.
+    Raises DataError when these are several data sets, shards are missing, or nothing is to train.
+    """
+    if path.is_file():
+        count = re.search(r"\d-of-0*(\d+)", path.name)
+        if count is None or count[1] == "1":
+            return {"train": files}, ()
+        alone = f"'{path.name}' alone is read, one of {count[1]} shards; give its folder for all"
+        return {"train": files}, (alone,)
+    parts: dict[str, list[Path]] = {}
+    sets: set[str] = set()
+    for file in files:
+        part, data_set = _part_and_set(file.relative_to(path))
+        parts.setdefault(part, []).append(file)
+        sets.add(data_set or ".")
+    if len(sets) > 1:
+        listed = ", ".join(f"'{name}'" for name in sorted(sets))
+        raise DataError(
+            f"'{path}' holds {len(sets)} data sets: {listed}; give the folder of one, such as "
+            f"'{path / max(sets)}'"
+        )
+    unnamed = parts.pop("", [])
+    if not parts:
+        parts, unnamed = {"train": unnamed}, []
+    if "train" not in parts:
+        raise DataError(
+            f"'{path}' holds parquet shards but none named train-*.parquet; "
+            f"found {', '.join(file.name for file in files[:4])}"
+        )
+    for own in parts.values():
+        _check_all_there(own)
+    if not unnamed:
+        return parts, ()
+    left_out = counted(len(unnamed), "parquet file")
+    return parts, (f"left out: {left_out} named for no part, such as '{unnamed[0].name}'",)
+
+
+def _own(folder: Path) -> list[Path]:
+    return [
+        folder / entry.name
+        for entry in visible(folder)
+        if entry.name.lower().endswith(SUFFIX) and not is_folder(entry)
+    ]
+
+
+def _below(folder: Path, depth: int) -> list[Path]:
+    """List parquet files down to a depth; where a folder holds an image, nothing under it."""
+    files, inner = [], []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name[0] == ".":
+                    continue
+                if is_folder(entry):
+                    inner.append(entry.name)
+                elif entry.name.lower().endswith(SUFFIX):
+                    files.append(folder / entry.name)
+                elif depth < DEPTH and is_image(entry.name):
+                    return []  # before all of 100,000 are listed
+    except OSError:
+        return []  # told where class folders are listed
+    if depth:
+        files += [file for name in inner for file in _below(folder / name, depth - 1)]
+    return sorted(files)
+
+
+def _part_and_set(file: Path) -> tuple[str, str]:
+    """Return the part that a file is of, '' where no name says it, and its configuration's name.
+
+    file: relative to DATA. The file's own name goes before that of its folder.
+    """
+    *folders, _ = file.parts
+    parts = [_part(name) for name in (*folders, file.stem)]
+    told = next(filter(None, reversed(parts)), "")
+    others = (name for name, part in zip(folders, parts, strict=False) if not part)
+    return told, "/".join(name for name in others if name != "data")
+
+
+def _part(name: str) -> str:
+    words = re.split(r"[^a-z]+", name.lower())
+    return next((WORDS[word] for word in words if word in WORDS), "")
+
+
+def _check_all_there(files: list[Path]) -> None:
+    """Raise DataError where files are numbered (00000-of-00003) and one is missing or is twice."""
+    series: dict[tuple[Path, str, int], dict[int, Path]] = {}
+    for file in files:
+        match = re.match(r"(.*?)(\d+)-of-(\d+)", file.name)
+        if match:
+            numbers = series.setdefault((file.parent, match[1], int(match[3])), {})
+            other = numbers.setdefault(int(match[2]), file)
+            if other != file:
+                raise DataError(
+                    f"'{file.parent}' holds shard {match[2]} twice, as '{other.name}' and "
+                    f"'{file.name}'; remove one"
+                )
+    for (folder, _, count), numbers in series.items():
+        if len(numbers) != count:
+            raise DataError(
+                f"'{folder}' holds {len(numbers)} of {count} shards like "
+                f"'{next(iter(numbers.values())).name}'; download the missing ones"
+            )
