@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
+import json
 import lzma
 import pickle
 import shutil
@@ -20,8 +21,9 @@ from support.fuzz.target import Target, spoilt
 from support.photos import draw, encoded
 from support.shards import shard, table
 from thawnet.core.errors import DataError, ImageError
-from thawnet.data.items import unwatched
+from thawnet.data.items import Items, Source, unwatched
 from thawnet.data.sources import archives
+from thawnet.data.sources.class_names import with_class_names
 from thawnet.data.sources.open import open_source
 from thawnet.data.sources.pickles import PickleRefusedError, read_pickle
 from thawnet.data.sources.table import from_table
@@ -167,16 +169,22 @@ class Shard(Target):
 
 
 class Table(Target):
-    """CSV tables that came out of an archive."""
+    """CSV tables that came out of an archive, as several programs write them."""
 
     file = "hostile.csv"
-    tokens = (b'"', b"\n", b",", b"\r", b";", b"val", b"\xef\xbb\xbf", b'"\n"', b"\0")
+    tokens = (b'"', b"\n", b",", b"\r", b";", b"val", b"\xef\xbb\xbf", b'"\n"', b"\0", b"\xff\xfe",
+              b"\t", b"|", b"sep=;\n", b"a", b"is_valid", b"\\", b"nan", b"\x81")  # fmt: skip
 
     def seeds(self) -> list[bytes]:
         return [
             b"path,label\na.png,x\nb.png,y\n",
             "path,label,split,group\na.png,x,train,1\nb.png,köttur,val,2\nc.png,x,test,\n".encode(),
             b'\xef\xbb\xbfpath,label\r\n"a.png","x, y"\r\nb.png,z\r\n',
+            "sep=;\nid;breed;is_valid\na;köttur;False\nb;hundur;False\nc;köttur;True\n".encode(
+                "cp1252"
+            ),
+            "image\tclass\nC:\\x\\a.png\tx\nC:\\x\\b.png\ty\nC:\\x\\c\tx\n".encode("utf-16"),
+            b",filename,sex,label\n0,a.png,f,x\n1,b.png,m,y\n2,c.png,f,nan\n",
         ]
 
     def read(self, path: Path) -> None:
@@ -186,3 +194,24 @@ class Table(Target):
         source = from_table(path, confined=True)
         for part in source.parts:
             source.open_part(part)
+
+
+class ClassNames(Target):
+    """Files of names to give to classes."""
+
+    file = "names.txt"
+    tokens = (b"n01", b"n02 wild", b"\n", b",", b'"', b"{", b"[", b": ", b"\xef\xbb\xbf")
+
+    def seeds(self) -> list[bytes]:
+        return [
+            "n01 zebra\nn02;gnu, wildebeest\nn02 wild = Äffin\n".encode(),
+            json.dumps({"n01": "zebra", "n02": "gnu"}).encode(),
+            json.dumps({"0": ["n01", "zebra"], "1": ["n02", "gnu"]}).encode(),
+        ]
+
+    def read(self, path: Path) -> None:
+        items = Items(["a", "b", "c"], np.arange(3), np.zeros((3, 32), np.uint8), lambda _: b"")
+        source = Source(
+            "some", ("n01", "n02", "n02 wild"), frozenset({"train"}), lambda _part: items
+        )
+        with_class_names(source, path).open_part("train")

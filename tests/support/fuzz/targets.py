@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from support.fuzz.bundle import network, write_bundle
-from support.fuzz.data import Pickle, Shard, Table, Tar, Zip
+from support.fuzz.data import ClassNames, Pickle, Shard, Table, Tar, Zip
 from support.fuzz.target import Target, spoilt, spoilt_fields
 from support.photos import DISPLAY_P3, draw, encoded, profile_of
 from support.service import BOUNDARY, form
@@ -196,4 +196,7 @@ class Request(Target):
 
 
 HEAD = f"multipart/form-data; boundary={BOUNDARY}\n".encode()
-TARGETS = (Decode, Zip, Tar, Pickle, Shard, Table, Described, Onnx, Weights, Toml, Request)
+TARGETS = (
+    *(Decode, Zip, Tar, Pickle, Shard, Table, ClassNames),
+    *(Described, Onnx, Weights, Toml, Request),
+)

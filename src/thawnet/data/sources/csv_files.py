@@ -25,6 +25,11 @@ class _Way:
     drop: int
     folder: tuple[str, ...]
 
+    @property
+    def cost(self) -> tuple[int, int]:
+        """How far it is from the name as it stands."""
+        return len(self.folder), self.drop
+
 
 class ImageFiles:
     """The image files below a folder, found by names of other systems and without endings."""
@@ -83,9 +88,11 @@ class ImageFiles:
         if not votes:
             return None
         most = max(votes.values())
-        best = [way for way, count in votes.items() if count == most]
-        least = min(len(way.folder) for way in best)
-        best = sorted((way for way in best if len(way.folder) == least), key=lambda way: way.folder)
+        nearest = min(way.cost for way, count in votes.items() if count == most)
+        best = sorted(
+            (way for way, count in votes.items() if count == most and way.cost == nearest),
+            key=lambda way: way.folder,
+        )
         if len(best) > 1:
             best = [way for way in best if way.folder[-1].casefold() in self._likely] or best
         if len(best) > 1:
