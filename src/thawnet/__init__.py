@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from .bundle.model import Model, Prediction, load
     from .classifier import Classifier
     from .core.errors import ThawnetError
+    from .data.reading import Reading
     from .evaluation import evaluate
     from .job import train
     from .metrics.summary import Evaluation
@@ -27,6 +28,7 @@ __all__ = [
     "Outcome",
     "Phase",
     "Prediction",
+    "Reading",
     "Recipe",
     "ThawnetError",
     "TrainOptions",
@@ -45,6 +47,7 @@ _HOMES = {
     "Outcome": "training.run_folder",
     "Phase": "recipe",
     "Prediction": "bundle.model",
+    "Reading": "data.reading",
     "Recipe": "recipe",
     "ThawnetError": "core.errors",
     "TrainOptions": "recipe",

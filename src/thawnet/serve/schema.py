@@ -20,7 +20,8 @@ class Explanation(BaseModel):
     """Where the network looked, and where it saw each class named."""
 
     box: tuple[float, float, float, float] = Field(
-        description="left, top, right, bottom of the square seen, as shares of the upright image"
+        description="left, top, right, bottom of the square seen, as shares of the upright image; "
+        "beyond 0 to 1 where it is padded"
     )
     maps: list[list[list[float]]] = Field(
         description="a class-activation map for each class named: rows from the top, 0 to 1"
