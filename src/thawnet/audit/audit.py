@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..core.errors import DataError, ImageError
+from ..core.memory import available_cores
 from ..data.items import Items, Raw, Source, Watch, unwatched
 from ..data.listing import read_or_reason
 from ..data.parallel import blocks, in_order
@@ -122,7 +122,7 @@ def _looks(items: Items, advance: Callable[[int], None]) -> Iterator[_Look | str
         # Read before any is decoded: shards are read in order, or again from the start of a group.
         return [_look(raw) for raw in [read_or_reason(items, row) for row in rows]]
 
-    for block in in_order(work, blocks(len(items), BLOCK), os.cpu_count() or 1):
+    for block in in_order(work, blocks(len(items), BLOCK), available_cores()):
         yield from block
         advance(len(block))
 

@@ -19,6 +19,7 @@ import tyro
 from .. import embedded
 from ..core import console
 from ..core.columns import aligned
+from ..core.control_group import cpu_quota
 from ..core.errors import ThawnetError, UsageError
 from ..core.files import cache_entries, cache_folder
 from ..core.memory import available_memory, keep_freed_memory, total_memory
@@ -160,7 +161,13 @@ def _torch(options: TrainOptions) -> Iterator[Check]:
         yield Check("compiler", "none found", todo if device == "cpu" else "")
     else:
         yield Check("compiler", f"torch.compile: {machine.compile}")
-    yield Check("cores", f"{os.cpu_count()}, {counted(machine.threads, 'thread')} to compute with")
+    yield _cores(machine.threads)
+
+
+def _cores(threads: int) -> Check:
+    quota = cpu_quota()
+    limit = "" if quota is None else f", of which a container's limit gives {quota:.2g}"
+    return Check("cores", f"{os.cpu_count()}{limit}, {counted(threads, 'thread')} to compute with")
 
 
 class Others:

@@ -8,14 +8,20 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from .control_group import cpu_quota, memory_left, memory_limit
+
 _PAUSE = 0.02  # seconds between two measurements
 
 
 def available_cores() -> int:
-    """Return the number of cores this process may use, which a batch system often limits."""
-    if hasattr(os, "sched_getaffinity"):  # Linux
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Return the number of cores this process may use.
+
+    Batch systems limit which cores, containers how much time of them; a part of one counts as one.
+    """
+    hold = hasattr(os, "sched_getaffinity")  # Linux
+    cores = len(os.sched_getaffinity(0)) if hold else os.cpu_count() or 1
+    quota = cpu_quota()
+    return cores if quota is None else max(1, min(cores, int(quota)))
 
 
 def total_memory() -> int | None:
@@ -27,7 +33,7 @@ def total_memory() -> int | None:
         machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # Windows has no sysconf
         return None
-    limit = _container("memory.max")
+    limit = memory_limit()
     return machine if limit is None else min(machine, limit)
 
 
@@ -37,11 +43,8 @@ def available_memory() -> int | None:
         machine = _kilobytes(Path("/proc/meminfo"), "MemAvailable")
     except (OSError, KeyError):
         return None
-    limit, taken = _container("memory.max"), _container("memory.current")
-    if limit is None or taken is None:
-        return machine
-    # A container's count holds the files it read too, which are given up when memory is short.
-    return min(machine, max(0, limit - taken + _reclaimable()))
+    left = memory_left()
+    return machine if left is None else min(machine, left)
 
 
 def used_memory() -> int:
@@ -116,20 +119,3 @@ def _kilobytes(path: Path, name: str) -> int:
         if line.startswith(f"{name}:"):
             return 1024 * int(line.split()[1])
     raise KeyError(name)
-
-
-def _container(name: str) -> int | None:
-    """Return a figure of this process's control group, None if there is none."""
-    try:
-        return int((Path("/sys/fs/cgroup") / name).read_text(encoding="ascii"))
-    except (OSError, ValueError):  # no control groups, or the word `max` for no limit
-        return None
-
-
-def _reclaimable() -> int:
-    try:
-        text = Path("/sys/fs/cgroup/memory.stat").read_text(encoding="ascii")
-    except OSError:
-        return 0
-    fields = dict(line.split() for line in text.splitlines())
-    return int(fields.get("inactive_file", 0)) + int(fields.get("active_file", 0))

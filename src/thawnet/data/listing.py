@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import ImageError, RunError
+from ..core.memory import available_cores
 from ..image.files import read_file
 from .items import Items, Raw, Watch
 from .names import Names
 from .parallel import blocks, in_order
 
-HASH_WORKERS = min(8, os.cpu_count() or 1)  # reading waits for the disk; more threads only queue
+MOST_HASH_WORKERS = 8  # reading waits for the disk; more threads only queue
 HASH_BLOCK = 64
 
 
@@ -33,8 +34,9 @@ def listed_items(
         return b"".join(_hash_or_name(root, names[row]) for row in rows)
 
     joined = bytearray()
+    workers = min(MOST_HASH_WORKERS, available_cores())
     with watch(f"reading {part}", len(names)) as advance:
-        for block in in_order(digests, blocks(len(names), HASH_BLOCK), HASH_WORKERS):
+        for block in in_order(digests, blocks(len(names), HASH_BLOCK), workers):
             joined += block
             advance(len(block) // 32)
     return Items(

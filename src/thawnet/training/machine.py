@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from ..core.errors import UsageError
+from ..core.memory import available_cores
 
 PACKAGES = ("thawnet", "torch", "timm", "numpy", "pillow")
 
@@ -101,7 +102,10 @@ def decide(device: str, precision: str, compiling: str) -> Machine:
         precision = "bfloat16" if _fast_bfloat16(device) else "float32"
     if compiling == "auto" and not _can_compile(device):
         compiling = "no"
-    return Machine(device, precision, torch.get_num_threads(), compiling, chip(device))
+    # Threads beyond a container's share of the cores would only wait for each other.
+    threads = min(torch.get_num_threads(), available_cores())
+    torch.set_num_threads(threads)
+    return Machine(device, precision, threads, compiling, chip(device))
 
 
 def chip(device: str) -> str:
