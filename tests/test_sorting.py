@@ -178,7 +178,10 @@ def test_flags_of_sorting_need_a_folder(heap: Path, capfd: pytest.CaptureFixture
     )
 
 
-@pytest.mark.parametrize("name", ["a/b", "..", ".hidden", "", " a", "a.", "con?", "x" * 256, "a\0"])
+@pytest.mark.parametrize(
+    "name",
+    ["con", "AUX.photos", "lpt1", "a/b", "..", ".hidden", "", " a", "a.", "con?", "x" * 256, "a\0"],
+)
 def test_a_class_that_can_be_no_folder_is_told_before_anything_is_copied(name: str) -> None:
     with pytest.raises(UsageError, match="cannot be the name of a folder"):
         check_folder_names(("cat", name))

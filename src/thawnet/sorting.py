@@ -5,6 +5,7 @@ from __future__ import annotations
 import filecmp
 import itertools
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -193,6 +194,10 @@ def _same(photo: Path, target: Path) -> bool:
         return False
 
 
+# What Windows takes for a device, whatever its ending.
+_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
+
+
 def check_folder_names(classes: tuple[str, ...]) -> None:
     """Raise UsageError for a class whose name cannot be a folder's, or is `unsure`."""
     for name in classes:
@@ -201,6 +206,7 @@ def check_folder_names(classes: tuple[str, ...]) -> None:
             or name.strip() != name
             or is_passed_over(name)
             or name.endswith(".")
+            or _DEVICE.fullmatch(name)
             or any(letter in '/\\:*?"<>|' or not letter.isprintable() for letter in name)
             or len(os.fsencode(name)) > MAX_NAME
         ):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
 import pytest
 
 from thawnet.core import files
-from thawnet.core.errors import DiskFullError
+from thawnet.core.errors import DiskFullError, RunError
 from thawnet.core.files import new_file, new_folder, sweep, write_atomic, write_json
 
 
@@ -119,7 +121,7 @@ def test_files_inside_folders_are_on_the_disk_before_the_rename(
 ) -> None:
     synced: list[object] = []
     monkeypatch.setattr(os, "fsync", synced.append)
-    monkeypatch.setattr(os, "sync", lambda: synced.append("all"))
+    monkeypatch.setattr(files, "_sync_mount", lambda file: synced.append(file.parent.name) or True)
     with new_folder(tmp_path / "few") as folder:
         (folder / "in" / "side").mkdir(parents=True)
         (folder / "in" / "side" / "part").write_text("x")
@@ -127,7 +129,73 @@ def test_files_inside_folders_are_on_the_disk_before_the_rename(
     with new_folder(tmp_path / "many") as folder:
         for number in range(files.SYNC_ONE_BY_ONE + 1):
             (folder / str(number)).write_text("x")
-    assert synced[2:] == ["all", synced[-1]]
+    (mount, _) = synced[2:]
+    assert str(mount).startswith(".many.")
+
+
+def test_many_files_are_synced_one_by_one_where_a_mount_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert files._sync_mount(Path(__file__))
+    monkeypatch.setattr(files, "_sync_mount", lambda _file: False)
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    monkeypatch.setattr(os, "sync", pytest.fail)  # which would wait for every mount
+    with new_folder(tmp_path / "many") as folder:
+        for number in range(files.SYNC_ONE_BY_ONE + 1):
+            (folder / str(number)).write_text("x")
+    assert len(synced) == files.SYNC_ONE_BY_ONE + 2
+
+
+def test_files_are_synced_through_handles_that_may_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def as_windows_does(handle: int, sync: Callable[[int], None] = os.fsync) -> None:
+        if fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", as_windows_does)
+    monkeypatch.setattr(files, "sync_folder", lambda _path: None)  # Windows has none
+    with new_folder(tmp_path / "entry") as folder:
+        (folder / "part").write_text("x")
+    write_atomic(tmp_path / "a", lambda file: file.write(b"content"))
+    assert (tmp_path / "entry" / "part").read_text() == "x"
+
+
+@pytest.mark.parametrize(("refusals", "ends"), [(3, True), (1000, False)])
+def test_rename_that_windows_refuses_for_a_moment_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusals: int, ends: bool
+) -> None:
+    left = [refusals]
+
+    def replace(source: Path, target: Path, replace: Callable[..., Path] = Path.replace) -> Path:
+        if left[0]:
+            left[0] -= 1
+            error = PermissionError(errno.EACCES, "The process cannot access the file")
+            error.winerror = 32  # type: ignore[attr-defined] # as a scanner causes it there
+            raise error
+        return replace(source, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    monkeypatch.setattr(files.time, "sleep", lambda _seconds: None)
+    if ends:
+        write_atomic(tmp_path / "a", lambda file: file.write(b"new"))
+        with new_folder(tmp_path / "entry"):
+            pass
+        assert (tmp_path / "a").read_bytes() == b"new"
+    else:
+        with pytest.raises(RunError, match="it cannot be written"):
+            write_atomic(tmp_path / "a", lambda file: file.write(b"new"))
+        assert [path.name for path in tmp_path.iterdir()] == ["work"]  # where the test runs
+
+
+def test_mount_without_locks_is_a_sentence_with_the_variable_to_set(tmp_path: Path) -> None:
+    with (
+        pytest.raises(RunError, match=r"No locks available, as on some network drives; .*_CACHE"),
+        files.clear_disk_errors(tmp_path),
+    ):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
 
 def test_what_killed_writers_left_is_swept_and_nothing_else(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import signal
 import stat
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,6 +24,9 @@ SYNC_ONE_BY_ONE = 100  # files
 TEMPORARY = ".tmp"
 MAX_NAME = 255  # bytes of one name, what Linux allows
 PART = ".part"
+_HELD = (5, 32)  # Windows' errors where a scanner or a viewer holds a file for a moment
+_MOVES = 20  # attempts, a tenth of a second apart
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 # Errors of an fsync of a folder on mounts that have none, or where it may not be read.
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES, errno.EPERM)
 
@@ -47,6 +51,11 @@ def clear_disk_errors(path: Path) -> Iterator[None]:
             hint = "the folder is gone; put it back, or choose another with --out or THAWNET_CACHE"
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             hint = "it cannot be written; choose another folder with --out or THAWNET_CACHE"
+        elif error.errno in _NO_LOCKS:
+            hint = (
+                f"{error.strerror}, as on some network drives; choose a folder on a disk of this "
+                "machine with --out or THAWNET_CACHE"
+            )
         else:
             hint = error.strerror or str(error)
         raise RunError(f"{path}: {hint}") from error
@@ -103,12 +112,12 @@ def new_file(path: Path, keep_part: Callable[[Path], object] | None = None) -> I
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(path)
+            _move(temporary, path)
         except BaseException:
             with suppress(FileNotFoundError):  # it is in its place already
                 if keep_part is not None and temporary.stat().st_size:
                     part = path.with_name(f"{path.name}{PART}")
-                    temporary.replace(part)
+                    _move(temporary, part)
                     keep_part(part)
                 else:
                     temporary.unlink()
@@ -152,8 +161,20 @@ def _beside(path: Path) -> Path:
 def publish(folder: Path, path: Path) -> None:
     """Bring all of a folder to the disk, then rename it to `path`, where nothing is."""
     sync_files([file for file in folder.rglob("*") if file.is_file()])
-    folder.rename(path)
+    _move(folder, path)
     sync_folder(path.parent)
+
+
+def _move(source: Path, target: Path) -> None:
+    """Rename, and where Windows says that another program holds it, try again for a while."""
+    for attempt in range(_MOVES):
+        try:
+            source.replace(target)
+            return
+        except PermissionError as error:
+            if getattr(error, "winerror", None) not in _HELD or attempt == _MOVES - 1:
+                raise
+            time.sleep(0.1)
 
 
 def sweep(folder: Path) -> None:
@@ -166,13 +187,26 @@ def sweep(folder: Path) -> None:
 
 
 def sync_files(files: Sequence[Path]) -> None:
-    """Bring files to the disk; many, all at once."""
-    if len(files) > SYNC_ONE_BY_ONE and sys.platform != "win32":
-        os.sync()  # 100,000 single fsyncs take minutes
+    """Bring files of one disk to it; many, all at once."""
+    if len(files) > SYNC_ONE_BY_ONE and _sync_mount(files[0]):
         return
     for file in files:
-        with file.open("rb") as opened:
+        with file.open("r+b") as opened:  # Windows syncs no handle that only reads
             os.fsync(opened.fileno())
+
+
+def _sync_mount(file: Path) -> bool:
+    """Bring all of the mount that a file lies on to its disk; return False where that cannot be.
+
+    100,000 single fsyncs take minutes, and os.sync waits for every other mount of the machine too.
+    """
+    if sys.platform != "linux":
+        return False
+    import ctypes
+
+    syncfs = getattr(ctypes.CDLL(None), "syncfs", None)  # syncfs(2)
+    with file.open("rb") as opened:
+        return syncfs is not None and syncfs(opened.fileno()) == 0
 
 
 def sync_folder(path: Path) -> None:
