@@ -70,6 +70,7 @@ def entry() -> None:
 def guarded(job: Callable[[], object]) -> int:
     """Run a job; a user's mistake or a stop becomes one line on stderr and an exit status."""
     stop = signal.SIGINT
+    console.prepare()
 
     def act(number: int, frame: FrameType | None) -> None:
         nonlocal stop

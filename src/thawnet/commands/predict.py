@@ -13,7 +13,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -142,7 +142,7 @@ def predict(options: PredictOptions) -> None:
 
     model = load(options.model, _threads(options, os.environ))
     console.say(model.summary)
-    stdin: Any = sys.stdin.buffer if "-" in options.images else io.BytesIO()
+    stdin: Any = _stdin() if "-" in options.images else io.BytesIO()
     names = image_names(options.images, iter(partial(stdin.read1, 2**20), b""))
     out = options.out
     if shard is not None:
@@ -233,6 +233,12 @@ def _check(options: PredictOptions) -> None:
         raise UsageError("--move, --link and --dry-run: they go with --sort-into FOLDER")
     if options.workers is not None and options.workers < 1:
         raise UsageError(f"--workers {options.workers}: must be at least 1")
+
+
+def _stdin() -> IO[bytes]:
+    if sys.stdin is None:
+        raise UsageError("-: stdin is closed; name the images, or give the list in a pipe")
+    return sys.stdin.buffer
 
 
 def _threads(options: PredictOptions, environment: Mapping[str, str]) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from typing import Literal
+from pathlib import Path
+from typing import IO, Any, Literal, cast
 
 from rich.console import Console
 from rich.progress import (
@@ -26,9 +28,39 @@ from rich.text import Text
 from .errors import RunError
 from .text import printable
 
-_console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+
+class _Stderr:
+    """Stderr as it is at each moment. A line that nobody can read is no reason to stop."""
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):  # a terminal or a reader that went away
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            sys.stderr.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+
+_console = Console(file=cast("IO[str]", _Stderr()), highlight=False, soft_wrap=True, emoji=False)
 _rank = 0
 _muted = ContextVar("muted", default=False)  # of each thread
+
+
+def prepare() -> None:
+    """Make stdout and stderr take any text: what their encoding lacks is escaped.
+
+    A stream that is closed, as of a service or pythonw, becomes one that nobody reads.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - to the end
+        elif isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def follow(rank: int) -> None:
@@ -108,7 +140,10 @@ def progress(
         *columns,
         console=_console,
         transient=True,
-        disable=bool(_rank) or _muted.get() or not _console.is_terminal,
+        disable=bool(_rank)
+        or _muted.get()
+        or not _console.is_terminal
+        or _console.is_dumb_terminal,
         redirect_stdout=False,  # or results printed meanwhile would go to stderr
     )
     with bars:
