@@ -227,3 +227,35 @@ def test_json_that_others_can_not_read_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(tmp_path / "folder" / "a.json", {"accuracy": float("nan")})
     assert not (tmp_path / "folder").exists()
+
+
+def without_a_home() -> Path:
+    raise RuntimeError("Could not determine home directory.")
+
+
+@pytest.mark.parametrize(
+    ("variables", "folder"),
+    [
+        ({"THAWNET_CACHE": "/mine", "XDG_CACHE_HOME": "/x"}, "/mine"),
+        ({"XDG_CACHE_HOME": "/x"}, "/x/thawnet"),
+        ({"XDG_CACHE_HOME": ""}, None),
+        ({"XDG_CACHE_HOME": "relative"}, None),
+        ({}, None),
+    ],
+)
+def test_cache_of_a_user_without_a_home_is_the_one_named_or_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], folder: str | None
+) -> None:
+    monkeypatch.setattr(files.sys, "platform", "linux")
+    for name in ("THAWNET_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    if folder is None:
+        assert files.cache_folder() == Path.home() / ".cache" / "thawnet"
+    monkeypatch.setattr(Path, "home", without_a_home)
+    if folder is None:
+        with pytest.raises(RunError, match="no home folder for caches; name one with THAWNET_CACH"):
+            files.cache_folder()
+    else:
+        assert files.cache_folder() == Path(folder)

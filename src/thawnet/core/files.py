@@ -240,16 +240,24 @@ def fingerprint(value: Any) -> str:
 
 
 def cache_folder() -> Path:
-    """Return $THAWNET_CACHE, or the user's cache folder for thawnet."""
+    """Return $THAWNET_CACHE, or the user's cache folder for thawnet.
+
+    Raises RunError where there is neither, as for a container's user without a home.
+    """
     chosen = os.environ.get("THAWNET_CACHE")
     if chosen:
         return Path(chosen)
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    # A variable that is empty or relative is to be ignored (XDG Base Directory Specification).
+    variable = {"win32": "LOCALAPPDATA", "darwin": ""}.get(sys.platform, "XDG_CACHE_HOME")
+    base = Path(os.environ.get(variable, ""))
+    if not base.is_absolute():
+        own = {"win32": "AppData/Local", "darwin": "Library/Caches"}.get(sys.platform, ".cache")
+        try:
+            base = Path.home() / own
+        except RuntimeError as error:
+            raise RunError(
+                "this user has no home folder for caches; name one with THAWNET_CACHE"
+            ) from error
     return base / "thawnet"
 
 
