@@ -26,7 +26,7 @@ from thawnet.data.sources import cifar
 from thawnet.data.sources.open import open_source
 from thawnet.model.weights import load_weights
 from thawnet.net import published
-from thawnet.net.http import FetchError
+from thawnet.net.http import FetchError, require_https
 from thawnet.net.hub import fetch_shards
 from thawnet.net.published import Remote, fetch
 
@@ -149,6 +149,34 @@ def test_only_https_and_this_machine_are_asked(url: str, monkeypatch: pytest.Mon
     monkeypatch.setenv("THAWNET_MIRROR", url)
     with pytest.raises(FetchError, match="is not https; plain http is taken from this machine"):
         fetch(remote(), nothing)
+
+
+def test_hosts_without_https_are_asked_where_they_are_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("THAWNET_PLAIN_HTTP", "mirror.lan, 10.0.0.7")
+    for address in ("http://mirror.lan:8080/a", "http://MIRROR.lan/a", "http://10.0.0.7/a"):
+        require_https(address)
+    for address in ("http://mirror.lan.evil.org/a", "http://10.0.0.70/a", "http://other.lan"):
+        with pytest.raises(FetchError, match="and from hosts that THAWNET_PLAIN_HTTP names"):
+            require_https(address)
+
+
+@pytest.mark.parametrize(("seconds", "waits"), [("4", True), ("soon", False), (None, False)])
+def test_a_slow_server_is_waited_for_as_the_hubs_variable_says(
+    server: Raw, monkeypatch: pytest.MonkeyPatch, seconds: str | None, waits: bool
+) -> None:
+    monkeypatch.setattr("thawnet.net.http.ANSWER_SECONDS", 0.5)
+    if seconds is None:
+        monkeypatch.delenv("HF_HUB_ETAG_TIMEOUT", raising=False)
+    else:
+        monkeypatch.setenv("HF_HUB_ETAG_TIMEOUT", seconds)
+    server.answer, server.pause = [b"", ok(CONTENT)], 1.0
+    if waits:
+        assert fetch(remote(), nothing).read_bytes() == CONTENT
+    else:
+        with pytest.raises(FetchError, match="no answer within 0 s"):
+            fetch(remote(), nothing)
 
 
 def test_a_redirect_to_plain_http_is_not_followed(server: Raw) -> None:

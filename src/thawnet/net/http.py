@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import ipaddress
+import os
 import ssl
 import threading
 import time
@@ -21,6 +22,8 @@ T = TypeVar("T")
 # Whatever urllib raises where nothing comes, or not all.
 ERRORS = (OSError, HTTPException, ValueError)
 ANSWER_SECONDS = 6.0  # for a server to answer; two of them and the imports stay under 30 s
+LONGER = "HF_HUB_ETAG_TIMEOUT"  # the hub's own variable for that, for slow proxies and mirrors
+PLAIN_HOSTS = "THAWNET_PLAIN_HTTP"  # hosts of a private network that have no https
 STALL_SECONDS = 20.0  # a download that brings less than SLOWEST over this long is given up
 SLOWEST = 1024  # bytes a second
 
@@ -93,16 +96,23 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def require_https(address: str) -> None:
-    """Raise FetchError for an address that is neither https nor plain http on this machine."""
+    """Raise FetchError for an address that is neither https, nor plain http on this machine.
+
+    Nor plain http of a host that the variable THAWNET_PLAIN_HTTP names.
+    """
+    named = os.environ.get(PLAIN_HOSTS, "").replace(",", " ").lower().split()
     try:
         parts = urlsplit(address)
         allowed = parts.scheme == "https" or (
-            parts.scheme == "http" and _is_loopback(parts.hostname)
+            parts.scheme == "http" and (_is_loopback(parts.hostname) or parts.hostname in named)
         )
     except ValueError:  # brackets that do not close, as in https://[::1
         allowed = False
     if not allowed:
-        raise FetchError(f"'{address}' is not https; plain http is taken from this machine only")
+        raise FetchError(
+            f"'{address}' is not https; plain http is taken from this machine only, and from hosts "
+            f"that {PLAIN_HOSTS} names"
+        )
 
 
 def _is_loopback(host: str | None) -> bool:
@@ -137,8 +147,17 @@ def within(seconds: float, call: Callable[[], T]) -> T:
 
 
 def answered(call: Callable[[float], T]) -> T:
-    """Return what a call returns within ANSWER_SECONDS, which it is given as its time limit."""
-    return within(ANSWER_SECONDS, lambda: call(ANSWER_SECONDS))
+    """Return what a call returns within `answer_seconds`, which it is given as its time limit."""
+    seconds = answer_seconds()
+    return within(seconds, lambda: call(seconds))
+
+
+def answer_seconds() -> float:
+    """Return the seconds that a server has to answer: ANSWER_SECONDS, or what LONGER says."""
+    try:
+        return max(1.0, min(600.0, float(os.environ[LONGER])))
+    except (KeyError, ValueError):
+        return ANSWER_SECONDS
 
 
 class MinimumPace:
@@ -165,5 +184,5 @@ def reason(error: BaseException) -> str:
     if isinstance(error, urllib.error.URLError):
         return str(error.reason)
     if isinstance(error, TimeoutError):
-        return f"no answer within {ANSWER_SECONDS:.0f} s"
+        return f"no answer within {answer_seconds():.0f} s"
     return getattr(error, "strerror", None) or first_line(error)
