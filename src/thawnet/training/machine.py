@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ..core.errors import UsageError
+from ..core.errors import UsageError, first_line
 from ..core.memory import available_cores
 
 PACKAGES = ("thawnet", "torch", "timm", "numpy", "pillow")
@@ -124,8 +124,8 @@ def obstacles(machine: Machine, compiled: Sequence[bool]) -> list[str]:
     lacking = []
     if machine.dtype == "bfloat16" and not _fast_bfloat16(machine.device):
         lacking.append("it computed in bfloat16, which this processor lacks")
-    if any(compiled) and not _can_compile(machine.device):
-        lacking.append("it was compiled, and there is no C++ compiler here")
+    if any(compiled) and (fault := compile_fault(machine.device)):
+        lacking.append(f"it was compiled, and torch.compile does not work here ({fault})")
     if machine.chip != chip(machine.device):
         lacking.append(f"it ran on {machine.chip}; this is {chip(machine.device)}")
     return lacking
@@ -152,6 +152,29 @@ def _fast_bfloat16(device: str) -> bool:
     return device == "cpu" and bool(
         torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     )
+
+
+def compile_fault(device: str) -> str | None:
+    """Return why torch.compile does not work here, None where it does; a small function is tried.
+
+    A compiler alone is not enough: on a CPU it includes Python.h, on a GPU it needs Triton.
+    """
+    return _trial_fault(device) if _can_compile(device) else "no C++ compiler was found"
+
+
+@functools.cache
+def _trial_fault(device: str) -> str | None:
+    try:
+        tried = torch.compile(lambda values: (2 * values).relu().sum(), dynamic=False)
+        tried(torch.ones(64, device=device))
+    except Exception as error:  # Dynamo, Inductor, Triton and compilers raise many kinds
+        text = str(error)
+        if "Python.h" in text:
+            return "Python.h is missing; Debian's package python3-dev has it"
+        if "triton" in text.lower() and device == "cuda":
+            return "it needs Triton, which is missing or does not work"
+        return first_line(error)
+    return None
 
 
 def _can_compile(device: str) -> bool:

@@ -24,6 +24,7 @@ from . import checkpoint, run_folder
 from .call import check_call, require_same, resolve_call
 from .checkpoint import RunState, timed
 from .context import Run
+from .machine import compile_fault
 from .parts import open_parts
 from .plan import Plan, make_plan
 from .pretrained import build_network, fit_input
@@ -146,10 +147,10 @@ def _plan(state: RunState, network: Network, images: int, folded: bool) -> Plan:
     chosen = dataclasses.replace(state.machine, compile=state.options.compile)
     plan = make_plan(state.recipe, network, chosen, images, state.batches, folded)
     if not state.compiled:
-        can = state.machine.compile != "no"
-        if not can and any(phase.compiled for phase in plan):
-            console.say("no C++ compiler was found: eager, a step takes about a fifth longer")
-        state.compiled = [can and phase.compiled for phase in plan]
+        fault = compile_fault(state.machine.device) if any(p.compiled for p in plan) else None
+        if fault is not None:
+            console.say(f"not compiled, as {fault}: a step takes about a fifth longer")
+        state.compiled = [fault is None and phase.compiled for phase in plan]
     return [
         dataclasses.replace(phase, compiled=compiled)
         for phase, compiled in zip(plan, state.compiled, strict=True)
