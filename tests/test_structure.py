@@ -12,6 +12,7 @@ import pytest
 
 import thawnet
 from thawnet.export.page.page import RUNTIME
+from thawnet.training.run_folder import Outcome
 
 ROOT = Path(thawnet.__file__).parent
 
@@ -45,6 +46,21 @@ def test_runtimes_are_brought_to_where_the_page_takes_them_from() -> None:
     vendor = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(vendor)
     assert vendor.FOLDER == RUNTIME
+
+
+def test_tab_lists_the_public_names() -> None:
+    assert [name for name in dir(thawnet) if not name.startswith("_")] == thawnet.__all__
+
+
+def test_models_and_outcomes_show_themselves_in_two_lines(finished: Outcome) -> None:
+    assert repr(thawnet.load()).splitlines() == [
+        "<thawnet model embedded: mobilenetv2_100, 100 classes, 96 px",
+        "  apple, aquarium_fish, baby, bear, ...>",
+    ]
+    assert repr(finished).splitlines() == [
+        f"<thawnet run {finished.folder}",
+        f"  {finished.line}>",
+    ]
 
 
 def test_every_public_name_exists() -> None:

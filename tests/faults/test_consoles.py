@@ -119,3 +119,24 @@ def test_prepared_streams_stay_as_they_were_but_for_what_they_cannot_write() -> 
     before = (sys.stdout, sys.stderr)
     console.prepare()
     assert (sys.stdout, sys.stderr) == before
+
+
+def test_notebook_gets_a_line_that_is_written_over_and_no_codes() -> None:
+    code = """import time
+from thawnet.core import console
+console.LINE_SECONDS = 0.0
+with console.progress("decoding", 3000) as advance:
+    for _ in range(3):
+        time.sleep(0.05)
+        advance(1000)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True,
+        env={**os.environ, "JPY_PARENT_PID": "1"},
+    )  # fmt: skip
+    shown = done.stderr.decode()
+    assert "\x1b" not in shown
+    states = shown.split("\r")
+    assert states[1].startswith("decoding: 1,000 of 3,000, ")
+    assert states[1].rstrip().endswith("s left")
+    assert [state.strip() for state in states[-2:]] == ["", ""]  # it is gone in the end

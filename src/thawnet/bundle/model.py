@@ -139,6 +139,10 @@ class Model:
         """
         return read_class_weights(self._made_of[0])
 
+    def __repr__(self) -> str:
+        shown = ", ".join(self.classes[:4]) + ", ..." * (len(self.classes) > 4)
+        return f"<thawnet {self.summary}\n  {shown}>"
+
     @property
     def summary(self) -> str:
         """The network in a line."""

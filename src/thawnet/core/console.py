@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -26,7 +27,9 @@ from rich.progress import (
 from rich.text import Text
 
 from .errors import RunError
-from .text import printable
+from .text import duration, printable
+
+LINE_SECONDS = 1.0  # between two states of a line in a notebook
 
 
 class _Stderr:
@@ -128,8 +131,14 @@ def progress(
 ) -> Iterator[Callable[[int], None]]:
     """Show a bar with speed and time left on a terminal; yield the function that advances it.
 
-    total: None if it is not known. In a log file, where a bar is noise, there is none.
+    total: None if it is not known. A notebook gets a line that is written over; a log file, where a
+    bar is noise, nothing.
     """
+    hidden = bool(_rank) or _muted.get()
+    if _in_notebook() and not hidden:
+        with _line(printable(title), total) as advance:
+            yield advance
+        return
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -140,12 +149,47 @@ def progress(
         *columns,
         console=_console,
         transient=True,
-        disable=bool(_rank)
-        or _muted.get()
-        or not _console.is_terminal
-        or _console.is_dumb_terminal,
+        disable=hidden or not _console.is_terminal or _console.is_dumb_terminal,
         redirect_stdout=False,  # or results printed meanwhile would go to stderr
     )
     with bars:
         task = bars.add_task(printable(title), total=total)
         yield lambda done: bars.advance(task, done)
+
+
+def _in_notebook() -> bool:
+    """Whether stderr is a notebook's: of its kernel, or of a command that begins with `!`."""
+    return "ipykernel" in sys.modules or "JPY_PARENT_PID" in os.environ
+
+
+@contextmanager
+def _line(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Show how far it is in a line that is written over, without the codes of a terminal."""
+    began = shown = time.monotonic()
+    done = width = 0
+
+    def write(text: str) -> None:
+        nonlocal width
+        _console.file.write(f"\r{text:{width}}")
+        _console.file.flush()
+        width = len(text)
+
+    def advance(more: int) -> None:
+        nonlocal done, shown
+        done += more
+        now = time.monotonic()
+        if now - shown < LINE_SECONDS or not done:
+            return
+        shown = now
+        if total is None:
+            write(f"{title}: {done:,}")
+        else:
+            left = duration((now - began) * max(0, total - done) / done)
+            write(f"{title}: {done:,} of {total:,}, {left} left")
+
+    try:
+        yield advance
+    finally:
+        if width:
+            write("")
+            _console.file.write("\r")

@@ -22,7 +22,7 @@ STATE = Path("checkpoint") / "state.pt"
 HELD_OUT = "held_out.npy"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Outcome:
     """A finished run: its folder and its result."""
 
@@ -30,6 +30,9 @@ class Outcome:
     result: Result
     unlabelled: tuple[str, ...] = ()
     """Folders of the data whose images have no class yet; see Source."""
+
+    def __repr__(self) -> str:
+        return f"<thawnet run {self.folder}\n  {self.line}>"
 
     @property
     def lines(self) -> tuple[str, ...]:
