@@ -208,7 +208,7 @@ def test_class_that_the_model_does_not_know_is_named_with_the_nearest(
         (flags / part / "yellow").rename(flags / part / "yelow")
     assert refused(DataError, colours, flags) == (
         "the model does not know 1 of the 4 classes of 'flags': 'yelow'; for 'yelow' did you mean "
-        "'yellow'?"
+        "'yellow'?; if these are other names, give --class-names FILE"
     )
     for name in ("Red", "violet", "pink", "w"):
         paint(flags / "train" / name / "0.png", (1, 2, 3))
@@ -217,7 +217,7 @@ def test_class_that_the_model_does_not_know_is_named_with_the_nearest(
     told = refused(DataError, colours, flags)
     assert told == (
         "the model does not know 5 of the 7 classes of 'flags': 'Red', 'pink', 'violet' and 2 more;"
-        " for 'Red' did you mean 'red'?"
+        " for 'Red' did you mean 'red'?; if these are other names, give --class-names FILE"
     )
 
 

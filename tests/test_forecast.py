@@ -12,6 +12,7 @@ from thawnet.core.errors import WeightsError
 from thawnet.core.files import cache_entries, cache_folder
 from thawnet.data.sources.open import open_source
 from thawnet.data.splits import arrange
+from thawnet.data.store import Typical
 from thawnet.forecast import Features, Forecast, estimate, features_read, forecast
 from thawnet.model.backbone import Network
 from thawnet.model.thawing import first_layer
@@ -124,7 +125,7 @@ def test_compiling_costs_once_and_gains_on_every_step(network: Network) -> None:
 
 def forecast_for(options: TrainOptions) -> Forecast:
     source = open_source(options.data)
-    return forecast(options, source, arrange(source, HELD_BACK), (40, 40), opened=1.0)
+    return forecast(options, source, arrange(source, HELD_BACK), Typical(40, 40), opened=1.0)
 
 
 # The others are measured by the same code, a second each.

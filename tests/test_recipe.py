@@ -135,3 +135,9 @@ def test_a_path_may_be_text_and_a_pair_a_list() -> None:
 def test_any_text_is_a_recipe_or_a_recipe_error(text: str) -> None:
     with pytest.raises(RecipeError):
         parse_recipe(text, "fuzz")
+
+
+@pytest.mark.parametrize("flag", ["test_share", "val_share"])
+def test_share_of_nothing_is_refused_not_ignored(flag: str) -> None:
+    with pytest.raises(RecipeError, match=f"--{flag.replace('_', '-')} 0: give a share above 0"):
+        resolve(load_recipe("quick"), TrainOptions(**{flag: 0.0}))  # type: ignore[arg-type]

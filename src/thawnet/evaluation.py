@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,9 @@ from numpy.typing import NDArray
 
 from .bundle.format import are_among, read_description, read_trained_on
 from .bundle.model import Model, load
-from .core.errors import DataError, ImageError, UsageError, suggest
+from .core.errors import DataError, ImageError, RunError, UsageError, suggest
 from .core.packages import told_when_missing
-from .core.text import counted, duration
+from .core.text import command_line, counted, duration
 from .data.items import Items, Raw, Source, Watch, unwatched
 from .data.listing import read_or_reason
 from .data.reading import AS_IT_IS, Reading
@@ -22,6 +23,7 @@ from .data.shares import Shares
 from .data.sources.open import open_source
 from .data.splits import arrange, divide
 from .metrics.paired import Pairs, count_pairs
+from .metrics.result import read_result
 from .metrics.summary import Evaluation, Unreadable, sum_up
 from .net.published import Tell
 
@@ -53,8 +55,9 @@ def evaluate(
         model = load(model)
     known = read_trained_on(read_description(model.path))
     with told_when_missing(f"evaluating on '{data}'"):
-        source = open_source(data, data_dir, watch, tell, reading)
-        positions = _positions(source, model.classes)
+        with _told_how_it_was_read(model, reading):
+            source = open_source(data, data_dir, watch, tell, reading)
+            positions = _positions(source, model.classes)
         for note in source.notes:
             tell(note)
         chosen = _by_default(source) if part is None else [part]
@@ -145,6 +148,28 @@ def pair_up(
     return count_pairs(hits[0, chosen], hits[1, chosen])
 
 
+@contextmanager
+def _told_how_it_was_read(model: Model, reading: Reading) -> Iterator[None]:
+    """Add to what is wrong with the data how the network's own run was told to read its data."""
+    try:
+        yield
+    except DataError as error:
+        try:
+            opened = read_result(model.path.absolute().parent).opened_from
+        except (OSError, RunError):
+            opened = None
+        fields = {} if opened is None or reading != AS_IT_IS else opened.reading
+        flags = [
+            (f"--{name.replace('_', '-')}", *(() if value is True else (value,)))
+            for name, value in fields.items()
+            if value
+        ]
+        if not flags:
+            raise
+        words = command_line(*(word for flag in flags for word in flag))
+        raise DataError(f"{error}; the network was trained with {words}") from error
+
+
 def _positions(
     source: Source, classes: Sequence[str], name: str = "the model"
 ) -> NDArray[np.int64]:
@@ -157,7 +182,8 @@ def _positions(
             names += f" and {len(unknown) - NAMED:,} more"
         raise DataError(
             f"{name} does not know {len(unknown):,} of the {len(source.classes):,} classes of "
-            f"'{source.name}': {names}; for '{unknown[0]}' {suggest(unknown[0], classes)}"
+            f"'{source.name}': {names}; for '{unknown[0]}' {suggest(unknown[0], classes)}; "
+            "if these are other names, give --class-names FILE"
         )
     return np.array([positions[name] for name in source.classes], np.int64)
 

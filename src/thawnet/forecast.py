@@ -28,7 +28,7 @@ from .core.memory import (
 from .data import store
 from .data.items import Items, Source, spread_over
 from .data.splits import Part, TrainTest, divide
-from .data.store import ImageStore
+from .data.store import ImageStore, Typical
 from .image.preprocess import Reduction
 from .model.thawing import training_mode
 from .recipe import Phase, Recipe, TrainOptions
@@ -88,12 +88,12 @@ class Forecast:
 
 
 def forecast(
-    options: TrainOptions, source: Source, lists: TrainTest, typical: tuple[int, int], opened: float
+    options: TrainOptions, source: Source, lists: TrainTest, typical: Typical, opened: float
 ) -> Forecast:
     """Predict `train` with these options on a source, by measuring for some seconds.
 
-    lists: the source arranged. typical: the data's short and long side. opened: seconds that
-    starting and opening the source took. Raises the ThawnetError that the run would raise.
+    lists: the source arranged. typical: of the training images. opened: seconds that starting
+    and opening the source took. Raises the ThawnetError that the run would raise.
     """
     gc.collect()
     return_freed_memory()
@@ -187,9 +187,12 @@ def _decode_sample(
     store.build(scratch / "images", items, how, _silent, workers)
     seconds = time.perf_counter() - began
     images = store.load(scratch / "images", items)
-    if not len(images):
+    if len(images.broken) > len(images):
         name, why = images.broken[0]
-        raise DataError(f"no image can be read; the first that failed: '{name}' ({why})")
+        raise DataError(
+            f"{len(images.broken)} of {len(items)} images that were tried cannot be read; the "
+            f"first: '{name}' ({why})"
+        )
     return images, seconds / len(items)
 
 

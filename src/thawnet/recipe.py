@@ -181,7 +181,8 @@ class TrainOptions:
     """
 
     data: Annotated[str, tyro.conf.Positional] = "cifar100"
-    """cifar100, cifar10, digits, or a folder: train/<class>/*, test/<class>/*, or <class>/*."""
+    """cifar100, cifar10, digits, or a path: a folder (<class>/*, or train/<class>/* and
+    test/<class>/*), a zip or tar of one, a .csv or a .parquet; docs/data.md."""
     recipe: str | None = None
     """quick, full, full-gpu, best, speed, seed, or a .toml file. Default: quick on a CPU, full-gpu
     on a GPU, where full is that too."""
@@ -298,6 +299,12 @@ def resolve(recipe: Recipe, options: TrainOptions) -> Recipe:
         )
         if getattr(options, name) is not None
     }
+    for name in ("test_share", "val_share"):
+        if getattr(options, name) == 0:
+            raise RecipeError(
+                f"--{name.replace('_', '-')} 0: give a share above 0, up to 0.5; with --folds 5 no "
+                "image is held back"
+            )
     if options.balance:
         chosen["balance"] = True
     if options.folds is not None:

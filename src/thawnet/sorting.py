@@ -212,7 +212,7 @@ def check_folder_names(classes: tuple[str, ...]) -> None:
         ):
             raise UsageError(
                 f"--sort-into: the class {shown(name)} cannot be the name of a folder; "
-                "rename it in the data and train again"
+                "give it another by --class-names and train again"
             )
         if name == UNSURE:
             raise UsageError(

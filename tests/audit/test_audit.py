@@ -292,5 +292,5 @@ def test_images_that_a_crop_cuts_and_deep_grey_are_counted(tmp_path: Path) -> No
     assert found["fewer-bits-than-stored"] == (
         "3 images have grey levels in 16 bits that use fewer: 10 bits (1), 12 bits (2)."
     )
-    assert audit.parts[0].modes["I;16 of 16 bits"] == 1
+    assert audit.parts[0].modes["grey of 16 bits in 16"] == 1
     assert "plain" not in found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
@@ -85,3 +86,23 @@ def test_nothing_found_is_said_at_once(given: str, told: str) -> None:
     Path("empty").mkdir()
     with pytest.raises(DataError, match=told):
         image_names([given], ())
+
+
+def test_lists_of_powershell_and_notepad_are_names_too() -> None:
+    of_powershell = "a.png\r\nköttur.png\r\n".encode("utf-16")
+    for data in (of_powershell, "\ufeffa.png\nköttur.png\n".encode()):
+        assert list(image_names(["-"], io.BytesIO(data))) == ["a.png", "köttur.png"]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"\xff\xd8\xff\xe0\0\x10JFIF", "stdin holds an image and no names; name it /dev/stdin"),
+        (b"\x89PNG\r\n\x1a\n", "stdin holds an image"),
+        (b"", "no names came on stdin"),
+        (b"\n\n", "no names came on stdin"),
+    ],
+)
+def test_stdin_without_names_is_a_sentence(data: bytes, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        image_names(["-"], io.BytesIO(data))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from PIL import Image
 
 from support.photos import draw, encoded
+from thawnet.bundle.picture import cut_square
 from thawnet.core.errors import DataError, RunError
 from thawnet.core.files import cache_entries
 from thawnet.data import store as stores
@@ -23,11 +25,13 @@ from thawnet.data.parallel import in_order
 from thawnet.data.sources.open import open_source
 from thawnet.data.store import (
     ImageStore,
+    Typical,
     build,
     open_store,
     require_every_class,
-    typical_sides,
+    typical_image,
 )
+from thawnet.image import heic
 from thawnet.image.decode import decode
 from thawnet.image.preprocess import Fit, Preprocess, Reduction, centre_crop, squared, store_side
 
@@ -145,7 +149,7 @@ def test_typical_side_is_the_median_and_survives_broken_files(photos: Photos) ->
     folder = photos({"a": 4, "b": 4})
     (folder / "a" / "000.png").write_bytes(b"")
     items = open_source(str(folder)).open_part("train")
-    assert typical_sides(items) == (40, 40)
+    assert typical_image(items) == Typical(40, 40)
 
 
 def test_progress_reaches_the_number_of_images(photos: Photos) -> None:
@@ -229,7 +233,8 @@ def test_store_holds_what_prediction_cuts(tmp_path: Path, fit: Fit) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encoded(draw(0, number, size), "JPEG"))
     items = open_source(str(tmp_path / "photos")).open_part("train")
-    side = store_side(32, typical_sides(items), fit)
+    typical = typical_image(items)
+    side = store_side(32, typical.short, typical.long, fit)
     spec = Preprocess(32, side, (0.5, 0.4, 0.3), (0.5, 0.5, 0.5), fit)
     store = open_store(items, spec.reduction, lambda done: None, 1)
     for row in range(len(items)):
@@ -237,3 +242,39 @@ def test_store_holds_what_prediction_cuts(tmp_path: Path, fit: Fit) -> None:
         assert isinstance(raw, bytes)
         seen = centre_crop(store.batch(np.array([row]))[0], spec.crop)
         assert (seen == squared(decode(raw, spec.side), spec)).all()
+
+
+def test_images_that_lacked_a_package_are_read_once_it_is_there(
+    photos: Photos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = photos({"a": 2, "b": 2})
+    (folder / "a" / "x.heic").write_bytes(encoded(draw(0, 9, (64, 64)), heic.add_heic()))
+    heic.add_heic.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "pillow_heif", None)
+        (broken,) = store_of(folder).broken
+        assert broken == ("a/x.heic", f"{heic.LACKING}; or save the photo as JPEG")
+        assert len(store_of(folder)) == 4  # kept, and not built at every start
+    heic.add_heic.cache_clear()
+    assert (store_of(folder).broken, len(store_of(folder))) == ((), 5)
+
+
+def test_grey_levels_of_16_bits_are_read_alike_in_all_images(tmp_path: Path) -> None:
+    levels = np.tile(np.linspace(0, 1, 64), (64, 1))
+    for number, brightest in enumerate([600, 1000, 1030, 3900]):
+        path = tmp_path / "photos" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((levels * brightest).astype(np.uint16)).save(path)
+    items = open_source(str(tmp_path / "photos")).open_part("train")
+    assert typical_image(items) == Typical(64, 64, 12)
+    spec = Preprocess(64, 64, (0.5,) * 3, (0.5,) * 3, bits=12)  # type: ignore[arg-type]
+    store = open_store(items, spec.reduction, lambda done: None, 1)
+    seen = {
+        name: int(store.batch(np.array([row]))[0].max()) for row, name in enumerate(items.names)
+    }
+    assert seen == {"a/0.png": 37, "b/1.png": 62, "a/2.png": 64, "b/3.png": 243}
+    for row in range(4):
+        raw = items.read(row)
+        assert isinstance(raw, bytes)
+        square, _ = cut_square(raw, spec)  # type: ignore[misc] # no error
+        assert (square == store.batch(np.array([row]))[0]).all()

@@ -33,13 +33,13 @@ from thawnet.data import store
 from thawnet.data.sources.open import open_source
 from thawnet.image.preprocess import Reduction
 
-def slowly(data, side, decode=store.decode):
+def slowly(*words, decode=store.decode):
     with open("done", "a") as marks:
         marks.write("x")
     while os.path.exists("hold"):
         time.sleep(0.01)
     time.sleep(float(sys.argv[2]))
-    return decode(data, side)
+    return decode(*words)
 
 store.decode = slowly
 source = open_source(sys.argv[1])

@@ -159,13 +159,15 @@ def test_grey_levels_of_fewer_bits_are_scaled_by_what_the_image_uses(bits: int, 
     pixels = np.array([[0, brightest // 2, brightest]], dtype=np.uint16)
     image, stored = decode_stored(encoded(Image.fromarray(pixels), kind))
     assert [image.getpixel((x, 0))[0] for x in range(3)] == [0, 127, 255]
-    assert stored.mode == f"I;16 of {bits} bits"
+    assert stored.mode == f"grey of {bits} bits in 16"
 
 
 def test_colour_of_twelve_bits_is_refused_not_read_as_black() -> None:
     with pytest.raises(ImageError, match="use the lowest 12 at most; save it with 8 bits"):
         decode(deep_colour([4095, 1000, 0]))
-    assert decode(deep_colour([0, 0, 0])).getpixel((0, 0)) == (0, 0, 0)
+    for dark in ([255, 75, 3], [0, 0, 0]):  # which Pillow's upper 8 bits cannot tell apart
+        with pytest.raises(ImageError, match="use the lowest 12 at most"):
+            decode(deep_colour(dark))
 
 
 def srgb_of_p3(colour: tuple[int, int, int]) -> np.ndarray:
@@ -274,7 +276,7 @@ def test_jpeg_of_200_megapixels_is_decoded_at_a_fraction(vast: bytes) -> None:
 def test_large_jpeg_that_is_not_read_in_rows_stays_refused() -> None:
     image = Image.new("L", (9000, 9000))
     assert decode(encoded(image, "JPEG"), 96).size == (1125, 1125)
-    with pytest.raises(ImageError, match="9000 x 9000 pixels would take 243 MB"):
+    with pytest.raises(ImageError, match=r"9000 x 9000 pixels of a progressive JPEG; .* save it"):
         decode(encoded(image, "JPEG", progressive=True), 96)
     frame = b"\xff\xd8\xff\xc0\0\x11\x08\0\1\0\1\3" + bytes(9)
     assert jpeg.streams(frame + b"\xff\xff\xda\0\x0c\3")
@@ -341,8 +343,8 @@ def test_box_seen_is_the_middle_the_whole_or_beyond() -> None:
 
 
 def test_store_side_leaves_room_for_the_crop_and_never_enlarges() -> None:
-    assert store_side(96, (500, 600)) == 110
-    assert store_side(224, (500, 600)) == 256
-    assert store_side(96, (32, 40)) == 32
-    assert store_side(96, (32, 500), "pad") == store_side(96, (32, 500), "squash") == 96
-    assert store_side(96, (32, 40), "pad") == 40
+    assert store_side(96, 500, 600) == 110
+    assert store_side(224, 500, 600) == 256
+    assert store_side(96, 32, 40) == 32
+    assert store_side(96, 32, 500, "pad") == store_side(96, 32, 500, "squash") == 96
+    assert store_side(96, 32, 40, "pad") == 40

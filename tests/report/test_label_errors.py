@@ -80,7 +80,7 @@ def test_of_the_500_most_suspect_in_20_000_of_cifar100_60_percent_were_flipped(
     from thawnet.data.shares import Shares
     from thawnet.data.sources.open import open_source
     from thawnet.data.splits import arrange
-    from thawnet.data.store import typical_sides
+    from thawnet.data.store import typical_image
     from thawnet.recipe import TrainOptions, load_recipe, resolve
     from thawnet.training.machine import decide
     from thawnet.training.parts import open_images
@@ -93,7 +93,7 @@ def test_of_the_500_most_suspect_in_20_000_of_cifar100_60_percent_were_flipped(
     source = open_source("cifar100", CIFAR)
     train = arrange(source, Shares()).train.subset(np.arange(20_000))
     recipe, weights, spec = fit_input(
-        resolve(load_recipe("quick"), asked), source, typical_sides(train)
+        resolve(load_recipe("quick"), asked), source, typical_image(train)
     )
     machine = decide("cpu", "auto", "no")
     network = build_network(recipe, source, weights, machine)

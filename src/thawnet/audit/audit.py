@@ -23,12 +23,12 @@ from ..data.shares import Shares
 from ..data.sources.open import open_source
 from ..data.splits import TrainTest, arrange, divide
 from ..image.decode import Stored, decode_stored
+from ..image.preprocess import CUT
 from .contents import SCOPES, Audit, Group, Member, Part, Scope
 from .duplicates import LEAST_SIDE, SIDE, connect, find_near, find_plain, thumbnail
 from .findings import judge
 
 PARTS = ("train", "val", "test")
-CUT = 1.5  # times as long as short: a crop of the middle loses a third
 BLOCK = 8  # images a thread reads at a time, as for a store
 
 
@@ -49,6 +49,7 @@ def audit(source: Source, size: int, watch: Watch = unwatched) -> Audit:
     Of each image about 1 kB is kept, however large it is; CIFAR-100's 60,000 take half a minute on
     two cores and 150 MB beside the source's own.
     """
+    source.require_train()
     opened: dict[str, Items] = {}
     unusable: list[str] = []
     for name in PARTS:

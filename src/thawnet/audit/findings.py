@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from ..core.text import counted
+from ..image.heic import INSTALL, LACKING
 from .contents import Audit, Finding, Part
 from .duplicates import LEAST_SIDE
 
@@ -41,8 +43,6 @@ def judge(audit: Audit) -> Iterator[Finding]:
     yield from _small(audit)
     yield from _cut(audit)
     yield from _deep(audit)
-    for note in audit.notes:
-        yield Finding("note", f"{note}.", "Nothing, if that is meant.")
 
 
 def _leaks(audit: Audit, part: Part) -> Iterator[Finding]:
@@ -89,7 +89,16 @@ def _conflicts(audit: Audit) -> Iterator[Finding]:
 
 
 def _broken(audit: Audit) -> Iterator[Finding]:
-    broken = [f"{name} ({reason})" for part in audit.parts for name, reason in part.broken]
+    pairs = [pair for part in audit.parts for pair in part.broken]
+    lacking = [name for name, reason in pairs if reason.startswith(LACKING)]
+    if lacking:
+        yield Finding(
+            "needs-a-package",
+            f"{counted(len(lacking), 'image')} {_are(len(lacking))} HEIC, which is not read here: "
+            f"{_some(lacking)}.",
+            f"{INSTALL}; until then training leaves them out.",
+        )
+    broken = [f"{name} ({reason})" for name, reason in pairs if not reason.startswith(LACKING)]
     if broken:
         yield Finding(
             "broken",
@@ -245,17 +254,17 @@ def _deep(audit: Audit) -> Iterator[Finding]:
     fewer = Counter[str]()
     for part in audit.parts:
         for mode, count in part.modes.items():
-            _, _, bits = mode.partition(" of ")
-            if bits not in ("", "16 bits"):
-                fewer[bits] += count
+            match = re.fullmatch(r"grey of (\d+ bits) in 16", mode)
+            if match and match[1] != "16 bits":
+                fewer[match[1]] += count
     if fewer:
         kinds = ", ".join(f"{bits} ({count:,})" for bits, count in sorted(fewer.items()))
         yield Finding(
             "fewer-bits-than-stored",
             f"{counted(fewer.total(), 'image')} {_have(fewer.total())} grey levels in 16 bits that "
             f"use fewer: {kinds}.",
-            "Each is scaled by the bits that it uses itself, so a dark one looks brighter; "
-            "save all with 8 bits to decide that yourself.",
+            "Training reads all by the most bits that any of them uses, and so does the network "
+            "afterwards; save them with 8 bits if that is not what they mean.",
         )
 
 

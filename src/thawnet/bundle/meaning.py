@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from ..core.files import fingerprint
 from ..core.text import fault_of_name, shown
+from ..image.decode import LEVEL_BITS
 from ..image.preprocess import MAX_SIDE, Fit, Preprocess
 
 TEMPERATURES = (0.01, 100.0)  # beyond these probabilities say nothing
@@ -86,7 +87,10 @@ def _preprocess(value: Any) -> Preprocess:
     if fit not in get_args(Fit):
         raise ValueError(f"fit must be one of {', '.join(get_args(Fit))}, received {shown(fit)}")
     mean, std = _three(value["mean"]), _three(value["std"])
-    spec = Preprocess(value["size"], value["side"], mean, std, fit)
+    bits = value.get("bits", 0)
+    if bits not in (0, *LEVEL_BITS) or type(bits) is not int:
+        raise ValueError(f"bits must be 0 or one of {LEVEL_BITS}, received {shown(bits)}")
+    spec = Preprocess(value["size"], value["side"], mean, std, fit, bits)
     if min(spec.std) <= 0:
         raise ValueError(f"std must be above 0, received {shown(value['std'])}")
     if spec.as_dict() != {**value, "mean": spec.mean, "std": spec.std}:

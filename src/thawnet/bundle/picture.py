@@ -22,7 +22,7 @@ Box = tuple[float, float, float, float]  # left, top, right, bottom; see preproc
 def cut_square(picture: Picture, spec: Preprocess) -> tuple[NDArray[np.uint8], Box] | ImageError:
     """Return the square, (crop, crop, 3), and its box in the image, or why it cannot be read."""
     try:
-        image = _opened(picture, spec.side)
+        image = _opened(picture, spec.side, spec.bits)
         return squared(image, spec), seen_box(*image.size, spec)
     except ImageError as error:
         return error
@@ -34,15 +34,15 @@ def cut_square(picture: Picture, spec: Preprocess) -> tuple[NDArray[np.uint8], B
         return ImageError(str(error))
 
 
-def _opened(picture: Picture, side: int) -> Image.Image:
+def _opened(picture: Picture, side: int, bits: int) -> Image.Image:
     if isinstance(picture, str | Path):
-        return decode(read_file(Path(picture)), side)
+        return decode(read_file(Path(picture)), side, bits)
     if callable(picture):
         picture = picture()
     if isinstance(picture, bytes):
-        return decode(picture, side)
+        return decode(picture, side, bits)
     if isinstance(picture, Image.Image):
-        return upright_rgb(picture)
+        return upright_rgb(picture, bits)
     shape, kind = getattr(picture, "shape", ""), getattr(picture, "dtype", type(picture).__name__)
     if (
         not isinstance(picture, np.ndarray)

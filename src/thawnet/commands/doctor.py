@@ -256,7 +256,7 @@ def _forecasts(options: TrainOptions) -> tuple[str, list[Row]]:
     began = time.perf_counter()
     from ..data.sources.open import open_source
     from ..data.splits import arrange, check_parts, divide
-    from ..data.store import typical_sides
+    from ..data.store import typical_image
     from ..forecast import forecast
     from ..training.call import check_call, chosen, preset
 
@@ -268,7 +268,7 @@ def _forecasts(options: TrainOptions) -> tuple[str, list[Row]]:
     )
     check_parts(source, not options.no_test)
     lists = arrange(source, recipe.shares)
-    typical = typical_sides(lists.train)
+    typical = typical_image(lists.train)
     opened = INTERPRETER + time.perf_counter() - began
     names = [options.recipe or recipe.name]
     if not options.recipe:
@@ -292,7 +292,7 @@ def _forecasts(options: TrainOptions) -> tuple[str, list[Row]]:
     about = (
         f"{source.name}: {len(source.classes)} classes, part{'s' * (len(source.parts) > 1)} "
         f"{parts}, {len(train):,} images to train on and {validated}, "
-        f"short side {typical[0]} px"
+        f"short side {typical.short} px"
     )
     return about, rows
 

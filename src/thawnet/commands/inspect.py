@@ -88,6 +88,11 @@ def report(audit: Audit, width: int) -> Iterator[str]:
     yield from _classes(audit.parts[0], width)
     yield ""
     yield from _findings(audit, width)
+    if audit.notes:
+        yield ""
+        yield "How it was read"
+    for note in audit.notes:
+        yield from _wrapped("  - ", f"{note}.", width)
     if audit.groups:
         yield ""
         yield from _groups(audit)

@@ -98,6 +98,15 @@ class Source:
         if fault is not None:
             raise DataError(f"'{self.name}': {fault}; give it another")
 
+    def require_train(self) -> None:
+        """Raise DataError where there are only images to measure on."""
+        if "train" not in self.parts:
+            there = " and ".join(sorted(self.parts))
+            raise DataError(
+                f"'{self.name}' names no images to train on, only {there}; thawnet evaluate "
+                "measures a network on these"
+            )
+
     def opened_once(self) -> Source:
         """Return the same source, which reads the list of each part once at most."""
         return replace(self, open_part=cache(self.open_part))

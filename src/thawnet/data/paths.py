@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +16,8 @@ from .sources.leftovers import is_leftover
 from .sources.visible import is_folder, is_image, visible
 
 STDIN = "-"
+# How image files begin.
+_IMAGES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")
 LONGEST = 2**15  # bytes of a path, and more; Linux takes 4,096
 
 
@@ -32,7 +35,11 @@ def image_names(names: Sequence[str], stdin: Iterable[bytes]) -> Names:
 
 def _meant(argument: str, stdin: Iterable[bytes]) -> Iterator[str]:
     if argument == STDIN:
-        yield from map(os.fsdecode, filter(None, _listed(stdin)))
+        names = map(os.fsdecode, filter(None, _listed(stdin)))
+        first = next(names, None)
+        if first is None:
+            raise DataError("-: no names came on stdin")
+        yield from chain((first,), names)
     elif os.path.isdir(argument):  # noqa: PTH112 - False, where Path raises for odd names
         yield from _some(_below(argument), f"no image files under the folder '{argument}'")
     elif is_address(argument):
@@ -48,6 +55,14 @@ def _meant(argument: str, stdin: Iterable[bytes]) -> Iterator[str]:
 
 def _listed(stdin: Iterable[bytes]) -> Iterator[bytes]:
     pieces, rest = iter(stdin), b""
+    first = next(pieces, b"")
+    if first.startswith(_IMAGES):
+        raise DataError("-: stdin holds an image and no names; name it /dev/stdin to predict it")
+    if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # PowerShell writes it so
+        text = b"".join(chain((first,), pieces)).decode("utf-16", errors="replace")
+        yield from map(os.fsencode, text.splitlines())
+        return
+    pieces = chain((first.removeprefix(codecs.BOM_UTF8),), pieces)
     # The first name, which may hold line breaks, ends within this or there are no NULs.
     while b"\0" not in rest and len(rest) < LONGEST and (piece := next(pieces, b"")):
         rest += piece

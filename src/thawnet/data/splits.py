@@ -156,6 +156,7 @@ def arrange(source: Source, shares: Shares, own_test: bool | None = None) -> Tra
     own_test: whether the source had a test part when its run began; it may be gone since.
     """
     test: Callable[[], Items] | None
+    source.require_train()
     everything = source.open_part("train")
     val = source.open_part("val") if "val" in source.parts else None
     train, few = everything, len(everything) <= shares.few

@@ -16,10 +16,11 @@ import PIL
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..core.cache import NOTE, Building, building
+from ..core.cache import NOTE, Building, building, remove
 from ..core.errors import DataError, ImageError
 from ..core.files import cache_folder, fingerprint, write_json
-from ..image.decode import NAMED, decode, size
+from ..image.decode import NAMED, decode, level_bits, size
+from ..image.heic import LACKING, reads_heic
 from ..image.preprocess import Reduction, reduce
 from ..net.published import Tell
 from .items import Items, Raw, spread_over, tied
@@ -35,6 +36,17 @@ RECORD = np.dtype([("own", "u1", 32), ("shape", "<i4", 2)])
 RECORDS_AT_ONCE = 65_536
 
 Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Typical:
+    """What the images of a data set are like."""
+
+    short: int
+    """Median of the short side, pixels."""
+    long: int
+    bits: int = 0
+    """The most bits of 16 that any grey levels use; 0 where there are none in 16."""
 
 
 @dataclass(frozen=True)
@@ -122,14 +134,16 @@ class ImageStore:
         return batch
 
 
-def typical_sides(items: Items) -> tuple[int, int]:
-    """Return the median short and long side of up to 100 images spread over the list."""
+def typical_image(items: Items) -> Typical:
+    """Return what up to 100 images spread over the list are like."""
     sides: list[tuple[int, int]] = []
+    bits = 0
     reason = ""
     for position in spread_over(len(items), 100):
         try:
             raw = items.read(int(position))
             width, height = size(raw) if isinstance(raw, bytes) else raw.shape[:2]
+            bits = max(bits, level_bits(raw) if isinstance(raw, bytes) else 0)
             sides.append((min(width, height), max(width, height)))
         except (ImageError, OSError) as error:
             reason = reason or str(error)
@@ -139,7 +153,7 @@ def typical_sides(items: Items) -> tuple[int, int]:
             f"({reason}); expected {NAMED} files"
         )
     short, long = np.median(sides, axis=0)
-    return int(short), int(long)
+    return Typical(int(short), int(long), bits)
 
 
 def open_store(
@@ -155,8 +169,12 @@ def open_store(
     Raises RunError when the cache cannot be written.
     """
     path = store_folder(items, how)
-    if not path.is_dir():
-        build(path, items, how, progress, workers, tell)
+    if path.is_dir():
+        store = load(path, items)
+        if not (reads_heic() and any(why.startswith(LACKING) for _, why in store.broken)):
+            return store
+        remove(path)  # the package that some images lacked is here now
+    build(path, items, how, progress, workers, tell)
     return load(path, items)
 
 
@@ -173,7 +191,8 @@ def require_every_class(store: ImageStore, items: Items, classes: Sequence[str])
         can = "cannot" if count == 1 else "can"
         raise DataError(
             f"{which} of class '{classes[missing[0]]}' {can} be read; the first that failed: "
-            f"'{name}' ({why}); replace what is broken, or remove the class"
+            f"'{name}' ({why})"
+            + ("" if why.startswith(LACKING) else "; replace what is broken, or remove the class")
         )
 
 
@@ -249,7 +268,7 @@ def _reduce(raw: Raw | str, how: Reduction) -> tuple[NDArray[np.uint8], bytes] |
     if isinstance(raw, str):
         return raw
     try:
-        image = decode(raw, how.side) if isinstance(raw, bytes) else Image.fromarray(raw)
+        image = decode(raw, how.side, how.bits) if isinstance(raw, bytes) else Image.fromarray(raw)
         pixels = np.ascontiguousarray(reduce(image, how))
         return pixels, hashlib.sha256(pixels.data).digest()
     except ImageError as error:

@@ -39,11 +39,12 @@ LEVEL_BITS = (8, 10, 12, 14, 16)  # that cameras and scanners put into 16
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
-def decode(data: bytes, least_side: int | None = None) -> Image.Image:
+def decode(data: bytes, least_side: int | None = None, bits: int = 0) -> Image.Image:
     """Return the first frame as an upright RGB image in the colours of sRGB.
 
-    EXIF orientation is applied, an ICC profile too; transparency is laid over white; grey levels
-    in 16 bits are scaled to 8, from the fewest of LEVEL_BITS that hold the brightest of the image.
+    EXIF orientation is applied, an ICC profile too; transparency is laid over white.
+    bits: of grey levels in 16 bits, those that are used; they are scaled to 8. 0: the fewest of
+    LEVEL_BITS that hold the brightest of the image.
     least_side: pixels of the short side that the image will be reduced to. A JPEG more than
     DRAFT times as large is then decoded at 1/2, 1/4 or 1/8 of its size, which costs a fraction;
     without it, one over MAX_PIXELS is.
@@ -51,14 +52,24 @@ def decode(data: bytes, least_side: int | None = None) -> Image.Image:
     decoded to more than MAX_PIXELS pixels.
     """
     with _reasons():
-        return _decoded(_opened(data), data, least_side)
+        return _decoded(_opened(data), data, least_side, bits)
 
 
-def upright_rgb(image: Image.Image) -> Image.Image:
+def upright_rgb(image: Image.Image, bits: int = 0) -> Image.Image:
     """Return an opened image as `decode` does; raises ImageError with the reason."""
     with _reasons():
         _check_pixels(*image.size)
-        return _upright_rgb(image)
+        return _upright_rgb(image, bits)
+
+
+def level_bits(data: bytes) -> int:
+    """Return how many of 16 bits an image's grey levels use, 0 of all other images and damage."""
+    try:
+        with _reasons():
+            image = _opened(data)
+            return _level_bits(image) if image.mode.startswith("I") else 0
+    except ImageError:
+        return 0
 
 
 def size(data: bytes) -> tuple[int, int]:
@@ -80,10 +91,16 @@ def _opened(data: bytes) -> Image.Image:
     return Image.open(io.BytesIO(data), formats=formats)
 
 
-def _decoded(image: Image.Image, data: bytes, least_side: int | None) -> Image.Image:
+def _decoded(image: Image.Image, data: bytes, least_side: int | None, bits: int = 0) -> Image.Image:
     width, height = image.size
-    if width * height > MAX_PIXELS and not (image.format in ("JPEG", "MPO") and jpeg.streams(data)):
-        _check_pixels(width, height)
+    if width * height > MAX_PIXELS:
+        if image.format not in ("JPEG", "MPO"):
+            _check_pixels(width, height)
+        elif not jpeg.streams(data):
+            raise ImageError(
+                f"{width} x {height} pixels of a progressive JPEG; {_MOST}, or {MAX_JPEG_PIXELS:,} "
+                "of a baseline JPEG: save it so, or smaller"
+            )
     if width * height > MAX_JPEG_PIXELS:
         raise ImageError(
             f"{width} x {height} pixels; of a JPEG at most {MAX_JPEG_PIXELS:,} are read"
@@ -95,7 +112,7 @@ def _decoded(image: Image.Image, data: bytes, least_side: int | None) -> Image.I
         scale = 2 if width * height <= 4 * MAX_PIXELS else 4
         image.draft(None, (width // scale, height // scale))
     _check_pixels(*image.size)
-    return _upright_rgb(image)
+    return _upright_rgb(image, bits)
 
 
 def _check_pixels(width: int, height: int) -> None:
@@ -150,18 +167,18 @@ class _Quiet:
 _quiet = _Quiet()
 
 
-def _upright_rgb(image: Image.Image) -> Image.Image:
+def _upright_rgb(image: Image.Image, bits: int) -> Image.Image:
     if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
         raise ImageError(
             "grey levels in 32 bits, of which no file says what is white; save it with 8 or 16 bits"
         )
     upper_half = not image.mode.startswith("I") and ";16" in str(getattr(image, "tile", ""))
     image.load()
-    if upper_half and 0 < np.asarray(image.convert("RGB")).max() < 16:
+    if upper_half and np.asarray(image.convert("RGB")).max() < 16:
         raise ImageError(
             "colours in 16 bits that use the lowest 12 at most; save it with 8 bits a colour"
         )
-    return _to_rgb(_upright(image))
+    return _to_rgb(_upright(image), bits)
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -197,7 +214,7 @@ def decode_stored(data: bytes) -> tuple[Image.Image, Stored]:
         mode, (width, height) = image.mode, image.size
         upright = _decoded(image, data, None)
         if mode.startswith("I"):
-            mode = f"{mode} of {_level_bits(image)} bits"
+            mode = f"grey of {_level_bits(image)} bits in 16"
         try:
             orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
             animated = name != "JPEG" and bool(getattr(image, "is_animated", False))
@@ -208,10 +225,10 @@ def decode_stored(data: bytes) -> tuple[Image.Image, Stored]:
         return upright, Stored(name, mode, (width, height), orientation in range(2, 9), animated)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, bits: int) -> Image.Image:
     if image.mode.startswith("I"):
         # Pillow's own convert("L") clips at 255 instead of scaling.
-        scale = 2 ** (8 - _level_bits(image))
+        scale = 2 ** (8 - (bits or _level_bits(image)))
         image = image.convert("F").point(lambda value: value * scale).convert("L")
     if image.mode in ("P", "PA"):
         image = image.convert(

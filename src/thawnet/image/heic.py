@@ -10,11 +10,21 @@ from ..core.text import command_line
 
 _BRANDS = re.compile(rb"hei[cxms]|hev[cxms]|mif1|msf1")
 INSTALL = command_line("pip", "install", "thawnet[heic]")
+LACKING = f"HEIC, which is read where pillow-heif is installed: {INSTALL}"
 
 
 def is_heic(data: bytes) -> bool:
     """Whether a file says that it is HEIC or HEIF, whatever it is called."""
     return data[4:8] == b"ftyp" and data[8:12] != b"avif" and bool(_BRANDS.search(data[8:32]))
+
+
+def reads_heic() -> bool:
+    """Whether HEIC can be read here."""
+    try:
+        add_heic()
+    except ImageError:
+        return False
+    return True
 
 
 @cache
@@ -26,10 +36,7 @@ def add_heic() -> str:
     try:
         from pillow_heif import register_heif_opener
     except ImportError:
-        raise ImageError(
-            f"HEIC, which is read where pillow-heif is installed: {INSTALL}; "
-            "or save the photo as JPEG"
-        ) from None
+        raise ImageError(f"{LACKING}; or save the photo as JPEG") from None
     # The image itself, never a preview in the file; threads decode different images.
     register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=1)
     return "HEIF"

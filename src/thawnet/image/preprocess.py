@@ -14,6 +14,7 @@ from ..core.errors import ImageError
 from .decode import MAX_PIXELS
 
 MAX_SIDE = 4096  # pixels; no network sees more
+CUT = 1.5  # times as long as short: a crop of the middle loses a third
 Fit = Literal["crop", "squash", "pad"]
 
 
@@ -27,6 +28,8 @@ class Reduction:
     """'crop': the middle square is seen. 'squash': all of it, out of proportion. 'pad': all of it,
     with `fill` around it."""
     fill: tuple[int, int, int] = (0, 0, 0)
+    bits: int = 0
+    """Of grey levels in 16 bits, those that are used; 0 for what each image uses itself."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class Preprocess:
     std: tuple[float, float, float]
     fit: Fit = "crop"
     """See Reduction; an image is padded with `mean`, which is nothing to the network."""
+    bits: int = 0
+    """See Reduction; what the training images used, so that a dark image stays dark."""
 
     @property
     def crop(self) -> int:
@@ -52,24 +57,24 @@ class Preprocess:
     def reduction(self) -> Reduction:
         """The first step."""
         red, green, blue = (round(255 * level) for level in self.mean)
-        return Reduction(self.side, self.fit, (red, green, blue))
+        return Reduction(self.side, self.fit, (red, green, blue), self.bits)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the specification as it stands in model.json; without a fit it is 'crop'."""
+        """Return the specification as in model.json, which lacks `fit` and `bits` as usual."""
         fields = {**asdict(self), "crop": self.crop, "reduce": "bicubic", "enlarge": "bilinear"}
-        if self.fit == "crop":
-            del fields["fit"]
+        for name in ("fit", "bits"):
+            if fields[name] == getattr(Preprocess, name):
+                del fields[name]
         return fields
 
 
-def store_side(size: int, typical: tuple[int, int], fit: Fit = "crop") -> int:
-    """Return the side to keep, never enlarged on disk. typical: short and long side of the data.
+def store_side(size: int, short: int, long: int, fit: Fit = "crop") -> int:
+    """Return the side to keep, never enlarged on disk; short, long: the data's typical sides.
 
     To crop it is ceil(size / 0.875), the field's usual ratio between the resized image and the
     crop; what is squashed or padded is seen whole. Images smaller than that are kept as they are
     and enlarged on the device.
     """
-    short, long = typical
     return min(math.ceil(size / 0.875), short) if fit == "crop" else min(size, long)
 
 

@@ -11,7 +11,7 @@ from ..bundle.format import read_description
 from ..bundle.model import load
 from ..core import console
 from ..core.errors import DataError, RunError, ThawnetError, first_line
-from ..data.store import ImageStore, typical_sides
+from ..data.store import ImageStore, typical_image
 from ..training.context import Material
 from ..training.gate import squares_of
 from ..training.machine import choose_device, decide
@@ -71,7 +71,7 @@ def _features(run: TrainingData) -> Batch | None:
     recipe = run.recipe
     machine = decide(choose_device("auto"), recipe.precision, "no")
     try:
-        recipe, weights, spec = fit_input(recipe, run.source, typical_sides(run.lists.train))
+        recipe, weights, spec = fit_input(recipe, run.source, typical_image(run.lists.train))
     except ThawnetError as error:
         console.say(f"the pretrained weights are not at hand ({first_line(error)})")
         return None

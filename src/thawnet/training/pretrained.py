@@ -9,7 +9,7 @@ import torch
 
 from ..core import console
 from ..data.items import Source
-from ..data.store import ImageStore
+from ..data.store import ImageStore, Typical
 from ..image.preprocess import Preprocess, store_side
 from ..model.backbone import Network, has_fixed_size
 from ..model.folding import channels_last
@@ -23,18 +23,18 @@ from .trunk.feeds import Feed, make_feed
 
 
 def fit_input(
-    recipe: Recipe, source: Source, typical: tuple[int, int]
+    recipe: Recipe, source: Source, typical: Typical
 ) -> tuple[Recipe, Weights, Preprocess]:
     """Return the recipe as this data asks, its weights, and the preprocessing.
 
     The recipe gets its input size, and no mirroring where that changes what an image means.
-    typical: the data's short and long side. Raises WeightsError when the weights cannot be had.
+    typical: of the training images. Raises WeightsError when the weights cannot be had.
     """
     if not source.mirror_safe:
         augment = dataclasses.replace(recipe.augment, flip=False)
         recipe = dataclasses.replace(recipe, augment=augment)
     fixed = has_fixed_size(recipe.backbone)
-    seen = typical[0] if recipe.fit == "crop" else typical[1]
+    seen = typical.short if recipe.fit == "crop" else typical.long
 
     def chosen(published: int) -> int:
         return recipe.size or natural_size(published, seen, fixed, recipe.small_size)
@@ -43,8 +43,9 @@ def fit_input(
     size = chosen(published_size(recipe.backbone))
     weights = load_weights(recipe.weights, recipe.backbone, size, console.say)
     recipe = dataclasses.replace(recipe, size=chosen(weights.size))
-    side = store_side(recipe.size, typical, recipe.fit)
-    return recipe, weights, Preprocess(recipe.size, side, weights.mean, weights.std, recipe.fit)
+    side = store_side(recipe.size, typical.short, typical.long, recipe.fit)
+    means = (weights.mean, weights.std)
+    return recipe, weights, Preprocess(recipe.size, side, *means, recipe.fit, typical.bits)
 
 
 def build_network(recipe: Recipe, source: Source, weights: Weights, machine: Machine) -> Network:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -16,10 +17,11 @@ from ..core.memory import keep_freed_memory
 from ..core.text import counted
 from ..data.items import Source
 from ..data.sources.open import open_source
-from ..data.splits import TENTH, arrange, check_parts, folded
-from ..data.store import ImageStore, typical_sides
+from ..data.splits import arrange, check_parts, folded
+from ..data.store import ImageStore, Typical, typical_image
+from ..image.preprocess import CUT
 from ..model.backbone import Network
-from ..recipe import TrainOptions
+from ..recipe import Recipe, TrainOptions
 from . import checkpoint, run_folder
 from .call import check_call, require_same, resolve_call
 from .checkpoint import RunState, timed
@@ -63,8 +65,8 @@ def setup(
         console.say(
             "no test part: the validation part tests, as few training images need none"
             if by_val
-            else f"no test part: {100 * (state.recipe.test_share or TENTH):g} % of the images are "
-            "held back to test"
+            else f"no test part: {len(lists.test()):,} of {len(lists.train) + len(lists.test()):,} "
+            "images are held back to test"
         )
     for part, share in (("test", options.test_share), ("val", options.val_share)):
         if share is not None and (part in source.parts or (lists.folded and "val" in source.parts)):
@@ -84,9 +86,10 @@ def setup(
             f"{len(lists.train):,} training images are folded, which one process does; start it "
             "without torchrun, or hold images back with --val-share 0.1"
         )
-    recipe, weights, spec = world.in_turn(
-        lambda: fit_input(state.recipe, source, typical_sides(lists.train))
-    )
+    typical = typical_image(lists.train)
+    recipe, weights, spec = world.in_turn(lambda: fit_input(state.recipe, source, typical))
+    for line in _seen(typical, recipe):
+        console.say(line)
     console.say(
         f"{recipe.name}: {recipe.backbone} at {recipe.size} px from '{recipe.weights}' weights, "
         f"{machine.device}, {machine.dtype}, {counted(machine.threads, 'thread')}"
@@ -115,6 +118,17 @@ def setup(
         run_folder.write_start(folder, state.recipe, train, val)
     console.say(f"run folder: {folder}")
     return Run(folder, world, source, lists, spec, weights, network, train, val, folds, plan, state)
+
+
+def _seen(typical: Typical, recipe: Recipe) -> Iterator[str]:
+    """Yield what a person should know of how the images are seen."""
+    if recipe.fit == "crop" and typical.long > CUT * typical.short:
+        yield (
+            f"images are {typical.long / typical.short:.1f} times as long as wide, and only their "
+            "middle is seen; --fit squash or --fit pad shows all of them"
+        )
+    if typical.bits:
+        yield f"grey levels in 16 bits are read as {typical.bits} bits, the most that are used"
 
 
 def _claim(resumed: Path | None, data: str, state: RunState, held: ExitStack) -> Path:

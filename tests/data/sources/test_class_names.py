@@ -36,6 +36,7 @@ def named(photos: Photos, tmp_path: Path) -> Named:
         "n01 zebra\nn02 gnu, wildebeest\nn02 wild Äffin\nn99 not here\n",
         "n01,zebra\r\nn02\tgnu, wildebeest\r\nn02 wild: Äffin\r\n",
         '\ufeffn01 = "zebra"\nn02;"gnu, wildebeest"\n"n02 wild",Äffin',
+        "n01 -> zebra\nn02 => gnu, wildebeest\nn02 wild->Äffin",
         json.dumps({"n01": "zebra", "n02": "gnu, wildebeest", "n02 wild": "Äffin"}),
         json.dumps(
             dict(enumerate([["n01", "zebra"], ["n02", "gnu, wildebeest"], ["n02 wild", "Äffin"]]))
@@ -67,8 +68,9 @@ def test_classes_of_one_name_are_one_and_the_rest_keep_theirs(named: Named) -> N
     [
         ("dog\ncat\n", "names none of the classes of 'photos', such as 'n01'; expected lines as"),
         ("n01 a\nn02 a\nn02 wild a\n", "gives every class the name 'a'; keep two at least"),
-        ('{"n01": 5}', "is neither UTF-8 lines, as 'n01440764 tench', nor a JSON object"),
-        ('{"n01": ', "is neither UTF-8 lines"),
+        ('{"n01": 5}', "is neither lines of text, as 'n01440764 tench', nor a JSON object"),
+        ('{"n01": ', "is neither lines of text"),
+        ("n01 a\nn01 b\nn02 c\n", "gives 'n01' two names; keep one"),
         ("n01 cat\nn02 Cat\n", "'Cat' and 'cat' differ only by upper and lower case"),
     ],
 )
@@ -80,3 +82,10 @@ def test_file_that_names_no_classes_is_told(named: Named, text: str, message: st
 def test_missing_file_of_names_is_told(photos: Photos, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"--class-names 'gone.txt' cannot be read: No such file"):
         open_source(str(photos({"a": 2, "b": 2})), asked=Reading(class_names=Path("gone.txt")))
+
+
+def test_names_of_another_encoding_are_read_as_a_table_is(photos: Photos, tmp_path: Path) -> None:
+    path = tmp_path / "names.txt"
+    path.write_bytes("a Gänse\n".encode("cp1252"))
+    source = open_source(str(photos({"a": 2, "b": 2})), asked=Reading(class_names=path))
+    assert source.classes == ("Gänse", "b")

@@ -125,7 +125,10 @@ def test_a_heap_is_told_what_to_do_and_what_its_names_would_give(tmp_path: Path,
     if part == "images/":
         assert "holds one class only ('images')" in str(told.value)
     else:
-        assert "make a folder per class and move a few dozen images into each" in str(told.value)
+        assert (
+            "with 10 images or more in each, train on these and let `thawnet predict` sort"
+            in str(told.value)
+        )
     assert open_source(str(folder), asked=Reading(labels_from_names=True)).classes == ("cat", "dog")
 
 
@@ -145,3 +148,25 @@ def test_names_that_are_hardly_labels_are_not_offered(tmp_path: Path, names: lis
     folder = heap(tmp_path / "d", *names)
     with pytest.raises(DataError, match=r"in a CSV file with the columns path,label$"):
         open_source(str(folder))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("IMG_0001", "IMG_0002", "PXL_20260614_101112", "PXL_20260614_101113"),
+        ("DSC00017", "DSC00018", "DSCN_1", "DSCN_2"),
+        ("photo (1)", "photo (2)", "image-3", "image-4"),
+        (
+            "IMG-20260614-WA0001",
+            "IMG-20260614-WA0002",
+            "IMG-20260615-WA0001",
+            "IMG-20260615-WA0002",
+        ),
+    ],
+)
+def test_names_that_cameras_give_are_not_offered_as_classes(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    with pytest.raises(DataError) as told:
+        open_source(str(heap(tmp_path / "d", *(f"{name}.png" for name in names))))
+    assert "--labels-from-names" not in str(told.value)

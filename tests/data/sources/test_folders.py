@@ -16,6 +16,7 @@ from support.photos import draw, encoded
 from thawnet.core.errors import DataError
 from thawnet.data.items import Source
 from thawnet.data.reading import Reading
+from thawnet.data.sources.layout import SORTED
 from thawnet.data.sources.open import open_source
 from thawnet.data.splits import check_parts
 
@@ -351,3 +352,63 @@ def test_classes_of_one_name_are_told_in_archives_too(
                 file.add(image, f"{name}/1.png")
     with pytest.raises(DataError, match=f"packed.*, unpacked: .*{message}"):
         open_source(str(path))
+
+
+# --- found by newcomers -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("table", ["train.csv", "Labels.CSV"])
+def test_parts_called_images_are_no_classes_and_the_table_beside_them_is_read(
+    photos: Photos, table: str
+) -> None:
+    folder = photos({"train_images": 4, "test_images": 3}, "d")
+    with pytest.raises(DataError, match="holds test_images/ and train_images/ but no train/"):
+        open_source(str(folder))
+    rows = "".join(f"{number:03d},{'ab'[number % 2]}\n" for number in range(4))
+    (folder / table).write_text(f"image_id,label\n{rows}")
+    (folder / "sample_submission.csv").write_text("image_id,label\n000,0\n001,1\n")
+    source = open_source(str(folder))
+    assert source.classes == ("a", "b")
+    assert set(source.open_part("train").names) == {f"train_images/{n:03d}.png" for n in range(4)}
+
+
+def test_answer_that_a_contest_asks_for_is_no_table_of_labels(tmp_path: Path) -> None:
+    names = (f"train/{name}.{number}.png" for name in ("cat", "dog") for number in range(3))
+    folder = heap(tmp_path / "d", *names, "test1/1.png", "test1/2.png")
+    (folder / "sampleSubmission.csv").write_text("id,label\n1,0\n2,1\n")
+    with pytest.raises(DataError, match=r"classes: cat 3, dog 3, if you add --labels-from-names$"):
+        open_source(str(folder))
+
+
+@pytest.mark.parametrize("other", ["a.csv", "train.zip"])
+def test_what_else_could_be_meant_is_named(photos: Photos, other: str) -> None:
+    folder = photos({"pictures": 3}, "d")
+    (folder / other).write_text("when,where\n1,2\n")
+    with pytest.raises(
+        DataError, match=rf"one class only .*; or give what else is there: '.*{other}'"
+    ):
+        open_source(str(folder))
+
+
+def test_empty_class_folder_is_left_out_and_said(photos: Photos) -> None:
+    folder = photos({"cat": 2, "dog": 3, "new folder": 0}, "d")
+    (folder / "new folder" / "Thumbs.db").touch()
+    source = open_source(str(folder))
+    assert source.classes == ("cat", "dog")
+    assert source.open_part("train").labels.tolist() == [0, 0, 1, 1, 1]
+    assert f"left out: class folder '{folder / 'new folder'}', which holds no image" in source.notes
+
+
+def test_class_that_is_tested_needs_images_to_learn_from(photos: Photos) -> None:
+    folder = photos({"cat": 2, "dog": 3, "eel": 0}, "d/train").parent
+    photos({"eel": 1, "cat": 1}, "d/test")
+    with pytest.raises(DataError, match="train/eel' holds no image; add images or remove it"):
+        open_source(str(folder))
+
+
+def test_labels_that_a_network_gave_are_said_to_be_its_own(photos: Photos) -> None:
+    folder = photos({"cat": 2, "dog": 3}, "d")
+    (folder / SORTED).write_text("image,folder\n")
+    assert any(
+        "correct the folders by hand first" in note for note in open_source(str(folder)).notes
+    )

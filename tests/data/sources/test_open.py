@@ -70,7 +70,11 @@ def test_no_data_at_the_path_is_one_line(tmp_path: Path) -> None:
         open_source("cifar10O")
     with pytest.raises(DataError, match="no such file or folder"):
         open_source("long" * 99)
-    path = tmp_path / "labels.xlsx"
+    sheet = tmp_path / "labels.xlsx"
+    sheet.write_bytes(b"x")
+    with pytest.raises(DataError, match="is a spreadsheet; save it as 'CSV UTF-8' and give that"):
+        open_source(str(sheet))
+    path = tmp_path / "labels.docx"
     path.write_bytes(b"x")
     with pytest.raises(DataError, match=r"expected a folder .* tar of one, a .csv or a .parq"):
         open_source(str(path))

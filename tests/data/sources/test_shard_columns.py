@@ -255,3 +255,16 @@ def test_a_column_asked_for_of_data_without_columns_is_one_sentence(photos: Phot
     for data in ("digits", str(photos({"a": 2, "b": 2}))):
         with pytest.raises(DataError, match="'y': only CSV and parquet files have columns to"):
             open_source(data, asked=asked)
+
+
+def test_column_of_parts_is_not_trained_over(tmp_path: Path) -> None:
+    columns = {
+        "image": CELLS,
+        "label": ["a", "b"] * 2,
+        "split": ["train", "valid", "test", "train"],
+    }
+    with pytest.raises(
+        DataError, match=r"in column 'split' which rows train and which test \('test'"
+    ):
+        opened(tmp_path, columns)
+    assert opened(tmp_path, {**columns, "split": ["train"] * 4}).classes == ("a", "b")

@@ -107,8 +107,9 @@ def test_name_of_an_unknown_code_page_is_refused_and_shown_as_some_would_read_it
         classes(tmp_path, entry("cat/1.png"), entry(f"{name}/1.png", encoding))
     assert "d.zip' does not say how its names are encoded: one may be '" in str(told.value)
     assert shown in str(told.value)
+    packed = tmp_path / "d.zip"
     assert str(told.value).endswith(
-        "; pack it again with names in UTF-8, or unpack it where it was made and give the folder; "
-        "it is not unpacked"
+        "; pack it again with names in UTF-8, or unpack it by python -m zipfile "
+        f"--metadata-encoding CODE-PAGE -e {packed} FOLDER and give the folder; it is not unpacked"
     )
     assert cache_entries() == []

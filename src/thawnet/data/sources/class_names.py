@@ -14,10 +14,11 @@ import numpy as np
 from ...core.errors import DataError
 from ...core.text import counted
 from ..items import Items, Source
+from .csv_text import open_text
 from .parts import check_names_differ
 
 MAX_BYTES = 2**24
-_SEPARATOR = re.compile(r"[\s,;:=]+")
+_SEPARATOR = re.compile(r"\s*([-=]>|[,;:=\s])\s*")
 
 
 def with_class_names(source: Source, path: Path) -> Source:
@@ -71,14 +72,18 @@ def _read(path: Path, classes: tuple[str, ...]) -> dict[str, str]:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise DataError(f"--class-names '{path}' holds more than {MAX_BYTES:,} bytes")
-        text = path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding=open_text(path).encoding)
         pairs = _from_json(text) if text.lstrip().startswith("{") else _from_lines(text, classes)
-        named = {old: unicodedata.normalize("NFC", new.strip()) for old, new in pairs}
+        named: dict[str, str] = {}
+        for old, new in pairs:
+            name = unicodedata.normalize("NFC", new.strip())
+            if old in classes and named.setdefault(old, name) != name:
+                raise DataError(f"--class-names '{path}' gives '{old}' two names; keep one")
     except OSError as error:
         raise DataError(f"--class-names '{path}' cannot be read: {error.strerror}") from error
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
-            f"--class-names '{path}' is neither UTF-8 lines, as 'n01440764 tench', nor a JSON "
+            f"--class-names '{path}' is neither lines of text, as 'n01440764 tench', nor a JSON "
             "object of such pairs"
         ) from error
     return {old: named[old] for old in classes if named.get(old)}

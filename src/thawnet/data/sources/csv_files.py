@@ -10,10 +10,12 @@ from functools import cached_property
 from pathlib import Path
 
 from ...core.errors import DataError
+from ...core.text import counted
 from ..items import spread_over
 from ..names import Names
-from .visible import Skipped, is_image, walk
+from .visible import Skipped, is_folder, is_image, visible, walk
 
+MOST_FOLDERS = 10_000  # of the images of a table that are looked through for others
 SAMPLE = 500  # names that show how a table names its files
 LIKELY = ("images", "image", "img", "photos", "pictures", "train")  # folders beside a table
 
@@ -75,6 +77,24 @@ class ImageFiles:
 
         resolved = Names(found())
         return resolved, (example,) if example else ()
+
+    def without_row(self, names: Names) -> Iterator[str]:
+        """Yield a note of how many images lie beside those that a table names, if any do."""
+        folders = defaultdict[str, set[str]](set)
+        for name in names:
+            folder, _, file = os.path.normpath(name).rpartition("/")
+            folders[folder].add(file)
+            if len(folders) > MOST_FOLDERS:
+                return
+        lone = [
+            entry.name
+            for folder, known in folders.items()
+            if (self.folder / folder).is_dir()
+            for entry in visible(self.folder / folder)
+            if is_image(entry.name) and entry.name not in known and not is_folder(entry)
+        ]
+        if lone:
+            yield f"left out: {counted(len(lone), 'image')} without a row, such as '{lone[0]}'"
 
     def _exists(self, name: str) -> bool:
         # pathlib raises at names that no file can have.

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from ...core.errors import DataError
+from ...core.text import command_line
 from .zip_names import name_of, raw_name, readings
 
 MAX_FILES = 2_000_000  # ImageNet has 1.3 million
@@ -122,8 +123,9 @@ def _zip_entries(path: Path, archive: zipfile.ZipFile) -> Iterator[Entry]:
             raise refusal(
                 path,
                 f"does not say how its names are encoded: one may be {readings(raw_name(info))}; "
-                "pack it again with names in UTF-8, or unpack it where it was made and give the "
-                "folder",
+                "pack it again with names in UTF-8, or unpack it by "
+                + command_line("python", "-m", "zipfile", "--metadata-encoding", "CODE-PAGE", "-e")
+                + f" {command_line(path, 'FOLDER')} and give the folder",
             )
         mode = stat.S_IFMT(info.external_attr >> 16)  # what Unix calls so, or nothing
         if stat.S_ISLNK(mode):

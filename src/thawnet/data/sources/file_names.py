@@ -26,6 +26,14 @@ MOST_CLASSES = 1000  # that are offered; more are numbers of something else
 # A class, one separator or more, a number.
 _NUMBERED = re.compile(r"(.*[^\s._(-])[\s._(-]+[0-9]+\)?", re.DOTALL)
 
+# What cameras, phones and programs call pictures, with a date or a number.
+_CAMERA = re.compile(
+    r"_?(img|mvimg|dsc[nf]?|mg|pxl|p|pict|sam|cimg|imag|dji|gopr|gp|vid|scan|image|images|photo|foto"
+    r"|picture|pic|bild|frame|screenshot|bildschirmfoto|whatsapp image|signal|snapchat)"
+    r"[\W_\d]*(at|wa|burst|edit|copy)?[\W_\d]*",
+    re.IGNORECASE,
+)
+
 
 def from_file_names(path: Path, watch: Watch = unwatched) -> Source:
     """Return the source of images whose names say their class, below `path` or its parts.
@@ -57,6 +65,8 @@ def offer(root: Path) -> str:
     """Return what a sentence adds where the names below a folder would give classes, or nothing."""
     counts = _counted(root)
     if None in counts or not 2 <= len(counts) <= MOST_CLASSES or min(counts.values()) < 2:
+        return ""
+    if any(_CAMERA.fullmatch(label or "") for label in counts):
         return ""
     shown = [f"{label} {count:,}" for label, count in counts.most_common(4)]
     more = ", ..." if len(counts) > len(shown) else ""

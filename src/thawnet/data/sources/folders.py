@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from ...core.text import counted
 from ..items import Source, Watch, unwatched
 from ..names import Names
 from .file_names import offer
-from .layout import UNSURE, ClassFolders, class_folders, part_roots, require_classes
+from .layout import SORTED, UNSURE, ClassFolders, class_folders, part_roots, require_classes
 from .parts import Listing, check_names_differ, files_source
 from .visible import Skipped, walk
 
@@ -22,8 +23,8 @@ def from_class_folders(path: Path, watch: Watch = unwatched) -> Source:
 
     What is hidden or left by other programs is passed over, and links to folders inside a class are
     not followed. A val or test part without classes is left out, see parts.files_source.
-    Raises DataError when there are no classes, one only, an empty one, or two whose names differ
-    only by case.
+    Raises DataError when there are no classes, one only, an empty one that is tested, or two whose
+    names differ only by case.
     """
     skipped = Skipped()
     roots = part_roots(path, skipped)
@@ -43,15 +44,25 @@ def from_class_folders(path: Path, watch: Watch = unwatched) -> Source:
     listings = {
         part: _listing(path, roots[part], folders[part], classes, skipped) for part in roots
     }
-    counts = np.bincount(listings["train"].labels, minlength=len(classes))
-    if not counts.all():
-        empty = train.names[classes[int(counts.argmin())]]
-        named = offer(root) if np.count_nonzero(counts) == 1 else ""
-        raise DataError(
-            f"class folder '{root / empty}' holds no image; add images or remove it{named}"
-        )
+    filled = np.bincount(listings["train"].labels, minlength=len(classes)) > 0
+    empty = [
+        root / train.names[name] for name, some in zip(classes, filled, strict=True) if not some
+    ]
+    if empty:
+        tested = any(not filled[listing.labels].all() for listing in listings.values())
+        if tested or filled.sum() < 2:
+            named = offer(root) if filled.sum() == 1 else ""
+            raise DataError(
+                f"class folder '{empty[0]}' holds no image; add images or remove it{named}"
+            )
+        position = np.cumsum(filled) - 1
+        listings = {
+            part: replace(listing, labels=position[listing.labels])
+            for part, listing in listings.items()
+        }
+        classes = tuple(name for name, some in zip(classes, filled, strict=True) if some)
     loose = sum(folders[part].loose for part, listing in listings.items() if not listing.unlabelled)
-    notes = (*skipped.notes(), *_notes(loose, train.unsure))
+    notes = (*skipped.notes(), *_notes(loose, train, empty))
     return files_source(path, classes, roots, listings, notes, watch)
 
 
@@ -60,8 +71,9 @@ def _no_classes(root: Path, loose: int) -> str:
     if loose:
         return (
             f"'{root}' holds {counted(loose, 'image')} directly and no class folders; make a "
-            f"folder per class and move a few dozen images into each, {example}, or list them in "
-            f"a CSV file with the columns path,label{offer(root)}"
+            f"folder per class, {example}, with 10 images or more in each, train on these and let "
+            "`thawnet predict` sort the others (--sort-into); or list them in a CSV file with the "
+            f"columns path,label{offer(root)}"
         )
     return f"no data at '{root}': expected a folder per class with images in it, {example}"
 
@@ -90,11 +102,20 @@ def _listing(
     return Listing(listed, np.repeat(np.arange(len(classes)), counts), unknown, unlabelled)
 
 
-def _notes(loose: int, unsure: int) -> Iterator[str]:
+def _notes(loose: int, train: ClassFolders, empty: list[Path]) -> Iterator[str]:
+    if empty:
+        more = f" and {len(empty) - 1:,} more" if len(empty) > 1 else ""
+        yield f"left out: class folder '{empty[0]}'{more}, which holds no image"
+    if train.sorted:
+        yield (
+            f"a network sorted these images ({SORTED}): correct the folders by hand first, or the "
+            "accuracy is how far it agrees with itself"
+        )
     if loose:
         yield f"left out: {_images_lie(loose)} beside the class folders, not in one"
-    if unsure:
-        yield f"left out: {_images_lie(unsure)} in {UNSURE}/; file them by class, or leave them"
+    if train.unsure:
+        lie = _images_lie(train.unsure)
+        yield f"left out: {lie} in {UNSURE}/; file them by class, or leave them"
 
 
 def _images_lie(count: int) -> str:

@@ -66,13 +66,16 @@ def part_roots(path: Path, skipped: Skipped, by_class: bool = True) -> dict[str,
     if (
         folders
         and all(map(_PART_LIKE.fullmatch, folders))
-        and any(name.lower() in PART_WORDS for name in folders)
+        and (len(folders) > 1 or folders[0].lower() in PART_WORDS)
         and ("train" not in folders or set(folders) - PART_NAMES - flat)
     ):
         lacking = "" if "train" in folders else " but no train/"
+        alone = (
+            "" if "train" in folders else f"; to evaluate on one alone, give '{path / folders[0]}'"
+        )
         raise DataError(
             f"'{path}' holds {listed}{lacking}; name the parts train/, val/ and test/, "
-            "and move elsewhere what is none"
+            f"and move elsewhere what is none{alone}"
         )
     extra = [name for name in folders if name not in PART_NAMES | flat]
     if "train" not in folders:
@@ -107,6 +110,8 @@ class ClassFolders(NamedTuple):
     """Images beside them."""
     unsure: int
     """Images that `thawnet predict --sort-into` gave no class."""
+    sorted: bool
+    """Whether that is who filed them."""
 
 
 def class_folders(root: Path, skipped: Skipped) -> ClassFolders:
@@ -137,7 +142,7 @@ def class_folders(root: Path, skipped: Skipped) -> ClassFolders:
                 "accents are encoded (Unicode NFC and NFD); merge the two or rename one"
             )
         folders[name] = entry.name
-    return ClassFolders(folders, loose, unsure)
+    return ClassFolders(folders, loose, unsure, by_predict)
 
 
 def require_classes(root: Path, folders: Iterable[str]) -> None:

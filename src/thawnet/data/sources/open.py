@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from .table import from_table
 from .visible import dead_link, visible
 
 NAMED = (*LAYOUTS, "digits")
+TABLES = (".csv", ".tsv", ".txt")
+SHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 
 
 def open_source(
@@ -50,7 +53,7 @@ def _open(data: str, data_dir: Path | None, watch: Watch, tell: Tell, asked: Rea
         return digits() if data == "digits" else open_cifar(data, data_dir, watch, tell)
     path = Path(data) if data_dir is None else data_dir / data
     suffix = path.suffix.lower()
-    if suffix in (SUFFIX, ".csv"):
+    if suffix in (SUFFIX, *TABLES):
         _require_no_labels_from_names(data, asked)
     if not os.path.exists(path):  # noqa: PTH110 - a name that no file can have raises in pathlib
         raise DataError(
@@ -65,8 +68,10 @@ def _open(data: str, data_dir: Path | None, watch: Watch, tell: Tell, asked: Rea
         return _from_archive(path, watch, tell, asked)
     if suffix == SUFFIX:
         return from_shards(path, [path], asked.image_column, asked.label_column)
-    if suffix == ".csv":
+    if suffix in TABLES:
         return from_table(path, watch, asked)
+    if suffix in SHEETS:
+        raise DataError(f"'{path}' is a spreadsheet; save it as 'CSV UTF-8' and give that")
     raise DataError(
         f"no data at '{path}': expected a folder of class folders or of parquet files, a zip or "
         "tar of one, a .csv or a .parquet"
@@ -83,11 +88,16 @@ def _from_folder(path: Path, watch: Watch, asked: Reading) -> Source:
     tables = _tables(path)
     try:
         source = from_class_folders(path, watch)
-    except DataError:
+    except DataError as error:
         table = _only_table(path, tables, watch, asked)
-        if table is None:
+        if table is not None:
+            return table
+        packed = [entry.name for entry in visible(path) if archives.is_archive(path / entry.name)]
+        others = [*(table.name for table in tables), *packed]
+        if not others:
             raise
-        return table
+        listed = ", ".join(f"'{path / name}'" for name in others[:4])
+        raise DataError(f"{error}; or give what else is there: {listed}") from error
     _require_no_columns(str(path), asked)
     told = tuple(f"'{table.name}' is not read; give it instead of its folder" for table in tables)
     return replace(source, notes=(*source.notes, *told))
@@ -96,21 +106,17 @@ def _from_folder(path: Path, watch: Watch, asked: Reading) -> Source:
 def _only_table(path: Path, tables: list[Path], watch: Watch, asked: Reading) -> Source | None:
     """Return the source of the one table in a folder that names its images, None without any.
 
-    Raises DataError where several do, or where the only one is at fault.
+    Raises DataError where several do.
     """
-    sources, faults = {}, []
+    sources = {}
     for table in tables:
-        try:
+        with suppress(DataError):
             sources[table.name] = from_table(table, watch, asked)
-        except DataError as error:
-            faults.append(error)
     if len(sources) > 1:
         raise DataError(
             f"'{path}' holds {' and '.join(map(repr, sources))}; give the one that says what its "
             "images are"
         )
-    if not sources and len(tables) == 1:
-        raise faults[0]
     for name, source in sources.items():
         return replace(source, notes=(f"read by its table '{name}'", *source.notes))
     return None
@@ -132,9 +138,16 @@ def _from_archive(path: Path, watch: Watch, tell: Tell, asked: Reading) -> Sourc
 
 
 def _tables(path: Path) -> list[Path]:
-    """Return the CSV files in a folder, but for one that `thawnet predict` wrote."""
+    """Return the CSV files in a folder that may say what its images are.
+
+    Not what `thawnet predict` wrote, and not what a contest asks for as its answer.
+    """
     names = (entry.name for entry in visible(path))
-    return [path / name for name in names if name.lower().endswith(".csv") and name != SORTED]
+    return [
+        path / name
+        for name in names
+        if name.lower().endswith(".csv") and name != SORTED and "submission" not in name.lower()
+    ]
 
 
 def _require_no_columns(data: str, asked: Reading) -> None:

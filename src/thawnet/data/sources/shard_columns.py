@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ...core.errors import DataError, suggest
 from ...core.text import shown
+from .csv_columns import PART_WORDS, SPLITS
 from .parquet import TEXT, opened, readable
 
 Label = str | int
@@ -116,6 +117,27 @@ def choose_columns(shard: Path, image: str | None, label: str | None) -> Columns
     image = choose("image", image, "Image", images)
     label = choose("label", label, "ClassLabel", labels)
     return Columns(image, label, _class_names(schema, label), tuple(notes))
+
+
+def require_no_split_column(shard: Path) -> None:
+    """Raise DataError where a column says the part of each row: parts are read from files."""
+    schema = opened(shard).schema_arrow
+    name = next((field.name for field in schema if field.name.lower() in SPLITS), None)
+    if name is None or str(schema.field(name).type) not in TEXT:
+        return
+    with readable(shard):
+        batch = next(opened(shard).iter_batches(LABEL_ROWS, columns=[name]), None)
+    words = (
+        set()
+        if batch is None
+        else {str(value) for value in batch.column(name).unique().to_pylist()}
+    )
+    if len(words) > 1 and {word.lower() for word in words} <= PART_WORDS.keys() | {"none"}:
+        raise DataError(
+            f"'{shard}' says in column '{name}' which rows train and which test "
+            f"({_listed(sorted(words))}); write each to a file of its own, as in train.parquet and "
+            "test.parquet, or take the column out"
+        )
 
 
 def read_labels(shards: Sequence[Path], columns: Columns, part: str) -> Labels:

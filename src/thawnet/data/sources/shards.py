@@ -11,7 +11,13 @@ from ...core.errors import DataError, suggest
 from ...core.text import counted
 from ..items import Source
 from .parts import check_names_differ
-from .shard_columns import Label, Labels, choose_columns, read_labels
+from .shard_columns import (
+    Label,
+    Labels,
+    choose_columns,
+    read_labels,
+    require_no_split_column,
+)
 from .shard_files import parts_of
 from .shard_images import Shards, read_part
 
@@ -31,6 +37,7 @@ def from_shards(
     """
     files, told = parts_of(path, shards)
     first = files["train"][0]
+    require_no_split_column(first)
     columns = choose_columns(first, image_column, label_column)
     notes = [*told, *columns.notes]
     trained = read_labels(files["train"], columns, "train")

@@ -82,7 +82,7 @@ def from_table(
         classes=rows.classes,
         parts=parts,
         open_part=open_part,
-        notes=(*notes, *renamed, *repeated, *_straddling(rows)),
+        notes=(*notes, *renamed, *repeated, *files.without_row(rows.paths), *_straddling(rows)),
     )
 
 
@@ -228,13 +228,13 @@ def _stay_inside(path: Path, rows: _Rows) -> None:
 
 def _check_classes(path: Path, rows: _Rows) -> None:
     check_names_differ(rows.classes, f"labels of '{path}'")
-    if len(rows.classes) == 1:
+    if len(rows.classes) == 1 and 0 in rows.parts:
         raise DataError(
             f"'{path}' names one class only ('{rows.classes[0]}'); a classifier needs at least two"
         )
     trained = np.unique(rows.labels[rows.parts == 0])
     if not len(trained):
-        raise DataError(f"'{path}': the split column names no train rows, only val and test")
+        return  # there is something to measure on, and nothing to train on
     lacking = np.setdiff1d(rows.labels, trained)
     if len(lacking):
         name = rows.classes[lacking[0]]

@@ -238,8 +238,7 @@
       throw new Refusal("damaged, or more than this browser can decode");
     }
     const least = await leastLevel(file);
-    const brightest = least && pixels.brightest(bitmap);
-    if (brightest > 0 && brightest < least) {
+    if (least && pixels.brightest(bitmap) < least) {
       bitmap.close();
       throw new Refusal(
         "its 16 bits use the lower ones only, which a browser shows nearly black; save it with 8 bits",
@@ -254,7 +253,9 @@
     const head = new Uint8Array(await file.slice(0, 26).arrayBuffer());
     const [bits, colours] = [head[24], head[25]];
     if (head[0] !== 0x89 || head[1] !== 0x50 || bits !== 16) return 0;
-    return colours === 0 ? 65 : 17; // grey, which is scaled by what it uses; the rest is not
+    if (colours !== 0) return 17; // which is not scaled
+    const used = model.preprocess.bits;
+    return used > 0 && used < 16 ? 256 : 65; // grey: by what the training images used, or its own
   }
 
   async function answerFile(file, topK, explain) {
