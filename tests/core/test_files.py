@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import signal
 import stat
@@ -150,6 +149,8 @@ def test_many_files_are_synced_one_by_one_where_a_mount_cannot_be(
 def test_files_are_synced_through_handles_that_may_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
     def as_windows_does(handle: int, sync: Callable[[int], None] = os.fsync) -> None:
         if fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
 import subprocess
 import sys
 import time
@@ -92,7 +91,7 @@ def test_terminal_that_went_away_stops_nothing() -> None:
     code = "import time; from thawnet.core import console; console.say('one'); open('ready', 'w'); "
     code += "[time.sleep(0.05) for _ in range(40) if not __import__('os').path.exists('gone')]; "
     code += "console.say('two')\nwith console.progress('three', 9) as advance: advance(9)\n"
-    leader, follower = pty.openpty()
+    leader, follower = pytest.importorskip("pty").openpty()
     running = subprocess.Popen([sys.executable, "-c", code], stderr=follower, stdin=follower)
     os.close(follower)
     while not Path("ready").exists():
@@ -104,7 +103,7 @@ def test_terminal_that_went_away_stops_nothing() -> None:
 
 
 def test_dumb_terminal_gets_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    leader, follower = pty.openpty()
+    leader, follower = pytest.importorskip("pty").openpty()
     code = "from thawnet.core import console\nwith console.progress('x', 9) as go: go(9)\n"
     environment = {**os.environ, "TERM": "dumb"}
     subprocess.run([sys.executable, "-c", code], stderr=follower, env=environment, check=True)

@@ -17,7 +17,8 @@ STEPS = 8  # of colour
 FULL = 0.1  # of a class: that few mistakes never look like many
 _FEW = 8
 _LONGEST = 22  # letters of a name
-_LETTER = 0.56  # of a letter's height: its mean width
+# Widths of letters as shares of their height, of the widest of common fonts without serifs.
+_WIDTHS = {**dict.fromkeys("MW@%mw", 0.98), **dict.fromkeys("iljtf.,:;|!'()[] ", 0.4)}
 
 
 class Cell(NamedTuple):
@@ -71,8 +72,16 @@ class Matrix:
         self.cell = 9.7 if number > 60 else min(46.0, max(14.0, 620.0 / number))
         self.font = 9.0 if self.cell < 14 else min(13.0, 0.62 * self.cell + 1.5)
         self.count_font = min(13.0, 1.5 * self.cell / max(3, len(f"{counts.max():,}")))
-        self.margin = round(max(map(cell_len, self.names)) * self.font * _LETTER + 10)
+        self.margin = round(max(map(_width, self.names)) * self.font + 10)
         self.end = self.margin + number * self.cell
         # A line every tenth class, or between all of few, for the eye to follow.
         lines = [*range(0, number, 1 if self.counted else 10), number]
         self.rules = [self.margin + line * self.cell for line in lines]
+
+
+def _width(name: str) -> float:
+    """Return the width of a name as a multiple of its letters' height, rather too much."""
+    return sum(
+        _WIDTHS.get(letter, 0.76 if letter.isupper() else 0.63 * cell_len(letter))
+        for letter in name
+    )
