@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from support.shares import HELD_BACK
+from thawnet.bundle.format import read_description
 from thawnet.core.errors import DataError
 from thawnet.data.shares import Shares
 from thawnet.data.sources.open import open_source
 from thawnet.data.splits import arrange
 from thawnet.image.preprocess import Reduction
-from thawnet.recipe import load_recipe
-from thawnet.training import parts
+from thawnet.recipe import TrainOptions, load_recipe
+from thawnet.training import parts, run
 
 Photos = Callable[..., Path]
 
@@ -74,3 +78,23 @@ def test_one_image_of_a_class_in_each_part_is_enough(photos: Photos) -> None:
     train, val = parts.open_parts(load_recipe("quick"), source, lists, Reduction(40))
     assert lists.test is not None
     assert (len(train), len(val), len(lists.test())) == (2, 2, 2)
+
+
+def test_wide_images_and_deep_grey_are_said_when_a_run_begins(
+    options: TrainOptions, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(24):
+        path = tmp_path / "wide" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        levels = np.random.default_rng(number).integers(0, 3000 if number % 2 else 500, (40, 120))
+        Image.fromarray(levels.astype(np.uint16)).save(path)
+    outcome = run.train(replace(options, data=str(tmp_path / "wide"), fit="squash"))
+    said = capsys.readouterr().err
+    assert "grey levels in 16 bits are read as 12 bits, the most that are used" in said
+    assert "--fit" not in said
+    spec = read_description(outcome.folder).meaning.preprocess
+    assert (spec.fit, spec.bits) == ("squash", 12)
+    run.train(replace(options, data=str(tmp_path / "wide")))
+    assert "long side of images is 3.0 times the short one, and only the square" in (
+        capsys.readouterr().err
+    )

@@ -124,8 +124,8 @@ def _seen(typical: Typical, recipe: Recipe) -> Iterator[str]:
     """Yield what a person should know of how the images are seen."""
     if recipe.fit == "crop" and typical.long > CUT * typical.short:
         yield (
-            f"images are {typical.long / typical.short:.1f} times as long as wide, and only their "
-            "middle is seen; --fit squash or --fit pad shows all of them"
+            f"the long side of images is {typical.long / typical.short:.1f} times the short one, "
+            "and only the square in the middle is seen; --fit squash or --fit pad shows all"
         )
     if typical.bits:
         yield f"grey levels in 16 bits are read as {typical.bits} bits, the most that are used"
