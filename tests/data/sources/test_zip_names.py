@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 import zipfile
 import zlib
 from pathlib import Path
@@ -74,8 +75,8 @@ def test_unicode_path_of_info_zip_wins_where_it_is_about_this_name(tmp_path: Pat
 @pytest.mark.parametrize("path", [b"", b"\xff/1.png"])
 def test_unicode_path_that_is_none_is_not_read(tmp_path: Path, path: bytes) -> None:
     said = entry("cat/1.png", path=path)
-    if not path:
-        said.extra = said.extra[:-1]
+    if not path or sys.version_info >= (3, 12, 4):  # from then on zipfile itself refuses
+        said.extra = said.extra[: None if path else -1]
         zip_of(tmp_path / "d.zip", said, entry("dog/1.png"))
         with pytest.raises(DataError, match="not a whole zip"):
             open_source(str(tmp_path / "d.zip"))

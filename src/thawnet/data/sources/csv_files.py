@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +16,7 @@ from ..items import spread_over
 from ..names import Names
 from .visible import Skipped, is_folder, is_image, visible, walk
 
-MOST_FOLDERS = 10_000  # of the images of a table that are looked through for others
+MOST_NAMES = 200_000  # of a table whose folders are looked through for other images
 SAMPLE = 500  # names that show how a table names its files
 LIKELY = ("images", "image", "img", "photos", "pictures", "train")  # folders beside a table
 
@@ -80,19 +81,17 @@ class ImageFiles:
 
     def without_row(self, names: Names) -> Iterator[str]:
         """Yield a note of how many images lie beside those that a table names, if any do."""
+        if len(names) > MOST_NAMES:
+            return
         folders = defaultdict[str, set[str]](set)
         for name in names:
-            folder, _, file = os.path.normpath(name).rpartition("/")
+            folder, file = os.path.split(os.path.normpath(os.path.join(self.folder, name)))  # noqa: PTH118 - as below
             folders[folder].add(file)
-            if len(folders) > MOST_FOLDERS:
-                return
-        lone = [
-            entry.name
-            for folder, known in folders.items()
-            if (self.folder / folder).is_dir()
-            for entry in visible(self.folder / folder)
-            if is_image(entry.name) and entry.name not in known and not is_folder(entry)
-        ]
+        lone: list[str] = []
+        for folder, known in folders.items():
+            with suppress(DataError):  # there is no such folder
+                images = (entry.name for entry in visible(Path(folder)) if not is_folder(entry))
+                lone += [image for image in images if is_image(image) and image not in known]
         if lone:
             yield f"left out: {counted(len(lone), 'image')} without a row, such as '{lone[0]}'"
 
