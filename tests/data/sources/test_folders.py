@@ -370,6 +370,9 @@ def test_parts_called_images_are_no_classes_and_the_table_beside_them_is_read(
     source = open_source(str(folder))
     assert source.classes == ("a", "b")
     assert set(source.open_part("train").names) == {f"train_images/{n:03d}.png" for n in range(4)}
+    untold = str(folder / "test_images")
+    assert source.unlabelled == (untold,)  # which the end of a run predicts
+    assert f"left out: '{untold}', which the table says nothing of" in source.notes
 
 
 def test_answer_that_a_contest_asks_for_is_no_table_of_labels(tmp_path: Path) -> None:

@@ -95,6 +95,18 @@ class ImageFiles:
         if lone:
             yield f"left out: {counted(len(lone), 'image')} without a row, such as '{lone[0]}'"
 
+    def untold(self, names: Names) -> tuple[str, ...]:
+        """Return the folders of test images that a table says nothing of, as a contest's test/."""
+        told = {_words(name)[0] for name in names}
+        return tuple(
+            entry.path
+            for entry in visible(self.folder)
+            if is_folder(entry)
+            and entry.name.lower().startswith("test")
+            and entry.name not in told
+            and any(is_image(image.name) for image in visible(Path(entry.path)))
+        )
+
     def _exists(self, name: str) -> bool:
         # pathlib raises at names that no file can have.
         return os.path.isfile(os.path.join(self.folder, name))  # noqa: PTH113, PTH118 - as above

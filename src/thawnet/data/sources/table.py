@@ -73,6 +73,9 @@ def from_table(
     _check_classes(path, rows)
     _check_files(path, files.folder, rows)
 
+    untold = files.untold(rows.paths)
+    lone = (f"left out: '{folder}', which the table says nothing of" for folder in untold)
+
     def open_part(part: str) -> Items:
         own = rows.at(np.flatnonzero(rows.parts == PARTS.index(part)))
         return listed_items(files.folder, own.paths, own.labels, part, watch, own.groups)
@@ -82,7 +85,15 @@ def from_table(
         classes=rows.classes,
         parts=parts,
         open_part=open_part,
-        notes=(*notes, *renamed, *repeated, *files.without_row(rows.paths), *_straddling(rows)),
+        notes=(
+            *notes,
+            *renamed,
+            *repeated,
+            *files.without_row(rows.paths),
+            *lone,
+            *_straddling(rows),
+        ),
+        unlabelled=untold,
     )
 
 
