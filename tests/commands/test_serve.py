@@ -21,7 +21,7 @@ from support.commands import run_without
 from support.service import FORM, PNG, Reply, Service, command, form, picture
 from support.shared import CIFAR
 from thawnet.cli import main
-from thawnet.commands.serve import ServeOptions, serve
+from thawnet.commands.serve import ServeOptions, origin_of, serve
 from thawnet.core import packages
 from thawnet.core.errors import UsageError
 
@@ -233,3 +233,27 @@ def test_schemathesis_finds_no_unexpected_status(tmp_path: Path) -> None:
             check=False,
         )
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--public-url", "photos.example.org"], "expected an address as https://example.org"),
+        (["--public-url", "https://[x"], "expected an address as https://example.org"),
+        (["--public-url", "https://me@x.org", "--insecure"], "expected an address as"),
+        (["--allow-origin", "null"], "--allow-origin 'null': expected an address as"),
+        (["--public-url", "https://x.org/photos"], "https://x.org/photos lets other machines ask"),
+    ],
+)
+def test_addresses_of_a_proxy_are_checked_before_anything_is_served(
+    capsys: pytest.CaptureFixture[str], flags: list[str], message: str
+) -> None:
+    assert main(["serve", *flags]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_origin_is_an_address_without_its_path() -> None:
+    assert origin_of("https://Photos.example.org:8443/classify/") == (
+        "https://photos.example.org:8443"
+    )
+    assert origin_of("http://[::1]:80/") == "http://[::1]:80"

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from support import nginx
 from support.service import FORM, PNG, Service, form, picture
 from thawnet.serve.intake import Limits
 
-NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
-pytestmark = pytest.mark.skipif(NGINX is None, reason="there is no nginx here")
+pytestmark = nginx.NEEDED
 
 KILO = 1024
 TOKEN = {"Authorization": "Bearer sesame"}
@@ -31,52 +26,21 @@ MANNERS = {"plain": "", "kept": KEPT, "streamed": f"{KEPT} proxy_request_bufferi
 @pytest.fixture
 def behind_nginx(tmp_path: Path) -> Iterator[Callable[[Service, str], Service]]:
     """Return a function that puts nginx before a service."""
-    jobs: list[subprocess.Popen[bytes]] = []
+    with ExitStack() as jobs:
 
-    def start(service: Service, manner: str) -> Service:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        folders = "".join(
-            f"{each}_temp_path {tmp_path / each};\n"
-            for each in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        )
-        config = tmp_path / "nginx.conf"
-        config.write_text(
-            f"""daemon off;
-            master_process off;
-            pid {tmp_path / "pid"};
-            events {{}}
-            http {{
-                access_log off;
-                client_max_body_size 0;
-                {folders}
-                upstream service {{ server 127.0.0.1:{service.port}; keepalive 16; }}
-                server {{
-                    listen 127.0.0.1:{port};
-                    location / {{
-                        proxy_pass http://service;
-                        proxy_set_header Host 127.0.0.1;
-                        {MANNERS[manner]}
-                    }}
-                }}
+        def start(service: Service, manner: str) -> Service:
+            port = nginx.free_port()
+            upstream = f"upstream service {{ server 127.0.0.1:{service.port}; keepalive 16; }}"
+            server = f"""location / {{
+                proxy_pass http://service;
+                proxy_set_header Host 127.0.0.1;
+                {MANNERS[manner]}
             }}"""
-        )
-        log = tmp_path / "error.log"
-        assert NGINX is not None
-        jobs.append(subprocess.Popen([NGINX, "-c", config, "-p", tmp_path, "-e", log]))
-        for _ in range(200):
-            if jobs[-1].poll() is not None:
-                break
-            with closing(socket.socket()) as line:
-                if line.connect_ex(("127.0.0.1", port)) == 0:
-                    return Service(port)
-            time.sleep(0.02)
-        pytest.fail(f"nginx did not start: {log.read_text()}")
+            limit = "client_max_body_size 0;"
+            jobs.enter_context(nginx.running(tmp_path, port, server, limit + upstream))
+            return Service(port)
 
-    yield start
-    for job in jobs:
-        job.terminate()
-        job.wait(10)
+        yield start
 
 
 @pytest.mark.parametrize("manner", MANNERS)

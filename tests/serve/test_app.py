@@ -245,3 +245,41 @@ def test_photo_of_any_form_gets_one_answer_from_library_and_service(
         (said,) = service.ask("POST", "/predict", content, PNG).json["images"]
     assert said["predictions"][0]["class"] == answer.classes[0]
     assert said["predictions"][0]["probability"] == pytest.approx(answer.probabilities[0], abs=1e-4)
+
+
+def asked(service: Service, **headers: str) -> int:
+    return service.ask("GET", "/model", headers=headers).status
+
+
+def test_names_and_sites_are_those_of_this_machine_the_public_address_and_no_other(
+    embedded_model: Model,
+) -> None:
+    public = "https://photos.example.org"
+    with served(embedded_model, public=public, origins=("https://app.example.com",)) as service:
+        here = f"127.0.0.1:{service.port}"
+        for host in (here, "photos.example.org", "localhost"):
+            assert asked(service, Host=host) == 200
+            assert asked(service, Host=host, Origin=public) == 200
+            assert asked(service, Host=host, Origin="https://app.example.com") == 200
+            for origin in ("https://evil.example", "http://photos.example.org", "null", "://"):
+                assert asked(service, Host=host, Origin=origin) == (
+                    200 if origin == f"http://{host}" else 403
+                )
+        for host in ("evil.example", "photos.example.org.evil.example"):  # DNS rebinding
+            assert asked(service, Host=host) == 403
+        reply = service.ask("GET", "/model", headers={"Host": "evil.example"})
+        assert reply.json["error"].endswith("behind a proxy, start it with --public-url")
+
+
+def test_sites_that_are_allowed_get_cors_headers_and_others_none(embedded_model: Model) -> None:
+    with served(embedded_model, origins=("https://app.example.com",)) as service:
+        wish = {
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "authorization",
+        }
+        for origin, allowed in (("https://app.example.com", True), ("https://evil.example", False)):
+            reply = service.ask("OPTIONS", "/predict", headers={"Origin": origin, **wish})
+            assert (reply.headers.get("access-control-allow-origin") == origin) == allowed
+    with served(embedded_model) as service:
+        reply = service.ask("GET", "/model")
+        assert not any(name.startswith("access-control") for name in reply.headers)

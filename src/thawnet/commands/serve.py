@@ -8,6 +8,7 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 import tyro
 
@@ -45,7 +46,12 @@ class ServeOptions:
     """What callers must send, as `Authorization: Bearer TOKEN`. Default: $THAWNET_TOKEN, which does
     not stand in the list of processes."""
     insecure: bool = False
-    """Let everyone who reaches --host ask, without a token."""
+    """Let everyone who reaches --host, or --public-url, ask, without a token."""
+    public_url: str | None = None
+    """Where people open the page when a proxy stands in front: https://photos.example.org, with the
+    path that it cuts off, if any."""
+    allow_origin: tuple[str, ...] = ()
+    """Sites whose pages may ask too, as https://app.example.org: for each CORS headers are sent."""
     examples: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
     """Images to click on the page, at most 12. Default: those that came with the embedded
     network, for that one."""
@@ -85,11 +91,34 @@ def _check(options: ServeOptions, token: str | None) -> None:
         raise UsageError(f"--workers {options.workers}: must be at least 1")
     if not 1 <= options.max_mb <= 1024:
         raise UsageError(f"--max-mb {options.max_mb}: must be 1 to 1024")
-    if not token and not options.insecure and not _is_loopback(options.host):
-        raise UsageError(
-            f"--host {options.host} lets other machines ask: set ${TOKEN}, give --token, or say "
-            "--insecure to let everyone"
-        )
+    for flag, address in (
+        *(("--public-url", address) for address in filter(None, [options.public_url])),
+        *(("--allow-origin", address) for address in options.allow_origin),
+    ):
+        if origin_of(address) is None:
+            raise UsageError(f"{flag} '{address}': expected an address as https://example.org")
+    if not token and not options.insecure:
+        opened = options.public_url and f"--public-url {options.public_url}"
+        if not _is_loopback(options.host):
+            opened = f"--host {options.host}"
+        if opened:
+            raise UsageError(
+                f"{opened} lets other machines ask: set ${TOKEN}, give --token, or say "
+                "--insecure to let everyone"
+            )
+
+
+def origin_of(address: str) -> str | None:
+    """Return the origin of an http or https address, without its path; None for any other text."""
+    try:
+        parts = urlsplit(address)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return None
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+        return None
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{host}{port}"
 
 
 def _is_loopback(host: str) -> bool:
@@ -108,6 +137,8 @@ def _settings(options: ServeOptions, model: Model, token: str | None) -> Setting
         name=name_for_people(model, options.model),
         token=token,
         local=_is_loopback(options.host),
+        public=options.public_url and origin_of(options.public_url),
+        origins=tuple(map(str, map(origin_of, options.allow_origin))),
         examples=_pictures(folder) if folder is not None else {},
         limits=Limits(body=body, total=max(Limits.total, 4 * body)),
     )

@@ -15,6 +15,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from ..bundle.model import Model
 from ..core.errors import ImageError
@@ -42,6 +43,10 @@ class Settings:
     """None lets everyone ask."""
     local: bool = True
     """Bound to this machine alone."""
+    public: str | None = None
+    """The origin at which people open it, if a proxy stands in front."""
+    origins: tuple[str, ...] = ()
+    """Other sites whose pages may ask."""
     examples: dict[str, Path] = field(default_factory=dict)
     """Pictures to try, by name."""
     limits: Limits = field(default_factory=Limits)
@@ -71,7 +76,21 @@ def make_app(model: Model, settings: Settings) -> FastAPI:
         lifespan=lifespan,
         responses=schema.refusals(401, 403),
     )
-    app.add_middleware(Guard, token=settings.token, local=settings.local)
+    app.add_middleware(
+        Guard,
+        token=settings.token,
+        local=settings.local,
+        public=settings.public,
+        origins=settings.origins,
+    )
+    if settings.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type"],
+            expose_headers=["Retry-After"],
+        )
     _answer_errors(app, counts)
     limits = settings.limits
     facts = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Sequence
 from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -38,11 +39,25 @@ class Guard:
     The browser names the site in Origin, and the name that it looked up in Host (DNS rebinding).
     """
 
-    def __init__(self, app: ASGIApp, token: str | None, local: bool) -> None:
-        """token: asked for as `Authorization: Bearer`. local: bound to this machine alone."""
+    def __init__(
+        self,
+        app: ASGIApp,
+        token: str | None,
+        local: bool,
+        public: str | None = None,
+        origins: Sequence[str] = (),
+    ) -> None:
+        """token: asked for as `Authorization: Bearer`. local: bound to this machine alone.
+
+        public: the origin at which a proxy in front is reached. origins: of other sites whose pages
+        may ask.
+        """
         self.app = app
         self._token = token.encode() if token is not None else None
         self._local = local
+        name = _parsed(public or "").hostname
+        self._names = LOOPBACK if name is None else (*LOOPBACK, name)
+        self._origins = {*origins, *filter(None, [public])}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -69,12 +84,19 @@ class Guard:
 
     def _check(self, path: str, headers: Headers) -> None:
         host, origin = headers.get("host", ""), headers.get("origin")
-        if self._local and _parsed(f"//{host}").hostname not in LOOPBACK:
+        if self._local and _parsed(f"//{host}").hostname not in self._names:
             raise Refused(
-                403, "this service answers to the names localhost, 127.0.0.1 and ::1 alone"
+                403,
+                f"this service answers to the names {', '.join(self._names)} alone; behind a "
+                "proxy, start it with --public-url",
             )
-        if origin is not None and (_parsed(origin).netloc or None) != host:
-            raise Refused(403, "pages of other sites may not use this service")
+        same = origin is None or (_parsed(origin).netloc or None) == host
+        if not same and origin not in self._origins:
+            raise Refused(
+                403,
+                "pages of other sites may not use this service; behind a proxy, start it with "
+                "--public-url",
+            )
         if self._token is None or path in OPEN or path.startswith(STATIC):
             return
         scheme, _, token = headers.get("authorization", "").partition(" ")
