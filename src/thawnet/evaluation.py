@@ -13,21 +13,20 @@ from numpy.typing import NDArray
 
 from .bundle.format import are_among, read_description, read_trained_on
 from .bundle.model import Model, load
-from .core.errors import DataError, ImageError, RunError, UsageError, suggest
+from .core.errors import DataError, ImageError, UsageError, suggest
 from .core.packages import told_when_missing
 from .core.text import command_line, counted, duration
-from .data.items import Items, Raw, Source, Watch, unwatched
+from .data.items import PARTS, Items, Raw, Source, Watch, unwatched
 from .data.listing import read_or_reason
 from .data.reading import AS_IT_IS, Reading
 from .data.shares import Shares
 from .data.sources.open import open_source
 from .data.splits import arrange, divide
 from .metrics.paired import Pairs, count_pairs
-from .metrics.result import read_result
+from .metrics.result import how_opened
 from .metrics.summary import Evaluation, Unreadable, sum_up
 from .net.published import Tell
 
-PARTS = ("train", "val", "test")
 NAMED = 3  # unknown classes in a message
 
 
@@ -154,10 +153,7 @@ def _told_how_it_was_read(model: Model, reading: Reading) -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        try:
-            opened = read_result(model.path.absolute().parent).opened_from
-        except (OSError, RunError):
-            opened = None
+        opened = how_opened(model.path)
         fields = {} if opened is None or reading != AS_IT_IS else opened.reading
         flags = [
             (f"--{name.replace('_', '-')}", *(() if value is True else (value,)))

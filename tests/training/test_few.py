@@ -53,6 +53,19 @@ def judged(monkeypatch: pytest.MonkeyPatch, *gains: float) -> None:
     monkeypatch.setattr(few, "weigh", weigh)
 
 
+def interrupt_fine_tuning(options: TrainOptions, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start a run, and interrupt it at the first state of phase 2 that it saves."""
+
+    def stop(state: RunState) -> None:
+        if state.phase == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        after_each_save(patch, stop)
+        with pytest.raises(InterruptedRunError):
+            run.train(options)
+
+
 def test_every_photo_is_tested_by_a_network_that_did_not_see_it(
     alone: TrainOptions, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -157,15 +170,7 @@ def test_stop_behind_the_last_fold_finishes_with_what_was_held_out(
     monkeypatch.setattr(few, "LEAST_VALIDATION", 10)
     judged(monkeypatch, 0.5)
     whole = run.train(tested)
-
-    def stop(state: RunState) -> None:
-        if state.phase == 2:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        after_each_save(patch, stop)
-        with pytest.raises(InterruptedRunError):
-            run.train(tested)
+    interrupt_fine_tuning(tested, monkeypatch)
     resumed = run.train(TrainOptions(resume="", no_report=True))
     assert whole.result.metrics == resumed.result.metrics
 
@@ -175,15 +180,7 @@ def test_test_part_that_goes_behind_spared_folds_leaves_what_they_held_out(
 ) -> None:
     monkeypatch.setattr(few, "LEAST_VALIDATION", 10)
     judged(monkeypatch, 0.5)
-
-    def stop(state: RunState) -> None:
-        if state.phase == 2:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        after_each_save(patch, stop)
-        with pytest.raises(InterruptedRunError):
-            run.train(tested)
+    interrupt_fine_tuning(tested, monkeypatch)
     result = run.train(TrainOptions(resume="", no_test=True, no_report=True)).result
     assert result.headline == "validation"
     assert result.scores.images == 12  # of two folds

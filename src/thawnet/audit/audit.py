@@ -15,7 +15,7 @@ from PIL import Image
 
 from ..core.errors import DataError, ImageError
 from ..core.memory import available_cores
-from ..data.items import Items, Raw, Source, Watch, unwatched
+from ..data.items import PARTS, Items, Raw, Source, Watch, unwatched
 from ..data.listing import read_or_reason
 from ..data.parallel import blocks, in_order
 from ..data.reading import AS_IT_IS, Reading
@@ -28,7 +28,6 @@ from .contents import SCOPES, Audit, Group, Member, Part, Scope
 from .duplicates import LEAST_SIDE, SIDE, connect, find_near, find_plain, thumbnail
 from .findings import judge
 
-PARTS = ("train", "val", "test")
 BLOCK = 8  # images a thread reads at a time, as for a store
 
 

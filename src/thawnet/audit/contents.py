@@ -104,7 +104,7 @@ class Audit:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What the findings may name: classes, and images that are told of."""
+        """What the findings may name: classes, and the images they point out."""
         told = [
             [*part.animated, *part.plain, *(name for name, _ in part.broken)] for part in self.parts
         ]

@@ -15,7 +15,15 @@ from ..core.errors import DataError
 from ..core.text import fault_of_name
 from .names import Names
 
+PARTS = ("train", "val", "test")
 VALIDATION_NAMES = ("val", "valid", "validation")
+# What people call the parts, in folders, tables and shards alike.
+PART_OF = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(VALIDATION_NAMES, "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+MOST_MISSING = 0.5  # share of a table's files; above it the paths are wrong, not some files lost
 
 Raw = bytes | NDArray[np.uint8]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Reading:
-    """What to say of DATA whose columns, classes or places cannot be guessed."""
+    """How to read DATA whose columns, classes or files cannot be guessed."""
 
     images: Path | None = None
     """The folder that a CSV's names are looked for in. Default: the one that the CSV lies in."""

@@ -171,7 +171,7 @@ def open_store(
     path = store_folder(items, how)
     if path.is_dir():
         store = load(path, items)
-        if not (reads_heic() and any(why.startswith(LACKING) for _, why in store.broken)):
+        if not (any(why.startswith(LACKING) for _, why in store.broken) and reads_heic()):
             return store
         remove(path)  # the package that some images lacked is here now
     build(path, items, how, progress, workers, tell)

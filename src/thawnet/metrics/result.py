@@ -269,6 +269,14 @@ def read_result(folder: Path) -> Result:
     return result
 
 
+def how_opened(bundle: Path) -> OpenedFrom | None:
+    """Return what data the run of a bundle was given, if the bundle lies in its run folder."""
+    try:
+        return read_result(bundle.absolute().parent).opened_from
+    except (OSError, RunError):
+        return None
+
+
 def write_log(folder: Path, history: Iterable[Validation]) -> None:
     """Write log.jsonl into a run folder, a line per validation."""
     write_text(folder / LOG, "".join(json.dumps(asdict(row)) + "\n" for row in history))

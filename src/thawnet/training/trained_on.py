@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..bundle.format import DESCRIPTION, Description
 from ..core import console
-from ..core.errors import BundleError, DataError, RunError, UsageError
+from ..core.errors import BundleError, DataError, UsageError
 from ..core.typed import typed
 from ..data.items import Source
 from ..data.reading import AS_IT_IS, Reading
@@ -15,7 +15,7 @@ from ..data.sources.open import NAMED, open_source
 from ..data.splits import TrainTest, arrange
 from ..data.store import ImageStore
 from ..image.preprocess import Reduction
-from ..metrics.result import DataFacts, OpenedFrom, read_result
+from ..metrics.result import DataFacts, OpenedFrom, how_opened
 from ..recipe import Recipe, parse_recipe, to_toml
 from .parts import content_of, open_images, open_parts
 
@@ -51,7 +51,7 @@ def reopen(description: Description, data: str | None, data_dir: Path | None) ->
     trained on, BundleError when the bundle does not say what that was.
     """
     recipe, facts = _facts(description)
-    opened = _opened_from(description)
+    opened = how_opened(description.path)
     if data is None:
         data, data_dir = _recorded(description, facts.name, data_dir, opened)
     asked = AS_IT_IS if opened is None else typed(Reading, opened.reading, "reading", strict=False)
@@ -84,14 +84,6 @@ def reopen_train_val(
         )
     reopened = reopen(description, data, data_dir)
     return reopened.train, reopened.val
-
-
-def _opened_from(description: Description) -> OpenedFrom | None:
-    """Return what the run of a bundle was given, if it lies in its run folder."""
-    try:
-        return read_result(description.path.absolute().parent).opened_from
-    except (OSError, RunError):
-        return None
 
 
 def _recorded(

@@ -9,21 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from support.photos import draw, encoded
+from support.photos import heap
 from thawnet.core.errors import DataError
 from thawnet.data.reading import Reading
 from thawnet.data.sources.file_names import label_of
 from thawnet.data.sources.open import open_source
 
 Photos = Callable[..., Path]
-
-
-def heap(folder: Path, *names: str) -> Path:
-    for number, name in enumerate(names):
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encoded(draw(0, number)))
-    return folder
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from support.photos import draw, encoded
+from support.photos import heap
 from thawnet.core.errors import DataError
 from thawnet.data.items import Source
 from thawnet.data.reading import Reading
@@ -27,15 +27,6 @@ PAIR = {"cat": 3, "dog": 3}
 def counts(source: Source, part: str = "train") -> dict[str, int]:
     labels = source.open_part(part).labels
     return dict(zip(source.classes, np.bincount(labels).tolist(), strict=True))
-
-
-def heap(folder: Path, *names: str) -> Path:
-    """Write images of these names, without class folders."""
-    for number, name in enumerate(names):
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encoded(draw(7, number)))
-    return folder
 
 
 def packed(folder: Path, kind: str) -> Path:

@@ -39,11 +39,12 @@ def with_class_names(source: Source, path: Path) -> Source:
     check_names_differ(classes, f"'{path}'")
     if len(classes) == 1:
         raise DataError(f"'{path}' gives every class the name '{classes[0]}'; keep two at least")
-    position = np.array([classes.index(name) for name in new])
+    position_of = {name: position for position, name in enumerate(classes)}
+    positions = np.array([position_of[name] for name in new])
 
     def open_part(part: str) -> Items:
         items = source.open_part(part)
-        return replace(items, labels=position[items.labels])
+        return replace(items, labels=positions[items.labels])
 
     superclasses = source.superclasses and {
         given.get(name, name): group for name, group in source.superclasses.items()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...core.errors import DataError, suggest
-from ..items import VALIDATION_NAMES
+from ..items import PART_OF, PARTS
 from ..reading import Reading
 from .visible import is_image
 
@@ -22,12 +22,15 @@ LABELS = (
     *("breed", "species", "variety", "diagnosis", "tag", "type"),
 )
 SPLITS = ("split", "set", "subset", "partition", "part", "usage")
-PART_WORDS = {
-    **dict.fromkeys(("", "train", "training"), 0),
-    **dict.fromkeys((*VALIDATION_NAMES, "validate", "dev"), 1),
-    **dict.fromkeys(("test", "testing"), 2),
-}
-FLAGS = {"is_valid": 1, "is_val": 1, "is_test": 2}  # columns that are true for rows of that part
+# In the order of the parts, as a message lists them.
+PART_WORDS = dict(
+    sorted(
+        {"": "train", **PART_OF, "validate": "val", "dev": "val"}.items(),
+        key=lambda word_and_part: PARTS.index(word_and_part[1]),
+    )
+)
+# Columns that are true for the rows of that part.
+FLAGS = {"is_valid": "val", "is_val": "val", "is_test": "test"}
 TRUTHS = {"true": True, "1": True, "yes": True, "": False, "false": False, "0": False, "no": False}
 INDEX = ("", "unnamed:_0", "index")  # what pandas writes of its own
 MOSTLY = 0.9  # share of the rows looked at
@@ -42,8 +45,8 @@ class Columns:
     split: int | None
     group: int | None
     notes: tuple[str, ...] = ()
-    """What was taken for what, where another reading was thinkable."""
-    flag: int | None = None
+    """What a person should know of the choice."""
+    flag: str | None = None
     """The part that `split` is true for; None where it names parts."""
 
 
@@ -169,7 +172,7 @@ class _Table:
         values = self.values(place)
         return bool(values) and (len(set(values)) < len(values) or len(values) < 3)
 
-    def split(self) -> tuple[int | None, int | None]:
+    def split(self) -> tuple[int | None, str | None]:
         """Return the column of the parts, if any, and the part it is true for, if it is a flag."""
         if (place := self.named("split")) is not None:
             return place, None

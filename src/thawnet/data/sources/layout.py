@@ -10,17 +10,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...core.errors import DataError
-from ..items import VALIDATION_NAMES
+from ..items import PART_OF, VALIDATION_NAMES
 from .visible import Skipped, dead_link, is_folder, is_image, visible
 
 SORTED = "sorted.csv"  # lists what `thawnet predict --sort-into` put where
 UNSURE = "unsure"  # the folder beside it of images that no class was given
 DATA_FILES = (".csv", ".parquet")  # that say what the images beside them are, or hold them
 PART_NAMES = {"train", "test", *VALIDATION_NAMES}
-PART_WORDS = {*PART_NAMES, "training", "testing"}
 # What is called so beside train/ or test/ is another part and no class, such as Kaggle's test1/.
 _PART_LIKE = re.compile(
-    rf"({'|'.join(sorted(PART_WORDS, key=len, reverse=True))}|unlabell?ed)"
+    rf"({'|'.join(sorted(PART_OF, key=len, reverse=True))}|unlabell?ed)"
     r"([ _-]?(set|data|images|\d+))?",
     re.IGNORECASE,
 )
@@ -39,7 +38,7 @@ def data_root(path: Path) -> Path:
         deeper = visible(path / folders[0].name)
         images = sum(is_image(entry.name) and not is_folder(entry) for entry in deeper)
         is_class = images >= sum(map(is_folder, deeper))
-        if folders[0].name.lower() in PART_WORDS or (is_class and not any(map(_is_table, deeper))):
+        if folders[0].name.lower() in PART_OF or (is_class and not any(map(_is_table, deeper))):
             return path
         path = path / folders[0].name
 
@@ -66,13 +65,13 @@ def part_roots(path: Path, skipped: Skipped, by_class: bool = True) -> dict[str,
     if (
         folders
         and all(map(_PART_LIKE.fullmatch, folders))
-        and (len(folders) > 1 or folders[0].lower() in PART_WORDS)
+        and (len(folders) > 1 or folders[0].lower() in PART_OF)
         and ("train" not in folders or set(folders) - PART_NAMES - flat)
     ):
-        lacking = "" if "train" in folders else " but no train/"
-        alone = (
-            "" if "train" in folders else f"; to evaluate on one alone, give '{path / folders[0]}'"
-        )
+        lacking = alone = ""
+        if "train" not in folders:
+            lacking = " but no train/"
+            alone = f"; to evaluate on one alone, give '{path / folders[0]}'"
         raise DataError(
             f"'{path}' holds {listed}{lacking}; name the parts train/, val/ and test/, "
             f"and move elsewhere what is none{alone}"

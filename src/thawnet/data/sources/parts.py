@@ -13,11 +13,9 @@ from numpy.typing import NDArray
 
 from ...core.errors import DataError, suggest
 from ...core.text import counted
-from ..items import Items, Source, Watch
+from ..items import PARTS, Items, Source, Watch
 from ..listing import listed_items
 from ..names import Names
-
-PARTS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,10 @@ from pathlib import Path
 
 from ...core.errors import DataError
 from ...core.text import counted
-from ..items import VALIDATION_NAMES
+from ..items import PART_OF
 from .visible import is_folder, is_image, visible
 
-WORDS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys((*VALIDATION_NAMES, "dev"), "val"),
-    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
-}
+WORDS = {**PART_OF, "dev": "val", "eval": "test", "evaluation": "test"}
 SUFFIX = ".parquet"
 DEPTH = 2  # folders between DATA and its shards: a configuration and a part
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ...core.errors import DataError, ImageError
 from ...core.text import counted
 from ...image.files import read_file
-from ..items import Items
+from ..items import MOST_MISSING, Items
 from ..listing import hash_of_unread
 from ..names import Names
 from .parquet import TEXT, opened, readable
@@ -27,7 +27,6 @@ from .parquet import TEXT, opened, readable
 BATCH_BYTES = 2**22  # of a row group that are decoded at a time, by its own account
 BATCH_ROWS = 1024  # at most: equal images are stored once, and decoded take more than that
 KEPT = 4 + (os.cpu_count() or 1)  # batches: threads that decode in order are some images apart
-MOST_MISSING = 0.5  # share of the images; above it the paths are wrong, not some files lost
 
 Group = tuple[int, int]  # a row group: the number of its shard, and its own in that
 

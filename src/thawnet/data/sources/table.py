@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ...core.errors import DataError, suggest
 from ...core.text import counted
-from ..items import Items, Source, Watch, unwatched
+from ..items import MOST_MISSING, PARTS, Items, Source, Watch, unwatched
 from ..listing import listed_items
 from ..names import Names
 from ..reading import AS_IT_IS, Reading
@@ -25,10 +25,8 @@ from .csv_text import Record, open_text
 from .parts import check_names_differ
 from .visible import is_image
 
-PARTS = ("train", "val", "test")
 SAMPLE = 200  # rows that show what the columns hold
 NO_LABEL = ("", "nan", "null", "n/a", "#n/a", "<na>")  # an empty cell, as programs write it
-MOST_MISSING = 0.5  # share of the files; above it the paths are wrong, not some files lost
 
 
 @dataclass(frozen=True)
@@ -167,7 +165,7 @@ def _part(path: Path, line: int, cells: Sequence[str], columns: Columns) -> int:
         return 0
     word = cells[columns.split].strip()
     if columns.flag is not None:
-        known = {text: columns.flag if true else 0 for text, true in TRUTHS.items()}
+        known = {text: columns.flag if true else "train" for text, true in TRUTHS.items()}
     else:
         known = PART_WORDS
     if word.lower() not in known:
@@ -175,7 +173,7 @@ def _part(path: Path, line: int, cells: Sequence[str], columns: Columns) -> int:
             f"'{path}', line {line}: split '{word}' is unknown; "
             f"allowed are {', '.join(word for word in known if word)}"
         )
-    return known[word.lower()]
+    return PARTS.index(known[word.lower()])
 
 
 def _labelled(
