@@ -233,7 +233,7 @@ class TrainOptions:
     workers: int | None = None
     """Threads that decode images. Default: one per core."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where to compute."""
+    """Where to compute; auto: on an NVIDIA GPU if there is one, else on the processor."""
     precision: Literal["auto", "float32", "bfloat16"] | None = None
     """Of activations; auto: bfloat16 where the processor has it in hardware."""
     compile: Literal["auto", "yes", "no"] = "auto"

@@ -6,6 +6,8 @@ import dataclasses
 import sys
 from pathlib import Path
 
+import torch
+
 from .. import embedded
 from ..core import console
 from ..core.errors import RunError, UsageError
@@ -99,6 +101,8 @@ def require_same(state: RunState, data: str, weights: str) -> None:
 def chosen(options: TrainOptions) -> tuple[Recipe, Machine]:
     """Return the recipe under the call's flags, and the run-time decisions of this machine."""
     device = choose_device(options.device)
+    if options.device == "auto" and device == "cpu" and torch.backends.mps.is_available():
+        console.say("this Mac's GPU is not used, as none was measured; try it with --device mps")
     recipe = resolve(load_recipe(preset(options.recipe, device)), options)
     machine = decide(device, recipe.precision, options.compile)
     if (

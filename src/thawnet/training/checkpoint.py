@@ -245,7 +245,7 @@ def _interrupted(state: RunState, run: Path) -> InterruptedRunError:
 
 @contextmanager
 def resumable(state: RunState, run: Path) -> Iterator[None]:
-    """Say of a stop, a full disk or a full GPU how the run is resumed."""
+    """Say of a stop, a full disk or a full GPU how the run is resumed, or what else to do."""
     try:
         yield
     except DiskFullError as error:
@@ -256,6 +256,14 @@ def resumable(state: RunState, run: Path) -> Iterator[None]:
         raise RunError(
             f"the GPU's memory is full ({first_line(error)}); close what else uses it and "
             f"go on with {command_line('--resume', run)}, or begin again with a smaller --size"
+        ) from error
+    except NotImplementedError as error:
+        if state.machine.device != "mps":
+            raise
+        raise RunError(
+            f"--device mps: torch lacks an operator for Apple's GPUs ({first_line(error)}); "
+            "use --device cpu, or set PYTORCH_ENABLE_MPS_FALLBACK=1, and torch computes such "
+            "operators on the processor and names them"
         ) from error
     except (KeyboardInterrupt, RuntimeError, ImportError) as error:
         if not is_stop(error):

@@ -143,12 +143,12 @@ def train_epoch(
     """Train on every batch of an epoch once. Raises DivergedError on NaN or infinity.
 
     Several ranks share every batch. totals, done: of an epoch that was begun, what `between` was
-    told last. between: called after each step with the batches done and the totals, (3,) float64.
+    told last. between: called after each step with the batches done and the totals, (3,).
     The metrics are running ones: of each batch before its own step, as training sees it.
     """
     phase, machine, world = learner.phase, learner.machine, learner.world
     optimizer, device = learner.optimizer, machine.torch_device
-    sums = torch.tensor(totals or [0.0] * 3, device=device, dtype=torch.float64)
+    sums = sent(np.array(totals or [0.0] * 3, machine.sum_dtype), device)
     progress(sum(map(len, epoch.order[:done])))
     for number, positions in enumerate(epoch.order[done:], start=done):
         step = epoch.first_step + number
@@ -179,7 +179,8 @@ def train_epoch(
         with torch.no_grad():
             plain = F.cross_entropy(logits, y, reduction="sum")
             hits = (logits.argmax(1) == y).sum()
-            sums += torch.stack([plain, hits, (~torch.isfinite(loss + norm)).double()])
+            broken = ~torch.isfinite(loss + norm)
+            sums += torch.stack([plain, hits.to(plain), broken.to(plain)])
         if number % CHECK_EVERY == 0 or number == len(epoch.order) - 1:
             _check(sums, phase, step)
         progress(len(positions))

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..core.errors import UsageError, first_line
@@ -58,6 +59,11 @@ class Machine:
         trunk rounded to bfloat16 lost 0.9 points of test accuracy in float32 (recipe seed).
         """
         return torch.float32 if self.device == "cpu" else self.torch_dtype
+
+    @property
+    def sum_dtype(self) -> type[np.floating[Any]]:
+        """Precision in which an epoch's losses and hits are added up; Apple's GPUs lack float64."""
+        return np.float64 if self.device in ("cpu", "cuda") else np.float32
 
     @property
     def workers(self) -> int:
