@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from .training.run_folder import Outcome
 
 __version__ = "0.1.0"
+
+# From 1.29 on ONNX Runtime tells its maker names and hashes of the networks that it opens.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = [
     "Audit",

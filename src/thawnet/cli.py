@@ -26,6 +26,7 @@ from .commands.serve import ServeOptions, serve
 from .commands.train import train
 from .core import console
 from .core.errors import InterruptedRunError, ThawnetError, is_stop
+from .core.files import find_temporary_folder
 from .recipe import TrainOptions
 
 # The words after `thawnet`, in the order of its help: the options of each, and what runs it.
@@ -71,6 +72,7 @@ def guarded(job: Callable[[], object]) -> int:
     """Run a job; a user's mistake or a stop becomes one line on stderr and an exit status."""
     stop = signal.SIGINT
     console.prepare()
+    find_temporary_folder()
 
     def act(number: int, frame: FrameType | None) -> None:
         nonlocal stop

@@ -10,6 +10,7 @@ import shutil
 import signal
 import stat
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -259,6 +260,22 @@ def cache_folder() -> Path:
                 "this user has no home folder for caches; name one with THAWNET_CACHE"
             ) from error
     return base / "thawnet"
+
+
+def find_temporary_folder() -> None:
+    """Let temporary files lie in the cache where the system's folders for them are read-only.
+
+    torch asks for such a folder as it is imported. Where the cache cannot be written either,
+    nothing is changed.
+    """
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        with suppress(RunError, OSError):
+            folder = cache_folder() / "temporary"
+            folder.mkdir(parents=True, exist_ok=True)
+            os.environ["TMPDIR"] = str(folder.absolute())  # which processes that are started ask
+            tempfile.tempdir = None  # asks again
 
 
 def cache_entries() -> list[tuple[Path, int]]:

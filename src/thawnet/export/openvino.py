@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
 
@@ -19,6 +20,9 @@ def to_openvino(onnx: bytes, model: Model) -> tuple[bytes, bytes, float]:
     by OpenVINO on the CPU, and compared with `model`, which ONNX Runtime runs.
     Raises BundleError when OpenVINO cannot read the network or computes something else.
     """
+    # Importing OpenVINO, and openvino.convert_model, report that to Google Analytics where the
+    # package openvino-telemetry can be imported, which comes with it.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
     squares = probe_squares(model.preprocess)
@@ -26,8 +30,6 @@ def to_openvino(onnx: bytes, model: Model) -> tuple[bytes, bytes, float]:
         file = Path(scratch) / "model.xml"
         try:
             core = openvino.Core()
-            # What openvino.convert_model does with a file, but that one reports its use to Google
-            # Analytics where the package openvino-telemetry is installed, as it mostly is.
             openvino.save_model(core.read_model(onnx), file, compress_to_fp16=False)
             # In float32: by default a processor with bfloat16 computes in that.
             exact = {"INFERENCE_PRECISION_HINT": "f32"}
