@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from .core.errors import ImageError, UsageError
-from .core.files import MAX_NAME, clear_disk_errors, write_atomic
+from .core.files import MAX_NAME, clear_disk_errors, sync_file, write_atomic
 from .core.text import csv_row, escaped, shown, unreadable
 from .data.sources.layout import SORTED, UNSURE
 from .data.sources.leftovers import is_leftover, is_passed_over
@@ -175,8 +175,7 @@ class Sorter:
             with photo.open("rb") as source, target.open("xb") as copy:
                 try:
                     shutil.copyfileobj(source, copy)
-                    copy.flush()
-                    os.fsync(copy.fileno())
+                    sync_file(copy)
                 except BaseException:
                     target.unlink()
                     raise

@@ -55,11 +55,14 @@ def test_stop_in_the_middle_of_a_write_waits_for_its_end(
         signal.signal(number, before)
 
 
-def test_mount_without_syncs_of_folders_is_written_to(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("files_too", [False, True])
+def test_mount_without_syncs_is_written_to(
+    files_too: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     synced = os.fsync
 
     def sync(handle: int) -> None:
-        if stat.S_ISDIR(os.fstat(handle).st_mode):
+        if files_too or stat.S_ISDIR(os.fstat(handle).st_mode):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         synced(handle)
 

@@ -6,12 +6,14 @@ import dataclasses
 import errno
 import itertools
 import json
+import os
 import re
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 import pytest
 import torch
@@ -390,6 +392,18 @@ def test_run_is_worked_on_by_one_process_at_a_time(options: TrainOptions) -> Non
     job = begin(options)
     with run_folder.claimed(job.folder), pytest.raises(RunError, match="another process is work"):
         run.train(TrainOptions(resume=str(job.folder)))
+
+
+def test_run_folder_on_a_mount_without_locks_is_held_by_nobody_which_is_said(
+    options: TrainOptions, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def lock(_lock: object, **_how: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    job = begin(options)
+    monkeypatch.setattr(filelock.FileLock, "acquire", lock)
+    with run_folder.claimed(job.folder):
+        assert "this mount knows no locks; let no other process resume" in capsys.readouterr().err
 
 
 def test_flags_beside_resume_are_refused(options: TrainOptions) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from .errors import DataError, RunError
-from .files import PART, cache_entries, clear_disk_errors, publish, sweep, write_json
+from .files import PART, cache_entries, clear_disk_errors, publish, sweep, sync_file, write_json
 
 KEEP = "THAWNET_KEEP_SECONDS"
 KEEP_SECONDS = 20.0  # of work that a stop may cost; half a minute with what a slow disk adds
@@ -71,8 +71,7 @@ class Building:
         Raises FileNotFoundError when somebody removed the folder or one of the files.
         """
         for file in files:
-            file.flush()
-            os.fsync(file.fileno())
+            sync_file(file)
         # Else a note of files that nobody can reach would make the folder anew.
         if not self.folder.is_dir() or any(not os.fstat(file.fileno()).st_nlink for file in files):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.folder))

@@ -27,9 +27,9 @@ MAX_NAME = 255  # bytes of one name, what Linux allows
 PART = ".part"
 _HELD = (5, 32)  # Windows' errors where a scanner or a viewer holds a file for a moment
 _MOVES = 20  # attempts, a tenth of a second apart
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
-# Errors of an fsync of a folder on mounts that have none, or where it may not be read.
-_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES, errno.EPERM)
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # of mounts without fsync
+_UNREADABLE = (errno.EACCES, errno.EPERM)  # of folders that may be written to, but not read
 
 
 @contextmanager
@@ -52,7 +52,7 @@ def clear_disk_errors(path: Path) -> Iterator[None]:
             hint = "the folder is gone; put it back, or choose another with --out or THAWNET_CACHE"
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             hint = "it cannot be written; choose another folder with --out or THAWNET_CACHE"
-        elif error.errno in _NO_LOCKS:
+        elif error.errno in NO_LOCKS:
             hint = (
                 f"{error.strerror}, as on some network drives; choose a folder on a disk of this "
                 "machine with --out or THAWNET_CACHE"
@@ -111,8 +111,7 @@ def new_file(path: Path, keep_part: Callable[[Path], object] | None = None) -> I
         try:
             with temporary.open("xb") as file:
                 yield file
-                file.flush()
-                os.fsync(file.fileno())
+                sync_file(file)
             _move(temporary, path)
         except BaseException:
             with suppress(FileNotFoundError):  # it is in its place already
@@ -193,7 +192,17 @@ def sync_files(files: Sequence[Path]) -> None:
         return
     for file in files:
         with file.open("r+b") as opened:  # Windows syncs no handle that only reads
-            os.fsync(opened.fileno())
+            sync_file(opened)
+
+
+def sync_file(file: IO[bytes]) -> None:
+    """Bring what was written to an open file to its disk, if its mount offers that."""
+    file.flush()
+    try:
+        os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
 
 
 def _sync_mount(file: Path) -> bool:
@@ -224,7 +233,7 @@ def sync_folder(path: Path) -> None:
         finally:
             os.close(handle)
     except OSError as error:
-        if error.errno not in _NO_SYNC:
+        if error.errno not in (*_NO_SYNC, *_UNREADABLE):
             raise
 
 

@@ -11,8 +11,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..core import console
 from ..core.errors import RunError, suggest
-from ..core.files import clear_disk_errors, sweep, write_atomic, write_json, write_text
+from ..core.files import (
+    NO_LOCKS,
+    clear_disk_errors,
+    sweep,
+    write_atomic,
+    write_json,
+    write_text,
+)
 from ..core.text import command_line
 from ..data.store import ImageStore
 from ..metrics.result import RESULT, Result, read_result
@@ -93,7 +101,8 @@ def new_run_folder(chosen: Path | None, data: str, recipe: str) -> Path:
 def claimed(run: Path) -> Iterator[None]:
     """Hold a run folder, as one process at a time may, without what a killed writer left in it.
 
-    Raises RunError when another holds it, or when it cannot be written.
+    On a mount that knows no locks nobody holds it, which is said. Raises RunError when another
+    holds it, or when it cannot be written.
     """
     from filelock import FileLock, Timeout
 
@@ -105,6 +114,10 @@ def claimed(run: Path) -> Iterator[None]:
             lock.acquire(timeout=0)
         except Timeout:
             raise RunError(f"'{run}': another process is working on this run") from None
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            console.say(f"{run}: this mount knows no locks; let no other process resume this run")
     try:
         sweep(run)
         sweep(folder)
