@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tomli_w
 from hypothesis import given
@@ -129,6 +130,13 @@ def test_option_of_the_wrong_kind_is_one_sentence(given: dict[str, Any], told: s
 def test_a_path_may_be_text_and_a_pair_a_list() -> None:
     options = TrainOptions(out="run", lr=[1, 0.1], size=None, workers=2)  # type: ignore[arg-type]
     assert options == TrainOptions(out=Path("run"), lr=(1.0, 0.1), workers=2)
+
+
+def test_text_may_be_a_path_and_a_number_one_of_numpy() -> None:
+    given: dict[str, Any] = {"data": Path("photos"), "lr": (np.float32(0.5), np.float64(0.1))}
+    options = TrainOptions(**given, seed=np.int64(3))  # type: ignore[arg-type]
+    assert options == TrainOptions(data="photos", lr=(0.5, 0.1), seed=3)
+    assert [type(value) for value in (options.data, options.seed)] == [str, int]
 
 
 @given(st.text(max_size=200))

@@ -48,7 +48,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
     mirror_safe: False where a mirrored image means something else, as for digits: none is shown.
     random_state: Decides initial weights, shuffles and views. None: the recipe's seed, so that
     the same call gives the same network.
-    device: Where to compute.
+    device: Where to compute; auto: on an NVIDIA GPU if there is one, else on the processor.
     precision: Of activations; auto: bfloat16 where the processor has it in hardware.
     out: The run folder, new or empty, with its log, plot and bundle. None: a temporary one, removed
     when `fit` is done; a search over parameters, which fits many times, needs that.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import types
 import typing
+from contextlib import suppress
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,11 +40,15 @@ def typed(hint: Any, value: Any, name: str = "", strict: bool = True) -> Any:
         hints = inner[:1] * len(value) if inner[-1] is ... else inner
         if len(hints) == len(value):
             return tuple(typed(*pair, name, strict) for pair in zip(hints, value, strict=True))
-    if hint is Path and isinstance(value, str | Path):
-        return Path(value)
-    if hint is float and type(value) is int and abs(value) < 2**1023:
-        return float(value)
+    # As a call in Python has them: paths for text and text for paths, and NumPy's numbers.
+    if hint in (Path, str) and isinstance(value, str | Path):
+        return hint(value)
     # A bool is an int to Python; to a reader of a recipe it is not.
+    if hint is int and isinstance(value, Integral) and not isinstance(value, bool):
+        return int(value)
+    if hint is float and isinstance(value, Real) and not isinstance(value, bool):
+        with suppress(OverflowError):
+            return float(value)
     if hint is Any or type(value) is hint or (origin is Literal and value in inner):
         return value
     raise ValueError(
