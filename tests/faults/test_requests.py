@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import re
 import socket
 import struct
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from support.service import FORM, PNG, Service, form, picture, served
+from support.service import FORM, PNG, Service, command, form, picture, served
 from thawnet.bundle.model import Model
 from thawnet.commands.serve import ServeOptions
 from thawnet.core.memory import used_memory
@@ -373,3 +375,34 @@ def test_times_and_numbers_go_with_those_of_others(model: Model) -> None:
     assert config.timeout_keep_alive > 60  # seconds that nginx and other proxies keep theirs
     assert Limits().seconds < connection.SECONDS <= 60  # the body's limit answers first
     assert connection.MOST < 1024  # open files that a process may have
+
+
+@pytest.mark.slow  # 600 MB through a service of its own
+@pytest.mark.skipif(sys.platform != "linux", reason="measured in /proc")
+def test_many_large_photos_at_once_are_held_once_and_their_memory_is_given_back(
+    bundle: Path,
+) -> None:
+    photo = b"no image" + bytes(4_800_000)
+    body = form(("photo.jpg", photo))
+
+    def post(_number: int) -> int:
+        try:
+            return service.ask("POST", "/predict", body, FORM).status
+        except OSError:  # it was refused before all was sent
+            return 503
+
+    with command("--model", bundle, "--workers", 1) as (service, job):
+
+        def memory(name: str) -> int:
+            (line,) = re.findall(
+                rf"{name}:\s+(\d+) kB", Path(f"/proc/{job.pid}/status").read_text()
+            )
+            return int(line) * KILO
+
+        assert post(0) == 422
+        before = memory("VmRSS")
+        with ThreadPoolExecutor(128) as pool:
+            statuses = set(pool.map(post, range(128)))
+        assert statuses == {422, 503}
+        assert memory("VmHWM") < before + 1.6 * Limits().total
+        assert memory("VmRSS") < before + 100 * KILO**2

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from support.awaiting import wait_until
 from support.photos import DISPLAY_P3, encoded, profile_of
 from support.service import FORM, PNG, Service, form, picture, served
 from thawnet.bundle.model import Model, load
@@ -103,6 +104,7 @@ def test_requests_at_once_get_their_own_answers(serving: Callable[..., Service])
         ("/predict", b"x", {}, 415, "Content-Type is nothing"),
         ("/predict?top_k=0", b"x", PNG, 422, "top_k is '0'; it must be 1 to 1000"),
         ("/predict?top_k=a", b"x", PNG, 422, "top_k is 'a'; it must be"),
+        ("/predict?topk=3", b"x", PNG, 422, "'topk' is unknown; did you mean 'top_k'?"),
         ("/predict", b"x", {"Content-Type": "multipart/form-data"}, 400, "without a boundary"),
         ("/predict", b"x", FORM, 400, "the form cannot be read"),
         ("/predict", form(), FORM, 400, "holds no file"),
@@ -161,7 +163,8 @@ def test_token_is_asked_for_but_by_the_page_that_asks_for_it(
     serving: Callable[..., Service],
 ) -> None:
     service = serving(token="sesame")
-    for path in ("/", "/healthz", "/static/page.js"):
+    wait_until(lambda: service.ask("GET", "/readyz").status == 200, 30)
+    for path in ("/", "/docs", "/healthz", "/readyz", "/static/page.js"):
         assert service.ask("GET", path).status == 200
         head = service.ask("HEAD", path)  # as proxies ask
         assert (head.status, head.body) == (200, b"")
@@ -188,10 +191,83 @@ def test_model_is_described_without_paths(service: Service, model: Model) -> Non
 
 def test_openapi_describes_what_is_there(service: Service) -> None:
     said = service.ask("GET", "/openapi.json").json
-    assert set(said["paths"]) == {"/predict", "/model", "/healthz", "/metrics"}
+    assert set(said["paths"]) == {"/predict", "/model", "/healthz", "/readyz", "/metrics"}
+    assert "security" not in said
     answers = said["paths"]["/predict"]["post"]["responses"]
     assert {"200", "400", "401", "403", "408", "413", "415", "422", "503"} <= set(answers)
     assert "example" in json.dumps(answers["200"])
+
+
+def test_openapi_of_a_service_with_a_token_says_what_asks_for_it(
+    serving: Callable[..., Service],
+) -> None:
+    right = {"Authorization": "Bearer sesame"}
+    said = serving(token="sesame").ask("GET", "/openapi.json", headers=right).json
+    assert said["components"]["securitySchemes"] == {"token": {"type": "http", "scheme": "bearer"}}
+    assert said["security"] == [{"token": []}]
+    free = [path for path, kinds in said["paths"].items() if kinds.get("get", {}).get("security")]
+    assert free == []
+    assert said["paths"]["/readyz"]["get"]["security"] == []
+    assert "security" not in said["paths"]["/predict"]["post"]
+
+
+def test_docs_tell_every_address_parameter_and_status(service: Service) -> None:
+    page = service.ask("GET", "/docs").body.decode()
+    said = service.ask("GET", "/openapi.json").json
+    asked = said["paths"]["/predict"]["post"]
+    named = [f"<code>{path}</code>" for path in said["paths"]]
+    named += [f"<code>{parameter['name']}" for parameter in asked["parameters"]]
+    named += [f"<tr><th>{status}</th>" for status in asked["responses"]]
+    assert [name for name in named if name not in page] == []
+    addresses = re.findall(r'(?:href|src)="([^"]+)"', page)
+    assert addresses
+    assert [
+        at
+        for at in addresses
+        if service.ask("GET", f"/{at[2:] if at == './' else at}").status != 200
+    ] == []
+
+
+def test_service_is_ready_once_a_process_has_its_network_open(
+    serving: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as slow:
+        slow.setattr(Worker, "_opened", lambda *_answer: None)
+        early = serving()
+        assert early.ask("GET", "/healthz").status == 200
+        reply = early.ask("GET", "/readyz")
+        assert (reply.status, reply.headers["retry-after"]) == (503, "1")
+        assert "no process has the network open yet" in reply.json["error"]
+    service = serving()
+    wait_until(lambda: service.ask("GET", "/readyz").status == 200, 30)
+
+
+def test_every_answer_is_counted_and_logged_if_asked_for(serving: Callable[..., Service]) -> None:
+    lines: list[str] = []
+    service = serving(token="sesame", log=lines.append)
+    right = {"Authorization": "Bearer sesame"}
+    for method, path, headers, status in (
+        ("POST", "/predict", PNG, 401),
+        ("POST", "/predict?top_k=3", {**PNG, **right, "Origin": "http://elsewhere.example"}, 403),
+        ("GET", "/secret%0A%1b[31m", right, 404),
+        ("HEAD", "/healthz", {}, 200),
+        ("GET", f"/{'long' * 100}", right, 404),
+    ):
+        assert (
+            service.ask(method, path, b"x" if method == "POST" else None, headers).status == status
+        )
+    counted = service.ask("GET", "/metrics", headers=right).body.decode()
+    for path, status, times in (
+        *(("/predict", 401, 1), ("/predict", 403, 1), ("other", 404, 2), ("/healthz", 200, 1)),
+    ):
+        name = f'thawnet_requests_total{{path="{path}",status="{status}"}}'
+        assert f"{name} {times}.0" in counted
+    time = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00"
+    assert re.fullmatch(rf"{time} 127\.0\.0\.1 POST /predict 401 \d+ ms", lines[0])
+    assert re.fullmatch(rf"{time} \S+ GET /secret%0A%1b\[31m 404 \d+ ms", lines[2])
+    assert "HEAD /healthz 200" in lines[3]
+    assert len(lines[4]) < 300
+    assert not any("sesame" in line for line in lines)
 
 
 def test_failure_inside_is_a_sentence_without_details_and_the_next_is_served(

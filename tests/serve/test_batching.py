@@ -13,7 +13,7 @@ import pytest
 from support.awaiting import awaited
 from support.service import picture
 from thawnet.bundle.model import Model, load
-from thawnet.serve.batching import Batcher
+from thawnet.serve.batching import BATCH_BYTES, Batcher
 from thawnet.serve.refusals import Busy, Refused
 
 
@@ -29,6 +29,20 @@ def test_images_of_several_callers_are_computed_at_once(model: Model) -> None:
     answers = awaited(ask())
     assert [answer.classes[0] for (answer,) in answers] == ["red", "blue", "red"]
     assert batches == [3]
+
+
+def test_large_images_are_computed_in_small_batches(model: Model) -> None:
+    batches: list[int] = []
+    large = picture("red") + bytes(BATCH_BYTES // 2)
+
+    async def ask() -> Sequence[Any]:
+        batcher = Batcher(model, 100, 0.05, lambda images, _seconds: batches.append(images))
+        async with batcher.running():
+            return await batcher.predict([large] * 3 + [picture("blue")] * 2, 1, False)
+
+    answers = awaited(ask())
+    assert [answer.classes[0] for answer in answers] == ["red"] * 3 + ["blue"] * 2
+    assert sorted(batches) == [1, 1, 3]  # the last of them with the small ones
 
 
 def test_full_queue_is_busy_and_takes_again_later(model: Model) -> None:

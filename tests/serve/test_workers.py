@@ -130,7 +130,7 @@ def test_one_that_ends_while_it_starts_is_replaced(model: Model, tmp_path: Path)
 def test_failure_inside_is_told_and_the_next_is_answered(model: Model) -> None:
     async def job(worker: Worker) -> None:
         with pytest.raises(RuntimeError, match="TypeError"):
-            await worker.predict(7, 1, False)  # type: ignore[arg-type]
+            await worker.predict([picture("red")], "all", False)  # type: ignore[arg-type]
         assert await worker.predict([picture("red")], 1, False)
 
     run(model, job)

@@ -58,7 +58,9 @@ class ServeOptions:
     max_mb: int = 32
     """Megabytes that one request may hold."""
     workers: int | None = None
-    """Processes that decode and compute, about 100 MB each. Default: one per core."""
+    """Processes that decode and compute, about 130 MB each. Default: one per core."""
+    access_log: bool = False
+    """Write a line for each answer to stderr: time, address, method, path, status, milliseconds."""
 
 
 def serve(options: ServeOptions) -> None:
@@ -140,6 +142,7 @@ def _settings(options: ServeOptions, model: Model, token: str | None) -> Setting
         public=options.public_url and origin_of(options.public_url),
         origins=tuple(map(str, map(origin_of, options.allow_origin))),
         examples=_pictures(folder) if folder is not None else {},
+        log=console.say if options.access_log else None,
         limits=Limits(body=body, total=max(Limits.total, 4 * body)),
     )
 

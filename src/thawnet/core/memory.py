@@ -76,6 +76,17 @@ def keep_freed_memory() -> None:
         mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
+def return_large_blocks() -> None:
+    """Let glibc return blocks of 128 kB and more as they are freed.
+
+    Else each that is returned raises the size from which on that is done, to 32 MB in the end, and
+    a process that held many requests once keeps their memory.
+    """
+    mallopt = _glibc("mallopt")
+    if mallopt is not None:
+        mallopt(-3, 2**17)  # M_MMAP_THRESHOLD of malloc.h
+
+
 def return_freed_memory() -> None:
     """Let glibc return what it keeps, so that memory can be measured afresh."""
     trim = _glibc("malloc_trim")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,23 +14,25 @@ import numpy as np
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
+from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from ..bundle.model import Model
-from ..core.errors import ImageError
+from ..core.errors import ImageError, suggest
 from ..image.decode import MAX_PIXELS
 from ..webpage import HOUSE, ICON
 from ..webpage.facts import STATIC, page_facts
 from . import schema
 from .batching import Batcher
-from .guard import Guard, refusal
+from .guard import OPEN, Guard, refusal
 from .intake import Intake, Limits, Upload, reader_of
-from .metrics import Counts
-from .refusals import Failed, Refused
+from .metrics import Counted, Counts
+from .refusals import Busy, Failed, Refused
 from .workers import Answer
 
 TOP_K = 1000  # classes named at most
+PARAMETERS = ("top_k", "explain")
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class Settings:
     """Images in the queue at most."""
     window: float = 0.002
     """Seconds that a free process waits for a batch to fill."""
+    log: Callable[[str], None] | None = None
+    """Called with a line for each answer."""
 
 
 def make_app(model: Model, settings: Settings) -> FastAPI:
@@ -71,7 +75,7 @@ def make_app(model: Model, settings: Settings) -> FastAPI:
         title="thawnet",
         version="1",  # of the API
         description="Names what is in an image.",
-        docs_url=None,  # these pages load scripts from elsewhere
+        docs_url=None,  # FastAPI's own load scripts from elsewhere
         redoc_url=None,
         lifespan=lifespan,
         responses=schema.refusals(401, 403),
@@ -91,7 +95,7 @@ def make_app(model: Model, settings: Settings) -> FastAPI:
             allow_headers=["Authorization", "Content-Type"],
             expose_headers=["Retry-After"],
         )
-    _answer_errors(app, counts)
+    _answer_errors(app)
     limits = settings.limits
     facts = {
         **page_facts(model, settings.name, settings.examples),
@@ -118,7 +122,7 @@ def make_app(model: Model, settings: Settings) -> FastAPI:
         broken = sum("error" in image for image in images)
         spent = time.perf_counter() - started
         status = 422 if broken == len(images) else 200
-        counts.predicted(status, len(images) - broken, broken, spent)
+        counts.predicted(len(images) - broken, broken, spent)
         return JSONResponse({"images": images, "milliseconds": round(1000 * spent, 1)}, status)
 
     @app.get("/model", summary="The network that answers", response_model=schema.ModelFacts)
@@ -127,6 +131,17 @@ def make_app(model: Model, settings: Settings) -> FastAPI:
 
     @app.get("/healthz", summary="Whether the service lives", response_model=schema.Health)
     async def health() -> Response:
+        return JSONResponse({"status": "ok"})
+
+    @app.get(
+        "/readyz",
+        summary="Whether the service can answer now",
+        response_model=schema.Health,
+        responses=schema.refusals(503),
+    )
+    async def readiness() -> Response:
+        if not batcher.ready:
+            raise Busy("no process has the network open yet")
         return JSONResponse({"status": "ok"})
 
     @app.get(
@@ -141,6 +156,10 @@ def make_app(model: Model, settings: Settings) -> FastAPI:
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
         return FileResponse(STATIC / "page.html")
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        return FileResponse(STATIC / "docs.html")
 
     @app.get("/examples/{name}", include_in_schema=False)
     async def example(name: str) -> Response:
@@ -157,11 +176,20 @@ def make_app(model: Model, settings: Settings) -> FastAPI:
         return FileResponse(ICON)
 
     app.mount("/static", StaticFiles(directory=STATIC))
+    if settings.token is not None:
+        schema.add_token(app.openapi(), OPEN)
+    paths = frozenset(path for path in app.openapi()["paths"]) | {"/", "/docs", "/openapi.json"}
+    app.add_middleware(Counted, counts=counts, paths=paths, log=settings.log)
     return app
 
 
-def _parameters(query: Mapping[str, str]) -> tuple[int, bool]:
+def _parameters(query: QueryParams) -> tuple[int, bool]:
     """Return top_k and explain."""
+    for name, _ in query.multi_items():
+        if name not in PARAMETERS:
+            raise Refused(
+                422, f"the parameter '{name[:50]}' is unknown; {suggest(name[:50], PARAMETERS)}"
+            )
     top_k, explain = query.get("top_k", "5"), query.get("explain", "false")
     if not re.fullmatch(r"\d{1,4}", top_k, re.ASCII) or not 1 <= int(top_k) <= TOP_K:
         raise Refused(422, f"top_k is '{top_k[:50]}'; it must be 1 to {TOP_K}")
@@ -182,13 +210,11 @@ def _as_dict(upload: Upload, answer: Answer, top_k: int) -> dict[str, Any]:
     return fields
 
 
-def _answer_errors(app: FastAPI, counts: Counts) -> None:
-    """Let every error be answered as {"error": sentence}, and count it."""
+def _answer_errors(app: FastAPI) -> None:
+    """Let every error be answered as {"error": sentence}."""
 
     @app.exception_handler(Refused)
-    async def refused(request: Request, error: Refused) -> Response:
-        route = request.scope.get("route")
-        counts.requests.labels(getattr(route, "path", "other"), error.status).inc()
+    async def refused(_request: Request, error: Refused) -> Response:
         return refusal(error)
 
     @app.exception_handler(HTTPException)

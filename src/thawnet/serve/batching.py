@@ -14,12 +14,14 @@ from ..bundle.model import Model
 from .refusals import Busy, Failed, Refused
 from .workers import AHEAD, Answer, Worker, WorkerLostError
 
+BATCH_BYTES = 8 * 2**20  # at most, beyond the first image, as a process holds all of a batch
+
 
 @dataclass
 class _Waiting:
     """One image of a request, and where its answer goes."""
 
-    data: bytes
+    data: bytes | bytearray
     top_k: int
     explain: bool
     answer: asyncio.Future[Answer]
@@ -56,6 +58,12 @@ class Batcher:
         self._seen = seen
         self._queue: deque[_Waiting] = deque()
         self._filled = asyncio.Event()
+        self._workers: list[Worker] = []
+
+    @property
+    def ready(self) -> bool:
+        """Whether any process has the network open."""
+        return any(worker.ready.is_set() for worker in self._workers)
 
     @property
     def waiting(self) -> int:
@@ -65,7 +73,7 @@ class Batcher:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Work until the block is left."""
-        workers = [Worker(self.model) for _ in range(self.model.threads)]
+        self._workers = workers = [Worker(self.model) for _ in range(self.model.threads)]
         async with contextlib.AsyncExitStack() as stack:
             for worker in workers:
                 await stack.enter_async_context(worker.running())
@@ -79,7 +87,9 @@ class Batcher:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def predict(self, images: Sequence[bytes], top_k: int, explain: bool) -> list[Answer]:
+    async def predict(
+        self, images: Sequence[bytes | bytearray], top_k: int, explain: bool
+    ) -> list[Answer]:
         """Return an answer for each image, in order. Raises Busy where they find no room."""
         if len(self._queue) + len(images) > self.capacity:
             raise Busy(f"{len(self._queue):,} images are waiting already")
@@ -121,8 +131,10 @@ class Batcher:
     def _take(self) -> list[_Waiting]:
         """Return the longest waiting images, as many as are computed at once."""
         batch: list[_Waiting] = []
+        size = 0
         while self._queue and len(batch) < self.model.batch:
-            if batch and (batch[0].suspect or self._queue[0].suspect):
+            size += len(self._queue[0].data)
+            if batch and (batch[0].suspect or self._queue[0].suspect or size > BATCH_BYTES):
                 break
             image = self._queue.popleft()
             if not image.answer.cancelled():

@@ -21,6 +21,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from ..core.memory import return_large_blocks
+
 SECONDS = 40.0  # for a whole request, more than intake.Limits gives its body, which answers 408
 KEEP_ALIVE = 75  # before the next one; nginx and other proxies keep a connection for 60 s
 MOST = 800  # open connections; the usual limit of open files is 1,024
@@ -44,6 +46,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 def run(app: ASGIApp, listening: socket.socket) -> None:
     """Serve until SIGINT or SIGTERM; what was taken until then is answered."""
+    return_large_blocks()
     with contextlib.suppress(KeyboardInterrupt):  # uvicorn passes the signal on in the end
         Server(app).run([listening])
 

@@ -13,8 +13,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .refusals import Refused
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-# Answered without the token: the page that asks for it, and whether the service lives.
-OPEN = ("/", "/healthz")
+# Answered without the token: the page that asks for it, what says how, and whether it lives.
+OPEN = ("/", "/docs", "/healthz", "/readyz")
 STATIC = "/static/"
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "

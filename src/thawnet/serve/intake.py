@@ -42,7 +42,8 @@ class Upload:
 
     name: str | None
     """The file's name, if it has one."""
-    data: bytes
+    data: bytearray = field(default_factory=bytearray)
+    """Its bytes, which are held here alone."""
 
 
 @dataclass
@@ -67,19 +68,21 @@ class Intake:
             yield body
         finally:
             self.requests -= 1
-            self.held -= body.size
+            body.drop()
 
 
 class Body:
     """The bytes of one request, handed on as they come."""
 
     def __init__(self, intake: Intake) -> None:
-        self.size = 0  # of what came
+        self.size = 0  # of what is held
         self._intake = intake
+        self._files: list[Upload] = []
 
     async def receive(self, request: Request, reader: Reader) -> None:
         """Read everything. Raises Refused for what is too large, too slow, or cut off."""
         limits = self._intake.limits
+        self._files = reader.files
         if int(request.headers.get("content-length", "0")) > limits.body:  # h11 checked it
             raise _too_large(limits)
         try:
@@ -97,6 +100,13 @@ class Body:
         except ClientDisconnect:
             raise Refused(400, "the request was cut off") from None
 
+    def drop(self) -> None:
+        """Give the memory back, whoever refers to the files, as a refusal's traceback does."""
+        for file in self._files:
+            file.data = bytearray()
+        self._intake.held -= self.size
+        self.size = 0
+
     def _count(self, size: int) -> None:
         limits, intake = self._intake.limits, self._intake
         if self.size + size > limits.body:
@@ -109,6 +119,9 @@ class Body:
 
 class Reader(Protocol):
     """Makes images of the bytes of a request."""
+
+    files: list[Upload]
+    """What came so far."""
 
     def write(self, chunk: bytes) -> None:
         """Take the next bytes. Raises Refused for what cannot be read."""
@@ -140,13 +153,13 @@ class _Plain:
     """The body is an image."""
 
     def __init__(self) -> None:
-        self._content = bytearray()
+        self.files = [Upload(None)]
 
     def write(self, chunk: bytes) -> None:
-        self._content += chunk
+        self.files[0].data += chunk
 
     def images(self) -> list[Upload]:
-        return [Upload(None, bytes(self._content))]
+        return self.files
 
 
 class _Form:
@@ -156,9 +169,9 @@ class _Form:
         """most: parts of the form."""
         self._most = most
         self._parts = 0
-        self._files: list[Upload] = []
+        self.files: list[Upload] = []
         self._header, self._value = bytearray(), bytearray()
-        self._pieces: list[bytes] | None = None  # of the file that is read, None in other parts
+        self._file: Upload | None = None  # that is read, None in other parts
         self._ended = False
         try:
             self._parser = MultipartParser(
@@ -169,7 +182,6 @@ class _Form:
                     "on_header_value": self._header_value,
                     "on_header_end": self._header_end,
                     "on_part_data": self._data,
-                    "on_part_end": self._part_end,
                     "on_end": self._end,
                 },
             )
@@ -185,13 +197,13 @@ class _Form:
     def images(self) -> list[Upload]:
         if not self._ended:
             raise _unreadable("its last boundary is missing")
-        if not self._files:
+        if not self.files:
             raise Refused(400, "the form holds no file; send at least one image")
-        return self._files
+        return self.files
 
     def _begin(self) -> None:
         self._parts += 1
-        self._pieces = None
+        self._file = None
         if self._parts > self._most:
             raise Refused(400, f"the form has more than {self._most} parts, the most allowed")
 
@@ -205,18 +217,14 @@ class _Form:
         if self._header.lower() == b"content-disposition":
             _, options = parse_options_header(bytes(self._value))
             if b"filename" in options:
-                self._files.append(Upload(options[b"filename"].decode(errors="replace"), b""))
-                self._pieces = []
+                self._file = Upload(options[b"filename"].decode(errors="replace"))
+                self.files.append(self._file)
         self._header.clear()
         self._value.clear()
 
     def _data(self, piece: bytes, start: int, end: int) -> None:
-        if self._pieces is not None:
-            self._pieces.append(piece[start:end])
-
-    def _part_end(self) -> None:
-        if self._pieces is not None:
-            self._files[-1].data = b"".join(self._pieces)
+        if self._file is not None:
+            self._file.data += memoryview(piece)[start:end]
 
     def _end(self) -> None:
         self._ended = True

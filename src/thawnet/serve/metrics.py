@@ -1,8 +1,10 @@
-"""The counters of the service, as Prometheus reads them."""
+"""The counters of the service, as Prometheus reads them, and its log."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime
 
 from prometheus_client import (
     CollectorRegistry,
@@ -12,9 +14,11 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 IMAGES = (1, 2, 4, 8, 16, 32, 64)
+LONGEST_PATH = 200  # letters of it that are logged
 
 
 class Counts:
@@ -51,9 +55,8 @@ class Counts:
             under_way
         )
 
-    def predicted(self, status: int, answered: int, unreadable: int, seconds: float) -> None:
-        """Count a request for predictions, and its images."""
-        self.requests.labels("/predict", status).inc()
+    def predicted(self, answered: int, unreadable: int, seconds: float) -> None:
+        """Count the images of a request for predictions that is answered, and its time."""
         self._answered.inc(answered)
         self._unreadable.inc(unreadable)
         self.seconds.observe(seconds)
@@ -66,3 +69,46 @@ class Counts:
     def text(self) -> bytes:
         """Return everything in Prometheus's text format."""
         return generate_latest(self._registry)
+
+
+class Counted:
+    """ASGI middleware: counts every answer, refusals too, and has it logged."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        counts: Counts,
+        paths: Collection[str],
+        log: Callable[[str], None] | None = None,
+    ) -> None:
+        """paths: that are counted by themselves. log: called with a line for each answer."""
+        self.app = app
+        self._counts = counts
+        self._paths = paths
+        self._log = log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        status, started = 500, time.perf_counter()  # of an exception that nobody caught
+
+        async def noted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noted)
+        finally:
+            path = scope["path"] if scope["path"] in self._paths else "other"
+            self._counts.requests.labels(path, status).inc()
+            if self._log is not None:
+                now = datetime.now(UTC).isoformat(timespec="seconds")
+                address = scope["client"][0] if scope["client"] else "-"
+                # As it was sent: without line ends and control characters.
+                asked = scope["raw_path"].decode("latin-1")[:LONGEST_PATH]
+                spent = f"{1000 * (time.perf_counter() - started):.0f} ms"
+                self._log(f"{now} {address} {scope['method']} {asked} {status} {spent}")

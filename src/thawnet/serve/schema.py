@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -89,6 +90,17 @@ EXAMPLE = {
     ],
     "milliseconds": 7.4,
 }
+
+
+def add_token(document: dict[str, Any], without: Collection[str]) -> None:
+    """Say in an OpenAPI document that everything but some paths asks for the service's token."""
+    kinds = document.setdefault("components", {}).setdefault("securitySchemes", {})
+    kinds["token"] = {"type": "http", "scheme": "bearer"}
+    document["security"] = [{"token": []}]
+    for path, operations in document["paths"].items():
+        if path in without:
+            for operation in operations.values():
+                operation["security"] = []
 
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -11,7 +11,7 @@ import signal
 import socket
 import struct
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 from ..bundle.model import Model, Prediction
 from ..core.errors import ImageError
@@ -22,6 +22,7 @@ AHEAD = 2  # batches that a process has at once: the next one lies ready when on
 STOP_SECONDS = 10.0  # for what it computes, before it is killed
 PAUSE = 0.2  # seconds before one that ended is replaced
 LENGTH = struct.Struct("!Q")  # goes before each answer
+PIECE = 2**18  # bytes that are handed to the system at once; the rest of a batch is not copied
 # The same on every system, and nothing of this process's threads, locks and sockets is inherited.
 _processes = multiprocessing.get_context("spawn")
 
@@ -45,8 +46,9 @@ class Worker:
     """
 
     def __init__(self, model: Model) -> None:
-        self.ready = asyncio.Event()  # not while its process is being replaced
+        self.ready = asyncio.Event()  # once its process has the network open
         self._model = model
+        self._line_is_free = asyncio.Lock()
         self._waiting: deque[asyncio.Future[list[Answer]]] = deque()
 
     @contextlib.asynccontextmanager
@@ -61,16 +63,27 @@ class Worker:
             await asyncio.gather(listening, return_exceptions=True)
             await self._stop()
 
-    async def predict(self, images: Sequence[bytes], top_k: int, explain: bool) -> list[Answer]:
+    async def predict(
+        self, images: Sequence[bytes | bytearray], top_k: int, explain: bool
+    ) -> list[Answer]:
         """Return what Model.predict_batch does.
 
         Raises WorkerLostError where the process ended; another one is there for the next batch.
         """
-        await self.ready.wait()
+        question = pickle.dumps(([len(image) for image in images], top_k, explain))
+        async with self._line_is_free:
+            await self.ready.wait()
+            answer = self._expect()
+            with contextlib.suppress(OSError):  # the process ended, as `answer` will say
+                for piece in _pieces([question, *images]):
+                    self._writer.write(piece)
+                    await self._writer.drain()
+        return await answer
+
+    def _expect(self) -> asyncio.Future[list[Answer]]:
         answer: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
         self._waiting.append(answer)
-        self._writer.write(pickle.dumps((images, top_k, explain), pickle.HIGHEST_PROTOCOL))
-        return await answer
+        return answer
 
     async def _listen(self) -> None:
         """Hand out answers in the order of the questions; replace the process if it ends."""
@@ -115,7 +128,11 @@ class Worker:
         self._reader, self._writer = await asyncio.open_connection(sock=ours)
         # Not as an argument: `start` would wait for ever if the process ends before it has read it.
         self._writer.write(pickle.dumps(self._model, pickle.HIGHEST_PROTOCOL))
-        self.ready.set()
+        self._expect().add_done_callback(self._opened)
+
+    def _opened(self, answer: asyncio.Future[list[Answer]]) -> None:
+        if not answer.cancelled() and answer.exception() is None:
+            self.ready.set()
 
     async def _stop(self) -> None:
         """End the process, by closing the line to it."""
@@ -133,11 +150,29 @@ def _work(line: socket.socket) -> None:
     closed = (OSError, EOFError, pickle.UnpicklingError)
     with line, line.makefile("rb") as questions, contextlib.suppress(*closed):
         model: Model = pickle.load(questions)  # noqa: S301 - the service's own, as what follows
+        answer: list[Answer] | str = []  # that the network is open
         while True:
-            images, top_k, explain = pickle.load(questions)  # noqa: S301
-            try:
-                answer: list[Answer] | str = model.predict_batch(images, top_k, explain)
-            except Exception as error:
-                answer = f"{type(error).__name__}: {error}"
             data = pickle.dumps(answer, pickle.HIGHEST_PROTOCOL)
             line.sendall(LENGTH.pack(len(data)) + data)
+            sizes, top_k, explain = pickle.load(questions)  # noqa: S301
+            images = [questions.read(size) for size in sizes]
+            try:
+                answer = model.predict_batch(images, top_k, explain)
+            except Exception as error:
+                answer = f"{type(error).__name__}: {error}"
+
+
+def _pieces(parts: Sequence[bytes | bytearray]) -> Iterator[bytearray]:
+    """Yield the bytes of all parts, PIECE at a time."""
+    piece = bytearray()
+    for part in parts:
+        rest = memoryview(part)
+        while rest:
+            some = rest[: PIECE - len(piece)]
+            piece += some
+            rest = rest[len(some) :]
+            if len(piece) == PIECE:
+                yield piece
+                piece = bytearray()
+    if piece:
+        yield piece

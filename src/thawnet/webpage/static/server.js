@@ -3,6 +3,12 @@
 
 ((thawnet) => {
   const TOKEN = "thawnet-token";
+  // The service says why it refuses; what says nothing is a server in front of it.
+  const UNSAID = {
+    413: "A server in front of the service takes no images as large as this; whoever runs it can raise the limit (nginx: client_max_body_size).",
+    502: "A server in front of the service does not reach it; is it still running?",
+    504: "A server in front of the service waited too long for its answer.",
+  };
 
   // What `predict` and `describe` reject with. seconds: it may work that much later. absent: nobody
   // answers. locked: a token is needed, see `unlock`.
@@ -32,7 +38,7 @@
   }
 
   async function refusal(answer, said) {
-    const sentence = said?.error ?? `The service answered ${answer.status}.`;
+    const sentence = said?.error ?? UNSAID[answer.status] ?? `The service answered ${answer.status}.`;
     const wait = answer.headers.get("Retry-After");
     const seconds = answer.status === 503 ? Math.max(1, Number(wait) || 1) : undefined;
     return new Refusal(sentence, { seconds });
