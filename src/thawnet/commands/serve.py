@@ -93,10 +93,10 @@ def _check(options: ServeOptions, token: str | None) -> None:
         raise UsageError(f"--workers {options.workers}: must be at least 1")
     if not 1 <= options.max_mb <= 1024:
         raise UsageError(f"--max-mb {options.max_mb}: must be 1 to 1024")
-    for flag, address in (
-        *(("--public-url", address) for address in filter(None, [options.public_url])),
-        *(("--allow-origin", address) for address in options.allow_origin),
-    ):
+    addresses = [("--allow-origin", address) for address in options.allow_origin]
+    if options.public_url:
+        addresses.append(("--public-url", options.public_url))
+    for flag, address in addresses:
         if origin_of(address) is None:
             raise UsageError(f"{flag} '{address}': expected an address as https://example.org")
     if not token and not options.insecure:

@@ -178,7 +178,7 @@ def make_app(model: Model, settings: Settings) -> FastAPI:
     app.mount("/static", StaticFiles(directory=STATIC))
     if settings.token is not None:
         schema.add_token(app.openapi(), OPEN)
-    paths = frozenset(path for path in app.openapi()["paths"]) | {"/", "/docs", "/openapi.json"}
+    paths = {getattr(route, "path", "") for route in app.routes}
     app.add_middleware(Counted, counts=counts, paths=paths, log=settings.log)
     return app
 

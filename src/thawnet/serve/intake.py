@@ -101,7 +101,7 @@ class Body:
             raise Refused(400, "the request was cut off") from None
 
     def drop(self) -> None:
-        """Give the memory back, whoever refers to the files, as a refusal's traceback does."""
+        """Free the files' bytes, even if a refusal's traceback still refers to the files."""
         for file in self._files:
             file.data = bytearray()
         self._intake.held -= self.size
@@ -121,7 +121,7 @@ class Reader(Protocol):
     """Makes images of the bytes of a request."""
 
     files: list[Upload]
-    """What came so far."""
+    """The files read so far."""
 
     def write(self, chunk: bytes) -> None:
         """Take the next bytes. Raises Refused for what cannot be read."""
