@@ -7,6 +7,7 @@ import importlib.util
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from support.commands import called
 from support.runs import TINY
 from thawnet import cli
 from thawnet.core.errors import BundleError
+from thawnet.core.packages import TRAIN_PACKAGES
 from thawnet.export import int8
 from thawnet.training import trained_on
 from thawnet.training.run_folder import Outcome
@@ -207,6 +209,22 @@ def test_missing_package_is_named_with_its_pip_line(
     assert err == (
         f"thawnet: --to {form} needs packages that are not installed ({package}): {line}\n"
     )
+
+
+def test_page_needs_no_package_of_training(
+    bundle: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in TRAIN_PACKAGES:
+        monkeypatch.setitem(sys.modules, name, None)  # importing it fails
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name in TRAIN_PACKAGES else find(name)
+    )
+    status, out, err = called(capfd, "export", bundle, "--to", "page", "--out", "site")
+    assert status == 0, err
+    assert "the page's weights stay in float32: onnx is not installed" in err
+    assert out.endswith("weights in float32, as the bundle's\n")
+    assert Path("site/index.html").is_file()
 
 
 @pytest.mark.parametrize(

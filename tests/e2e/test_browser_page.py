@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from support.exported_pages import COFFEE, COINS, ROCKET, asked_about, compared, odd_photos, ready
 from support.photos import DISPLAY_P3, encoded, profile_of
 from support.shared import CIFAR, FLOWERS
 from support.watched_pages import Watched
+from support.web import Raw, ok, serving_forever
 from thawnet.bundle.model import Model
 from thawnet.image.decode import decode
 from thawnet.image.preprocess import Fit, squared
@@ -145,6 +146,7 @@ def test_person_drops_an_image_and_reads_the_answer(
     (answer,) = embedded_model.predict([COFFEE])
     assert set(card.locator(".bars .name").all_inner_texts()) == set(answer.classes)
     expect(page.locator(".card").nth(1).locator(".flag")).to_be_visible()
+    card.locator("button.bar").first.click()
     expect(card.locator(".overlay")).to_be_visible()
     expect(page.locator("#promise")).to_have_text("Nothing leaves this browser")
     expect(page.locator("#model")).to_have_text(re.compile("embedded · mobilenetv2_100 · 100.cl"))
@@ -152,6 +154,43 @@ def test_person_drops_an_image_and_reads_the_answer(
         page.click("#download")
     saved = json.loads(Path(download.value.path()).read_text())
     assert [each["image"] for each in saved] == ["coffee.jpg", "coins.jpg"]
+
+
+def test_folder_tells_how_much_of_the_network_is_there(
+    chromium: Browser, addresses: dict[str, str], exported_page: Path
+) -> None:
+    parts = ("runtime", "network", "weights")
+    sizes = [(exported_page / "page/static" / f"{name}.gz").stat().st_size for name in parts]
+    with chromium.new_context() as context:
+        page = context.new_page()
+        held: list[Route] = []
+        page.route("**/network.gz", lambda route: held.append(route))
+        page.goto(addresses["folder"])
+        page.set_input_files("#files", [ROCKET])
+        got, whole = ((sum(sizes) - left) / 1e6 for left in (sizes[1], 0))
+        expect(page.locator("#loading span")).to_have_text(
+            f"Loading the network: {got:.1f} of {whole:.1f} MB"
+        )
+        expect(page.locator("#loading")).to_be_visible()
+        held[0].continue_()
+        expect(page.locator(".card .best .name")).to_have_text("rocket")
+        expect(page.locator("#loading")).to_be_hidden()
+
+
+def test_page_in_one_file_is_there_while_it_still_arrives(
+    chromium: Browser, exported_page: Path
+) -> None:
+    answer = ok((exported_page / "page.html").read_bytes(), "Content-Type: text/html")
+    with chromium.new_context() as context:
+        page = context.new_page()
+        server = Raw(answer[:400_000], answer[400_000:], pause=1.5)
+        with serving_forever(server) as address:
+            page.goto(address, wait_until="commit")
+            expect(page.locator("#loading")).to_be_visible()
+            assert page.evaluate("document.readyState") == "loading"
+            page.set_input_files("#files", [ROCKET])
+            expect(page.locator(".card .best .name")).to_have_text("rocket")
+            expect(page.locator("#loading")).to_be_hidden()
 
 
 def test_second_visit_needs_no_network(open_page: Open) -> None:

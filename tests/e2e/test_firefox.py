@@ -14,6 +14,11 @@ from thawnet.bundle.model import Model
 pytestmark = pytest.mark.slow  # another engine: what pages promise is tried in Chromium
 PHOTOS = [COFFEE, COINS, ROCKET]
 CARDS = """return new Promise((done) => {
+    const mapped = (card) => {
+        card.querySelector("button.bar").click();
+        const [image, overlay] = [".image", ".overlay"].map((each) => card.querySelector(each));
+        return !overlay.hidden && overlay.width === image.width;
+    };
     const look = () => {
         const cards = [...document.querySelectorAll(".card")];
         const waiting = cards.some((card) => card.dataset.state === "waiting");
@@ -23,7 +28,7 @@ CARDS = """return new Promise((done) => {
             class: card.querySelector(".best .name").textContent,
             share: card.querySelector(".best .share").textContent,
             unfamiliar: card.dataset.unfamiliar === "true",
-            map: card.querySelector(".overlay").width > 0,
+            map: mapped(card),
         })));
     };
     look();

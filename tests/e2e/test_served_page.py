@@ -118,8 +118,11 @@ def test_dropped_image_is_answered_as_the_library_answers(open_page: Open) -> No
     shares = [float(each.rstrip("% ")) for each in card.locator(".bars .share").all_inner_texts()]
     assert shares == pytest.approx([100 * each for each in expected.probabilities], abs=0.06)
     expect(card.locator(".flag")).to_be_hidden()
-    expect(card.locator(".facts")).to_have_text(re.compile(r"^320 \u00d7 213 px · \d+\.\d ms$"))
+    expect(card.locator(".facts")).to_have_text(re.compile(r"^320 \u00d7 213 px · \d+ ms$"))
     expect(page.locator("#spoken")).to_contain_text("coffee.jpg: cup")
+    expect(card.locator(".overlay")).to_be_hidden()  # the photo is what a person looks for
+    card.locator("button.bar").first.click()
+    expect(card.locator(".overlay")).to_be_visible()
     *corners, middle = drawn(page, ".overlay")
     dimmed = [8, 12, 18]
     assert all(each[:3] == pytest.approx(dimmed, abs=3) for each in corners)  # what was not seen
@@ -221,32 +224,85 @@ def test_keyboard_alone_is_enough(open_page: Open) -> None:
     tab_to(page, "rocket")
     page.keyboard.press("Enter")
     answered(page, 1)
-    before = drawn(page, ".overlay")
     tab_to(page, "card")
+    tab_to(page, "rocket")
+    page.keyboard.press("Space")
+    before = drawn(page, ".overlay")
     tab_to(page, "skyscraper")
     page.keyboard.press("Space")
     rows = page.locator("button.bar")
     expect(rows.nth(1)).to_have_attribute("aria-pressed", "true")
     expect(rows.nth(0)).to_have_attribute("aria-pressed", "false")
     assert drawn(page, ".overlay") != before
+    page.keyboard.press("Space")  # once more: the photo alone
+    expect(rows.nth(1)).to_have_attribute("aria-pressed", "false")
+    expect(page.locator(".overlay")).to_be_hidden()
     page.keyboard.press("Delete")
     expect(page.locator(".card")).to_have_count(0)
     assert focus(page) == "files"
 
 
-def test_map_is_turned_off_and_that_is_remembered(open_page: Open) -> None:
+def test_heat_maps_are_turned_on_and_that_is_remembered(open_page: Open) -> None:
     page = open_page()
-    page.click("#examples button:has(img[alt=coffee])")
+    coffee = "#examples button:has(img[alt=coffee])"
+    page.click(coffee)
+    answered(page, 1)
+    assert page.locator(".overlay:visible").count() == 0
+    page.click("#map")
+    expect(page.locator(".overlay")).to_be_visible()
+    page.click(coffee)
+    answered(page, 2)
+    expect(page.locator(".overlay:visible")).to_have_count(2)
+    expect(page.locator("button.bar[aria-pressed=true]")).to_have_count(2)
+    page.reload()
+    page.click(coffee)
     answered(page, 1)
     expect(page.locator(".overlay")).to_be_visible()
     page.click("#map")
     expect(page.locator(".overlay")).to_be_hidden()
-    page.reload()
-    page.click("#examples button:has(img[alt=coffee])")
-    answered(page, 1)
-    expect(page.locator(".overlay")).to_be_hidden()
-    page.locator("button.bar").nth(2).click()  # who asks for a map wants to see it
-    expect(page.locator(".overlay")).to_be_visible()
+    expect(page.locator("button.bar[aria-pressed=true]")).to_have_count(0)
+
+
+def test_card_names_each_class_once(open_page: Open) -> None:
+    page = open_page()
+    names = ask(page, COFFEE).locator(".answer .name").all_inner_texts()
+    assert sorted(names) == sorted(set(names))
+
+
+def test_answers_of_a_row_stand_in_a_line_whatever_the_files_are_called(open_page: Open) -> None:
+    page = open_page()
+    long = f"{'a long name, as phones and messengers write them ' * 3}.jpg"
+    drop(page, {name: ROCKET.read_bytes() for name in (long, "b.jpg")})
+    tops = (
+        answered(page, 2)
+        .locator(".best")
+        .evaluate_all("all => all.map((each) => each.getBoundingClientRect().top)")
+    )
+    assert tops[0] == pytest.approx(tops[1], abs=1)
+    name = page.locator(".card .file").first
+    cut = "name => name.scrollWidth > name.clientWidth"
+    assert name.evaluate(cut)
+    page.locator(".card").first.focus()
+    assert not name.evaluate(cut)  # a card that was chosen shows all of it
+
+
+def test_answers_get_the_room_of_the_invitation(open_page: Open) -> None:
+    page = open_page()
+    start = page.locator("#start")
+    before = start.bounding_box()["height"]
+    ask(page, COFFEE)
+    assert start.bounding_box()["height"] < 80 < before / 2
+    page.click("#clear")
+    assert start.bounding_box()["height"] == before
+
+
+def test_error_shows_no_empty_frame(open_page: Open) -> None:
+    page = open_page()
+    drop(page, {"notes.jpg": b"no image", "cut.jpg": COFFEE.read_bytes()[:400]})
+    cards = answered(page, 2)
+    for place in range(2):
+        expect(cards.nth(place).locator(".picture")).to_be_hidden()
+        assert cards.nth(place).bounding_box()["height"] < 160
 
 
 def test_phone_shows_everything_without_scrolling_sideways(open_page: Open) -> None:
@@ -259,7 +315,7 @@ def test_phone_shows_everything_without_scrolling_sideways(open_page: Open) -> N
         "all => all.map((each) => each.getBoundingClientRect().right)"
     )
     assert max(ends) <= 360
-    hidden = page.locator(".card, .card :visible").evaluate_all(
+    hidden = page.locator(".card, .card :visible:not(.file)").evaluate_all(
         "all => all.filter((each) => each.scrollWidth > each.clientWidth && each.clientWidth)"
         ".map((each) => each.className)"
     )
@@ -404,6 +460,7 @@ def test_token_is_asked_for_once(open_page: Open, embedded_model: Model) -> None
         page = open_page(f"http://127.0.0.1:{service.port}/")
         drop(page, {"rocket.jpg": ROCKET.read_bytes()})
         expect(page.locator("#token")).to_be_focused()
+        expect(page.locator(".primary:visible")).to_have_text(["Unlock"])
         page.keyboard.type("wrong")
         page.keyboard.press("Enter")
         expect(page.locator("#notice-text")).to_have_text("The service does not take this token.")

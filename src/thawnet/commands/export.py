@@ -148,8 +148,6 @@ def _page(
     from ..webpage.facts import name_for_people
 
     quantised = WEIGHTS not in description.sha256
-    if not quantised:
-        require_installed("--to page", ("onnx",))
     network, comparison = page_network(
         description,
         onnx,

@@ -21,6 +21,7 @@ MOST_OFF = 0.01  # of a calibrated probability
 # (docs/experiments.md).
 HALVED_FROM = 20_000
 AT_ONCE = 32  # images
+FLOAT32 = "weights in float32, as the bundle's"
 
 
 def page_network(
@@ -37,6 +38,9 @@ def page_network(
     """
     if WEIGHTS not in description.sha256:
         return onnx, "in int8, as the bundle"
+    if missing(("onnx",)):
+        console.say("the page's weights stay in float32: onnx is not installed")
+        return onnx, FLOAT32
     small = halved(onnx, HALVED_FROM)
     if small == onnx:
         return onnx, "the bundle's own network"
@@ -47,7 +51,7 @@ def page_network(
         if off <= MOST_OFF:
             return small, f"weights in float16, which {change}"
         console.say(f"float16 {change}: the page's weights stay in float32")
-    return onnx, "weights in float32, as the bundle's"
+    return onnx, FLOAT32
 
 
 def validation_squares(

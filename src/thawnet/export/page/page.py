@@ -134,13 +134,14 @@ def single_file(page: Page) -> bytes:
         images="",
         own="'none'",
     )
-    body = [
+    # What is large comes last, so that the page is there while it still arrives.
+    body = [_facts(page, {})]
+    body += [f"<script>{_inside(script)}</script>" for script in scripts]
+    body.append(f'<script type="module">{_inside(module)}</script>')
+    body += [
         f'<script type="text/plain" id="asset:{name}">{base64.b64encode(content).decode()}</script>'
         for name, content in page.assets.items()
     ]
-    body.append(_facts(page, {}))
-    body.append(f'<script type="module">{_inside(module)}</script>')
-    body += [f"<script>{_inside(script)}</script>" for script in scripts]
     html = _html(policy, [f"<style>{style}</style>" for style in styles], body)
     icon = base64.b64encode(ICON.read_bytes()).decode()
     return html.replace("static/icon.svg", f"data:image/svg+xml;base64,{icon}").encode()
@@ -158,8 +159,13 @@ def _html(policy: str, head: Sequence[str], body: Sequence[str]) -> str:
 
 
 def _facts(page: Page, paths: Mapping[str, str]) -> str:
-    """Return the element that the page's scripts read; no name in it can end it."""
-    content = json.dumps({"model": page.facts, "assets": paths}).replace("<", "\\u003c")
+    """Return the element that the page's scripts read; no name in it can end it.
+
+    paths: of the assets that lie beside the page.
+    """
+    sizes = {name: len(page.assets[name]) for name in paths if name in page.assets}
+    facts = {"model": page.facts, "assets": paths, "sizes": sizes}
+    content = json.dumps(facts).replace("<", "\\u003c")
     return f'<script type="application/json" id="facts">{content}</script>'
 
 

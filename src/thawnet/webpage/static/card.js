@@ -18,13 +18,12 @@
   }
 
   class Card {
-    // `actions`: remove, repeat and map, called with the card when a person asks for that.
+    // `actions`: remove and repeat, called with the card when a person asks for that.
     constructor(file, actions) {
       this.file = file;
       this.element = template("card");
       this.answer = null; // as the predictor gave it, without the explanation
       this.removed = false;
-      this.actions = actions;
       this.size = undefined; // of the picture, in px; null where it cannot be drawn
       this.element.setAttribute("aria-label", file.name);
       this.find(".file").textContent = this.find(".file").title = file.name;
@@ -55,6 +54,7 @@
     wait(sentence) {
       this.element.dataset.state = "waiting";
       this.find(".repeat").hidden = true;
+      this.find(".picture").hidden = false;
       this.find(".status").textContent = sentence;
       this.find(".status").hidden = false;
     }
@@ -68,23 +68,20 @@
       this.find(".status").textContent = answer.error ?? "";
       this.find(".status").hidden = !answer.error;
       this.find(".repeat").hidden = !again;
+      this.find(".picture").hidden = Boolean(answer.error) && !this.size; // an empty frame says nothing
       const facts = [];
       if (this.size) facts.push(`${this.size.width} × ${this.size.height} px`);
-      if (milliseconds !== undefined && !answer.error) facts.push(`${milliseconds.toFixed(1)} ms`);
+      if (milliseconds !== undefined && !answer.error) facts.push(`${Math.max(1, Math.round(milliseconds))} ms`);
       this.find(".facts").textContent = facts.join(" · ");
       if (answer.error) return;
-      const [best] = answer.predictions;
-      this.find(".best").hidden = false;
-      this.find(".best .name").textContent = best.class;
-      this.find(".best .share").textContent = percent(best.probability);
       this.find(".flag").hidden = answer.unfamiliar !== true;
       this.find(".bars").hidden = false;
       this.find(".bars").replaceChildren(...answer.predictions.map((each, i) => this.bar(each, i)));
-      if (this.explanation) this.showMap(0);
     }
 
     bar({ class: name, probability }, place) {
       const item = template("bar");
+      item.classList.toggle("best", place === 0);
       item.querySelector(".name").textContent = name;
       item.querySelector(".share").textContent = percent(probability);
       item.querySelector(".fill").style.width = `${100 * probability}%`;
@@ -92,8 +89,7 @@
       if (this.explanation) {
         button.title = `Where \u2068${name}\u2069 was seen`;
         button.addEventListener("click", () => {
-          this.showMap(place);
-          this.actions.map();
+          this.showMap(button.getAttribute("aria-pressed") === "true" ? null : place);
         });
       } else {
         const plain = document.createElement("div"); // there is nothing to press for
@@ -104,9 +100,13 @@
       return item;
     }
 
+    // Lay the map of a class, by its place among the answers, over the picture; null: none.
     showMap(place) {
+      if (!this.explanation) return;
       const { maps, box } = this.explanation;
-      thawnet.picture.overlay(this.find(".overlay"), this.find(".image"), maps[place], box);
+      const overlay = this.find(".overlay");
+      overlay.hidden = place === null;
+      if (place !== null) thawnet.picture.overlay(overlay, this.find(".image"), maps[place], box);
       this.element.querySelectorAll("button.bar").forEach((button, i) => {
         button.setAttribute("aria-pressed", i === place);
       });

@@ -53,9 +53,9 @@
     }
     if (model.explains) {
       notes.push([
-        "Map",
-        "Where the network saw a class; choose another class to see its own. What is darkened at " +
-          "the edges it was not shown.",
+        "Heat map",
+        "Where the network saw a class: choose one in an answer. What is darkened at the edges it " +
+          "was not shown.",
       ]);
     }
     if (model.unfamiliar) {
@@ -94,6 +94,18 @@
     });
   }
 
+  // What a page that computes by itself has of its network, of so many bytes, while it loads; nothing
+  // once it is there.
+  function showLoading(got, all) {
+    const [text, bar] = byId("loading").children;
+    byId("loading").hidden = got === undefined;
+    if (!all) return;
+    const [done, whole] = [got, all].map((bytes) => (bytes / 1e6).toFixed(1));
+    text.textContent = `Loading the network: ${done} of ${whole} MB`;
+    bar.max = all;
+    bar.value = got;
+  }
+
   async function connect() {
     try {
       model = await predictor.describe();
@@ -129,12 +141,16 @@
     byId("notice-text").textContent = error.message;
     byId("token-form").hidden = !error.locked;
     byId("again").hidden = Boolean(error.locked);
+    byId("start").hidden = Boolean(error.locked);
+    if (!model) byId("model").replaceChildren();
+    byId("notice").classList.toggle("locked", Boolean(error.locked));
     byId("notice").hidden = false;
     if (error.locked) byId("token").focus();
   }
 
   function resume() {
     stopped = null;
+    byId("start").hidden = false;
     byId("notice").hidden = true;
     if (model) go();
     else connect();
@@ -189,6 +205,7 @@
   function finish(card, said, milliseconds, again = false) {
     if (card.removed) return;
     card.finish(said, milliseconds, again);
+    if (mapsOn()) card.showMap(0);
     batch.done += 1;
     batch.failed += said.error ? 1 : 0;
     if (batch.all <= SPOKEN) speak(card.words);
@@ -220,6 +237,7 @@
 
   function arrange() {
     byId("results").hidden = !cards.length;
+    byId("start").classList.toggle("small", cards.length > 0);
     byId("gallery").dataset.alone = cards.length === 1;
     showProgress();
   }
@@ -270,14 +288,16 @@
       card.element.focus(); // the button is gone
       enqueue([card]);
     },
-    map: () => setMaps(true),
   };
 
-  // ---- maps on or off, remembered; a page that was opened from a file may have no storage
+  // ---- heat maps over all pictures or none; remembered, though a page opened from a file may have
+  // no storage
+
+  const mapsOn = () => byId("map").getAttribute("aria-pressed") === "true";
 
   function setMaps(on) {
     byId("map").setAttribute("aria-pressed", on);
-    byId("gallery").classList.toggle("plain", !on);
+    for (const card of cards) card.showMap(on ? 0 : null);
     try {
       localStorage.setItem(MAP, on ? "on" : "off");
     } catch {}
@@ -285,9 +305,9 @@
 
   function remembered() {
     try {
-      return localStorage.getItem(MAP) !== "off";
+      return localStorage.getItem(MAP) === "on";
     } catch {
-      return true;
+      return false;
     }
   }
 
@@ -327,9 +347,7 @@
     byId("token").value = "";
     resume();
   });
-  byId("map").addEventListener("click", () => {
-    setMaps(byId("map").getAttribute("aria-pressed") !== "true");
-  });
+  byId("map").addEventListener("click", () => setMaps(!mapsOn()));
   byId("copy").hidden = !navigator.clipboard; // only where the address is safe: https or loopback
   byId("copy").addEventListener("click", copy);
   byId("download").addEventListener("click", save);
@@ -341,5 +359,6 @@
   });
   setMaps(remembered());
   thawnet.listenForImages(add);
+  predictor.loading = showLoading;
   connect();
 })((window.thawnet ??= {}));

@@ -2,7 +2,7 @@
 "use strict";
 
 ((thawnet) => {
-  const { model, assets } = JSON.parse(document.getElementById("facts").textContent);
+  const { model, assets, sizes } = JSON.parse(document.getElementById("facts").textContent);
   const { picture, pixels, orientation, graphics } = thawnet;
   const page = new Promise((done) => {
     document.addEventListener("DOMContentLoaded", done, { once: true });
@@ -17,7 +17,20 @@
 
   // ---- what the page is made of: beside it, or inside it
 
-  async function content(name) {
+  // The bytes of an answer; `arrived` hears how many more there are each time.
+  async function received(answer, arrived) {
+    const reader = answer.body.getReader();
+    const parts = [];
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return new Uint8Array(await new Blob(parts).arrayBuffer());
+      parts.push(value);
+      arrived?.(value.length);
+    }
+  }
+
+  async function content(name, arrived) {
+    await page; // what stands inside it comes last
     const inside = document.getElementById(`asset:${name}`);
     if (inside) {
       const letters = atob(inside.textContent.trim());
@@ -30,20 +43,17 @@
         { absent: true },
       );
     }
-    let answer;
     try {
-      answer = await fetch(assets[name]);
+      const answer = await fetch(assets[name]);
+      if (answer.ok) return await received(answer, arrived);
     } catch {
-      answer = { ok: false };
+      // no connection, or one that broke
     }
-    if (!answer.ok) {
-      throw new Refusal(`A part of this page cannot be had (${assets[name]}).`, { absent: true });
-    }
-    return new Uint8Array(await answer.arrayBuffer());
+    throw new Refusal(`A part of this page cannot be had (${assets[name]}).`, { absent: true });
   }
 
-  async function unpacked(name) {
-    const bytes = await content(name);
+  async function unpacked(name, arrived) {
+    const bytes = await content(name, arrived);
     if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes; // the host had it unpacked on the way
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
     return new Uint8Array(await new Response(stream).arrayBuffer());
@@ -58,10 +68,21 @@
     return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
   }
 
+  // Fetch the parts, and tell the page how far that is.
+  async function fetched(names) {
+    const all = names.reduce((sum, name) => sum + (sizes[name] ?? 0), 0);
+    let got = 0;
+    const arrived = (bytes) => {
+      got = Math.min(got + bytes, all); // a host may have unpacked them on the way
+      thawnet.predictor.loading?.(got, all);
+    };
+    arrived(0);
+    return Promise.all(names.map((name) => unpacked(name, arrived)));
+  }
+
   async function opened() {
     const parts = ["runtime", "network", ...(model.explains ? ["weights"] : [])];
-    const [runtime, network, weights] = await Promise.all(parts.map(unpacked));
-    await page; // the runtime's script is a module, and these run last
+    const [runtime, network, weights] = await fetched(parts);
     const { ort } = thawnet;
     if (!ort) throw new Refusal("This browser is too old to compute here.", { absent: true });
     ort.env.wasm.wasmBinary = runtime;
@@ -95,13 +116,15 @@
   let tried = false;
 
   function network() {
-    opening ??= opened().catch((error) => {
-      opening = null; // so that it can be tried again
-      if (error instanceof Refusal) throw error;
-      throw new Refusal(`The network cannot be computed here (${error.message}).`, {
-        absent: true,
-      });
-    });
+    opening ??= opened()
+      .catch((error) => {
+        opening = null; // so that it can be tried again
+        if (error instanceof Refusal) throw error;
+        throw new Refusal(`The network cannot be computed here (${error.message}).`, {
+          absent: true,
+        });
+      })
+      .finally(() => thawnet.predictor.loading?.());
     return opening;
   }
 
