@@ -14,6 +14,7 @@ import pytest
 
 from support.commands import called, helps_of
 from support.runs import tiny_call
+from support.systems import POSIX
 from thawnet import cli
 from thawnet.commands.doctor import DoctorOptions
 from thawnet.core.cache import building
@@ -199,13 +200,20 @@ def test_inspect_needs_no_torch(photos: Callable[..., Path]) -> None:
     assert done.returncode == 0
 
 
-@pytest.mark.parametrize("way", ["exec('raise KeyboardInterrupt')", "os.kill(os.getpid(), 15)"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        "exec('raise KeyboardInterrupt')",
+        pytest.param("os.kill(os.getpid(), 15)", marks=POSIX),
+    ],
+)
 def test_status_is_that_of_the_stop_wherever_it_struck(way: str) -> None:
     code = f"import os, sys, thawnet.cli as c; sys.exit(c.guarded(lambda: exec({way!r})))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (143 if "kill" in way else 130, "thawnet: stopped\n")
 
 
+@POSIX
 def test_stop_waits_for_the_end_of_an_import(tmp_path: Path) -> None:
     tmp_path.joinpath("slow.py").write_text(
         "import os, signal, time\n"

@@ -16,6 +16,7 @@ import pytest
 import runs
 from memory import Memory, anonymous_memory
 from runs import ROOT, RunFailed, as_typed, emptied, json_lines, timed
+from support.systems import LINUX, POSIX
 
 EPOCHS = """
 import json, time
@@ -47,6 +48,7 @@ def test_a_failure_shows_its_last_lines(tmp_path: Path) -> None:
         timed([sys.executable, "-c", "raise SystemExit('no such data')"], tmp_path)
 
 
+@POSIX
 def test_a_process_does_not_outlive_its_watcher(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,7 +81,7 @@ def test_a_folder_is_empty_at_first_and_gone_in_the_end(tmp_path: Path) -> None:
 TAKES = "import sys, time; held = b'x' * 60_000_000; print('held', flush=True); sys.stdin.read()"
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells of memory")
+@LINUX
 def test_memory_is_that_of_the_whole_tree() -> None:
     # A grandchild, which another thread than the first one started.
     parent = (

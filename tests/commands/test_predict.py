@@ -19,6 +19,7 @@ import thawnet
 from support.commands import called
 from support.photos import draw
 from support.runs import TINY
+from support.systems import POSIX
 from thawnet.commands import predict
 from thawnet.commands.predict import Shard, find_shard
 from thawnet.core.errors import UsageError
@@ -140,7 +141,7 @@ def test_a_list_of_names_ended_by_nuls_comes_from_stdin(folder: Path, bundle: Pa
     assert {row["image"] for row in rows} == set(map(str, name.parent.iterdir()))
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@POSIX
 def test_pipes_that_are_named_are_read_and_those_in_folders_are_not(
     folder: Path, call: Call
 ) -> None:
@@ -159,7 +160,7 @@ def test_pipes_that_are_named_are_read_and_those_in_folders_are_not(
     assert (status, rows[-1]) == (1, {"image": f"{folder}/b/found.png", "error": "not a file"})
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@POSIX
 def test_pipe_that_is_silent_or_endless_is_a_broken_image(
     call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ import pytest
 from support.commands import run_without
 from support.service import FORM, PNG, Reply, Service, command, form, picture
 from support.shared import CIFAR
+from support.systems import LINUX, POSIX
 from thawnet.cli import main
 from thawnet.commands.serve import ServeOptions, origin_of, serve
 from thawnet.core import packages
@@ -29,6 +30,7 @@ pytest.importorskip("fastapi", reason="the packages of thawnet[serve] are not in
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@POSIX
 def test_stop_finishes_what_was_taken(bundle: Path, number: signal.Signals) -> None:
     large = picture("red", (900, 900))
     body = form(*[(f"{n}.png", large) for n in range(60)])
@@ -70,6 +72,7 @@ def keep_asking(service: Service, stopped: threading.Event) -> str:
     return "well"
 
 
+@POSIX
 def test_stop_is_announced_on_connections_that_are_kept(bundle: Path) -> None:
     with command("--model", bundle) as (service, job), ThreadPoolExecutor(16) as pool:
         assert service.ask("GET", "/healthz").status == 200
@@ -95,7 +98,7 @@ def children(parent: int) -> list[int]:
     return pids
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads Linux's /proc")
+@LINUX
 def test_worker_that_is_killed_costs_no_request_and_one_line(bundle: Path) -> None:
     stopped = threading.Event()
     with (

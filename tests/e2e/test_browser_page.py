@@ -152,7 +152,7 @@ def test_person_drops_an_image_and_reads_the_answer(
     expect(page.locator("#model")).to_have_text(re.compile("embedded · mobilenetv2_100 · 100.cl"))
     with page.expect_download() as download:
         page.click("#download")
-    saved = json.loads(Path(download.value.path()).read_text())
+    saved = json.loads(Path(download.value.path()).read_text())["images"]
     assert [each["image"] for each in saved] == ["coffee.jpg", "coins.jpg"]
 
 

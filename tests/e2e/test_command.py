@@ -15,6 +15,7 @@ import pytest
 
 from support.awaiting import lines_of, wait_until
 from support.runs import tiny_call, write_random_weights
+from support.systems import POSIX
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,6 +49,7 @@ def test_digits_reach_98_percent_with_no_download() -> None:
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@POSIX
 def test_stopped_process_says_how_to_go_on_and_does(
     number: signal.Signals, status: int, photos: Callable[..., Path], tiny_weights: Path
 ) -> None:

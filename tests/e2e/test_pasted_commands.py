@@ -21,6 +21,7 @@ import torch
 
 from support.patches import stop_after
 from support.runs import tiny_call
+from support.systems import POSIX
 from thawnet import cli, job
 from thawnet.commands import doctor, serve
 from thawnet.core import packages, text
@@ -30,6 +31,7 @@ from thawnet.report.run_reader import read_finished
 from thawnet.training import phase, run_folder
 from thawnet.training.ranks import Ranks, World, losses_told
 
+pytestmark = POSIX  # the shell
 DATA = "meine Bücher fotos"
 Paste = Callable[[str], list[str]]
 

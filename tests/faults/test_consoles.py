@@ -12,6 +12,7 @@ import pytest
 
 from support.fuzz.bundle import network, write_bundle
 from support.photos import draw
+from support.systems import LINUX, POSIX
 from thawnet.bundle.meaning import Meaning
 from thawnet.core import console
 
@@ -59,6 +60,7 @@ def test_help_reaches_pipes_of_any_encoding(encoding: str) -> None:
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@POSIX
 def test_closed_streams_are_no_reason_to_fail(cat: tuple[Path, Path], closed: str) -> None:
     bundle, photo = cat
     line = f"{sys.executable} -m thawnet predict {photo} --model {bundle} --out out.csv --csv"
@@ -67,6 +69,7 @@ def test_closed_streams_are_no_reason_to_fail(cat: tuple[Path, Path], closed: st
     assert Path("out.csv").read_text(encoding="utf-8").count("\n") == 3
 
 
+@POSIX
 def test_list_on_a_closed_stdin_is_a_sentence(cat: tuple[Path, Path]) -> None:
     line = f"{sys.executable} -m thawnet predict - --model {cat[0]} <&-"
     done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False)
@@ -76,6 +79,7 @@ def test_list_on_a_closed_stdin_is_a_sentence(cat: tuple[Path, Path]) -> None:
     )
 
 
+@LINUX
 def test_stderr_on_a_full_disk_stops_nothing(cat: tuple[Path, Path]) -> None:
     bundle, photo = cat
     with Path("/dev/full").open("w") as full:

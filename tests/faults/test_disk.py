@@ -18,6 +18,7 @@ import torch
 
 from support.entries import content, noted
 from support.patches import calls_of
+from support.systems import LINUX
 from thawnet import cli
 from thawnet.core.errors import RunError
 from thawnet.core.files import cache_entries, cache_folder, clear_disk_errors, write_json
@@ -160,6 +161,7 @@ def test_a_checkpoint_that_fills_a_disk_is_one_sentence_wherever_its_writer_is(
     assert not list(disk.path.glob("checkpoint/.*.tmp"))
 
 
+@LINUX
 def test_results_that_stdout_does_not_take_end_in_one_sentence() -> None:
     command = [sys.executable, "-m", "thawnet", "cache", "list"]
     with Path("/dev/full").open("wb") as full:

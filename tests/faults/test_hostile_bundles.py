@@ -22,6 +22,7 @@ from PIL import Image
 import thawnet
 from support.fuzz import bundle
 from support.fuzz.bundle import FEATURES, LOGITS, network, weight, write_bundle
+from support.systems import POSIX
 from thawnet.bundle.format import read_description, read_trained_on
 from thawnet.cli import main
 from thawnet.core.errors import BundleError, UsageError
@@ -210,6 +211,7 @@ def test_class_names_are_text_in_every_form(
     assert "\x1b[31m" not in printed.err
 
 
+@POSIX
 def test_pipe_in_place_of_a_file_is_no_wait(tmp_path: Path) -> None:
     folder = write_bundle(tmp_path / "bundle", network())
     (folder / "model.onnx").unlink()

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 from support.awaiting import lines_of, wait_until
 from support.runs import tiny_call
+from support.systems import LINUX
 from thawnet.core.errors import RankLostError, UsageError
 from thawnet.recipe import Phase
 from thawnet.training.loop import batches
@@ -113,6 +114,7 @@ def test_two_processes_train_and_cache_what_one_does(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
+@LINUX
 def test_dead_process_ends_the_job_within_a_minute_and_is_told(
     call: tuple[str, ...], victim: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

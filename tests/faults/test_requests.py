@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from support.service import FORM, PNG, Service, command, form, picture, served
+from support.systems import LINUX
 from thawnet.bundle.model import Model
 from thawnet.commands.serve import ServeOptions
 from thawnet.core.memory import used_memory
@@ -378,7 +379,7 @@ def test_times_and_numbers_go_with_those_of_others(model: Model) -> None:
 
 
 @pytest.mark.slow  # 600 MB through a service of its own
-@pytest.mark.skipif(sys.platform != "linux", reason="measured in /proc")
+@LINUX
 def test_many_large_photos_at_once_are_held_once_and_their_memory_is_given_back(
     bundle: Path,
 ) -> None:

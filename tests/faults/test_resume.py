@@ -19,6 +19,7 @@ import pytest
 import torch
 
 from support.runs import tensors_of, under
+from support.systems import POSIX
 from thawnet.core.cache import PART, building
 from thawnet.core.errors import RunError
 from thawnet.core.files import cache_folder
@@ -256,6 +257,7 @@ def test_evaluation_goes_on_from_the_logits_that_were_kept() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@POSIX
 def test_stop_is_kept_between_two_steps_and_a_second_one_acts_at_once(
     begun: Path, number: signal.Signals
 ) -> None:

@@ -19,6 +19,7 @@ import pytest
 
 from support.hub import HubHandler, set_endpoint, shard
 from support.published_cifar import COUNTS, files_of, pack, small
+from support.systems import LINUX
 from support.web import Raw, ok, serving_forever
 from thawnet.core.errors import DataError, DiskFullError, WeightsError
 from thawnet.core.files import TEMPORARY
@@ -120,7 +121,7 @@ def test_anything_but_the_published_file_leaves_nothing_and_the_next_attempt_wor
     assert fetch(remote(), nothing).read_bytes() == CONTENT
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full")
+@LINUX
 def test_a_full_disk_is_the_disks_fault(server: Raw, monkeypatch: pytest.MonkeyPatch) -> None:
     full = Path("/dev/full")
     monkeypatch.setattr(published, "new_file", lambda _: full.open("wb", buffering=0))

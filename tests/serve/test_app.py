@@ -19,6 +19,7 @@ from support.service import FORM, PNG, Service, form, picture, served
 from thawnet.bundle.model import Model, load
 from thawnet.image.decode import SUFFIXES
 from thawnet.image.heic import add_heic
+from thawnet.serve import schema
 from thawnet.serve.intake import Limits
 from thawnet.serve.workers import Worker
 from thawnet.webpage.facts import EXAMPLES, STATIC
@@ -219,6 +220,9 @@ def test_docs_tell_every_address_parameter_and_status(service: Service) -> None:
     named += [f"<code>{parameter['name']}" for parameter in asked["parameters"]]
     named += [f"<tr><th>{status}</th>" for status in asked["responses"]]
     assert [name for name in named if name not in page] == []
+    (example,) = re.findall(r'<code id="answer">(.*?)</code>', page, re.DOTALL)
+    assert json.loads(example) == schema.EXAMPLE
+    schema.Answers.model_validate(schema.EXAMPLE)
     addresses = re.findall(r'(?:href|src)="([^"]+)"', page)
     assert addresses
     assert [

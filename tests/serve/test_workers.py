@@ -19,6 +19,7 @@ import pytest
 
 from support.awaiting import awaited
 from support.service import picture
+from support.systems import POSIX
 from thawnet.bundle.model import Model
 from thawnet.core.errors import ImageError
 from thawnet.serve.workers import Worker, WorkerLostError
@@ -56,6 +57,7 @@ def test_worker_answers_as_the_model_does_and_in_order(model: Model) -> None:
     run(model, job)
 
 
+@POSIX
 def test_one_that_ends_is_told_logged_once_and_replaced(
     model: Model, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -136,6 +138,7 @@ def test_failure_inside_is_told_and_the_next_is_answered(model: Model) -> None:
     run(model, job)
 
 
+@POSIX
 def test_ctrl_c_for_all_leaves_it_to_its_parent(model: Model) -> None:
     async def job(worker: Worker) -> None:
         await worker.predict([picture("red")], 1, False)
@@ -146,6 +149,7 @@ def test_ctrl_c_for_all_leaves_it_to_its_parent(model: Model) -> None:
     run(model, job)
 
 
+@POSIX
 def test_it_ends_with_its_parent_however_that_ended(colours: Path) -> None:
     code = """
 import asyncio, multiprocessing, os, sys

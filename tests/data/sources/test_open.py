@@ -13,6 +13,7 @@ import pytest
 from support.photos import draw
 from support.shared import CIFAR
 from support.shares import HELD_BACK
+from support.systems import POSIX
 from thawnet.core.errors import DataError, ImageError
 from thawnet.data.sources.open import open_source
 from thawnet.data.splits import arrange
@@ -181,6 +182,7 @@ def test_part_is_not_read_before_it_is_asked_for(photos: Photos, tmp_path: Path)
     )
 
 
+@POSIX
 def test_pipe_and_huge_file_are_broken_images_not_a_wait(
     photos: Photos, monkeypatch: pytest.MonkeyPatch
 ) -> None:

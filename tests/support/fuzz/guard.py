@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import sys
 from collections.abc import Iterator
@@ -13,8 +12,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import pytest
+
 from support.fuzz.target import Target
 from thawnet.core.text import LONGEST, printable
+
+resource = pytest.importorskip("resource", reason="Windows has no limits for a process")
 
 SECONDS = 1.0  # of processor time that an input may take
 ROOM = 4 * 2**30  # bytes: what is asked for beyond this is not had, so that the machine lives

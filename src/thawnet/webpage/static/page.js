@@ -311,11 +311,11 @@
     }
   }
 
-  // ---- results as JSON: for each image what `thawnet predict --json` prints
+  // ---- results as JSON, in the form of the API's answers
 
   function results() {
-    const answers = cards.map((card) => card.answer).filter(Boolean);
-    return `${JSON.stringify(answers, null, 2)}\n`;
+    const images = cards.map((card) => card.answer).filter(Boolean);
+    return `${JSON.stringify({ images }, null, 2)}\n`;
   }
 
   async function copy() {
