@@ -184,7 +184,7 @@ def test_header_that_calls_itself_gigabytes_long_is_not_read(tmp_path: Path) -> 
     info = tarfile.TarInfo("pax")
     info.type, info.size = tarfile.XHDTYPE, 2**32
     path = tmp_path / "x.tar"
-    path.write_bytes(info.tobuf() + bytes(10_240))
+    path.write_bytes(info.tobuf() + bytes(2**25))  # newer Pythons read until there is no more
     refused(path, "has a header of over 16,777,216 bytes")
 
 

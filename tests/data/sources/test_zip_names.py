@@ -58,6 +58,13 @@ def test_names_that_say_their_encoding_are_read_by_it(tmp_path: Path) -> None:
     assert classes(tmp_path, *entries) == ("köttur", "猫")
 
 
+def test_folders_of_an_unknown_code_page_keep_no_image_away(tmp_path: Path) -> None:
+    # As Python 3.14 packs: folders in cp437, what is in them in UTF-8.
+    folder = entry("köttur/", "cp437")
+    found = [entry("köttur/1.png", flags=1 << 11), entry("cat/1.png")]
+    assert classes(tmp_path, folder, *found) == ("cat", "köttur")
+
+
 def test_names_in_utf8_that_nothing_says_so_of_are_read_as_such(tmp_path: Path) -> None:
     assert classes(tmp_path, entry("köttur/1.png"), entry("cat/1.png")) == ("cat", "köttur")
 
