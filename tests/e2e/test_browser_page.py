@@ -149,7 +149,7 @@ def test_person_drops_an_image_and_reads_the_answer(
     card.locator("button.bar").first.click()
     expect(card.locator(".overlay")).to_be_visible()
     expect(page.locator("#promise")).to_have_text("Nothing leaves this browser")
-    expect(page.locator("#model")).to_have_text(re.compile("embedded · mobilenetv2_100 · 100.cl"))
+    expect(page.locator("#model")).to_have_text(re.compile("embedded · 100.classes"))
     with page.expect_download() as download:
         page.click("#download")
     saved = json.loads(Path(download.value.path()).read_text())["images"]
@@ -175,6 +175,23 @@ def test_folder_tells_how_much_of_the_network_is_there(
         held[0].continue_()
         expect(page.locator(".card .best .name")).to_have_text("rocket")
         expect(page.locator("#loading")).to_be_hidden()
+
+
+def test_part_that_cannot_be_had_is_told_at_once_and_tried_again(
+    chromium: Browser, addresses: dict[str, str]
+) -> None:
+    with chromium.new_context() as context:
+        page = context.new_page()
+        page.route("**/network.gz", lambda route: route.abort())
+        page.goto(addresses["folder"])
+        expect(page.locator("#notice-text")).to_contain_text("cannot be had (static/network.gz)")
+        page.wait_for_load_state("networkidle")
+        expect(page.locator("#loading")).to_be_hidden()
+        page.unroute("**/network.gz")
+        page.set_input_files("#files", [ROCKET])
+        page.click("#again")
+        expect(page.locator(".card .best .name")).to_have_text("rocket")
+        expect(page.locator("#notice")).to_be_hidden()
 
 
 def test_page_in_one_file_is_there_while_it_still_arrives(

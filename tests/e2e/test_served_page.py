@@ -130,7 +130,7 @@ def test_dropped_image_is_answered_as_the_library_answers(open_page: Open) -> No
     assert middle[:3] != pytest.approx(dimmed, abs=30)
     assert middle[3] > 0
     expect(page.locator("#promise")).to_have_text("Nothing leaves this machine")
-    expect(page.locator("#model")).to_have_text(re.compile("embedded · mobilenetv2_100 · 100.cl"))
+    expect(page.locator("#model")).to_have_text(re.compile("embedded · 100.classes"))
 
 
 def test_several_images_are_a_gallery_and_a_broken_one_hurts_none(open_page: Open) -> None:
@@ -156,6 +156,7 @@ def test_several_images_are_a_gallery_and_a_broken_one_hurts_none(open_page: Ope
     expect(page.locator(".flag:visible")).to_have_count(11)
     expect(page.locator(".flag:visible").first).to_have_text(re.compile("do not trust this"))
     expect(page.locator("#spoken")).to_contain_text("12 images done, 1 without an answer")
+    expect(page.locator("#count")).to_have_text("12, 1 without an answer")
     assert page.evaluate("window.most") == 3
     drop(page, {"rocket.jpg": ROCKET.read_bytes()})
     expect(answered(page, 13).first.locator(".best .name")).to_have_text("rocket")  # newest first
@@ -396,7 +397,7 @@ def test_file_that_is_too_large_is_told_so_and_not_sent(open_page: Open) -> None
     page.on("request", lambda request: sent.append(request.url))
     drop(page, {"large.jpg": bytes(3 * 2**20)})
     expect(answered(page, 1).locator(".status")).to_have_text(
-        "This file has 3.0 MB; at most 2.0 MB are taken."
+        "This file has 3.1\u00a0MB; at most 2.1\u00a0MB are taken."
     )
     assert not any("predict" in url for url in sent)
 
@@ -452,7 +453,26 @@ def test_network_that_tells_less_gets_a_page_that_promises_less(open_page: Open)
     expect(card.locator("button.bar")).to_have_count(0)
     expect(page.locator("#map")).to_be_hidden()
     expect(page.locator("#try")).to_be_hidden()
-    expect(page.locator("#reading strong")).to_have_text(["Probability"])
+    expect(page.locator("#reading strong")).to_have_text(["Accuracy", "Probability", "Network"])
+
+
+def test_page_tells_how_accurate_the_network_is_and_names_few_classes(open_page: Open) -> None:
+    page = open_page()
+    expect(page.locator("#reading")).to_contain_text(
+        "Of 10,000 images, each new to the network that named it, 79\u00a0% were named right "
+        "(95\u00a0% interval 78\u00a0% to 80\u00a0%)."
+    )
+    describe_by(page, classes=["daisy", "rose"], accuracy=None)
+    expect(page.locator("#model")).to_have_text("embedded · daisy, rose")
+    expect(page.locator("#reading")).not_to_contain_text("named right")
+
+
+def test_nothing_is_promised_before_it_is_known(chromium: Browser, address: str) -> None:
+    with chromium.new_context(java_script_enabled=False) as context:
+        page = context.new_page()
+        page.goto(address)
+        expect(page.locator(".promise")).to_be_hidden()
+        expect(page.locator("noscript .notice")).to_contain_text("needs JavaScript")
 
 
 def test_token_is_asked_for_once(open_page: Open, embedded_model: Model) -> None:
@@ -484,9 +504,7 @@ def test_page_of_another_machine_says_where_images_go(chromium: Browser, address
 
         page.route("http://photos.example/**", elsewhere)
         page.goto("http://photos.example/")
-        expect(page.locator("#promise")).to_have_text(
-            "Images go to photos.example and nowhere else"
-        )
+        expect(page.locator("#promise")).to_have_text("Images go only to photos.example")
         expect(page.locator("#examples img")).to_have_count(5)  # nothing is on its way any more
 
 

@@ -139,6 +139,11 @@ class Model:
         """
         return read_class_weights(self._made_of[0])
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What else model.json says: recipe, metrics, provenance; unchecked, for people."""
+        return self._made_of[0].facts
+
     def __repr__(self) -> str:
         shown = ", ".join(self.classes[:4]) + ", ..." * (len(self.classes) > 4)
         return f"<thawnet {self.summary}\n  {shown}>"

@@ -81,7 +81,9 @@ def serve(options: ServeOptions) -> None:
     from ..serve.connection import run
 
     console.say(model.summary)
-    console.say(f"serving at {_address(listening)} (Ctrl-C stops)")
+    where = f", for {options.public_url}" if options.public_url else ""
+    asks = "; it asks for the token" if token else ""
+    console.say(f"serving at {_address(listening)}{where} (Ctrl-C stops){asks}")
     run(make_app(model, settings), listening)
     console.say("stopped; every request that was taken is answered")
 

@@ -14,7 +14,7 @@ from .refusals import Refused
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 # Answered without the token: the page that asks for it, what says how, and whether it lives.
-OPEN = ("/", "/docs", "/healthz", "/readyz")
+OPEN = ("/", "/docs", "/openapi.json", "/healthz", "/readyz")
 STATIC = "/static/"
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "

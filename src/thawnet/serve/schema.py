@@ -50,6 +50,15 @@ class Answers(BaseModel):
     milliseconds: float = Field(description="from the request's first byte to this answer")
 
 
+class Accuracy(BaseModel):
+    """The share of images named right, and its 95 % interval."""
+
+    share: float
+    least: float
+    most: float
+    images: int
+
+
 class ModelFacts(BaseModel):
     """The network that answers."""
 
@@ -60,6 +69,7 @@ class ModelFacts(BaseModel):
     temperature: float
     unfamiliar: bool = Field(description="whether it can tell images unlike the training data")
     explains: bool = Field(description="whether it has class-activation maps")
+    accuracy: Accuracy | None = Field(description="on images new to it, if told")
     limits: dict[str, int]
     examples: list[str]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,26 @@ def page_facts(model: Model, name: str, examples: Iterable[str]) -> dict[str, An
         "temperature": model.temperature,
         "unfamiliar": model.unfamiliar is not None,
         "explains": model.class_weights is not None,
+        "accuracy": _accuracy(model.facts),
         "examples": list(examples),
     }
+
+
+def _accuracy(facts: Mapping[str, Any]) -> dict[str, float] | None:
+    """Return how a network did on images new to it, None if that is not told.
+
+    facts: of its model.json, unchecked.
+    """
+    try:
+        metrics = facts["metrics"]
+        scores = metrics.get("test") or metrics["validation"]
+        share, (least, most) = float(scores["accuracy"]), map(float, scores["interval_95"])
+        images = int(scores["images"])
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
+        return None
+    if not 0 <= least <= share <= most <= 1 or images < 1:
+        return None
+    return {"share": share, "least": least, "most": most, "images": images}
 
 
 def is_embedded(model: Model) -> bool:

@@ -7,10 +7,12 @@
   const TRIES = 6; // for one image, while the predictor is busy
   const SPOKEN = 5; // images together of which each answer is read out; of more, their number
   const MANY = 100; // images from which on pictures are kept small, as memory is not endless
+  const FEW = 6; // classes that are named at the top
   const MAP = "thawnet-map";
   const { predictor, Card } = thawnet;
   const byId = (id) => document.getElementById(id);
   const number = new Intl.NumberFormat("en");
+  const percent = (share) => `${(100 * share).toFixed(0)}\u00a0%`;
 
   const cards = []; // as shown: the newest first
   const queue = []; // cards that wait for their turn
@@ -38,12 +40,28 @@
 
   function describe() {
     const classes = `${number.format(model.classes.length)}\u00a0classes`;
+    const names = () => model.classes.flatMap((each) => [thawnet.bdi(each), ", "]).slice(0, -1);
     const name = document.createElement("strong");
     name.append(thawnet.bdi(model.name));
-    byId("model").replaceChildren(name, ` · ${model.backbone} · ${classes} · ${model.size}\u00a0px`);
+    const few = model.classes.length <= FEW;
+    byId("model").replaceChildren(name, " · ", ...(few ? names() : [classes]));
     document.title = `${model.name} · thawnet`;
     byId("map").hidden = !model.explains;
+    if (predictor.docs) {
+      const link = document.createElement("a");
+      link.href = predictor.docs;
+      link.textContent = "How programs ask this service";
+      byId("api").replaceChildren(link);
+    }
     const notes = [];
+    if (model.accuracy) {
+      const { share, least, most, images } = model.accuracy;
+      notes.push([
+        "Accuracy",
+        `Of ${number.format(images)} images, each new to the network that named it, ` +
+          `${percent(share)} were named right (95\u00a0% interval ${percent(least)} to ${percent(most)}).`,
+      ]);
+    }
     if (model.temperature !== 1) {
       notes.push([
         "Probability",
@@ -54,8 +72,8 @@
     if (model.explains) {
       notes.push([
         "Heat map",
-        "Where the network saw a class: choose one in an answer. What is darkened at the edges it " +
-          "was not shown.",
+        "Roughly where the network saw a class, bright where it saw most: choose a class in an " +
+          "answer. Darkened edges were cut off before it looked.",
       ]);
     }
     if (model.unfamiliar) {
@@ -65,11 +83,11 @@
           "one familiar image in 20 is flagged too.",
       ]);
     }
+    notes.push(["Network", `${model.backbone} at ${model.size}\u00a0px, ${classes}.`]);
     byId("reading").replaceChildren(...notes.map(note));
     byId("known").hidden = false;
     byId("known").querySelector("summary").textContent = `The ${classes} it knows`;
-    const names = model.classes.flatMap((each) => [thawnet.bdi(each), ", "]).slice(0, -1);
-    byId("known").querySelector("p").replaceChildren(...names);
+    byId("known").querySelector("p").replaceChildren(...names());
   }
 
   async function exampleButton(name) {
@@ -115,7 +133,7 @@
     }
     describe();
     showExamples();
-    go();
+    resume();
   }
 
   // ---- going on and stopping
@@ -152,14 +170,15 @@
     stopped = null;
     byId("start").hidden = false;
     byId("notice").hidden = true;
-    if (model) go();
-    else connect();
+    if (!model) return connect();
+    predictor.ready?.().catch((error) => stopped ?? stop(error));
+    go();
   }
 
   // ---- one image
 
   const seconds = (count) => new Promise((done) => setTimeout(done, 1000 * count));
-  const megabytes = (bytes) => `${(bytes / 2 ** 20).toFixed(1)} MB`;
+  const megabytes = (bytes) => `${(bytes / 1e6).toFixed(1)}\u00a0MB`;
 
   function tooLarge({ size }) {
     const most = model?.limits?.body_bytes;
@@ -248,7 +267,10 @@
     byId("progress").hidden = !busy || all === 1;
     byId("progress").max = all;
     byId("progress").value = done;
-    byId("count").textContent = busy ? `${done} of ${all}` : number.format(cards.length);
+    const without = cards.filter((card) => card.answer?.error).length;
+    const parts = [busy ? `${done} of ${all}` : number.format(cards.length)];
+    if (without) parts.push(`${without} without an answer`);
+    byId("count").textContent = parts.join(", ");
     for (const id of ["copy", "download"]) byId(id).disabled = !cards.some((card) => card.answer);
     if (busy || told) return;
     batch.told = true;
@@ -340,6 +362,7 @@
   }
 
   byId("promise").textContent = predictor.destination();
+  byId("promise").parentElement.hidden = false;
   byId("again").addEventListener("click", resume);
   byId("token-form").addEventListener("submit", (event) => {
     event.preventDefault();

@@ -30,7 +30,9 @@
     }
     if (answer.status === 401) {
       throw new Refusal(
-        token ? "The service does not take this token." : "The service asks for its token.",
+        token
+          ? "The service does not take this token."
+          : "The service asks for a token, which whoever runs it has.",
         { locked: true },
       );
     }
@@ -53,7 +55,9 @@
   }
 
   thawnet.predictor = {
-    // {name, backbone, classes, size, temperature, unfamiliar, explains, limits, examples}
+    docs: "docs", // how programs ask it
+
+    // {name, backbone, classes, size, temperature, unfamiliar, explains, accuracy, limits, examples}
     async describe() {
       const answer = await ask("model");
       const said = await json(answer);
@@ -89,7 +93,7 @@
     destination() {
       const host = location.hostname;
       const here = host === "localhost" || host === "[::1]" || /^127\./.test(host);
-      return here ? "Nothing leaves this machine" : `Images go to ${location.host} and nowhere else`;
+      return here ? "Nothing leaves this machine" : `Images go only to ${location.host}`;
     },
   };
 })((window.thawnet ??= {}));

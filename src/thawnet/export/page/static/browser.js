@@ -72,12 +72,18 @@
   async function fetched(names) {
     const all = names.reduce((sum, name) => sum + (sizes[name] ?? 0), 0);
     let got = 0;
+    let failed = false; // what else is on its way is news no more
     const arrived = (bytes) => {
       got = Math.min(got + bytes, all); // a host may have unpacked them on the way
-      thawnet.predictor.loading?.(got, all);
+      if (!failed) thawnet.predictor.loading?.(got, all);
     };
     arrived(0);
-    return Promise.all(names.map((name) => unpacked(name, arrived)));
+    try {
+      return await Promise.all(names.map((name) => unpacked(name, arrived)));
+    } catch (error) {
+      failed = true;
+      throw error;
+    }
   }
 
   async function opened() {
@@ -297,10 +303,15 @@
   }
 
   thawnet.predictor = {
-    // {name, backbone, classes, size, temperature, unfamiliar, explains, limits, examples}
+    // {name, backbone, classes, size, temperature, unfamiliar, explains, accuracy, limits, examples}
     async describe() {
-      network().then(keep, () => {}); // while a person looks around; who asks is told what failed
       return model;
+    },
+
+    // Wait until images can be answered, while a person looks around.
+    async ready() {
+      await network();
+      keep();
     },
 
     // {images: [{image, predictions, unfamiliar, explanation} or {image, error}], milliseconds}
