@@ -65,6 +65,13 @@ def test_folders_of_an_unknown_code_page_keep_no_image_away(tmp_path: Path) -> N
     assert classes(tmp_path, folder, *found) == ("cat", "köttur")
 
 
+def test_name_that_ends_before_it_begins_is_refused(tmp_path: Path) -> None:
+    odd = entry("cat/1.png")
+    odd.raw = b"\0\xff.png"
+    with pytest.raises(DataError, match="does not say how its names are encoded"):
+        classes(tmp_path, odd, entry("dog/1.png"))
+
+
 def test_names_in_utf8_that_nothing_says_so_of_are_read_as_such(tmp_path: Path) -> None:
     assert classes(tmp_path, entry("köttur/1.png"), entry("cat/1.png")) == ("cat", "köttur")
 

@@ -119,7 +119,7 @@ def _zip_entries(path: Path, archive: zipfile.ZipFile) -> Iterator[Entry]:
             # Its decompressor takes as much memory as the archive asks for, up to 4 GB.
             raise refusal(path, "is packed by LZMA; pack it in zip's usual way")
         name = name_of(info)
-        if name is None and info.is_dir():
+        if name is None and info.filename.endswith("/"):
             continue  # Python 3.14 writes folders in cp437, the files in them in UTF-8
         if name is None:
             raise refusal(
