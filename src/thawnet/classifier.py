@@ -39,7 +39,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
     None: quick on a CPU, full-gpu on a GPU.
     backbone: A timm model name.
     size: Pixels a side that the network sees. Default: the weights' size, within what the data has.
-    weights: 'imagenet', 'keras', 'bundled' (the embedded network), or a .safetensors or .h5 file.
+    weights: 'imagenet', 'keras', 'bundled' (the embedded network); a file of safetensors, PyTorch
+    or Keras (.h5); a run or bundle; or a Hugging Face folder.
     train_from: First layer to thaw in phase 2: a timm name, a Keras index or name, 'upper',
     'middle' or 'all'.
     epochs: Epochs of phase 1 and phase 2.

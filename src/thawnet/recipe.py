@@ -194,7 +194,8 @@ class TrainOptions:
     """What is seen of wide and tall images: 'crop', their middle; 'squash', all, out of proportion;
     'pad', all, with borders."""
     weights: str | None = None
-    """'imagenet', 'keras', 'bundled' (the embedded network), or a .safetensors or .h5 file."""
+    """'imagenet', 'keras', 'bundled' (the embedded network); a file of safetensors, PyTorch or
+    Keras (.h5); a run or bundle; or a Hugging Face folder."""
     train_from: str | None = None
     """First layer to thaw in phase 2: a timm name, a Keras index or name, 'upper', 'middle' or
     'all'."""

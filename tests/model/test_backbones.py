@@ -224,7 +224,12 @@ def test_exported_network_computes_the_same_mended_or_not(network: Network) -> N
     ("backbone", "told"),
     [
         ("resnet5o", "timm has no such model; the nearest are"),
-        ("deit_tiny_distilled_patch16_224", "no single linear classifier"),
+        ("crossvit_tiny_240", "cannot be cut into a frozen and a trained part (symbolically"),
+        ("mobilenetv2_100.nonsense", "timm has no weights 'nonsense' of it; it has ra_in1k"),
+        ("MOBILENETV2_100", "did you mean 'mobilenetv2_100'?"),
+        ("mobilenet_v2", "did you mean 'mobilenetv2_100'?"),
+        ("vit_b_16", "did you mean 'vit_base_patch16_224'?"),
+        ("dinov2", "the nearest are 'vit_small_patch14_dinov2', "),
     ],
 )
 def test_backbone_that_can_not_be_used_is_one_sentence(backbone: str, told: str) -> None:
@@ -232,6 +237,50 @@ def test_backbone_that_can_not_be_used_is_one_sentence(backbone: str, told: str)
         Network(backbone, 5, 224)
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        "efficientvit_m0",  # attention that keeps its biases for evaluation
+        "levit_128s",  # the same, and two classifiers
+        "dla46x_c",  # a convolution for a classifier
+        "convit_tiny",  # positions kept from the first images
+        "vit_tiny_patch16_dinov3_qkvb",  # rotary embeddings, a second tensor past every block
+        "coat_tiny",  # blocks side by side
+    ],
+)
+def test_network_of_an_odd_kind_trains_from_its_upper_part(backbone: str) -> None:
+    torch.manual_seed(0)
+    network = Network(backbone, 5, SIZE)
+    network.check()
+    layer = first_layer(network, "upper")
+    thaw(network, layer)
+    training_mode(network, "train", 0.1)
+    split = network.stage_of(layer)
+    before = {name: value.clone() for name, value in network.trainable().items()}
+    images = torch.randn(4, 3, SIZE, SIZE)
+    with torch.no_grad():
+        features = network.part(0, split)(images.clone()) if split else images
+    optimiser = torch.optim.SGD(network.trainable().values(), lr=0.01)
+    for _ in range(2):
+        optimiser.zero_grad()
+        F.cross_entropy(network.part(split)(features.clone()), torch.arange(4)).backward()
+        optimiser.step()
+    moved = [not torch.equal(before[name], value) for name, value in network.trainable().items()]
+    assert sum(moved) > 0.8 * len(moved)
+    network.eval()
+    with torch.no_grad():
+        staged, whole = network.part(split)(features.clone()), network(images.clone())
+    assert torch.allclose(staged, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_rotary_embeddings_leave_blocks_to_cut_between() -> None:
+    network = Network("vit_tiny_patch16_dinov3_qkvb", 5, SIZE)
+    assert [f"blocks.{number}" for number in range(12)] == [
+        stage for stage in network.stages if stage.startswith("blocks")
+    ]
+    assert first_layer(network, "upper") == "blocks.6.norm1"
 
 
 def test_size_that_a_backbone_can_not_take_is_one_sentence() -> None:
@@ -266,3 +315,9 @@ def test_a_model_of_most_timm_families_can_be_used() -> None:
         except UsageError as error:
             refused.append(str(error))
     assert len(usable) >= 0.8 * (len(usable) + len(refused)), refused
+
+
+def test_head_is_the_classifier_and_no_norm_before_it() -> None:
+    network = Network("test_convnext", 5, SIZE)
+    assert "head.norm" in network.layers
+    assert first_layer(network, "head") == "head"

@@ -132,6 +132,6 @@ def test_another_thread_computes_while_a_network_is_traced() -> None:
                 pass
             return self.fc(self.body(x).relu())  # type: ignore[no-any-return]
 
-    chain = trace(Net(), "fc")
+    chain = trace(Net(), "fc", 8)
     assert [stage.name for stage in chain.stages][-1] == "head"
     assert torch.equal(computed[0], other(torch.ones(2, 3)))

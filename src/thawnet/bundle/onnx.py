@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..core import console
 from ..core.errors import BundleError, first_line
 from ..image.preprocess import Preprocess
 from .meaning import Meaning
@@ -73,7 +74,7 @@ def exported(
 
     file = io.BytesIO()
     try:
-        with torch.inference_mode(), warnings.catch_warnings():
+        with torch.inference_mode(), warnings.catch_warnings(), console.without_stdout():
             warnings.simplefilter("ignore")  # this exporter's age; what it bakes in is tried below
             # The older exporter: the newer one needs onnxscript too, takes 3 to 5 s instead of
             # 0.3, and writes the paths of this machine's files into the model.

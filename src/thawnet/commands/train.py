@@ -23,9 +23,10 @@ def train(options: TrainOptions) -> Outcome:
     console.say(f"plot {outcome.folder / 'history.png'}, network {outcome.folder / 'bundle'}")
     if (outcome.folder / REPORT).exists():
         console.say(f"report {outcome.folder / REPORT}: open it in a browser")
-    images = outcome.unlabelled or ("IMAGES",)
-    use = command_line("thawnet", "predict", *images, "--model", outcome.folder)
-    console.say(f"use it: {use}")
+    if (outcome.folder / "bundle" / "model.onnx").exists():
+        images = outcome.unlabelled or ("IMAGES",)
+        use = command_line("thawnet", "predict", *images, "--model", outcome.folder)
+        console.say(f"use it: {use}")
     for line in outcome.lines:
         console.result(line)
     return outcome

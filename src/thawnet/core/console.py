@@ -120,6 +120,26 @@ def result(text: str) -> None:
             ) from error
 
 
+@contextmanager
+def without_stdout() -> Iterator[None]:
+    """Let go of what native code prints on stdout meanwhile, as torch does with a whole graph."""
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
+    try:
+        own = os.dup(1)
+    except OSError:  # there is none
+        yield
+        return
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 1)
+    os.close(nothing)
+    try:
+        yield
+    finally:
+        os.dup2(own, 1)
+        os.close(own)
+
+
 def drop_stdout() -> None:
     """Discard what Python still buffers for stdout: it would fail again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -10,13 +10,21 @@ import torch
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..core.errors import UsageError, first_line, suggest
+from ..core.errors import UsageError, first_line
 from .chain import HEAD, trace
+from .names import require_model
+
+USUAL = "mobilenetv2_100, resnet50 or vit_small_patch16_224"
+STRIDE = 32  # of most networks that take any size, in pixels
+LEAST_PATCH = 8  # of networks whose tokens are patches from the first block to the last
+RESAMPLED = ("pos_embed", "relative_position_bias_table")
+LINEAR_HEAD = "linear_head"  # of networks that have no linear classifier of their own
 
 
 class Network(nn.Module):
     """A timm backbone with a linear head, as a list of stages.
 
+    A backbone with another kind of classifier, such as two of them, gets a linear one in its place.
     Running the stages one after another is the network, so a split is a position in that list. The
     last stage is the head; its input are the pooled features, (n, features). `net` holds the
     parameters under timm's own names.
@@ -34,23 +42,26 @@ class Network(nn.Module):
 
         size: pixels a side of its input. padding: '' (the model's own) or 'same' (TensorFlow's).
         epsilon: of every batch-norm, None for the model's own.
-        Raises UsageError for a model that timm does not know or cannot build so, or that has no
-        single linear classifier.
+        Raises UsageError for a model that timm does not know or cannot build so, or whose features
+        no linear classifier can read.
         """
         super().__init__()
         self.backbone = backbone
         self.size = size
         self.net: nn.Module = _build(backbone, classes, size, padding)
+        _keep_nothing_of_weights(self.net)
         for module in self.net.modules():
             if epsilon is not None and isinstance(module, _BatchNorm):
                 module.eps = epsilon
-        self.head_name = _head_name(self.net, backbone)
+        self.head_name = next(
+            name for name, module in self.net.named_modules() if module is _classifier(self.net)
+        )
         try:
-            self._chain = trace(self.net, self.head_name)
+            self._chain = trace(self.net, self.head_name, size)
         except Exception as error:  # any of timm's 1,300 models may raise anything
             raise UsageError(
-                f"--backbone '{backbone}' cannot be taken apart into stages "
-                f"({first_line(error)}); choose another backbone"
+                f"--backbone '{backbone}' cannot be cut into a frozen and a trained part "
+                f"({first_line(error)}); choose another, such as {USUAL}"
             ) from error
         _glorot(self.head)
 
@@ -135,8 +146,9 @@ class Network(nn.Module):
         """Raise UsageError unless the network takes images of its size, in stages as in one."""
         probe = torch.linspace(-1, 1, 3 * self.size * self.size).view(1, 3, self.size, self.size)
         try:
-            with torch.inference_mode():
-                whole, staged = self.eval()(probe), self.part(0)(probe)
+            # Not inference_mode: what a network keeps from its first images takes part in training.
+            with torch.no_grad():
+                whole, staged = self.eval()(probe.clone()), self.part(0)(probe)
         except Exception as error:  # any of timm's 1,300 models may raise anything
             raise UsageError(
                 f"--backbone '{self.backbone}' cannot take images of {self.size} x {self.size} "
@@ -163,7 +175,7 @@ class Network(nn.Module):
         training = [module for module in self.modules() if module.training]
         self.eval()
         x = torch.zeros(1, 3, self.size, self.size, device=self.head.weight.device)
-        with torch.inference_mode():
+        with torch.no_grad():
             results = self._chain.part(self.net, 0, None, every=True)(x)
         for module in training:
             module.training = True
@@ -189,16 +201,31 @@ def has_fixed_size(backbone: str) -> bool:
     return bool(config is not None and config.fixed_input_size)
 
 
-def require_model(backbone: str) -> None:
-    """Raise UsageError unless this is one of timm's own models."""
+def size_step(backbone: str) -> int:
+    """Return pixels by which input sizes of a model differ, 0 for a model of one size alone.
+
+    Vision transformers take any multiple of their patch, as position embeddings are resampled. All
+    else with weights for each position takes its own size; other networks go by their stride.
+    """
     import timm
 
-    # It would fetch what is called hf-hub:..., and a name may come from a bundle.
-    if not timm.is_model(backbone):
-        raise UsageError(
-            f"--backbone '{backbone}': timm has no such model; "
-            f"{suggest(backbone, timm.list_models())}"
-        )
+    config = timm.get_pretrained_cfg(backbone)
+    if config is None or not config.fixed_input_size:
+        return STRIDE
+    published = int(config.input_size[-1])
+    try:
+        with torch.device("meta"):
+            own: Any = timm.create_model(backbone, num_classes=0)
+            patch = int(own.patch_embed.patch_size[0])
+            other = timm.create_model(backbone, num_classes=0, img_size=published - patch)
+    except Exception:  # any of timm's 1,300 models may raise anything
+        return 0
+    shapes, others = (
+        {name: value.shape for name, value in net.state_dict().items()} for net in (own, other)
+    )
+    of_positions = [name for name in shapes if shapes[name] != others.get(name)]
+    resampled = all(name.endswith(RESAMPLED) for name in of_positions)
+    return patch if resampled and patch >= LEAST_PATCH else 0
 
 
 def _build(backbone: str, classes: int, size: int, padding: str) -> nn.Module:
@@ -210,6 +237,8 @@ def _build(backbone: str, classes: int, size: int, padding: str) -> nn.Module:
         options["img_size"] = size
     try:
         net: nn.Module = timm.create_model(backbone, num_classes=classes, **options)
+        if not isinstance(_classifier(net), nn.Linear):
+            net = _with_linear_head(timm.create_model(backbone, num_classes=0, **options), classes)
     except Exception as error:  # any of timm's 1,300 models may raise anything
         arguments = "".join(f", {name} {value!r}" for name, value in options.items())
         raise UsageError(
@@ -219,15 +248,36 @@ def _build(backbone: str, classes: int, size: int, padding: str) -> nn.Module:
     return net
 
 
-def _head_name(net: nn.Module, backbone: str) -> str:
-    head: Any = net.get_classifier()  # type: ignore[operator] # timm adds it
-    for name, module in net.named_modules():
-        if module is head and isinstance(head, nn.Linear):
-            return str(name)
-    raise UsageError(
-        f"--backbone '{backbone}' has no single linear classifier "
-        f"(it has {type(head).__name__}); choose another backbone"
-    )
+def _keep_nothing_of_weights(net: nn.Module) -> None:
+    """Let every module compute from its weights each time.
+
+    In evaluation mode the attention of some networks keeps its biases until its `train` is called;
+    here thawed modules are in evaluation mode, and their weights change.
+    """
+    always = property(lambda _self: True, lambda _self, _mode: None)
+    for module in net.modules():
+        kind = type(module)
+        if kind.train is not nn.Module.train:
+            module.__class__ = type(kind.__name__, (kind,), {"training": always})
+
+
+def _classifier(net: nn.Module) -> Any:
+    """Return a network's classifier: a module, or several of them."""
+    return getattr(net, LINEAR_HEAD, None) or net.get_classifier()  # type: ignore[operator] # timm's
+
+
+def _with_linear_head(net: nn.Module, classes: int) -> nn.Module:
+    """Return a network that gives pooled features with a linear classifier behind them."""
+    kind = type(net)
+
+    def forward(self: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.get_submodule(LINEAR_HEAD)(kind.forward(self, x))
+        return logits
+
+    # A kind of its own, as a module around it would change the names of all its weights.
+    net.__class__ = type(kind.__name__, (kind,), {"forward": forward})
+    net.add_module(LINEAR_HEAD, nn.Linear(net.head_hidden_size, classes))  # type: ignore[arg-type]
+    return net
 
 
 def _glorot(head: nn.Linear) -> None:

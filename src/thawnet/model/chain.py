@@ -10,12 +10,15 @@ from __future__ import annotations
 import inspect
 import itertools
 import threading
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import fx, nn
 
 HEAD = "head"
+CONSTANT = "constant_"  # begins the names of buffers that a trace adds to its network
 
 
 @dataclass(frozen=True)
@@ -90,9 +93,10 @@ class _Tracer(fx.Tracer):
         return super().is_leaf_module(m, module_qualified_name) or isinstance(m, self.whole)
 
 
-def trace(net: nn.Module, head: str) -> Chain:
+def trace(net: nn.Module, head: str, size: int) -> Chain:
     """Trace a network in evaluation mode and cut it into stages; `head` names its classifier.
 
+    size: pixels a side of its input.
     Raises ValueError when the classifier cannot be cut off, and whatever torch.fx raises for a
     network whose computing depends on its input's values.
     """
@@ -103,6 +107,7 @@ def trace(net: nn.Module, head: str) -> Chain:
         if parameter.kind is not parameter.VAR_KEYWORD
     }
     graph = _Tracer().trace(net.eval(), concrete_args=fixed)
+    _hold_constants(net, graph, (3, size, size), list(fixed.values()))
     nodes = list(graph.nodes)
     image, (result,) = nodes[0], nodes[-1].all_input_nodes
     needed, open_nodes = {image, result}, [result]
@@ -133,6 +138,73 @@ def trace(net: nn.Module, head: str) -> Chain:
         )
     ]
     return Chain(tuple(steps), tuple(stages))
+
+
+class _Observer(fx.Interpreter):
+    """Runs a trace and notes the values of some steps, by name."""
+
+    def __init__(self, net: nn.Module, graph: fx.Graph, names: Collection[str]) -> None:
+        super().__init__(fx.GraphModule(net, graph))
+        self.names = names
+        self.values: dict[str, Any] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        if n.name in self.names:
+            self.values[n.name] = value
+        return value
+
+
+def _hold_constants(
+    net: nn.Module, graph: fx.Graph, shape: tuple[int, ...], others: Sequence[Any]
+) -> None:
+    """Turn tensors that neither pixels nor weights decide into buffers of the network.
+
+    Rotary position embeddings are such: computed from the image's shape, they would lead past every
+    block as a second tensor, and nothing could be cut between blocks.
+    shape: of an image. others: the network's further arguments, which are fixed.
+    """
+    steps = {node.name: node for node in _constant_steps(net, graph)}
+    if not steps:
+        return
+    observers = [_Observer(net, graph, steps) for _ in range(2)]
+    with torch.no_grad():
+        for count, observer in enumerate(observers, start=1):
+            observer.run(torch.zeros(count, *shape), *others)
+    one, two = (observer.values for observer in observers)
+    for name, node in steps.items():
+        value = one[name]
+        if isinstance(value, torch.Tensor) and torch.equal(value, two[name]):
+            net.register_buffer(f"{CONSTANT}{name}", value.clone(), persistent=False)
+            with graph.inserting_before(node):
+                node.replace_all_uses_with(graph.create_node("get_attr", f"{CONSTANT}{name}"))
+
+
+def _constant_steps(net: nn.Module, graph: fx.Graph) -> Iterator[fx.Node]:
+    """Yield the steps that make tensors from shapes and buffers alone, for others to use."""
+    parameters = {name for name, _ in net.named_parameters()}
+    decided: set[fx.Node] = set()  # by pixels or weights
+    tensors: set[fx.Node] = set()
+    for node in graph.nodes:
+        inputs = node.all_input_nodes
+        if node.op == "call_module":
+            weights = next(net.get_submodule(str(node.target)).parameters(), None) is not None
+        else:
+            weights = node.op == "get_attr" and str(node.target) in parameters
+        shape = node.target in ("size", "dim") or (
+            node.target is getattr and node.args[1] == "shape"
+        )
+        if node.op == "placeholder" or weights or (not shape and not decided.isdisjoint(inputs)):
+            decided.add(node)
+        elif not shape and (
+            node.op in ("get_attr", "call_module")
+            or str(getattr(node.target, "__module__", "")).startswith("torch")
+            or not tensors.isdisjoint(inputs)
+        ):
+            tensors.add(node)
+    for node in tensors:
+        if node.op != "get_attr" and not decided.isdisjoint(node.users):
+            yield node
 
 
 def _cuts(net: nn.Module, steps: list[fx.Node], head: str) -> list[tuple[int, int]]:
@@ -183,6 +255,6 @@ def _layers(net: nn.Module, steps: list[fx.Node]) -> tuple[str, ...]:
             for inner, module in net.get_submodule(name).named_modules(prefix=name):
                 if next(module.parameters(recurse=False), None) is not None:
                     layers[inner] = None
-        elif node.op == "get_attr":
+        elif node.op == "get_attr" and not str(node.target).startswith(CONSTANT):
             layers[str(node.target).rpartition(".")[0]] = None
     return tuple(layers)

@@ -8,6 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ..core.errors import UsageError, suggest
 from . import keras_layers
 from .backbone import Network
+from .chain import HEAD
 
 ALL = "all"
 UPPER = "upper"
@@ -22,6 +23,8 @@ def first_layer(network: Network, train_from: str) -> str:
     Raises UsageError with the nearest names.
     """
     layers = network.layers  # the last one is 'head'
+    if train_from == HEAD:  # not a norm before it that timm counts to its head
+        return HEAD
     if train_from == ALL:
         return layers[0]
     if train_from == UPPER:
@@ -86,6 +89,8 @@ def training_mode(network: Network, batch_norm: str, momentum: float) -> None:
 def _upper(network: Network) -> str:
     sides, stages = network.sides, network.stage_layers
     weighty = [position for position, side in enumerate(sides) if side and stages[position]]
+    if not weighty:  # paths side by side to the end: there is no upper part
+        return network.layers[0]
     # A network that never comes down so far takes the coarsest stages that it has.
     target = sides[min(network.coarse, weighty[-1])]
     same = [position for position in weighty if sides[position] == target]
@@ -95,5 +100,5 @@ def _upper(network: Network) -> str:
 def _middle(network: Network) -> str:
     stages = network.stage_layers
     # The stage before may hold no weights, as a pooling does.
-    reducing = max(position for position in range(network.coarse) if stages[position])
+    reducing = max((position for position in range(network.coarse) if stages[position]), default=0)
     return stages[reducing][0]

@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from .. import embedded
-from ..core.errors import WeightsError
+from ..core.errors import WeightsError, first_line
 from ..image.preprocess import MAX_SIDE
 from ..net.http import FetchError
 from ..net.hub import endpoint, from_hub
 from ..net.published import MIRROR, Tell, fetch
 from . import keras_h5, keras_layers
 from .backbone import Network
+from .weight_files import is_hdf5, read_weights_file
+from .weight_names import readings
 
 if TYPE_CHECKING:
     from timm.models import PretrainedCfg
@@ -56,7 +57,7 @@ class Weights:
 def load_weights(
     name: str, backbone: str, size: int = 224, tell: Tell = lambda text: None
 ) -> Weights:
-    """Load 'imagenet' (timm's, from the hub), 'keras', 'bundled', or a .safetensors or .h5 file.
+    """Load 'imagenet' (timm's, from the hub), 'keras', 'bundled', or a file or folder of weights.
 
     size: pixels a side that the network is to see; Keras publishes weights for several.
     `tell` receives a line for a person before a download.
@@ -73,32 +74,30 @@ def load_weights(
 
 def _load(name: str, backbone: str, size: int, tell: Tell) -> Weights:
     if name == BUNDLED:
-        return _from_safetensors(embedded.BUNDLE / "model.safetensors", backbone)
+        return _from_file(embedded.BUNDLE, backbone)
     if name == IMAGENET:
         return _from_timm(backbone)
     if name == KERAS:
         return _from_keras(backbone, size, tell)
     path = Path(name)
-    if not path.is_file():
+    if not path.exists():
         raise WeightsError(
-            f"--weights '{name}': no such file; "
-            f"give a .safetensors or .h5 file, '{IMAGENET}', '{KERAS}' or '{BUNDLED}'"
+            f"--weights '{name}': no such file; give one of safetensors, PyTorch or Keras (.h5), a "
+            f"run or bundle, a Hugging Face folder, '{IMAGENET}', '{KERAS}' or '{BUNDLED}'"
         )
-    if path.suffix in (".h5", ".hdf5"):
+    if is_hdf5(path) or path.suffix in (".h5", ".hdf5"):
         return _from_h5(path, backbone, "not stated")
-    return _from_safetensors(path, backbone)
+    return _from_file(path, backbone)
 
 
-def _from_safetensors(path: Path, backbone: str) -> Weights:
+def _from_file(path: Path, backbone: str) -> Weights:
+    file = read_weights_file(path)
+    given, metadata = file.tensors, file.metadata
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata: dict[str, str] = file.metadata() or {}
-            given = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no dict
-            tensors = _in_float(given)
-    # A dtype that torch lacks is a KeyError of safetensors, one that it cannot read RuntimeError.
-    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
+        tensors = _in_float(given)
+    except RuntimeError as error:  # of a type that torch knows and cannot read
         raise WeightsError(
-            f"--weights '{path}': not a readable safetensors file ({error})"
+            f"--weights '{path}': its numbers cannot be read ({first_line(error)})"
         ) from error
     published = _published(backbone)
     try:
@@ -130,7 +129,7 @@ def _from_timm(backbone: str) -> Weights:
     except FetchError as error:
         raise WeightsError(
             f"ImageNet weights of '{backbone}' could not be loaded from {endpoint()} ({error}); "
-            "give a file with --weights FILE (.safetensors or .h5), a mirror with the variable "
+            "give one with --weights FILE (safetensors, PyTorch, .h5), a mirror with the variable "
             f"HF_ENDPOINT, or start from the embedded network with --weights {BUNDLED}"
         ) from error
     tensors: dict[str, torch.Tensor] = dict(model.state_dict())
@@ -158,8 +157,8 @@ def _from_keras(backbone: str, size: int, tell: Tell) -> Weights:
         path = fetch(remote, tell)
     except FetchError as error:
         raise WeightsError(
-            f"Keras's weights could not be downloaded from {remote.url} ({error}); give a file "
-            f"with --weights FILE (.safetensors or .h5), a mirror with the variable {MIRROR}, "
+            f"Keras's weights could not be downloaded from {remote.url} ({error}); give one "
+            f"by --weights FILE (safetensors, PyTorch, .h5), a mirror with the variable {MIRROR}, "
             f"or start from the embedded network with --weights {BUNDLED}"
         ) from error
     try:
@@ -197,27 +196,64 @@ def _require_mobilenet(name: str, backbone: str) -> None:
 def fill(network: Network, weights: Weights, name: str) -> None:
     """Copy the weights into every layer but the head.
 
-    Raises WeightsError naming the first tensor that does not fit.
+    Names of other libraries are brought to timm's, and position embeddings to the network's size.
+    Raises WeightsError naming the first tensor that does not fit, or cannot be right.
     """
     own = _trunk_only(network.net.state_dict(), network.head_name)
-    given = _trunk_only(weights.tensors, network.head_name)
-    missing = [key for key in own if key not in given]
-    foreign = [key for key in given if key not in own]
-    wrong = [
-        f"{key} is {tuple(given[key].shape)}, expected {tuple(value.shape)}"
-        for key, value in own.items()
-        if key in given and given[key].shape != value.shape
-    ]
-    if missing or foreign or wrong:
-        detail = (wrong[:1] or [f"no tensor '{key}'" for key in missing[:1]]) or [
-            f"unknown tensor '{key}'" for key in foreign[:1]
-        ]
-        raise WeightsError(
-            f"--weights '{name}' do not fit backbone '{network.backbone}': "
-            f"{detail[0]}; "
-            f"{len(missing)} missing, {len(foreign)} unknown, {len(wrong)} of another shape"
+    misfits: list[_Misfit] = []
+    for tensors in readings(network, weights.tensors):
+        given = _trunk_only(tensors, network.head_name)
+        misfit = _Misfit.of(own, given)
+        if not misfit.count:
+            _check_values(given, name)
+            network.net.load_state_dict(given, strict=False)
+            return
+        misfits.append(misfit)
+    nearest = min(misfits, key=lambda misfit: misfit.count)
+    raise WeightsError(
+        f"--weights '{name}' do not fit backbone '{network.backbone}': {nearest.told}"
+    )
+
+
+@dataclass(frozen=True)
+class _Misfit:
+    """How tensors differ from those that a network expects."""
+
+    missing: list[str]
+    foreign: list[str]
+    wrong: list[str]
+
+    @classmethod
+    def of(cls, own: dict[str, torch.Tensor], given: dict[str, torch.Tensor]) -> _Misfit:
+        return cls(
+            missing=[key for key in own if key not in given],
+            foreign=[key for key in given if key not in own],
+            wrong=[
+                f"{key} is {tuple(given[key].shape)}, expected {tuple(value.shape)}"
+                for key, value in own.items()
+                if key in given and given[key].shape != value.shape
+            ],
         )
-    for key, value in given.items():
+
+    @property
+    def count(self) -> int:
+        return len(self.missing) + len(self.foreign) + len(self.wrong)
+
+    @property
+    def told(self) -> str:
+        """The first misfit of each kind, and how many there are."""
+        first = self.wrong[:1]
+        first += [f"no tensor '{key}'" for key in self.missing[:1]]
+        first += [f"unknown tensor '{key}'" for key in self.foreign[:1]]
+        return (
+            f"{', '.join(first)}; {len(self.missing)} missing, {len(self.foreign)} unknown, "
+            f"{len(self.wrong)} of another shape"
+        )
+
+
+def _check_values(tensors: dict[str, torch.Tensor], name: str) -> None:
+    """Raise WeightsError for values that no trained network has."""
+    for key, value in tensors.items():
         if not value.is_floating_point():
             raise WeightsError(
                 f"--weights '{name}': tensor '{key}' is of {value.dtype}, expected floating point; "
@@ -225,7 +261,10 @@ def fill(network: Network, weights: Weights, name: str) -> None:
             )
         if not torch.isfinite(value).all():
             raise WeightsError(f"--weights '{name}': tensor '{key}' holds NaN or infinity")
-    network.net.load_state_dict(given, strict=False)
+        if key.endswith("running_var") and (value < 0).any():
+            raise WeightsError(f"--weights '{name}': tensor '{key}' holds negative variances")
+    if not any(value.any() for value in tensors.values() if value.dim() > 1):
+        raise WeightsError(f"--weights '{name}': all of them are zero; the file holds no network")
 
 
 def _trunk_only(tensors: dict[str, torch.Tensor], head: str) -> dict[str, torch.Tensor]:

@@ -12,7 +12,7 @@ from .. import embedded
 from ..core import console
 from ..core.errors import RunError, UsageError
 from ..core.text import command_line
-from ..model.backbone import require_model
+from ..model.names import require_model
 from ..model.weights import BUNDLED, IMAGENET, KERAS
 from ..recipe import ON_GPU, Recipe, TrainOptions, chosen_flags, load_recipe, resolve
 from . import checkpoint

@@ -224,7 +224,7 @@ def _check(sums: torch.Tensor, phase: Phase, step: int) -> None:
     if sums[2] > 0:
         raise DivergedError(
             f"loss or gradient became NaN or infinite by step {step + 1}; "
-            f"try a smaller learning rate than {phase.lr:g} (--lr)"
+            f"try a smaller learning rate than {phase.lr:g} (--lr), or --precision float32"
         )
 
 

@@ -11,7 +11,7 @@ from ..core import console
 from ..data.items import Source
 from ..data.store import ImageStore, Typical
 from ..image.preprocess import Preprocess, store_side
-from ..model.backbone import Network, has_fixed_size
+from ..model.backbone import STRIDE, Network, size_step
 from ..model.folding import channels_last
 from ..model.weights import Weights, fill, load_weights, published_size
 from ..recipe import Recipe
@@ -20,6 +20,9 @@ from .machine import Machine
 from .plan import layers_of
 from .ranks import World
 from .trunk.feeds import Feed, make_feed
+
+MOST_OF_TRANSFORMERS = 256  # px a side, unless --size asks for more
+PROBES = 5  # gradients that `learns_in` looks at
 
 
 def fit_input(
@@ -33,11 +36,11 @@ def fit_input(
     if not source.mirror_safe:
         augment = dataclasses.replace(recipe.augment, flip=False)
         recipe = dataclasses.replace(recipe, augment=augment)
-    fixed = has_fixed_size(recipe.backbone)
+    step = size_step(recipe.backbone)
     seen = typical.short if recipe.fit == "crop" else typical.long
 
     def chosen(published: int) -> int:
-        return recipe.size or natural_size(published, seen, fixed, recipe.small_size)
+        return recipe.size or natural_size(published, seen, step, recipe.small_size)
 
     # Keras publishes weights for several sizes: the one that this data asks for is loaded.
     size = chosen(published_size(recipe.backbone))
@@ -62,8 +65,29 @@ def build_network(recipe: Recipe, source: Source, weights: Weights, machine: Mac
     return network
 
 
+def learns_in(machine: Machine, network: Network, recipe: Recipe) -> bool:
+    """Return whether the gradients of all that trains are finite in a machine's precision.
+
+    torch's own bfloat16 gradients of some layers are NaN, as of 3-d convolutions on a CPU: not each
+    time, so they are computed a few times.
+    """
+    split = min(network.stage_of(layer) for layer in layers_of(recipe, network))
+    if machine.torch_dtype == torch.float32 or split == len(network.stages) - 1:
+        return True
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(2, *network.shapes[split], generator=generator).to(machine.torch_device)
+    part = network.eval().part(split)
+    for _ in range(PROBES):
+        with machine.autocast():
+            loss = part(x.clone()).float().square().mean()
+        gradients = torch.autograd.grad(loss, list(part.parameters()), allow_unused=True)
+        if not all(bool(torch.isfinite(each).all()) for each in gradients if each is not None):
+            return False
+    return True
+
+
 def natural_size(
-    weights_size: int, short_side: int, fixed: bool, small: int = Recipe.small_size
+    weights_size: int, short_side: int, step: int, small: int = Recipe.small_size
 ) -> int:
     """Return the input size for data: the one the weights were trained at, within reason.
 
@@ -72,13 +96,17 @@ def natural_size(
     by more, up to `small` pixels, which 32 px give and fewer in proportion, as networks from larger
     images see little in fewer pixels: CIFAR's frozen features reach 65 % at 128 px and 58 at 96. At
     least 96 px, below which convolutional networks have next to no positions left to pool. A
-    multiple of 32, the networks' largest stride. A `fixed` size is kept.
+    multiple of `step`: 32, the networks' largest stride, or a transformer's patch. Transformers see
+    at most 256 px, whatever theirs were (518 px of DINOv2). A step of 0 is a network of one size.
     """
-    if fixed:
+    if not step:
         return weights_size
+    if step != STRIDE:
+        weights_size = min(weights_size, MOST_OF_TRANSFORMERS)
     least = 32 * round(small * min(short_side, 32) / 32 / 32)
     enlarged = max(32 * round(1.25 * short_side / 32), least)
-    return max(96, min(weights_size, enlarged))
+    size = max(96, min(weights_size, enlarged))
+    return size if step == STRIDE else step * round(size / step)
 
 
 def pretrained_features(

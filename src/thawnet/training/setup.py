@@ -29,7 +29,7 @@ from .context import Run
 from .machine import compile_fault
 from .parts import open_parts
 from .plan import Plan, make_plan
-from .pretrained import build_network, fit_input
+from .pretrained import build_network, fit_input, learns_in
 from .ranks import World
 
 
@@ -96,6 +96,9 @@ def setup(
         + (f", {world.size} processes" if world.size > 1 else "")
     )
     network = world.agree(lambda: build_network(recipe, source, weights, machine))
+    if resumed is None and not world.agree(lambda: learns_in(machine, network, recipe)):
+        console.say(f"{recipe.backbone}'s gradients are not finite in {machine.dtype}: float32")
+        machine = state.machine = dataclasses.replace(machine, dtype="float32")
     if resumed is None:
         state.recipe, state.data, state.weights = recipe, lists.fingerprint, weights.digest
     state = world.everybody.share(state)

@@ -162,6 +162,27 @@ class Weights(Target):
         load_weights(str(path), "mobilenetv2_100")
 
 
+class TorchWeights(Weights):
+    """The same as PyTorch writes them, today and before 1.6."""
+
+    file = "hostile.pth"
+    tokens = (b"archive/data.pkl", b"_rebuild_tensor_v2", b"ctorch\n", b"FloatStorage", b"\x80\x02",
+              b"cbuiltins\neval\n", b"cos\nsystem\n", b"\x8a\x08", b"tR.", b"q\xff")  # fmt: skip
+
+    def seeds(self) -> list[bytes]:
+        import torch
+
+        tensors = {"a": torch.ones(2, 3), "b": torch.ones(4, dtype=torch.float16)}
+        files = []
+        for modern in (True, False):
+            file = io.BytesIO()
+            torch.save(
+                {"state_dict": tensors, "epoch": 1}, file, _use_new_zipfile_serialization=modern
+            )
+            files.append(file.getvalue())
+        return files
+
+
 class Request(Target):
     """A request of the service: its Content-Type, a line break, and the body."""
 
@@ -198,5 +219,5 @@ class Request(Target):
 HEAD = f"multipart/form-data; boundary={BOUNDARY}\n".encode()
 TARGETS = (
     *(Decode, Zip, Tar, Pickle, Shard, Table, ClassNames),
-    *(Described, Onnx, Weights, Toml, Request),
+    *(Described, Onnx, Weights, TorchWeights, Toml, Request),
 )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import fx
 
 from ...bundle.onnx import PROBES, exported
+from ...core import console
 from ...core.errors import BundleError
 from ...model.backbone import Network
 from ...model.folding import frozen_copy
@@ -32,6 +33,7 @@ TORCH_FEW = 16  # eager torch takes longer to call a layer
 
 SESSIONS = 4  # of ONNX Runtime that are kept
 _sessions: dict[str, Any | None] = {}  # by what they compute, the oldest first
+_said: list[str] = []  # of networks that ONNX has no form for
 
 
 def frozen_function(
@@ -134,11 +136,22 @@ def _started(part: fx.GraphModule, shape: tuple[int, ...]) -> Any | None:
     try:
         copy = frozen_copy(part, torch.float32, torch.device("cpu"))
         content = exported(copy, probe, "x", ["y"])
-    except BundleError:  # as with some of timm's 1,300 models
+    except BundleError as error:  # as with some of timm's 1,300 models
+        _say_once(
+            f"{error}: PyTorch computes its frozen layers, which is slower, and `thawnet predict` "
+            "will not run it; for that, stop and choose another --backbone"
+        )
         return None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def _say_once(text: str) -> None:
+    """Say a line, unless one was said so: each part of a network is started on its own."""
+    if not _said:
+        console.say(text)
+        _said.append(text)
 
 
 def _prepared(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

@@ -1,0 +1,119 @@
+"""Which of timm's families train here: the smallest model of each, with random weights.
+
+    python benchmarks/survey.py [--only WORD ...] [--out docs/backbones.md]
+
+Each is built and cut into stages, trains three steps from `upper` on the frozen stages' features,
+has to compute the same from these as at once, and is exported to ONNX, which has to compute what
+PyTorch does. --out rewrites the table in a file, between the lines that begin and end it.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import timm
+import torch
+import tyro
+from torch.nn.functional import cross_entropy
+
+from thawnet.bundle.onnx import exported
+from thawnet.core.errors import ThawnetError, first_line
+from thawnet.model.backbone import Network, has_fixed_size
+from thawnet.model.thawing import first_layer, thaw, training_mode
+from thawnet.model.weights import published_size
+
+SIZE = 128  # px a side, of networks that take any size
+BATCH = 3  # images
+STEPS = 3
+BEGIN, END = "<!-- survey -->", "<!-- end of survey -->"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to try."""
+
+    only: tuple[str, ...] = ()
+    """Families or models whose name has one of these words; default: the smallest of all."""
+    out: Path | None = None
+    """The Markdown file with the table."""
+
+
+def main(options: Options) -> None:
+    """Try the models, print a line for each as it is done, and write the table."""
+    warnings.simplefilter("ignore")
+    rows: list[str] = []
+    for family in timm.list_modules():
+        names = [name for name in timm.list_models(module=family) if not name.startswith("test_")]
+        if options.only:
+            names = [name for name in names if any(word in name for word in options.only)]
+        if not names:
+            continue
+        name = names[0] if len(names) == 1 else min(names, key=parameters_of)
+        started = time.perf_counter()
+        try:
+            result = outcome(name)
+        except Exception as error:  # it is what the survey looks for
+            result = f"**fault**: {type(error).__name__}: {first_line(error)}"
+        row = f"| {family} | {name} | {result} |"
+        rows.append(row)
+        print(f"{row} {time.perf_counter() - started:.0f} s", flush=True)
+    if options.out is not None:
+        before, _, rest = options.out.read_text(encoding="utf-8").partition(BEGIN)
+        _, _, after = rest.partition(END)
+        head = "| family | smallest model | with random weights |\n|---|---|---|\n"
+        table = head + "\n".join(rows)
+        options.out.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
+
+
+def parameters_of(name: str) -> float:
+    """Return a model's number of parameters, without memory for them."""
+    try:
+        with torch.device("meta"):
+            net = timm.create_model(name)
+    except Exception:  # a few compute with what they build
+        return float("inf")
+    return float(sum(parameter.numel() for parameter in net.parameters()))
+
+
+def outcome(name: str) -> str:
+    """Try a model and return what came of it, for a table."""
+    size = published_size(name) if has_fixed_size(name) else SIZE
+    torch.manual_seed(0)
+    try:
+        network = Network(name, 3, size)
+        network.check()
+        layer = first_layer(network, "upper")
+    except ThawnetError as error:
+        return f"refused: {first_line(error)}"
+    split = network.stage_of(layer)
+    thaw(network, layer)
+    training_mode(network, "train", 0.1)
+    upper = network.part(split)
+    images = torch.randn(BATCH, 3, size, size)
+    with torch.no_grad():
+        features = network.part(0, split)(images.clone()) if split else images
+    optimiser = torch.optim.AdamW(network.trainable().values(), lr=1e-3)
+    for _ in range(STEPS):
+        optimiser.zero_grad()
+        loss = cross_entropy(upper(features.clone()), torch.arange(3))
+        loss.backward()
+        optimiser.step()
+    assert torch.isfinite(loss)
+    network.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(
+            upper(features.clone()), network(images.clone()), rtol=1e-3, atol=1e-4
+        )
+    done = f"trains at {size} px, {len(network.stages)} stages, upper: `{layer}`"
+    try:
+        exported(network.part(0), images, "images", ["logits"])
+    except ThawnetError as error:
+        return f"{done}; no ONNX: {first_line(error)}"
+    return done
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))

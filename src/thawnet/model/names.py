@@ -1,0 +1,59 @@
+"""Names of backbones: timm's, and what people call them elsewhere."""
+
+from __future__ import annotations
+
+from ..core.errors import UsageError, suggest
+
+TORCHVISION = {
+    "efficientnet_v2_l": "tf_efficientnetv2_l",
+    "efficientnet_v2_m": "tf_efficientnetv2_m",
+    "efficientnet_v2_s": "tf_efficientnetv2_s",
+    "mobilenet_v2": "mobilenetv2_100",
+    "mobilenet_v3_large": "mobilenetv3_large_100",
+    "mobilenet_v3_small": "mobilenetv3_small_100",
+    "swin_b": "swin_base_patch4_window7_224",
+    "swin_s": "swin_small_patch4_window7_224",
+    "swin_t": "swin_tiny_patch4_window7_224",
+    "vit_b_16": "vit_base_patch16_224",
+    "vit_b_32": "vit_base_patch32_224",
+    "vit_l_16": "vit_large_patch16_224",
+    "vit_l_32": "vit_large_patch32_224",
+}
+SIZES = ("nano", "tiny", "small", "base", "large", "giant")  # in timm's names
+SHOWN = 3
+
+
+def require_model(backbone: str) -> None:
+    """Raise UsageError with the nearest names unless this is one of timm's own models.
+
+    It may have the tag of one of its weights, as in mobilenetv2_100.ra_in1k.
+    """
+    import timm  # it takes a second, for which what builds no network need not wait
+
+    # It would fetch what is called hf-hub:..., and a name may come from a bundle.
+    if not timm.is_model(backbone):
+        raise UsageError(f"--backbone '{backbone}': timm has no such model; {_nearest(backbone)}")
+    name, _, tag = backbone.partition(".")
+    tags = [each.partition(".")[2] for each in timm.list_pretrained(f"{name}.*")]
+    if tag and tag not in tags:
+        has = f"it has {', '.join(tags)}" if tags else "it has none"
+        raise UsageError(f"--backbone '{backbone}': timm has no weights '{tag}' of it; {has}")
+
+
+def _nearest(backbone: str) -> str:
+    import timm
+
+    models = timm.list_models()
+    word = backbone.lower().replace("-", "_")
+    meant = TORCHVISION.get(word, word)
+    if meant in models:
+        return f"did you mean '{meant}'?"
+    having = sorted((name for name in models if word in name), key=_smallest_first)
+    if having and len(word) > 2:
+        return "the nearest are " + ", ".join(f"'{name}'" for name in having[:SHOWN])
+    return suggest(word, models)
+
+
+def _smallest_first(name: str) -> tuple[int, int, str]:
+    size = next((place for place, size in enumerate(SIZES) if size in name), len(SIZES))
+    return size, len(name), name

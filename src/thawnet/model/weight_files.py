@@ -1,0 +1,180 @@
+"""Files and folders of weights as people have them: told by their content, not by their names."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pickle
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from ..core.errors import WeightsError, first_line
+
+HDF5 = b"\x89HDF\r\n\x1a\n"
+ZIP = b"PK\x03\x04"
+PICKLE = b"\x80"
+KERAS_3 = "model.weights.h5"  # in a .keras file, which is a zip
+CONFIG = "config.json"
+# Of a bundle, a run, or a folder as the Hugging Face hub has it; the preferred first.
+FOLDER_FILES = (
+    *("model.safetensors", "bundle/model.safetensors", "pytorch_model.bin"),
+    *("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
+)
+# What training scripts call the network among what else they save; averaged weights are preferred.
+WRAPPERS = (
+    *("state_dict_ema", "model_ema", "ema", "state_dict", "model_state_dict", "model"),
+    *("module", "net", "teacher", "params"),
+)
+LARGEST_CONFIG = 2**20  # bytes
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """The tensors of a file, and what it says of them."""
+
+    tensors: dict[str, torch.Tensor]
+    metadata: dict[str, str]
+    """As in a bundle's model.safetensors: architecture, mean, std, input_size, pad_type, ..."""
+
+
+def is_hdf5(path: Path) -> bool:
+    """Return whether a file is HDF5, as Keras's are."""
+    return path.is_file() and _head(path).startswith(HDF5)
+
+
+def read_weights_file(path: Path) -> WeightsFile:
+    """Read a file of PyTorch or safetensors, a run or bundle, or a Hugging Face folder.
+
+    No code in a file is run. Raises WeightsError when it holds no tensors that can be had so.
+    """
+    if path.is_dir():
+        return _folder(path)
+    head = _head(path)
+    if head.startswith(ZIP) and KERAS_3 in _names(path):
+        raise WeightsError(
+            f"--weights '{path}': Keras 3's .keras is not read; save it in Keras by "
+            "model.save('model.h5') and give that"
+        )
+    # Eight bytes of length, which may begin like a pickle, stand before a safetensors' header.
+    if head.startswith((ZIP, PICKLE)) and head[8:] != b"{":
+        return WeightsFile(_torch(path), {})
+    return _safetensors(path)
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(9)
+
+
+def _names(path: Path) -> list[str]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError):
+        return []
+
+
+def _folder(path: Path) -> WeightsFile:
+    for name in FOLDER_FILES:
+        if (path / name).is_file():
+            found = read_weights_file(path / name)
+            return WeightsFile(found.tensors, {**found.metadata, **_config(path)})
+    raise WeightsError(
+        f"--weights '{path}': the folder holds none of {', '.join(FOLDER_FILES)}; give a run, a "
+        "bundle, a folder as the Hugging Face hub has it, or a file"
+    )
+
+
+def _safetensors(path: Path) -> WeightsFile:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no dict
+    # A dtype that torch lacks is a KeyError of safetensors, one that it cannot read RuntimeError.
+    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
+        raise WeightsError(
+            f"--weights '{path}': no readable safetensors file ({first_line(error)}), nor one of "
+            "PyTorch or Keras"
+        ) from error
+    return WeightsFile(tensors, metadata)
+
+
+def _torch(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        # Arguments of a training script are often among it, and harmless.
+        with (
+            torch.serialization.safe_globals([argparse.Namespace]),
+            path.open("rb") as file,  # by its path torch would go by its ending
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")  # of old pickles; what cannot be read is an error
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle may raise anything
+        more = isinstance(error, pickle.UnpicklingError)  # whose text advises to run its code
+        reason = "it asks for more than tensors" if more else first_line(error)
+        raise WeightsError(
+            f"--weights '{path}': PyTorch reads no plain tensors from it ({reason}); "
+            "code in it is not run here: load it in PyTorch and save its state_dict() by "
+            "safetensors.torch.save_file"
+        ) from error
+    tensors = next(_dictionaries(content), None)
+    if tensors is None:
+        raise WeightsError(
+            f"--weights '{path}': it holds {type(content).__name__}, expected a dictionary of "
+            "tensors, as state_dict() gives"
+        )
+    return tensors
+
+
+def _dictionaries(content: Any) -> Iterator[dict[str, torch.Tensor]]:
+    """Yield the dictionaries of tensors in what a training script saved."""
+    if not isinstance(content, Mapping):
+        return
+    tensors = {str(key): value for key, value in content.items() if isinstance(value, torch.Tensor)}
+    if len(tensors) > len(content) / 2:
+        yield tensors
+    for name in WRAPPERS:
+        if name in content:
+            yield from _dictionaries(content[name])
+
+
+def _config(folder: Path) -> dict[str, str]:
+    """Return what a Hugging Face folder says of its weights."""
+    config = _json(folder / CONFIG)
+    published = config.get("pretrained_cfg")
+    published = published if isinstance(published, dict) else config
+    images = _json(folder / "preprocessor_config.json")
+    facts = {
+        "architecture": config.get("architecture"),
+        "mean": published.get("mean") or images.get("image_mean"),
+        "std": published.get("std") or images.get("image_std"),
+        "input_size": published.get("input_size") or config.get("image_size"),
+        "license": published.get("license"),
+        "source": published.get("hf_hub_id") or folder.resolve().name,
+    }
+    if isinstance(facts["input_size"], list) and facts["input_size"]:
+        facts["input_size"] = facts["input_size"][-1]
+    return {
+        name: ",".join(map(str, value)) if isinstance(value, list) else str(value)
+        for name, value in facts.items()
+        if value
+    }
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        if path.stat().st_size > LARGEST_CONFIG:
+            raise ValueError("it is too large")
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"--weights: '{path}' is not JSON ({first_line(error)})") from error
+    return content if isinstance(content, dict) else {}
