@@ -107,7 +107,7 @@ def outcome(name: str) -> str:
         torch.testing.assert_close(
             upper(features.clone()), network(images.clone()), rtol=1e-3, atol=1e-4
         )
-    done = f"trains at {size} px, {len(network.stages)} stages, upper: `{layer}`"
+    done = f"trains at {size} px, {len(network.stages)} stages, upper: {layer or 'all'}"
     try:
         exported(network.part(0), images, "images", ["logits"])
     except ThawnetError as error:

@@ -321,3 +321,25 @@ def test_head_is_the_classifier_and_no_norm_before_it() -> None:
     network = Network("test_convnext", 5, SIZE)
     assert "head.norm" in network.layers
     assert first_layer(network, "head") == "head"
+
+
+@pytest.mark.parametrize(
+    ("backbone", "stage"),
+    [("mvitv2_tiny", ""), ("nest_tiny", "levels.2.transformer_encoder.7")],
+)
+@pytest.mark.slow  # timm has none so small
+def test_upper_part_is_no_norm_alone_where_blocks_cannot_be_cut_apart(
+    backbone: str, stage: str
+) -> None:
+    network = Network(backbone, 5, 224)
+    layer = first_layer(network, "upper")
+    assert layer.startswith(stage or network.layers[0])
+    thaw(network, layer)
+    thawed = sum(value.numel() for value in network.trainable().values())
+    assert thawed > 0.1 * sum(value.numel() for value in network.net.parameters())
+
+
+def test_network_whose_blocks_hand_on_more_than_a_tensor_is_one_sentence() -> None:
+    network = Network("naflexvit_base_patch16_parfac_gap", 5, 224)
+    with pytest.raises(UsageError, match="hands on a tuple to 'getitem'"):
+        network.check()

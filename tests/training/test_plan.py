@@ -108,3 +108,19 @@ def test_one_pass_caches_what_a_later_phase_reads_of_its_views(network: Network)
 
 def test_only_the_tail_is_compiled(network: Network) -> None:
     assert [phase.compiled for phase in planned(network, HEAD, TAIL, "yes")] == [False, True]
+
+
+def test_transformer_is_fine_tuned_as_they_are_published_unless_told_otherwise() -> None:
+    recipe = load_recipe("quick")
+    machine = Machine("cpu", "float32", 1, "no")
+    vit, convolutional = (Network(name, 3, 64) for name in ("test_vit", "test_resnet"))
+    head, tail = (plan.phase for plan in make_plan(recipe, vit, machine, 20_000))
+    own_head, own_tail = (plan.phase for plan in make_plan(recipe, convolutional, machine, 20_000))
+    assert head == own_head
+    assert own_tail.layer_decay == 1
+    assert tail.lr == pytest.approx(0.3 * own_tail.lr)
+    assert tail.warmup == 0.1
+    # 0.75 for each of its 6 blocks, however many stages they are cut into.
+    assert tail.layer_decay ** (len(vit.stages) / 6) == pytest.approx(0.75)
+    plans = make_plan(recipe, vit, machine, 20_000, rates_are_own=True)
+    assert [plan.phase for plan in plans] == [own_head, own_tail]

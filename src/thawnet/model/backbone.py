@@ -121,6 +121,23 @@ class Network(nn.Module):
             for name, _ in self.net.named_parameters()
         }
 
+    @cached_property
+    def attention_blocks(self) -> int:
+        """Blocks of a transformer: attention, and no batch-norm anywhere; 0 of other networks."""
+        modules = list(self.net.modules())
+        if any(isinstance(module, _BatchNorm) for module in modules):
+            return 0
+        return sum(
+            any("Attention" in type(child).__name__ for child in module.children())
+            for module in modules
+        )
+
+    @cached_property
+    def undecayed(self) -> frozenset[str]:
+        """Names of parameters that weight decay leaves alone, as position embeddings and tokens."""
+        names = getattr(self.net, "no_weight_decay", None)
+        return frozenset(names()) if callable(names) else frozenset()
+
     # --- running a part ------------------------------------------------------------------------
 
     def part(self, first: int, last: int | None = None) -> fx.GraphModule:
@@ -154,6 +171,7 @@ class Network(nn.Module):
                 f"--backbone '{self.backbone}' cannot take images of {self.size} x {self.size} "
                 f"pixels ({first_line(error)}); choose another --size or backbone"
             ) from error
+        _ = self.shapes
         if not torch.allclose(whole, staged, rtol=1e-3, atol=1e-4):
             raise UsageError(
                 f"--backbone '{self.backbone}' computes something else in stages than as a whole; "
@@ -171,7 +189,10 @@ class Network(nn.Module):
 
     @cached_property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """The shape of one image at the input of each stage, (channels, height, width) mostly."""
+        """The shape of one image at the input of each stage, (channels, height, width) mostly.
+
+        Raises UsageError where a stage takes no tensor.
+        """
         training = [module for module in self.modules() if module.training]
         self.eval()
         x = torch.zeros(1, 3, self.size, self.size, device=self.head.weight.device)
@@ -179,6 +200,12 @@ class Network(nn.Module):
             results = self._chain.part(self.net, 0, None, every=True)(x)
         for module in training:
             module.training = True
+        for stage, result in zip(self.stages[1:], results[:-1], strict=True):
+            if not isinstance(result, torch.Tensor):
+                raise UsageError(
+                    f"--backbone '{self.backbone}' hands on a {type(result).__name__} to '{stage}', "
+                    f"which is not cached; choose another, such as {USUAL}"
+                )
         return tuple(tuple(result.shape[1:]) for result in (x, *results[:-1]))
 
     @cached_property

@@ -13,6 +13,7 @@ from .chain import HEAD
 ALL = "all"
 UPPER = "upper"
 MIDDLE = "middle"
+LEAST_SHARE = 0.1  # of the weights, in the upper part
 
 
 def first_layer(network: Network, train_from: str) -> str:
@@ -94,7 +95,22 @@ def _upper(network: Network) -> str:
     # A network that never comes down so far takes the coarsest stages that it has.
     target = sides[min(network.coarse, weighty[-1])]
     same = [position for position in weighty if sides[position] == target]
-    return stages[same[len(same) // 2]][0]
+    first = same[len(same) // 2]
+    # Where blocks cannot be cut apart, the last cut may leave a norm alone.
+    while first and _share_from(network, first) < LEAST_SHARE:
+        first = max(position for position in range(first) if stages[position] or not position)
+    return (stages[first] or network.layers)[0]
+
+
+def _share_from(network: Network, stage: int) -> float:
+    """Return the share of a network's weights, its head aside, from a stage on."""
+    weights: dict[str, int] = {
+        name: sum(value.numel() for value in module.parameters(recurse=False))
+        for name, module in network.net.named_modules()
+        if module is not network.head
+    }
+    behind = {layer for layers in network.stage_layers[stage:] for layer in layers}
+    return sum(weights.get(layer, 0) for layer in behind) / max(1, sum(weights.values()))
 
 
 def _middle(network: Network) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,17 +59,21 @@ def _floats(module: nn.Module) -> list[torch.Tensor]:
 
 
 def make_optimizer(
-    parameters: Mapping[str, nn.Parameter], phase: Phase, depths: Mapping[str, int]
+    parameters: Mapping[str, nn.Parameter],
+    phase: Phase,
+    depths: Mapping[str, int],
+    undecayed: Collection[str] = (),
 ) -> torch.optim.Optimizer:
     """Return the phase's optimiser; norms and biases (one dimension) get no weight decay.
 
-    depths: how many stages lie between each parameter and the logits. Each of them multiplies its
-    rate by `layer_decay` (Howard and Ruder 2018, "Universal language model fine-tuning for text
-    classification", section 3.2): a group's "scale".
+    undecayed: further parameters that get none. depths: how many stages lie between each parameter
+    and the logits. Each of them multiplies its rate by `layer_decay` (Howard and Ruder 2018,
+    "Universal language model fine-tuning for text classification", section 3.2): a group's "scale".
     """
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, value in parameters.items():
-        key = (phase.layer_decay ** depths[name], value.dim() > 1)
+        decays = value.dim() > 1 and name not in undecayed
+        key = (phase.layer_decay ** depths[name], decays)
         groups.setdefault(key, []).append(value)
     return torch.optim.AdamW(
         [

@@ -20,6 +20,12 @@ FEW_BATCH = 16
 FEW_SHOWN = 6000
 FEW_VIEWS = 6
 FEW_WARMUP = 0.2
+# Of transformers, as their fine-tuning is published: each block learns at 0.65 to 0.8 of the next
+# one's rate (Clark et al. 2020, "ELECTRA"; Bao et al. 2022, "BEiT"; He et al. 2022, "Masked
+# autoencoders are scalable vision learners", table 9), and all at a third of a convolution's rate.
+BLOCK_DECAY = 0.75
+TRANSFORMER_RATE = 0.3
+TRANSFORMER_WARMUP = 0.1
 
 
 @dataclass(frozen=True)
@@ -71,11 +77,13 @@ def make_plan(
     images: int,
     batches: Mapping[int, int] = MappingProxyType({}),
     folded: bool = False,
+    rates_are_own: bool = False,
 ) -> Plan:
     """Return the plan of a recipe on a network and so many training images.
 
     folded: whether these are folded (data/splits.py). batches: of phases whose own did not fit the
-    device's memory. Raises UsageError for a layer that the network does not have.
+    device's memory. rates_are_own: whether a user gave the learning rates. Raises UsageError for a
+    layer that the network does not have.
     """
     layers = layers_of(recipe, network)
     splits = [network.stage_of(layer) for layer in layers]
@@ -90,6 +98,13 @@ def make_plan(
         else (for_few if folded else adapted)(phase, images)
         for whole, phase in zip(solved, recipe.phases, strict=True)
     ]
+
+    blocks = network.attention_blocks
+    if blocks and not rates_are_own:
+        fitted = [
+            phase if alone else for_transformer(phase, blocks / len(network.stages))
+            for alone, phase in zip(only_head, fitted, strict=True)
+        ]
 
     def splits_cached(number: int, views: int) -> tuple[int, ...]:
         """One pass also fills the caches of a later phase that reads its views further up."""
@@ -161,6 +176,21 @@ def for_few(phase: Phase, images: int) -> Phase:
         warmup=max(phase.warmup, FEW_WARMUP),
         batch_norm="frozen",
         patience=0,
+    )
+
+
+def for_transformer(phase: Phase, blocks_per_stage: float) -> Phase:
+    """Return the phase as vision transformers are fine-tuned: see BLOCK_DECAY.
+
+    Recipes with a `layer_decay` of their own, or that do not fit the data (`min_steps` 0), stay.
+    """
+    if phase.layer_decay != 1.0 or not phase.min_steps:
+        return phase
+    return replace(
+        phase,
+        lr=TRANSFORMER_RATE * phase.lr,
+        warmup=max(phase.warmup, TRANSFORMER_WARMUP),
+        layer_decay=BLOCK_DECAY**blocks_per_stage,
     )
 
 

@@ -162,7 +162,8 @@ def _folds(state: RunState, train: ImageStore) -> NDArray[np.int64]:
 def _plan(state: RunState, network: Network, images: int, folded: bool) -> Plan:
     """Return the plan of a run; whether phases are compiled is decided once, when it begins."""
     chosen = dataclasses.replace(state.machine, compile=state.options.compile)
-    plan = make_plan(state.recipe, network, chosen, images, state.batches, folded)
+    own = state.options.lr is not None
+    plan = make_plan(state.recipe, network, chosen, images, state.batches, folded, own)
     if not state.compiled:
         fault = compile_fault(state.machine.device) if any(p.compiled for p in plan) else None
         if fault is not None:

@@ -55,7 +55,7 @@ class Tail:
         self.learner = Learner(
             compute=world.wrap(part),
             parameters=list(named.values()),
-            optimizer=make_optimizer(named, phase, network.depths),
+            optimizer=make_optimizer(named, phase, network.depths, network.undecayed),
             ema=ema,
             phase=phase,
             machine=machine,
