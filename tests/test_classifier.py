@@ -296,7 +296,7 @@ def test_images_to_predict_are_checked_as_well(fitted: Classifier) -> None:
     ("arguments", "told"),
     [
         ({"epochs": 3}, "'epochs' must be 2 values; received int 3"),
-        ({"epochs": (1, 0)}, "epochs = 0: must be at least 1"),
+        ({"epochs": (0, 1)}, "epochs = 0: must be at least 1"),
         ({"lr": ("fast", 1)}, "'lr' must be a number; received str 'fast'"),
         ({"size": "big"}, "'size' must be a whole number; received str 'big'"),
         ({"size": 20}, "size = 20: must be 32 to 1024"),

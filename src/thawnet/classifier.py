@@ -43,7 +43,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
     or Keras (.h5); a run or bundle; or a Hugging Face folder.
     train_from: First layer to thaw in phase 2: a timm name, a Keras index or name, 'upper',
     'middle' or 'all'.
-    epochs: Epochs of phase 1 and phase 2.
+    epochs: Epochs of phase 1 and phase 2; 0 of phase 2 for the head alone.
     lr: Largest learning rates of phase 1 and phase 2.
     balance: Weight the loss so that every class counts alike, however many images it has.
     mirror_safe: False where a mirrored image means something else, as for digits: none is shown.

@@ -85,7 +85,7 @@ class Phase:
     """Up to so many training images, a head is not stepped but solved to its optimum; 0: never."""
 
     def __post_init__(self) -> None:
-        _require(1 <= self.epochs <= MOST, "epochs", self.epochs, "at least 1 and at most 10^9")
+        _require(0 <= self.epochs <= MOST, "epochs", self.epochs, "at least 0 and at most 10^9")
         _require(0 < self.lr <= 10, "lr", self.lr, "above 0 and at most 10")
         for name in (
             *("min_steps", "max_steps", "patience", "view_images", "validate_every"),
@@ -160,12 +160,13 @@ class Recipe:
             value = getattr(self, name)
             _require(0 <= value <= 0.5, name, value, "0 to 0.5, as in 0.2 for a fifth")
         _require(2 <= self.folds <= 20, "folds", self.folds, "2 to 20")
+        _require(self.head.epochs > 0, "head.epochs", self.head.epochs, "at least 1")
         _require(0 <= self.few_images <= MOST, "few_images", self.few_images, "0 to 10^9")
 
     @property
-    def phases(self) -> tuple[Phase, Phase]:
-        """Both phases in order."""
-        return self.head, self.finetune
+    def phases(self) -> tuple[Phase, ...]:
+        """The phases in order: of no epochs of fine-tuning the head's alone."""
+        return (self.head, self.finetune) if self.finetune.epochs else (self.head,)
 
     @property
     def shares(self) -> Shares:
@@ -200,7 +201,7 @@ class TrainOptions:
     """First layer to thaw in phase 2: a timm name, a Keras index or name, 'upper', 'middle' or
     'all'."""
     epochs: tuple[int, int] | None = None
-    """Epochs of phase 1 and phase 2."""
+    """Epochs of phase 1 and phase 2; 0 of phase 2 for the head alone."""
     lr: tuple[float, float] | None = None
     """Largest learning rates of phase 1 and phase 2."""
     data_dir: Path | None = None
@@ -308,23 +309,24 @@ def resolve(recipe: Recipe, options: TrainOptions) -> Recipe:
             )
     if options.balance:
         chosen["balance"] = True
+    head_only = options.epochs is not None and options.epochs[1] == 0
     if options.folds is not None:
         for name, why in (
             ("epochs", "few photos are fine-tuned for as many epochs as their number asks"),
             ("val_share", "folds hold no images back"),
         ):
-            if getattr(options, name) is not None:
+            if getattr(options, name) is not None and not (name == "epochs" and head_only):
                 flag = name.replace("_", "-")
                 raise RecipeError(f"--folds with --{flag}: {why}; leave one of the two out")
         chosen["few_images"] = MOST
     elif options.val_share is not None:
         chosen["few_images"] = 0
     phases: list[Phase] = []
-    for position, phase in enumerate(recipe.phases):
+    for position, phase in enumerate((recipe.head, recipe.finetune)):
         changes: dict[str, Any] = {}
         if options.epochs is not None:
             changes |= {"epochs": options.epochs[position], "min_steps": 0, "max_steps": 0}
-            changes |= {"patience": 0, "solve_images": 0}
+            changes |= {"patience": 0} if head_only else {"patience": 0, "solve_images": 0}
         if options.lr is not None:
             changes["lr"] = options.lr[position]
         if position == 1 and options.train_from is not None:

@@ -341,5 +341,5 @@ def test_upper_part_is_no_norm_alone_where_blocks_cannot_be_cut_apart(
 
 def test_network_whose_blocks_hand_on_more_than_a_tensor_is_one_sentence() -> None:
     network = Network("naflexvit_base_patch16_parfac_gap", 5, 224)
-    with pytest.raises(UsageError, match="hands on a tuple to 'getitem'"):
+    with pytest.raises(UsageError, match="hands a tuple to 'getitem'"):
         network.check()

@@ -127,6 +127,8 @@ def model_card(
             f", then its layers from {_code(result.phases[1].trains_from)} on at a low rate"
             if result.kept == "fine-tune"
             else "; fine-tuning more of it was not better and is not kept"
+            if len(result.phases) > 1
+            else ", and nothing more of it"
         ),
         scores=_scores(result, len(meaning.classes)),
         of=(

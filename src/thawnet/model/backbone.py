@@ -203,7 +203,7 @@ class Network(nn.Module):
         for stage, result in zip(self.stages[1:], results[:-1], strict=True):
             if not isinstance(result, torch.Tensor):
                 raise UsageError(
-                    f"--backbone '{self.backbone}' hands on a {type(result).__name__} to '{stage}', "
+                    f"--backbone '{self.backbone}' hands a {type(result).__name__} to '{stage}', "
                     f"which is not cached; choose another, such as {USUAL}"
                 )
         return tuple(tuple(result.shape[1:]) for result in (x, *results[:-1]))

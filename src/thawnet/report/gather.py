@@ -283,8 +283,9 @@ def _rivals(material: Material) -> list[Rival]:
     assert result.baselines is not None
     regression = result.baselines.logistic_regression_on_frozen_features
     majority = result.baselines.majority_class.accuracy
-    head, tuned = (phase.kept.val_accuracy for phase in result.phases)
-    final = tuned if result.kept == "fine-tune" else head
+    head, final = result.phases[0].kept.val_accuracy, result.phases[-1].kept.val_accuracy
+    if result.kept == "head":
+        final = head
     rivals = [Rival("most frequent class", majority, interval(majority, result.scores.images))]
     rivals += (
         []
@@ -296,16 +297,18 @@ def _rivals(material: Material) -> list[Rival]:
                 regression.interval_95,
                 f"learnt from {regression.training_images:,} images",
             ),
-            # Both on the images that validated.
+        ]
+    )
+    if len(result.phases) > 1 and not result.is_regression:
+        rivals.append(  # both on the images that validated
             Rival(
                 "end of phase 1: the head alone",
                 head,
                 note=f"on {result.validated_on} images while it trained, where this run had "
                 f"{percent(final, 2)}",
                 own=final,
-            ),
-        ]
-    )
+            )
+        )
     reference = REFERENCE.get(result.data.name)
     if reference is not None and material.part == "test":
         rivals.append(
@@ -328,19 +331,19 @@ def _epochs(phase: PhaseResult) -> str:
 def _facts(material: Material) -> list[tuple[str, str]]:
     result, recipe = material.result, material.recipe
     machine, versions = result.machine, result.versions
-    head, finetune = result.phases
+    head, *tuned = result.phases
     where = machine["gpu"] if machine["device"] == "cuda" else machine["processor"]
     threads = "" if machine["device"] == "cuda" else f", {counted(machine['threads'], 'thread')}"
     return [
         ("Trained", f"{recipe.backbone} at {recipe.size} px, recipe {recipe.name}"),
         ("Epochs of the head", _epochs(head)),
-        ("Epochs of fine-tuning", _epochs(finetune)),
+        *(("Epochs of fine-tuning", _epochs(phase)) for phase in tuned),
         *(
             [("Network kept", "the head alone: fine-tuning was not better")]
-            if result.kept == "head"
+            if result.kept == "head" and tuned
             else []
         ),
-        ("Thawed from", finetune.trains_from),
+        *(("Thawed from", phase.trains_from) for phase in tuned),
         ("Starting weights", result.weights.origin),
         (
             "Data",

@@ -57,7 +57,8 @@ from .machine import describe, versions
 from .parts import content_of
 from .run_folder import Outcome, write_held_out
 
-ITSELF = "this network is logistic regression on the frozen features, as fine-tuning was not better"
+ITSELF = "this network is logistic regression on the frozen features"
+NOT_BETTER = ", as fine-tuning was not better"
 
 
 class Measured(NamedTuple):
@@ -147,7 +148,7 @@ def write_end(run: Run, saved: Saved, parts: Parts, to_beat: Baselines) -> Outco
         result,
         baselines=to_beat,
         opened_from=_opened_from(run.options),
-        standing=ITSELF
+        standing=ITSELF + NOT_BETTER * (len(result.phases) > 1)
         if result.is_regression
         else standing(metrics.accuracy, to_beat.logistic_regression_on_frozen_features),
     )

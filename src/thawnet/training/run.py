@@ -54,11 +54,20 @@ def train(
         keeper = Keeper(run.state, run.folder if world.leads else None, started)
         with resumable(run.state, run.folder), losses_told(world, run.folder):
             keeper.save()
-            for number in range(run.state.phase, 2):
+            for number in range(run.state.phase, len(run.plan)):
                 do_phase(run, number, keeper)
+            if len(run.plan) == 1:
+                _keep_head(run)
             if run.folds is not None and run.state.kept == NAMES[1]:
                 run.val = run.train.subset(np.sort(held_out(run)))
             return finish(run, keeper, report)
+
+
+def _keep_head(run: Run) -> None:
+    """End a run that fine-tunes nothing."""
+    run.state.kept = NAMES[0]
+    if run.folds is not None and run.state.head is not None:
+        run.state.logits["validation"] = run.state.head.logits
 
 
 def do_phase(run: Run, number: int, keeper: Keeper) -> None:
