@@ -14,6 +14,7 @@ from typing import Annotated, Any, cast
 
 import tyro
 
+from .commands.backbones import BackbonesOptions, backbones
 from .commands.cache import CacheOptions, cache
 from .commands.compare import CompareOptions, compare
 from .commands.doctor import DoctorOptions, doctor
@@ -36,6 +37,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], object]]] = {
     "evaluate": (EvaluateOptions, evaluate),
     "inspect": (InspectOptions, inspect),
     "doctor": (DoctorOptions, doctor),
+    "backbones": (BackbonesOptions, backbones),
     "compare": (CompareOptions, compare),
     "export": (ExportOptions, export),
     "report": (ReportOptions, report),

@@ -1,0 +1,86 @@
+"""What is known of backbones before one is trained: size, cost, licence, what its weights saw."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .backbone import has_fixed_size, size_step
+from .names import SIZES
+from .weights import published_size
+
+# A short list to begin with: small to large, convolutional and transformers.
+CURATED = {
+    "mobilenetv4_conv_small": "smallest: phones, pages, laptops",
+    "mobilenetv2_100": "the default: laptops, pages; its caches are small",
+    "tf_efficientnet_lite0": "laptops; keeps its accuracy in 8-bit integers",
+    "efficientnet_b0": "more accurate, slower for its size on a CPU",
+    "resnet50": "the best known; fast on a GPU",
+    "convnext_tiny": "accurate, wants a GPU",
+    "tiny_vit_5m_224": "small transformer with convolutions",
+    "vit_small_patch16_224": "the plain vision transformer",
+    "vit_small_patch14_dinov2": "features that need a head alone: --epochs 6 0",
+    "vit_small_patch16_dinov3": "the same, newer; mind its licence",
+    "vit_base_patch16_siglip_224": "large; features from images and their captions",
+}
+MOST = 40  # models that a search names
+SIDE = 224  # px a side at which costs are compared, of networks that take any size
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What timm's registry and the network itself say."""
+
+    name: str
+    parameters: float
+    """In millions."""
+    macs: float
+    """Multiplications of one image at `size`, in billions."""
+    size: int
+    """Pixels a side."""
+    licence: str
+    weights: str
+    """timm's tag of its published weights, which names what they were trained on."""
+
+
+def search(words: Iterable[str]) -> list[str]:
+    """Return timm's models whose names have all words, the smaller kinds first, at most MOST."""
+    import timm
+
+    models = [name for name in timm.list_models() if all(word.lower() in name for word in words)]
+
+    def order(name: str) -> tuple[int, str]:
+        size = next((place for place, word in enumerate(SIZES) if word in name), len(SIZES))
+        return size, name
+
+    return sorted(models, key=order)[:MOST]
+
+
+def facts_of(name: str) -> Facts | None:
+    """Return what is known of a model, None where it cannot be built without its weights."""
+    import timm
+    from torch.utils.flop_counter import FlopCounterMode
+
+    config = timm.get_pretrained_cfg(name)
+    step = size_step(name)
+    size = step * round(SIDE / step) if step else published_size(name)
+    options: dict[str, Any] = {"img_size": size} if has_fixed_size(name) else {}
+    try:
+        with torch.device("meta"), torch.no_grad():
+            net = timm.create_model(name, **options).eval().requires_grad_(False)
+            counter = FlopCounterMode(display=False)
+            with counter:
+                net(torch.zeros(1, 3, size, size))
+    except Exception:  # any of timm's 1,300 models may raise anything
+        return None
+    return Facts(
+        name=name,
+        parameters=sum(value.numel() for value in net.parameters()) / 1e6,
+        macs=counter.get_total_flops() / 2e9,
+        size=size,
+        licence=str((config and config.license) or "not stated"),
+        weights=str((config and config.tag) or "none published"),
+    )
