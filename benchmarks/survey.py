@@ -28,6 +28,7 @@ from thawnet.model.weights import published_size
 SIZE = 128  # px a side, of networks that take any size
 BATCH = 3  # images
 STEPS = 3
+LONGEST = 110  # characters of a reason in the table
 BEGIN, END = "<!-- survey -->", "<!-- end of survey -->"
 
 
@@ -87,7 +88,7 @@ def outcome(name: str) -> str:
         network.check()
         layer = first_layer(network, "upper")
     except ThawnetError as error:
-        return f"refused: {first_line(error)}"
+        return f"refused: {short(error, name)}"
     split = network.stage_of(layer)
     thaw(network, layer)
     training_mode(network, "train", 0.1)
@@ -111,8 +112,15 @@ def outcome(name: str) -> str:
     try:
         exported(network.part(0), images, "images", ["logits"])
     except ThawnetError as error:
-        return f"{done}; no ONNX: {first_line(error)}"
+        return f"{done}; no ONNX ({short(error, name)})"
     return done
+
+
+def short(error: Exception, name: str) -> str:
+    """Return the reason in an error without what every line of the table would repeat."""
+    reason = first_line(error).removeprefix(f"--backbone '{name}' ").partition("; choose")[0]
+    reason = reason.removeprefix("the network cannot be exported to ONNX (")
+    return reason if len(reason) <= LONGEST else f"{reason[:LONGEST]}..."
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from support.runs import TINY, write_random_weights
 from thawnet.core.errors import WeightsError
 from thawnet.model.backbone import Network
 from thawnet.model.weights import fill, load_weights
+from thawnet.net.http import FetchError
 
 
 def filled(path: Path) -> Network:
@@ -108,3 +109,33 @@ def test_weights_fill_any_backbone_but_its_head(tmp_path: Path, backbone: str) -
     for key, value in network.net.state_dict().items():
         if not key.startswith(f"{network.head_name}."):
             assert torch.equal(value, tensors[key])
+
+
+def test_tag_of_weights_is_no_other_architecture(tiny_weights: Path, tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_file(load_file(tiny_weights), path, metadata={"architecture": "test_resnet"})
+    assert load_weights(str(path), "test_resnet.r160_in1k").architecture == "test_resnet"
+    with pytest.raises(WeightsError, match="are of test_resnet, not of test_vit"):
+        load_weights(str(path), "test_vit")
+
+
+def test_padding_that_no_network_has_is_the_files_fault(tmp_path: Path) -> None:
+    import timm
+
+    tensors = {key: each.contiguous() for key, each in timm.create_model(TINY).state_dict().items()}
+    save_file(tensors, tmp_path / "w.safetensors", metadata={"pad_type": "reflect"})
+    with pytest.raises(WeightsError, match="metadata is not understood \\(pad_type 'reflect'\\)"):
+        load_weights(str(tmp_path / "w.safetensors"), TINY)
+
+
+@pytest.mark.parametrize(("backbone", "advised"), [("mobilenetv2_100", True), ("resnet18", False)])
+def test_embedded_network_is_advised_where_it_fits(
+    monkeypatch: pytest.MonkeyPatch, backbone: str, advised: bool
+) -> None:
+    def unreachable(_load: object) -> None:
+        raise FetchError("no route")
+
+    monkeypatch.setattr("thawnet.model.weights.from_hub", unreachable)
+    with pytest.raises(WeightsError, match="could not be loaded") as told:
+        load_weights("imagenet", backbone)
+    assert ("--weights bundled" in str(told.value)) == advised

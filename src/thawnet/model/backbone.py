@@ -59,9 +59,11 @@ class Network(nn.Module):
         try:
             self._chain = trace(self.net, self.head_name, size)
         except Exception as error:  # any of timm's 1,300 models may raise anything
+            depends = isinstance(error, fx.proxy.TraceError)
+            reason = "it computes other things for other images" if depends else first_line(error)
             raise UsageError(
                 f"--backbone '{backbone}' cannot be cut into a frozen and a trained part "
-                f"({first_line(error)}); choose another, such as {USUAL}"
+                f"({reason}); choose another, such as {USUAL}"
             ) from error
         _glorot(self.head)
 

@@ -33,11 +33,16 @@ def require_model(backbone: str) -> None:
     # It would fetch what is called hf-hub:..., and a name may come from a bundle.
     if not timm.is_model(backbone):
         raise UsageError(f"--backbone '{backbone}': timm has no such model; {_nearest(backbone)}")
-    name, _, tag = backbone.partition(".")
+    name, tag = without_tag(backbone), backbone.partition(".")[2]
     tags = [each.partition(".")[2] for each in timm.list_pretrained(f"{name}.*")]
     if tag and tag not in tags:
         has = f"it has {', '.join(tags)}" if tags else "it has none"
         raise UsageError(f"--backbone '{backbone}': timm has no weights '{tag}' of it; {has}")
+
+
+def without_tag(backbone: str) -> str:
+    """Return a model's name without the tag of its weights: mobilenetv2_100.ra_in1k without it."""
+    return backbone.partition(".")[0]
 
 
 def _nearest(backbone: str) -> str:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from .names import TORCHVISION, without_tag
+
 if TYPE_CHECKING:
     from .backbone import Network
 
@@ -84,7 +86,7 @@ def _as_timm_loads(network: Network, tensors: Tensors) -> Tensors:
     """
     import timm
 
-    module = sys.modules[timm.model_entrypoint(network.backbone.partition(".")[0]).__module__]
+    module = sys.modules[timm.model_entrypoint(without_tag(network.backbone)).__module__]
     convert = getattr(module, "checkpoint_filter_fn", None)
     if convert is None:
         return tensors
@@ -128,12 +130,10 @@ def _by_order(network: Network, tensors: Tensors) -> Tensors | None:
     Both list the same layers one after another under other names. That the order is right is not
     taken on trust: torchvision's own network with these weights has to give the same features.
     """
-    from .names import TORCHVISION
-
     own = network.net.state_dict()
     head = f"{network.head_name}."
     names = [key for key in own if not key.startswith(head)]
-    backbone = network.backbone.partition(".")[0]
+    backbone = without_tag(network.backbone)
     theirs = next((name for name, timms in TORCHVISION.items() if timms == backbone), backbone)
     try:
         from torchvision.models import get_model  # type: ignore[attr-defined] # no stub has it

@@ -19,6 +19,7 @@ from ..net.hub import endpoint, from_hub
 from ..net.published import MIRROR, Tell, fetch
 from . import keras_h5, keras_layers
 from .backbone import Network
+from .names import without_tag
 from .weight_files import is_hdf5, read_weights_file
 from .weight_names import readings
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 IMAGENET = "imagenet"
 KERAS = "keras"
 BUNDLED = "bundled"
+PADDINGS = ("", "same")  # the model's own, and TensorFlow's
 
 N = TypeVar("N", int, float)
 
@@ -64,7 +66,7 @@ def load_weights(
     Raises WeightsError when they cannot be found or read, or are another backbone's.
     """
     weights = _load(name, backbone, size, tell)
-    if weights.architecture not in ("", backbone):
+    if weights.architecture and without_tag(weights.architecture) != without_tag(backbone):
         raise WeightsError(
             f"--weights '{name}' are of {weights.architecture}, not of {backbone}; "
             f"choose --backbone {weights.architecture}, or other weights"
@@ -103,7 +105,7 @@ def _from_file(path: Path, backbone: str) -> Weights:
     try:
         return Weights(
             tensors=tensors,
-            padding=metadata.get("pad_type", ""),
+            padding=_padding(metadata.get("pad_type", "")),
             epsilon=_within(float(metadata["bn_eps"]), 0, 1) if "bn_eps" in metadata else None,
             mean=_triple(metadata["mean"]) if "mean" in metadata else _three(published.mean),
             std=_triple(metadata["std"], above=0) if "std" in metadata else _three(published.std),
@@ -115,8 +117,9 @@ def _from_file(path: Path, backbone: str) -> Weights:
         )
     except ValueError as error:
         raise WeightsError(
-            f"--weights '{path}': its metadata is not understood ({error}); expected bn_eps from 0 "
-            "to 1, mean and std three numbers each, std above 0, input_size a whole number"
+            f"--weights '{path}': its metadata is not understood ({error}); expected pad_type "
+            "'same' or none, bn_eps from 0 to 1, mean and std three numbers each, std above 0, "
+            "input_size a whole number"
         ) from error
 
 
@@ -130,7 +133,7 @@ def _from_timm(backbone: str) -> Weights:
         raise WeightsError(
             f"ImageNet weights of '{backbone}' could not be loaded from {endpoint()} ({error}); "
             "give one with --weights FILE (safetensors, PyTorch, .h5), a mirror with the variable "
-            f"HF_ENDPOINT, or start from the embedded network with --weights {BUNDLED}"
+            f"HF_ENDPOINT{_or_bundled(backbone)}"
         ) from error
     tensors: dict[str, torch.Tensor] = dict(model.state_dict())
     config: Any = model.pretrained_cfg
@@ -158,8 +161,8 @@ def _from_keras(backbone: str, size: int, tell: Tell) -> Weights:
     except FetchError as error:
         raise WeightsError(
             f"Keras's weights could not be downloaded from {remote.url} ({error}); give one "
-            f"by --weights FILE (safetensors, PyTorch, .h5), a mirror with the variable {MIRROR}, "
-            f"or start from the embedded network with --weights {BUNDLED}"
+            f"by --weights FILE (safetensors, PyTorch, .h5), a mirror with the variable {MIRROR}"
+            f"{_or_bundled(backbone)}"
         ) from error
     try:
         return _from_h5(path, backbone, keras_h5.LICENCE)
@@ -183,6 +186,12 @@ def _from_h5(path: Path, backbone: str, licence: str) -> Weights:
         architecture=backbone,
         digest=_digest(tensors),
     )
+
+
+def _or_bundled(backbone: str) -> str:
+    """Return the advice to start from the embedded network, where that is such a backbone."""
+    fits = without_tag(backbone) == embedded.BACKBONE
+    return f", or start from the embedded network with --weights {BUNDLED}" if fits else ""
 
 
 def _require_mobilenet(name: str, backbone: str) -> None:
@@ -293,6 +302,12 @@ def _published(backbone: str) -> PretrainedCfg:
     from timm.models import PretrainedCfg
 
     return timm.get_pretrained_cfg(backbone) or PretrainedCfg()
+
+
+def _padding(text: str) -> str:
+    if text not in PADDINGS:
+        raise ValueError(f"pad_type '{text}'")
+    return text
 
 
 def _triple(text: str, above: float = -math.inf) -> tuple[float, float, float]:
