@@ -6,6 +6,7 @@ import argparse
 import json
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from support.runs import TINY
+from thawnet import job
 from thawnet.core.errors import WeightsError
 from thawnet.model.backbone import Network
 from thawnet.model.weights import fill, load_weights
+from thawnet.recipe import TrainOptions
 from thawnet.training.run_folder import Outcome
 
 Tensors = dict[str, torch.Tensor]
@@ -202,6 +205,7 @@ def test_folder_of_the_hub_says_whose_weights_it_holds(tmp_path: Path, tensors: 
     config = {"architecture": TINY, "pretrained_cfg": published}
     (tmp_path / "config.json").write_text(json.dumps(config))
     weights = load_weights(str(tmp_path), TINY)
+    assert weights.tells_pixels
     assert (weights.mean, weights.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     assert weights.size == 160
     with pytest.raises(WeightsError, match=f"are of {TINY}, not of resnet18"):
@@ -242,3 +246,13 @@ def test_misfit_tells_the_first_name_that_differs_on_both_sides(
         WeightsError, match=r"no tensor 'conv_stem.weight', unknown tensor 'stem.weight'; 1 missing"
     ):
         filled(tmp_path / "w.pth")
+
+
+def test_normalisation_that_is_assumed_is_said(
+    options: TrainOptions, tmp_path: Path, tensors: Tensors, capfd: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(tensors, tmp_path / "w.pth")
+    job.train(replace(options, weights=str(tmp_path / "w.pth"), epochs=(1, 0)))
+    mean = " ".join(f"{value:g}" for value in timm.get_pretrained_cfg(TINY).mean)
+    said = capfd.readouterr().err
+    assert f"the weights do not say how pixels were normalised: mean {mean} and std " in said

@@ -54,6 +54,8 @@ class Weights:
     """'' where the file does not say."""
     digest: str
     """SHA-256 over names and values."""
+    tells_pixels: bool = True
+    """Whether they say `mean` and `std`; else these are assumed to be timm's for the backbone."""
 
 
 def load_weights(
@@ -114,6 +116,7 @@ def _from_file(path: Path, backbone: str) -> Weights:
             licence=metadata.get("license", "not stated"),
             architecture=metadata.get("architecture", ""),
             digest=_digest(given),
+            tells_pixels="mean" in metadata and "std" in metadata,
         )
     except ValueError as error:
         raise WeightsError(

@@ -95,6 +95,11 @@ def setup(
         f"{machine.device}, {machine.dtype}, {counted(machine.threads, 'thread')}"
         + (f", {world.size} processes" if world.size > 1 else "")
     )
+    if not weights.tells_pixels:
+        console.say(
+            f"the weights do not say how pixels were normalised: mean {_list(weights.mean)} and "
+            f"std {_list(weights.std)} are assumed, as timm's for {recipe.backbone}"
+        )
     network = world.agree(lambda: build_network(recipe, source, weights, machine))
     if resumed is None and not world.agree(lambda: learns_in(machine, network, recipe)):
         console.say(f"{recipe.backbone}'s gradients are not finite in {machine.dtype}: float32")
@@ -121,6 +126,10 @@ def setup(
         run_folder.write_start(folder, state.recipe, train, val)
     console.say(f"run folder: {folder}")
     return Run(folder, world, source, lists, spec, weights, network, train, val, folds, plan, state)
+
+
+def _list(values: tuple[float, ...]) -> str:
+    return " ".join(f"{value:g}" for value in values)
 
 
 def _seen(typical: Typical, recipe: Recipe) -> Iterator[str]:
