@@ -46,6 +46,19 @@ def test_search_finds_names_with_all_words_the_small_ones_first(
     assert out.splitlines()[1].split()[0] == "mobilenetv2_050"
 
 
+@pytest.mark.parametrize(
+    ("word", "first"),
+    [
+        ("mobilenet_v2", "mobilenetv2_100"),
+        ("MobileNet-V2", "mobilenetv2_100"),
+        ("vit_b_16", "vit_base_patch16_224"),
+        ("dino v2", "vit_small_patch14_dinov2"),
+    ],
+)
+def test_search_knows_how_else_people_write_it(word: str, first: str) -> None:
+    assert search([word])[0] == first
+
+
 def test_word_that_no_name_has_is_one_sentence(capfd: pytest.CaptureFixture[str]) -> None:
     status, out, err = called(capfd, "backbones", "mobilnet")
     assert (status, out) == (2, "")

@@ -233,6 +233,7 @@ def test_exported_network_computes_the_same_mended_or_not(network: Network) -> N
         ("mobilenet_v2", "did you mean 'mobilenetv2_100'?"),
         ("vit_b_16", "did you mean 'vit_base_patch16_224'?"),
         ("dinov2", "the nearest are 'vit_small_patch14_dinov2', "),
+        ("dinov2_vits14", "the nearest are 'vit_small_patch14_dinov2', "),
     ],
 )
 def test_backbone_that_can_not_be_used_is_one_sentence(backbone: str, told: str) -> None:

@@ -58,12 +58,16 @@ def require_same(network: Network, tensors: Tensors) -> None:
         lambda tensors: (
             {"model": {key: 0 * each for key, each in tensors.items()}} | {"model_ema": tensors}
         ),
+        lambda tensors: {
+            "state_dict": {f"module.{key}": each for key, each in tensors.items()},
+            "args": argparse.Namespace(lr=0.1),
+        },
         lambda tensors: {f"module.{key}": each for key, each in tensors.items()},
         lambda tensors: {
             "state_dict": {f"model.backbone.{key}": each for key, each in tensors.items()}
         },
     ],
-    ids=["plain", "checkpoint", "averaged", "parallel", "nested"],
+    ids=["plain", "checkpoint", "averaged", "parallel checkpoint", "parallel", "nested"],
 )
 @pytest.mark.parametrize("suffix", [".pth", ".bin", ".ckpt", ".safetensors"])
 def test_files_of_pytorch_are_read_whatever_they_are_called(
@@ -240,8 +244,8 @@ def test_values_that_no_network_has_are_refused(tmp_path: Path, tensors: Tensors
 def test_misfit_tells_the_first_name_that_differs_on_both_sides(
     tmp_path: Path, tensors: Tensors
 ) -> None:
-    stem = tensors.pop("conv_stem.weight")
-    torch.save(tensors | {"stem.weight": stem}, tmp_path / "w.pth")
+    others = dict(tensors)
+    torch.save({"stem.weight": others.pop("conv_stem.weight")} | others, tmp_path / "w.pth")
     with pytest.raises(
         WeightsError, match=r"no tensor 'conv_stem.weight', unknown tensor 'stem.weight'; 1 missing"
     ):
@@ -256,3 +260,23 @@ def test_normalisation_that_is_assumed_is_said(
     mean = " ".join(f"{value:g}" for value in timm.get_pretrained_cfg(TINY).mean)
     said = capfd.readouterr().err
     assert f"the weights do not say how pixels were normalised: mean {mean} and std " in said
+
+
+def test_parallel_training_of_a_network_whose_first_name_comes_again_is_read(
+    tmp_path: Path,
+) -> None:
+    tensors = dict(timm.create_model("resnet18").state_dict())  # conv1 is in every block too
+    torch.save({f"module.{key}": each for key, each in tensors.items()}, tmp_path / "w.pth")
+    require_same(filled(tmp_path / "w.pth", "resnet18"), tensors)
+
+
+def test_accuracy_on_images_that_an_ancestor_learnt_from_is_said_to_be_too_high(
+    options: TrainOptions, capfd: pytest.CaptureFixture[str]
+) -> None:
+    first = job.train(replace(options, epochs=(1, 0)))
+    assert "had learnt from" not in capfd.readouterr().err
+    job.train(replace(options, weights=str(first.folder), epochs=(1, 0)))
+    assert (
+        f"'{first.folder}' had learnt from, or was chosen by, 72 of the 72 images that measure "
+        "this network: its accuracy is too high"
+    ) in capfd.readouterr().err

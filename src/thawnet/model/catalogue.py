@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from .backbone import has_fixed_size, size_step
-from .names import SIZES
+from .names import TORCHVISION, smallest_first
 from .weights import published_size
 
 # A short list to begin with: small to large, convolutional and transformers.
@@ -50,13 +50,14 @@ def search(words: Iterable[str]) -> list[str]:
     """Return timm's models whose names have all words, the smaller kinds first, at most MOST."""
     import timm
 
-    models = [name for name in timm.list_models() if all(word.lower() in name for word in words)]
+    asked = [part for word in words for part in word.lower().replace("-", "_").split()]
+    meant = [_bare(TORCHVISION.get(word, word)) for word in asked]
+    models = [name for name in timm.list_models() if all(word in _bare(name) for word in meant)]
+    return sorted(models, key=smallest_first)[:MOST]
 
-    def order(name: str) -> tuple[int, str]:
-        size = next((place for place, word in enumerate(SIZES) if word in name), len(SIZES))
-        return size, name
 
-    return sorted(models, key=order)[:MOST]
+def _bare(name: str) -> str:
+    return name.replace("_", "")
 
 
 def facts_of(name: str) -> Facts | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+
 from ..core.errors import UsageError, suggest
 
 TORCHVISION = {
@@ -21,6 +23,8 @@ TORCHVISION = {
 }
 SIZES = ("nano", "tiny", "small", "base", "large", "giant")  # in timm's names
 SHOWN = 3
+TELLING = 5  # letters of a part of a name
+CLOSE = 0.8  # likeness of a name that was misspelt
 
 
 def require_model(backbone: str) -> None:
@@ -53,12 +57,21 @@ def _nearest(backbone: str) -> str:
     meant = TORCHVISION.get(word, word)
     if meant in models:
         return f"did you mean '{meant}'?"
-    having = sorted((name for name in models if word in name), key=_smallest_first)
-    if having and len(word) > 2:
-        return "the nearest are " + ", ".join(f"'{name}'" for name in having[:SHOWN])
+    # All of the word, or the longest of its parts that says something: dinov2 of dinov2_vits14.
+    parts = sorted(word.split("_"), key=len, reverse=True)
+    for part in (word, *(part for part in parts if len(part) >= TELLING)):
+        having = sorted((name for name in models if part in name), key=smallest_first)
+        if having and len(part) > 2 and not suggests_closer(word, part, models):
+            return "the nearest are " + ", ".join(f"'{name}'" for name in having[:SHOWN])
     return suggest(word, models)
 
 
-def _smallest_first(name: str) -> tuple[int, int, str]:
+def suggests_closer(word: str, part: str, models: list[str]) -> bool:
+    """Return whether a name is nearer to the whole word than a part of it tells."""
+    return part != word and bool(difflib.get_close_matches(word, models, n=1, cutoff=CLOSE))
+
+
+def smallest_first(name: str) -> tuple[int, int, str]:
+    """Return a key by which the smaller kinds of a model come first."""
     size = next((place for place, size in enumerate(SIZES) if size in name), len(SIZES))
     return size, len(name), name

@@ -71,11 +71,11 @@ def readings(network: Network, tensors: Tensors) -> Iterator[Tensors]:
 
 def _without_prefix(network: Network, tensors: Tensors) -> Tensors:
     """Leave out what stands before every name, as `module.` of parallel training does."""
-    own = next(iter(network.net.state_dict()))
-    prefixes = {key[: -len(own)] for key in tensors if key.endswith(f".{own}")}
-    if len(prefixes) != 1:
+    own = list(network.net.state_dict())
+    prefixes = {key[: -len(own[0])] for key in tensors if key.endswith(f".{own[0]}")}
+    if not prefixes:
         return tensors
-    (prefix,) = prefixes
+    prefix = max(prefixes, key=lambda each: sum(f"{each}{name}" in tensors for name in own))
     return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
 
 

@@ -17,6 +17,7 @@ from ..core.text import resume_command
 from ..data.items import Items
 from ..data.store import ImageStore
 from ..metrics.result import Baselines, headline
+from .ancestor import say_learnt_before
 from .baseline import Labelled, baselines, fit, joined, scored, taken
 from .checkpoint import IN_MEMORY, Keeper, timed
 from .context import Material, Run
@@ -51,6 +52,8 @@ def finish(run: Run, keeper: Keeper, report: Callable[[Material], None] | None) 
                 images = _test_images(run, run.lists.test())
             parts["test"] = _measure(run, keeper, "test", images)
         measured = parts[headline(parts)]
+        if world.leads:
+            say_learnt_before(run.recipe.weights, measured.images.hashes)
         return_freed_memory()
         with timed(run.state, "baseline"):
             to_beat, train = measure_baselines(run, measured)

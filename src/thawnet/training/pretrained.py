@@ -40,12 +40,17 @@ def fit_input(
     seen = typical.short if recipe.fit == "crop" else typical.long
 
     def chosen(published: int) -> int:
+        if recipe.size and step not in (0, STRIDE):
+            return step * max(1, round(recipe.size / step))
         return recipe.size or natural_size(published, seen, step, recipe.small_size)
 
     # Keras publishes weights for several sizes: the one that this data asks for is loaded.
     size = chosen(published_size(recipe.backbone))
     weights = load_weights(recipe.weights, recipe.backbone, size, console.say)
-    recipe = dataclasses.replace(recipe, size=chosen(weights.size))
+    size = chosen(weights.size)
+    if recipe.size and recipe.size != size:
+        console.say(f"{recipe.size} px are no multiple of the patch, {step} px: {size} px are used")
+    recipe = dataclasses.replace(recipe, size=size)
     side = store_side(recipe.size, typical.short, typical.long, recipe.fit)
     means = (weights.mean, weights.std)
     return recipe, weights, Preprocess(recipe.size, side, *means, recipe.fit, typical.bits)
