@@ -19,8 +19,10 @@ from torch import nn
 
 from support.runs import TINY
 from thawnet import job
+from thawnet.bundle.model import load
 from thawnet.core.errors import WeightsError
 from thawnet.model.backbone import Network
+from thawnet.model.weight_files import stated_architecture
 from thawnet.model.weights import fill, load_weights
 from thawnet.recipe import TrainOptions
 from thawnet.training.run_folder import Outcome
@@ -280,3 +282,18 @@ def test_accuracy_on_images_that_an_ancestor_learnt_from_is_said_to_be_too_high(
         f"'{first.folder}' had learnt from, or was chosen by, 72 of the 72 images that measure "
         "this network: its accuracy is too high"
     ) in capfd.readouterr().err
+
+
+def test_weights_that_say_their_network_need_no_backbone_beside_them(
+    options: TrainOptions, tmp_path: Path, tensors: Tensors
+) -> None:
+    folder = tmp_path / "hub"
+    folder.mkdir()
+    torch.save(tensors, folder / "pytorch_model.bin")
+    (folder / "config.json").write_text(json.dumps({"architecture": TINY}))
+    first = job.train(replace(options, backbone=None, weights=str(folder), epochs=(1, 0)))
+    assert load(first.folder).backbone == TINY
+    assert stated_architecture(first.folder) == TINY
+    assert stated_architecture(tmp_path / "nowhere") == ""
+    with pytest.raises(WeightsError, match=f"are of {TINY}, not of test_resnet"):
+        job.train(replace(options, backbone="test_resnet", weights=str(folder)))

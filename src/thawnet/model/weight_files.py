@@ -8,6 +8,7 @@ import pickle
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,17 @@ def read_weights_file(path: Path) -> WeightsFile:
     if head.startswith((ZIP, PICKLE)) and head[8:] != b"{":
         return WeightsFile(_torch(path), {})
     return _safetensors(path)
+
+
+def stated_architecture(path: Path) -> str:
+    """Return the backbone that a safetensors file, folder, run or bundle names, '' if none."""
+    files = [path / name for name in FOLDER_FILES] if path.is_dir() else [path]
+    stated = _config(path).get("architecture", "") if path.is_dir() else ""
+    for file in files:
+        if file.is_file() and not stated:
+            with suppress(SafetensorError, OSError), safe_open(file, framework="pt") as opened:
+                stated = (opened.metadata() or {}).get("architecture", "")
+    return stated
 
 
 def _head(path: Path) -> bytes:

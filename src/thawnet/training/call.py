@@ -13,6 +13,7 @@ from ..core import console
 from ..core.errors import RunError, UsageError
 from ..core.text import command_line
 from ..model.names import require_model
+from ..model.weight_files import stated_architecture
 from ..model.weights import BUNDLED, IMAGENET, KERAS
 from ..recipe import ON_GPU, Recipe, TrainOptions, chosen_flags, load_recipe, resolve
 from . import checkpoint
@@ -105,6 +106,9 @@ def chosen(options: TrainOptions) -> tuple[Recipe, Machine]:
         console.say("this Mac's GPU is not used, as none was measured; try it with --device mps")
     recipe = resolve(load_recipe(preset(options.recipe, device)), options)
     machine = decide(device, recipe.precision, options.compile)
+    if options.backbone is None and options.weights is not None:
+        stated = stated_architecture(Path(options.weights))
+        recipe = dataclasses.replace(recipe, backbone=stated or recipe.backbone)
     if (
         options.weights is None
         and options.data == "digits"
