@@ -37,7 +37,7 @@ def require_model(backbone: str) -> None:
     # It would fetch what is called hf-hub:..., and a name may come from a bundle.
     if not timm.is_model(backbone):
         raise UsageError(f"--backbone '{backbone}': timm has no such model; {_nearest(backbone)}")
-    name, tag = without_tag(backbone), backbone.partition(".")[2]
+    name, _, tag = backbone.partition(".")
     tags = [each.partition(".")[2] for each in timm.list_pretrained(f"{name}.*")]
     if tag and tag not in tags:
         has = f"it has {', '.join(tags)}" if tags else "it has none"
@@ -61,12 +61,12 @@ def _nearest(backbone: str) -> str:
     parts = sorted(word.split("_"), key=len, reverse=True)
     for part in (word, *(part for part in parts if len(part) >= TELLING)):
         having = sorted((name for name in models if part in name), key=smallest_first)
-        if having and len(part) > 2 and not suggests_closer(word, part, models):
+        if having and len(part) > 2 and not _suggests_closer(word, part, models):
             return "the nearest are " + ", ".join(f"'{name}'" for name in having[:SHOWN])
     return suggest(word, models)
 
 
-def suggests_closer(word: str, part: str, models: list[str]) -> bool:
+def _suggests_closer(word: str, part: str, models: list[str]) -> bool:
     """Return whether a name is nearer to the whole word than a part of it tells."""
     return part != word and bool(difflib.get_close_matches(word, models, n=1, cutoff=CLOSE))
 

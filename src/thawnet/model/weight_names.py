@@ -50,12 +50,11 @@ _LEFT_OUT = ("embeddings.mask_token", "pooler.dense.weight", "pooler.dense.bias"
 
 def readings(network: Network, tensors: Tensors) -> Iterator[Tensors]:
     """Yield tensors under the names that they may have in a network, the likeliest first."""
-    yield tensors
     bare = _without_prefix(network, tensors)
-    if bare is not tensors:
-        yield bare
-    for each in (tensors, bare):
-        yield _as_timm_loads(network, each)
+    forms = [tensors] if bare is tensors else [tensors, bare]
+    yield from forms
+    for form in forms:
+        yield _as_timm_loads(network, form)
     for prefix in ("", "vit.", "dinov2.", "dinov2_with_registers."):
         below = {
             key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)
@@ -102,8 +101,7 @@ def _from_transformers(tensors: Tensors) -> Tensors:
     for key, value in tensors.items():
         if attention := re.fullmatch(_ATTENTION, key):
             parts.setdefault((attention[1], attention[3]), {})[attention[2]] = value
-            continue
-        if key not in _LEFT_OUT:
+        elif key not in _LEFT_OUT:
             renamed[key] = value
     renamed = _renamed(renamed, _TRANSFORMERS)
     for (block, kind), each in parts.items():

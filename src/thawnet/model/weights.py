@@ -198,7 +198,7 @@ def _or_bundled(backbone: str) -> str:
 
 
 def _require_mobilenet(name: str, backbone: str) -> None:
-    if backbone.split(".")[0] != keras_layers.BACKBONE:
+    if without_tag(backbone) != keras_layers.BACKBONE:
         raise WeightsError(
             f"--weights '{name}': Keras's weights are read for backbone "
             f"'{keras_layers.BACKBONE}' only, not for '{backbone}'"

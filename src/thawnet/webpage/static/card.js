@@ -11,6 +11,8 @@
     return element;
   };
 
+  thawnet.wholePercent = (share) => `${(100 * share).toFixed(0)}\u00a0%`;
+
   function percent(share) {
     if (share >= 0.9995) return ">99.9\u00a0%";
     if (share < 0.001) return "<0.1\u00a0%";

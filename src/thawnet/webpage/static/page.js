@@ -9,10 +9,9 @@
   const MANY = 100; // images from which on pictures are kept small, as memory is not endless
   const FEW = 6; // classes that are named at the top
   const MAP = "thawnet-map";
-  const { predictor, Card } = thawnet;
+  const { predictor, Card, wholePercent: percent } = thawnet;
   const byId = (id) => document.getElementById(id);
   const number = new Intl.NumberFormat("en");
-  const percent = (share) => `${(100 * share).toFixed(0)}\u00a0%`;
 
   const cards = []; // as shown: the newest first
   const queue = []; // cards that wait for their turn

@@ -63,7 +63,7 @@
       try {
         const { predictions, unfamiliar } = await look(video);
         const [{ class: name, probability }] = predictions;
-        const share = `${(100 * probability).toFixed(0)}\u00a0%`;
+        const share = thawnet.wholePercent(probability);
         const more = unfamiliar ? ", unlike the training data" : "";
         line.replaceChildren(thawnet.bdi(name), ` ${share}${more}`);
       } catch (error) {
