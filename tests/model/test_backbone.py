@@ -11,7 +11,7 @@ from torch import nn
 
 from thawnet.core.errors import UsageError
 from thawnet.model.backbone import Network
-from thawnet.model.folding import frozen_copy, mend_strided_depthwise
+from thawnet.model.folding import frozen_copy
 from thawnet.model.keras_layers import keras_layers
 from thawnet.model.thawing import first_layer, thaw, training_mode
 
@@ -116,29 +116,6 @@ def test_a_frozen_copy_is_freed_when_it_is_dropped(network: Network) -> None:
         assert not any(each() is not None for each in weights)
     finally:
         gc.enable()
-
-
-@pytest.mark.parametrize("padding", ["same", ""])
-@pytest.mark.parametrize("side", [6, 7, 12])
-def test_decimated_depthwise_gives_the_same_outputs_and_gradients(padding: str, side: int) -> None:
-    plain = Network("mobilenetv2_100", 10, 96, padding)
-    conv = plain.net.get_submodule("blocks.5.0.conv_dw")
-    x = torch.randn(2, conv.in_channels, side, side, requires_grad=True)
-    expected = conv(x)
-    weight = torch.randn_like(expected)
-    (expected * weight).sum().backward()
-    wanted = [x.grad.clone(), conv.weight.grad.clone()]
-    thaw(plain, first_layer(plain, "all"))
-    mend_strided_depthwise(plain.net)
-    mended = plain.net.get_submodule("blocks.5.0.conv_dw")
-    assert type(mended) is not type(conv)
-    x.grad = mended.weight.grad = None
-    got = mended(x)
-    (got * weight).sum().backward()
-    assert torch.allclose(got, expected, atol=1e-5)
-    assert torch.equal(mended.strided()(x), expected)
-    assert torch.allclose(x.grad, wanted[0], atol=1e-5)
-    assert torch.allclose(mended.weight.grad, wanted[1], atol=1e-4)
 
 
 def test_only_thawed_batch_norms_use_batch_statistics(network: Network) -> None:

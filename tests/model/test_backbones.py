@@ -17,7 +17,8 @@ from thawnet.bundle.onnx import to_onnx
 from thawnet.core.errors import UsageError
 from thawnet.image.preprocess import Preprocess
 from thawnet.model.backbone import Network
-from thawnet.model.folding import channels_last, frozen_copy, mend_strided_depthwise
+from thawnet.model.depthwise import mend_depthwise
+from thawnet.model.folding import channels_last, frozen_copy
 from thawnet.model.thawing import first_layer, thaw, training_mode
 from thawnet.training.gate import outputs
 
@@ -185,7 +186,7 @@ def test_frozen_weights_do_not_move_and_thawed_ones_do(network: Network) -> None
 def test_mended_network_computes_the_same(network: Network) -> None:
     own = copy.deepcopy(network)
     thaw(own, first_layer(own, "all"))
-    mend_strided_depthwise(own.net)
+    mend_depthwise(own.net)
     images = torch.randn(2, 3, SIZE, SIZE)
     with torch.no_grad():
         for split in (0, own.stage_of(first_layer(own, "upper"))):
@@ -197,7 +198,7 @@ def test_exported_network_computes_the_same_mended_or_not(network: Network) -> N
     spec = Preprocess(SIZE, 40, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     own = copy.deepcopy(network)
     thaw(own, first_layer(own, "all"))
-    mend_strided_depthwise(own.net)
+    mend_depthwise(own.net)
     meaning = Meaning(tuple("abcde"), spec)
     exported, mended = (to_onnx(outputs(each), meaning) for each in (network, own))
     assert exported == mended

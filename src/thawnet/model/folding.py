@@ -1,4 +1,4 @@
-"""Networks made faster without another number: batch-norms folded, channels last, decimation."""
+"""Networks made faster without another number: batch-norms folded, channels last."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections import Counter
 import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from .depthwise import MendedDepthwise
 
 
 def frozen_copy(part: fx.GraphModule, dtype: torch.dtype, device: torch.device) -> nn.Module:
@@ -21,8 +23,8 @@ def frozen_copy(part: fx.GraphModule, dtype: torch.dtype, device: torch.device) 
     # collector, which tensors do not hurry, and every validation would add a copy of the tail.
     folded.graph.owning_module = None
     for name, module in list(folded.named_modules()):
-        if isinstance(module, _Decimated):
-            folded.set_submodule(name, module.strided())
+        if isinstance(module, MendedDepthwise):
+            folded.set_submodule(name, module.plain())
     _fold(folded.eval().requires_grad_(False))
     return channels_last(folded.to(device, dtype))
 
@@ -53,49 +55,3 @@ def _fold(part: fx.GraphModule) -> None:
         part.set_submodule(str(before.target), fuse_conv_bn_eval(conv, norm))
         # timm's BatchNormAct2d carries the activation; a plain BatchNorm2d has none.
         part.set_submodule(str(node.target), getattr(norm, "act", nn.Identity()))
-
-
-class _Decimated(nn.Module):
-    """A 3x3 depthwise convolution of stride 2, computed at stride 1 and decimated.
-
-    The same numbers as the strided one. In torch 2.15 the backward of the strided form in bf16 on
-    a CPU is pathological: with it a step of the tail takes 393 ms instead of 182 (batch 256).
-    """
-
-    def __init__(self, conv: nn.Conv2d, same: bool) -> None:
-        super().__init__()
-        self.weight = conv.weight
-        self.same = same
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        # 'same' pads only at the end where the side is even, so its outputs sit on odd places.
-        top, left = ((1 - side % 2) if self.same else 0 for side in x.shape[-2:])
-        full = nn.functional.conv2d(x, self.weight, padding=1, groups=len(self.weight))
-        return full[..., top::2, left::2]
-
-    def strided(self) -> nn.Conv2d:
-        """Return the convolution that this stands for, sharing its weight: faster forwards."""
-        from timm.layers.conv2d_same import Conv2dSame
-
-        kind, padding = (Conv2dSame, 0) if self.same else (nn.Conv2d, 1)
-        channels = len(self.weight)
-        conv: nn.Conv2d = kind(
-            channels, channels, 3, stride=2, padding=padding, groups=channels, bias=False
-        )
-        conv.weight = self.weight
-        return conv
-
-
-def mend_strided_depthwise(net: nn.Module) -> None:
-    """Replace thawed strided depthwise 3x3 convolutions by `_Decimated`, in place; names stay."""
-    for name, module in list(net.named_modules()):
-        if (
-            isinstance(module, nn.Conv2d)
-            and module.stride == (2, 2)
-            and module.kernel_size == (3, 3)
-            and module.groups == module.in_channels == module.out_channels
-            and module.bias is None
-            and module.weight.requires_grad
-        ):
-            same = type(module).__name__ == "Conv2dSame"
-            net.set_submodule(name, _Decimated(module, same))

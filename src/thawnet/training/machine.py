@@ -77,7 +77,7 @@ class Machine:
 
     @property
     def mends(self) -> bool:
-        """Whether strided depthwise convolutions are replaced while they train."""
+        """Whether depthwise convolutions are replaced while they train, see model/depthwise.py."""
         return self.device == "cpu" and self.dtype == "bfloat16"
 
     def compiles(self, images: int, size: int) -> bool:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..model.backbone import Network
-from ..model.folding import mend_strided_depthwise
+from ..model.depthwise import mend_depthwise
 from ..model.thawing import thaw
 from .loop import Ema, Learner, make_optimizer
 from .machine import Machine
@@ -38,7 +38,7 @@ class Tail:
         self._network = network
         thaw(network, plan.layer)
         if machine.mends:
-            mend_strided_depthwise(network.net)
+            mend_depthwise(network.net)
         named = network.trainable()
         self.averaged = copy.deepcopy(network)
         ema = Ema(network.net, self.averaged.net, phase.ema) if phase.ema else None
