@@ -40,7 +40,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
     backbone: A timm model name.
     size: Pixels a side that the network sees. Default: the weights' size, within what the data has.
     weights: 'imagenet', 'keras', 'bundled' (the embedded network); a file of safetensors, PyTorch
-    or Keras (.h5); a run or bundle; or a Hugging Face folder.
+    or Keras; a run or bundle; a Hugging Face folder or hf-hub:OWNER/NAME; or an address.
     train_from: First layer to thaw in phase 2: a timm name, a Keras index or name, 'upper',
     'middle' or 'all'.
     epochs: Epochs of phase 1 and phase 2; 0 of phase 2 for the head alone.

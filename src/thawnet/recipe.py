@@ -121,7 +121,8 @@ class Recipe:
     backbone: str = "mobilenetv2_100"
     """A timm model name."""
     weights: str = "imagenet"
-    """'imagenet' (timm's), 'keras' (Keras's), 'bundled' (the embedded network), or a file."""
+    """'imagenet' (timm's), 'keras' (Keras's), 'bundled' (the embedded network); a file or folder; a
+    name on the hub or an address."""
     size: int = 0
     """Pixels a side that the network sees, 32 to 1024; 0: as the weights and the data ask."""
     fit: Fit = "crop"
@@ -196,7 +197,7 @@ class TrainOptions:
     'pad', all, with borders."""
     weights: str | None = None
     """'imagenet', 'keras', 'bundled' (the embedded network); a file of safetensors, PyTorch or
-    Keras (.h5); a run or bundle; or a Hugging Face folder."""
+    Keras; a run or bundle; a Hugging Face folder or hf-hub:OWNER/NAME; or an address."""
     train_from: str | None = None
     """First layer to thaw in phase 2: a timm name, a Keras index or name, 'upper', 'middle' or
     'all'."""

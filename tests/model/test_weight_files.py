@@ -22,6 +22,7 @@ from thawnet import job
 from thawnet.bundle.model import load
 from thawnet.core.errors import WeightsError
 from thawnet.model.backbone import Network
+from thawnet.model.names import named_in
 from thawnet.model.weight_files import stated_architecture
 from thawnet.model.weights import fill, load_weights
 from thawnet.recipe import TrainOptions
@@ -101,7 +102,7 @@ def test_no_code_of_a_file_is_run(tmp_path: Path) -> None:
     (tmp_path / "p.pth").write_bytes(pickle.dumps(Harmful(trace)))
     torch.save(nn.Linear(2, 2), tmp_path / "module.pth")
     for name in ("w.pth", "p.pth", "module.pth"):
-        with pytest.raises(WeightsError, match="code in it is not run here: load it in PyTorch"):
+        with pytest.raises(WeightsError, match="code in it is not run here: where you trust it"):
             filled(tmp_path / name)
     assert not trace.exists()
 
@@ -231,6 +232,48 @@ def test_folder_without_weights_lists_what_is_looked_for(tmp_path: Path) -> None
         WeightsError, match=r"the folder holds none of model.safetensors, bundle/mo"
     ):
         load_weights(str(tmp_path), TINY)
+
+
+def test_folder_of_downloads_names_the_files_that_it_could_be(tmp_path: Path) -> None:
+    (tmp_path / "resnet50-0676ba61.pth").touch()
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(WeightsError, match=r"or a file, as 'resnet50-0676ba61.pth' in it"):
+        load_weights(str(tmp_path), TINY)
+
+
+def test_misspelt_file_is_answered_with_its_neighbour(tmp_path: Path) -> None:
+    (tmp_path / "resnet18-f37072fd.pth").touch()
+    with pytest.raises(WeightsError, match=r"did you mean '.*/resnet18-f37072fd.pth'\?"):
+        load_weights(str(tmp_path / "resnet18-f37072df.pth"), TINY)
+
+
+@pytest.mark.parametrize(
+    ("file", "told"),
+    [
+        ("mobilenet_v2-7ebf99e0.pth", "by their name they are of --backbone mobilenetv2_100"),
+        ("my_network.pth", "`thawnet backbones WORD` lists the networks"),
+    ],
+)
+def test_misfit_is_told_what_the_files_name_tells(
+    tmp_path: Path, tensors: Tensors, file: str, told: str
+) -> None:
+    torch.save(tensors, tmp_path / file)
+    with pytest.raises(WeightsError, match=told):
+        filled(tmp_path / file, "resnet18")
+
+
+@pytest.mark.parametrize(
+    ("file", "model"),
+    [
+        ("resnet50-0676ba61.pth", "resnet50"),
+        ("vit_b_16-c867db91.pth", "vit_base_patch16_224"),
+        ("mobilenetv2_100_ra-b33bc2c4.pth", "mobilenetv2_100"),
+        ("vit_small_patch14_dinov2.lvd142m.safetensors", "vit_small_patch14_dinov2"),
+        ("model_best.pth.tar", ""),
+    ],
+)
+def test_names_of_published_files_tell_the_model(file: str, model: str) -> None:
+    assert named_in(file) == model
 
 
 def test_values_that_no_network_has_are_refused(tmp_path: Path, tensors: Tensors) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import http.server
 import os
 import socket
 import subprocess
@@ -17,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from support.hub import HubHandler, set_endpoint, shard
+from support.hub import HubHandler, hub_here, set_endpoint, shard
 from support.published_cifar import COUNTS, files_of, pack, small
 from support.systems import LINUX
 from support.web import Raw, ok, serving_forever
@@ -289,12 +288,7 @@ def test_without_network_the_command_ends_within_30_seconds(
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[type[HubHandler]]:
-    from huggingface_hub import constants
-
-    handler = type("Hub", (HubHandler,), {"files": {}, "asked": []})
-    with serving_forever(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)) as address:
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-        set_endpoint(monkeypatch, address)
+    with hub_here(monkeypatch, tmp_path / "hub") as handler:
         yield handler
 
 

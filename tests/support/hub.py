@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 import http.server
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from support import shards
 from support.photos import encoded
+from support.web import serving_forever
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 
@@ -48,6 +52,7 @@ class HubHandler(http.server.BaseHTTPRequestHandler):
             else:
                 self.send_response(404)
                 self.send_header("X-Error-Code", "EntryNotFound")
+                self.send_header("X-Repo-Commit", SHA)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
         else:
@@ -67,6 +72,18 @@ class HubHandler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *arguments: object) -> None:
         """Requests are in `asked`."""
+
+
+@contextmanager
+def hub_here(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Iterator[type[HubHandler]]:
+    """Serve an empty hub on this machine, with an empty cache of the hub's client."""
+    from huggingface_hub import constants
+
+    handler = type("Hub", (HubHandler,), {"files": {}, "asked": []})
+    with serving_forever(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)) as address:
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+        set_endpoint(monkeypatch, address)
+        yield handler
 
 
 def name_of(content: bytes) -> str:

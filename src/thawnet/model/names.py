@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 
 from ..core.errors import UsageError, suggest
 
@@ -34,7 +35,11 @@ def require_model(backbone: str) -> None:
     """
     import timm  # it takes a second, for which what builds no network need not wait
 
-    # It would fetch what is called hf-hub:..., and a name may come from a bundle.
+    if ":" in backbone:  # a name may come from a bundle: nothing is fetched for it
+        raise UsageError(
+            f"--backbone '{backbone}': timm has no such model; what lies on a hub or server, give "
+            f"it by --weights {backbone}"
+        )
     if not timm.is_model(backbone):
         raise UsageError(f"--backbone '{backbone}': timm has no such model; {_nearest(backbone)}")
     name, _, tag = backbone.partition(".")
@@ -42,6 +47,20 @@ def require_model(backbone: str) -> None:
     if tag and tag not in tags:
         has = f"it has {', '.join(tags)}" if tags else "it has none"
         raise UsageError(f"--backbone '{backbone}': timm has no weights '{tag}' of it; {has}")
+
+
+def named_in(file: str) -> str:
+    """Return the model that a file's name tells: resnet50 of resnet50-0676ba61.pth, '' if none."""
+    import timm
+
+    def bare(name: str) -> str:
+        return re.sub(r"[^a-z0-9]", "", name.lower())
+
+    names = {bare(name): name for name in timm.list_models()}
+    names |= {bare(name): model for name, model in TORCHVISION.items()}
+    told = bare(file.partition(".")[0])
+    having = [name for name in names if told.startswith(name)]
+    return names[max(having, key=len)] if having else ""
 
 
 def without_tag(backbone: str) -> str:

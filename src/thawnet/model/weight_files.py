@@ -1,4 +1,4 @@
-"""Files and folders of weights as people have them: told by their content, not by their names."""
+"""Files and folders of PyTorch weights as people have them, told by content, not by names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import argparse
 import json
 import pickle
 import warnings
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,11 +17,10 @@ from safetensors import SafetensorError, safe_open
 
 from ..core.errors import WeightsError, first_line
 
-HDF5 = b"\x89HDF\r\n\x1a\n"
 ZIP = b"PK\x03\x04"
 PICKLE = b"\x80"
-KERAS_3 = "model.weights.h5"  # in a .keras file, which is a zip
 CONFIG = "config.json"
+PIXELS = "preprocessor_config.json"  # of transformers
 # Of a bundle, a run, or a folder as the Hugging Face hub has it; the preferred first.
 FOLDER_FILES = (
     *("model.safetensors", "bundle/model.safetensors", "pytorch_model.bin"),
@@ -33,6 +31,8 @@ WRAPPERS = (
     *("state_dict_ema", "model_ema", "ema", "state_dict", "model_state_dict", "model"),
     *("module", "net", "teacher", "params"),
 )
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".h5", ".keras")
+MOST_NAMED = 5  # files of a folder in an error
 LARGEST_CONFIG = 2**20  # bytes
 
 
@@ -45,11 +45,6 @@ class WeightsFile:
     """As in a bundle's model.safetensors: architecture, mean, std, input_size, pad_type, ..."""
 
 
-def is_hdf5(path: Path) -> bool:
-    """Return whether a file is HDF5, as Keras's are."""
-    return path.is_file() and _head(path).startswith(HDF5)
-
-
 def read_weights_file(path: Path) -> WeightsFile:
     """Read a file of PyTorch or safetensors, a run or bundle, or a Hugging Face folder.
 
@@ -58,11 +53,6 @@ def read_weights_file(path: Path) -> WeightsFile:
     if path.is_dir():
         return _folder(path)
     head = _head(path)
-    if head.startswith(ZIP) and KERAS_3 in _names(path):
-        raise WeightsError(
-            f"--weights '{path}': Keras 3's .keras is not read; save it in Keras by "
-            "model.save('model.h5') and give that"
-        )
     # Eight bytes of length, which may begin like a pickle, stand before a safetensors' header.
     if head.startswith((ZIP, PICKLE)) and head[8:] != b"{":
         return WeightsFile(_torch(path), {})
@@ -85,22 +75,17 @@ def _head(path: Path) -> bytes:
         return file.read(9)
 
 
-def _names(path: Path) -> list[str]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.namelist()
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError):
-        return []
-
-
 def _folder(path: Path) -> WeightsFile:
     for name in FOLDER_FILES:
         if (path / name).is_file():
             found = read_weights_file(path / name)
             return WeightsFile(found.tensors, {**found.metadata, **_config(path)})
+    files = sorted(file.name for file in path.iterdir() if file.suffix in SUFFIXES)
+    files = [f"'{name}'" for name in files[:MOST_NAMED]]
     raise WeightsError(
         f"--weights '{path}': the folder holds none of {', '.join(FOLDER_FILES)}; give a run, a "
         "bundle, a folder as the Hugging Face hub has it, or a file"
+        + (f", as {', '.join(files)} in it" if files else "")
     )
 
 
@@ -133,8 +118,8 @@ def _torch(path: Path) -> dict[str, torch.Tensor]:
         reason = "it asks for more than tensors" if more else first_line(error)
         raise WeightsError(
             f"--weights '{path}': PyTorch reads no plain tensors from it ({reason}); "
-            "code in it is not run here: load it in PyTorch and save its state_dict() by "
-            "safetensors.torch.save_file"
+            "code in it is not run here: where you trust it, torch.save(torch.load(FILE, "
+            "weights_only=False).state_dict(), OTHER) makes a file that is read"
         ) from error
     tensors = next(_dictionaries(content), None)
     if tensors is None:
@@ -162,14 +147,14 @@ def _config(folder: Path) -> dict[str, str]:
     config = _json(folder / CONFIG)
     published = config.get("pretrained_cfg")
     published = published if isinstance(published, dict) else config
-    images = _json(folder / "preprocessor_config.json")
+    images = _json(folder / PIXELS)
     facts = {
         "architecture": config.get("architecture"),
         "mean": published.get("mean") or images.get("image_mean"),
         "std": published.get("std") or images.get("image_std"),
         "input_size": published.get("input_size") or config.get("image_size"),
         "license": published.get("license"),
-        "source": published.get("hf_hub_id") or folder.resolve().name,
+        "source": published.get("hf_hub_id"),
     }
     if isinstance(facts["input_size"], list) and facts["input_size"]:
         facts["input_size"] = facts["input_size"][-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import math
 from collections.abc import Iterable
@@ -17,10 +18,12 @@ from ..image.preprocess import MAX_SIDE
 from ..net.http import FetchError
 from ..net.hub import endpoint, from_hub
 from ..net.published import MIRROR, Tell, fetch
-from . import keras_h5, keras_layers
+from . import keras_layers, keras_weights
 from .backbone import Network
-from .names import without_tag
-from .weight_files import is_hdf5, read_weights_file
+from .keras_file import is_keras
+from .names import named_in, without_tag
+from .remote_weights import located
+from .weight_files import read_weights_file
 from .weight_names import readings
 
 if TYPE_CHECKING:
@@ -78,23 +81,25 @@ def load_weights(
 
 def _load(name: str, backbone: str, size: int, tell: Tell) -> Weights:
     if name == BUNDLED:
-        return _from_file(embedded.BUNDLE, backbone)
+        return _from_file(embedded.BUNDLE, backbone, BUNDLED)
     if name == IMAGENET:
         return _from_timm(backbone)
     if name == KERAS:
         return _from_keras(backbone, size, tell)
-    path = Path(name)
+    path = located(name, tell)
     if not path.exists():
         raise WeightsError(
-            f"--weights '{name}': no such file; give one of safetensors, PyTorch or Keras (.h5), a "
-            f"run or bundle, a Hugging Face folder, '{IMAGENET}', '{KERAS}' or '{BUNDLED}'"
+            f"--weights '{name}': no such file{_meant(path)}; give one of safetensors, "
+            "PyTorch or Keras, a run or bundle, a Hugging Face folder, its hf-hub:OWNER/NAME, an "
+            f"address, '{IMAGENET}', '{KERAS}' or '{BUNDLED}'"
         )
-    if is_hdf5(path) or path.suffix in (".h5", ".hdf5"):
-        return _from_h5(path, backbone, "not stated")
-    return _from_file(path, backbone)
+    if is_keras(path) or path.suffix in (".h5", ".hdf5", ".keras"):
+        return _from_keras_file(path, backbone, "not stated")
+    return _from_file(path, backbone, path.absolute().name if path == Path(name) else name)
 
 
-def _from_file(path: Path, backbone: str) -> Weights:
+def _from_file(path: Path, backbone: str, name: str) -> Weights:
+    """name: what its origin is called where it does not say."""
     file = read_weights_file(path)
     given, metadata = file.tensors, file.metadata
     try:
@@ -112,7 +117,7 @@ def _from_file(path: Path, backbone: str) -> Weights:
             mean=_triple(metadata["mean"]) if "mean" in metadata else _three(published.mean),
             std=_triple(metadata["std"], above=0) if "std" in metadata else _three(published.std),
             size=_within(int(metadata.get("input_size", published.input_size[-1])), 0, MAX_SIDE),
-            origin=metadata.get("source", path.name),
+            origin=metadata.get("source", name),
             licence=metadata.get("license", "not stated"),
             architecture=metadata.get("architecture", ""),
             digest=_digest(given),
@@ -135,8 +140,8 @@ def _from_timm(backbone: str) -> Weights:
     except FetchError as error:
         raise WeightsError(
             f"ImageNet weights of '{backbone}' could not be loaded from {endpoint()} ({error}); "
-            "give one with --weights FILE (safetensors, PyTorch, .h5), a mirror with the variable "
-            f"HF_ENDPOINT{_or_bundled(backbone)}"
+            "give one with --weights FILE (safetensors, PyTorch, Keras), a mirror with the "
+            f"variable HF_ENDPOINT{_or_bundled(backbone)}"
         ) from error
     tensors: dict[str, torch.Tensor] = dict(model.state_dict())
     config: Any = model.pretrained_cfg
@@ -158,37 +163,44 @@ def _from_timm(backbone: str) -> Weights:
 def _from_keras(backbone: str, size: int, tell: Tell) -> Weights:
     """Load the file that Keras publishes for the size nearest to `size`."""
     _require_mobilenet(KERAS, backbone)
-    remote = keras_h5.published(size)
+    remote = keras_weights.published(size)
     try:
         path = fetch(remote, tell)
     except FetchError as error:
         raise WeightsError(
             f"Keras's weights could not be downloaded from {remote.url} ({error}); give one "
-            f"by --weights FILE (safetensors, PyTorch, .h5), a mirror with the variable {MIRROR}"
+            f"by --weights FILE (safetensors, PyTorch, Keras), a mirror with the variable {MIRROR}"
             f"{_or_bundled(backbone)}"
         ) from error
     try:
-        return _from_h5(path, backbone, keras_h5.LICENCE)
+        return _from_keras_file(path, backbone, keras_weights.LICENCE)
     except WeightsError:
         path.unlink()  # there is no hash to tell a bad download by; the next attempt starts anew
         raise
 
 
-def _from_h5(path: Path, backbone: str, licence: str) -> Weights:
+def _from_keras_file(path: Path, backbone: str, licence: str) -> Weights:
     _require_mobilenet(str(path), backbone)
-    tensors = keras_h5.read_keras(path)
+    tensors = keras_weights.read_keras(path)
     return Weights(
         tensors=tensors,
-        padding=keras_h5.PADDING,
-        epsilon=keras_h5.EPSILON,
-        mean=keras_h5.MEAN,
-        std=keras_h5.STD,
-        size=keras_h5.size_in_name(path) or published_size(backbone),
+        padding=keras_weights.PADDING,
+        epsilon=keras_weights.EPSILON,
+        mean=keras_weights.MEAN,
+        std=keras_weights.STD,
+        size=keras_weights.size_in_name(path) or published_size(backbone),
         origin=path.name,
         licence=licence,
         architecture=backbone,
         digest=_digest(tensors),
     )
+
+
+def _meant(path: Path) -> str:
+    """Return the nearest name of a file beside one that is not there."""
+    beside = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, beside, n=1)
+    return f"; did you mean '{path.parent / near[0]}'?" if near else ""
 
 
 def _or_bundled(backbone: str) -> str:
@@ -223,8 +235,17 @@ def fill(network: Network, weights: Weights, name: str) -> None:
         misfits.append(misfit)
     nearest = min(misfits, key=lambda misfit: misfit.count)
     raise WeightsError(
-        f"--weights '{name}' do not fit backbone '{network.backbone}': {nearest.told}"
+        f"--weights '{name}' do not fit backbone '{network.backbone}': {nearest.told}; "
+        f"{_remedy(name, network.backbone)}"
     )
+
+
+def _remedy(name: str, backbone: str) -> str:
+    """Return what to do about weights that do not fit: what their name tells, if it does."""
+    told = named_in(Path(name).name)
+    if told and told != without_tag(backbone):
+        return f"by their name they are of --backbone {told}"
+    return "`thawnet backbones WORD` lists the networks that there are"
 
 
 @dataclass(frozen=True)
@@ -254,9 +275,9 @@ class _Misfit:
     @property
     def told(self) -> str:
         """The first misfit of each kind, and how many there are."""
-        first = self.wrong[:1]
-        first += [f"no tensor '{key}'" for key in self.missing[:1]]
+        first = [f"no tensor '{key}'" for key in self.missing[:1]]
         first += [f"unknown tensor '{key}'" for key in self.foreign[:1]]
+        first += self.wrong[:1]
         return (
             f"{', '.join(first)}; {len(self.missing)} missing, {len(self.foreign)} unknown, "
             f"{len(self.wrong)} of another shape"

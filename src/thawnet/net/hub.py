@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -50,6 +50,42 @@ def fetch_shards(repository: str) -> Path:
     if not shards:
         raise FetchError(f"'{repository}' holds no parquet shards")
     return shards[0].parent
+
+
+def fetch_files(
+    repository: str, wanted: Iterable[str], one_of: Iterable[str], tell: Callable[[str], None]
+) -> Path:
+    """Return the folder with those `wanted` files that a model's repository has, and one more.
+
+    That is the first of `one_of` that it has. `tell` hears of it if the hub is asked.
+    Raises FetchError, also when it has none of these.
+    """
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    def get(name: str) -> Path | None:
+        def load() -> Path | None:
+            try:
+                return Path(hf_hub_download(repository, name))
+            except LocalEntryNotFoundError:
+                raise
+            except EntryNotFoundError:
+                return None
+
+        cached = try_to_load_from_cache(repository, name)
+        known_to_lack = cached is not None and not isinstance(cached, str)
+        return None if known_to_lack else from_hub(load)
+
+    if any(try_to_load_from_cache(repository, name) is None for name in wanted):
+        tell(f"asking {endpoint()} for {repository}")
+    for name in wanted:
+        get(name)
+    names = tuple(one_of)
+    for name in names:
+        path = get(name)
+        if path is not None:
+            return path.parents[name.count("/")]
+    raise FetchError(f"'{repository}' holds none of {', '.join(names)}")
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from ..core import console
 from ..core.errors import RunError, UsageError
 from ..core.text import command_line
 from ..model.names import require_model
+from ..model.remote_weights import located
 from ..model.weight_files import stated_architecture
 from ..model.weights import BUNDLED, IMAGENET, KERAS
 from ..recipe import ON_GPU, Recipe, TrainOptions, chosen_flags, load_recipe, resolve
@@ -107,7 +108,7 @@ def chosen(options: TrainOptions) -> tuple[Recipe, Machine]:
     recipe = resolve(load_recipe(preset(options.recipe, device)), options)
     machine = decide(device, recipe.precision, options.compile)
     if options.backbone is None and options.weights is not None:
-        stated = stated_architecture(Path(options.weights))
+        stated = stated_architecture(located(options.weights, console.say))
         recipe = dataclasses.replace(recipe, backbone=stated or recipe.backbone)
     if (
         options.weights is None

@@ -1,8 +1,9 @@
-"""Keras's .h5: the same outputs as Keras's own, and only MobileNetV2's tensors come out."""
+"""Keras's files: the same outputs as Keras's own, and only MobileNetV2's tensors come out."""
 
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 from thawnet.core.errors import WeightsError
-from thawnet.model import keras_h5
+from thawnet.model import keras_file, keras_weights
 from thawnet.model.backbone import Network
 from thawnet.model.keras_layers import keras_layers
 from thawnet.model.weights import fill, load_weights
@@ -26,7 +27,7 @@ Layers = list[tuple[str, dict[str, np.ndarray]]]  # (layer, {array: values}), in
 def random_layers() -> Layers:
     """Return MobileNetV2's layers as Keras lays them out, with random weights."""
     rng = np.random.default_rng(0)
-    shapes = {expected.keras: expected.arrays for expected in keras_h5._table()}
+    shapes = {expected.keras: expected.arrays for expected in keras_weights._table()}
     return [
         (
             keras,
@@ -59,8 +60,37 @@ def write_legacy(path: Path, layers: Layers, whole_model: bool = False, chunk: i
     return path
 
 
+def write_keras_3(path: Path, layers: Layers, within: str = "", named: bool = True) -> Path:
+    """Write as Keras 3's save_weights does; within: groups of a model that holds this one."""
+    counts: dict[str, int] = {}
+    with h5py.File(path, "w") as file:
+        file.create_group("vars")
+        for name, arrays in layers:
+            roles = [array.rsplit("/", 1)[1].split(":")[0] for array in arrays]
+            kind = {1: "conv2d", 4: "batch_normalization", 0: "re_lu"}[len(roles)]
+            kind = "depthwise_conv2d" if roles == ["depthwise_kernel"] else kind
+            number = counts[kind] = counts.get(kind, -1) + 1
+            group = f"{within}layers/{kind}{f'_{number}' if number else ''}/vars"
+            made = file.create_group(group)
+            if named:
+                made.attrs["name"] = name
+            for place, value in enumerate(arrays.values()):
+                made.create_dataset(str(place), data=value)
+    return path
+
+
+def in_zip(path: Path) -> Path:
+    """Pack weights as a .keras file holds them, next to its other files."""
+    packed = path.with_name("model.keras")
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("metadata.json", "{}")
+        archive.writestr("config.json", "{}")
+        archive.write(path, "model.weights.h5")
+    return packed
+
+
 def read(path: Path) -> dict[str, torch.Tensor]:
-    return keras_h5.read_keras(path)
+    return keras_weights.read_keras(path)
 
 
 # --- what is read -------------------------------------------------------------------------------
@@ -103,6 +133,33 @@ def test_names_of_an_older_keras_are_read_in_the_files_order(tmp_path: Path) -> 
     assert all(torch.equal(got[key], value) for key, value in expected.items())
 
 
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("within", ["", "layers/functional/"])
+def test_keras_3s_layout_is_read_by_names_or_in_order(
+    tmp_path: Path, packed: bool, named: bool, within: str
+) -> None:
+    layers = random_layers()
+    expected = read(write_legacy(tmp_path / "legacy.h5", layers))
+    path = write_keras_3(tmp_path / "w.weights.h5", layers, within, named)
+    path = in_zip(path) if packed else path
+    got = load_weights(str(path.rename(tmp_path / "anything")), NAME).tensors
+    assert expected.keys() == got.keys()
+    assert all(torch.equal(got[key], value) for key, value in expected.items())
+
+
+def test_layers_of_a_model_within_a_legacy_model_are_found_by_name(tmp_path: Path) -> None:
+    """As Sequential([MobileNetV2(...), Dense(5)]) is saved, thawed from its middle."""
+    layers = random_layers()
+    expected = read(write_legacy(tmp_path / "flat.h5", layers))
+    thawed_first = layers[80:] + layers[:80]
+    arrays = {name: value for _, found in thawed_first for name, value in found.items()}
+    head = {"dense/kernel:0": np.zeros((1280, 5), np.float32)}
+    nested = [("rescaling", {}), ("mobilenetv2_1.00_96", arrays), ("dense", head)]
+    got = read(write_legacy(tmp_path / "nested.h5", nested, whole_model=True))
+    assert all(torch.equal(got[key], value) for key, value in expected.items())
+
+
 def test_a_head_after_the_trunk_is_left_out(tmp_path: Path) -> None:
     layers = random_layers()
     trunk = read(write_legacy(tmp_path / "trunk.h5", layers))
@@ -124,8 +181,8 @@ def test_it_asks_for_keras_padding_epsilon_and_normalisation(tmp_path: Path) -> 
     ("asked", "file"), [(96, 96), (32, 96), (112, 128), (150, 160), (224, 224), (512, 224)]
 )
 def test_the_published_file_is_that_of_the_nearest_size(asked: int, file: int) -> None:
-    assert keras_h5.published(asked).name.endswith(f"_1.0_{file}_no_top.h5")
-    assert keras_h5.size_in_name(keras_h5.published(asked).path) == file
+    assert keras_weights.published(asked).name.endswith(f"_1.0_{file}_no_top.h5")
+    assert keras_weights.size_in_name(keras_weights.published(asked).path) == file
 
 
 def test_keras_by_name_downloads_once_and_a_bad_file_is_not_kept(
@@ -134,9 +191,9 @@ def test_keras_by_name_downloads_once_and_a_bad_file_is_not_kept(
     folder = tmp_path / "served"
     folder.mkdir()
     monkeypatch.setenv(MIRROR, serve(folder))
-    path = folder / keras_h5.published(96).name
+    path = folder / keras_weights.published(96).name
     path.write_bytes(b"not HDF5")
-    with pytest.raises(WeightsError, match="not a readable HDF5 file"):
+    with pytest.raises(WeightsError, match="not a readable file of Keras"):
         load_weights("keras", NAME, 96)
     write_legacy(path, random_layers())
     weights = load_weights("keras", NAME, 96)
@@ -163,12 +220,9 @@ def changed(layer: str, **arrays: np.ndarray | None) -> Layers:
     return list(layers.items())
 
 
-def swapped() -> Layers:
-    layers = random_layers()
-    at = {name: place for place, (name, _) in enumerate(layers)}
-    one, other = at["block_4_expand"], at["block_5_expand"]
-    layers[one], layers[other] = layers[other], layers[one]
-    return layers
+def without_one() -> Layers:
+    layers = [(name, arrays) for name, arrays in random_layers() if name != "block_4_expand"]
+    return [*layers, ("predictions", {"predictions/kernel:0": np.zeros((1280, 9), np.float32)})]
 
 
 @pytest.mark.parametrize(
@@ -187,7 +241,10 @@ def swapped() -> Layers:
             "an array of floats is not one",
         ),
         (lambda: random_layers()[:80], r"\d+ layers with weights, Keras's MobileNetV2 has 104"),
-        (swapped, "'block_5_expand' stands where Keras's MobileNetV2 has 'block_4_expand'"),
+        (
+            without_one,
+            "'block_4_expand_BN' stands where Keras's MobileNetV2 has 'block_4_expand'",
+        ),
     ],
 )
 def test_a_layer_that_does_not_fit_is_named(
@@ -203,7 +260,7 @@ def test_a_layer_that_does_not_fit_is_named(
 def test_what_is_not_hdf5_is_one_sentence(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "w.h5"
     path.write_bytes(content)
-    with pytest.raises(WeightsError, match="not a readable HDF5 file") as caught:
+    with pytest.raises(WeightsError, match="not a readable file of Keras") as caught:
         load_weights(str(path), NAME)
     assert "\n" not in str(caught.value)
 
@@ -213,7 +270,7 @@ def test_a_cut_file_is_one_sentence(tmp_path: Path, share: float) -> None:
     path = write_legacy(tmp_path / "w.h5", random_layers())
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * share)])
-    with pytest.raises(WeightsError, match="not a readable HDF5 file"):
+    with pytest.raises(WeightsError, match="not a readable file of Keras"):
         read(path)
 
 
@@ -240,12 +297,27 @@ def test_links_and_numbers_kept_in_other_files_are_refused(tmp_path: Path, kind:
         read(path)
 
 
-def test_keras_3s_own_layout_is_told_how_to_save(tmp_path: Path) -> None:
-    path = tmp_path / "w.weights.h5"
+def test_a_file_that_is_none_of_keras_says_what_it_holds(tmp_path: Path) -> None:
+    path = tmp_path / "w.h5"
     with h5py.File(path, "w") as file:
-        file.create_dataset("layers/conv2d/vars/0", data=np.zeros(3))
-    with pytest.raises(WeightsError, match=r"Keras 3's own layout.*model.save\('FILE.h5'\)"):
+        file.create_dataset("frames/0", data=np.zeros(3))
+    with pytest.raises(WeightsError, match=r"the file has \['frames'\], expected those of .keras"):
         read(path)
+
+
+def test_a_network_of_another_kind_in_keras_3s_layout_says_what_it_lacks(tmp_path: Path) -> None:
+    path = write_keras_3(tmp_path / "w.weights.h5", random_layers()[:60])
+    with pytest.raises(WeightsError, match=r"13 conv2d with weights, .* MobileNetV2 has 35"):
+        read(path)
+
+
+def test_a_zip_that_unpacks_to_too_much_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = in_zip(write_keras_3(tmp_path / "w.weights.h5", random_layers()))
+    monkeypatch.setattr(keras_file, "LARGEST", 1000)
+    with pytest.raises(WeightsError, match=r"not a readable file of Keras \(it unpacks to"):
+        load_weights(str(path), NAME)
 
 
 # --- Keras itself -------------------------------------------------------------------------------
@@ -285,14 +357,39 @@ def arrays_of(layer: Any) -> dict[str, np.ndarray]:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # Keras's own warnings are not ours to mend
-@pytest.mark.parametrize("saved", ["weights of Keras 2", "model of Keras 3"])
-def test_outputs_equal_those_of_keras(model: Any, saved: str, tmp_path: Path) -> None:
-    if saved == "model of Keras 3":
-        path = tmp_path / "model.h5"
-        model.save(path)
-    else:
-        layers = [(layer.name, arrays_of(layer)) for layer in model.layers]
-        path = write_legacy(tmp_path / "w.h5", layers, chunk=40)
+@pytest.mark.parametrize("ending", ["h5", "keras", "weights.h5"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_outputs_equal_those_of_keras(
+    model: Any, nested: bool, ending: str, tmp_path: Path
+) -> None:
+    import keras
+
+    whole = keras.Sequential(
+        [
+            keras.layers.Rescaling(1 / 127.5, -1),
+            model,
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(5),
+        ]
+    )
+    whole.build((None, 96, 96, 3))
+    path = tmp_path / f"model.{ending}"
+    saved = whole if nested else model
+    (saved.save_weights if ending == "weights.h5" else saved.save)(path)
+    require_outputs_of(model, path)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_outputs_equal_those_of_keras_with_weights_in_the_names_of_keras_2(
+    model: Any, tmp_path: Path
+) -> None:
+    layers = [(layer.name, arrays_of(layer)) for layer in model.layers]
+    require_outputs_of(model, write_legacy(tmp_path / "w.h5", layers, chunk=40))
+
+
+def require_outputs_of(model: Any, path: Path) -> None:
+    """Require that the network filled from a file computes what Keras's own does."""
     images = np.random.default_rng(0).uniform(-1, 1, (2, 96, 96, 3)).astype(np.float32)
     expected = model.predict(images, verbose=0)  # (2, 3, 3, 1280)
     weights = load_weights(str(path), NAME)

@@ -1,0 +1,194 @@
+"""Files that Keras saves: the layers of a model and where their arrays lie, in any of its layouts.
+
+Keras 3 (keras/src/saving/saving_lib.py), in NAME.weights.h5 or within NAME.keras, a zip: a model's
+group `layers` holds a group for each layer, called by its class and number in the order of the
+model, with its arrays in `vars/0`, `vars/1`, ...; later versions note the layer's name there.
+
+Legacy .h5 (keras/src/legacy/saving/legacy_h5_format.py): `layer_names` on the root, or on its
+group `model_weights` where a whole model was saved; `weight_names` on each layer's group; below it
+the datasets. An attribute of more than 64 kB is cut into name0, name1, ...
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..core.errors import WeightsError, first_line
+
+if TYPE_CHECKING:
+    import h5py
+
+HDF5 = b"\x89HDF\r\n\x1a\n"
+ZIP = b"PK\x03\x04"
+IN_ZIP = "model.weights.h5"
+LARGEST = 2**30  # bytes of what is unpacked
+DEEPEST = 8  # models within models
+
+# Arrays of the layers that are read, in the order of their `vars`, by what Keras 3 calls the class.
+ROLES = {
+    "conv2d": ("kernel", "bias"),
+    "depthwise_conv2d": ("depthwise_kernel", "bias"),
+    "batch_normalization": ("gamma", "beta", "moving_mean", "moving_variance"),
+}
+
+
+@dataclass(frozen=True)
+class KerasLayer:
+    """A layer that has arrays."""
+
+    name: str
+    kind: str
+    """A key of ROLES, '' in the legacy layout, which does not say."""
+    arrays: dict[str, str]
+    """Where in the file each lies, by what it is: 'kernel', 'gamma', ..."""
+
+
+def is_keras(path: Path) -> bool:
+    """Return whether a file is one of Keras, by its content."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        head = file.read(len(HDF5))
+    return head == HDF5 or (head.startswith(ZIP) and _in_zip(path) is not None)
+
+
+@contextlib.contextmanager
+def open_keras(path: Path) -> Iterator[h5py.File]:
+    """Open a file of Keras. Raises WeightsError when it, or what is read of it, is damaged."""
+    import h5py
+
+    try:
+        inside = _in_zip(path)
+        if inside is None:
+            with h5py.File(path, "r") as file:
+                yield file
+            return
+        if inside.file_size > LARGEST:
+            raise ValueError(f"it unpacks to {inside.file_size:,} bytes")
+        with zipfile.ZipFile(path) as archive, archive.open(inside) as packed:
+            content = packed.read(LARGEST)
+        with h5py.File(io.BytesIO(content), "r") as file:
+            yield file
+    # h5py raises these, and RuntimeError for the rest, when bytes are not what their header says.
+    except (
+        *(OSError, KeyError, ValueError, TypeError, RuntimeError),
+        *(zipfile.BadZipFile, NotImplementedError, EOFError),
+    ) as error:
+        raise WeightsError(
+            f"--weights '{path}': not a readable file of Keras ({first_line(error)})"
+        ) from error
+
+
+def layers_of(file: h5py.File) -> list[KerasLayer]:
+    """Return the layers with arrays in the file's order; none where it is not laid out as Keras's.
+
+    Of models within models, as in Sequential([MobileNetV2(...), Dense(5)]), the layers of all in
+    the legacy layout, and of the one with most batch-norms in that of Keras 3.
+    """
+    root = "model_weights/" if "model_weights" in file else ""
+    names = _names(inside(file, root.rstrip("/")) if root else file, "layer_names")
+    if names is not None:
+        return list(_legacy(file, root, names))
+    found = [_keras_3(group) for group in _containers(file, DEEPEST)]
+    return max(found, key=_norms, default=[])
+
+
+def inside(group: Any, path: str) -> Any:
+    """Return what lies at a path, following hard links only: no link leads to another file."""
+    import h5py
+
+    for step in path.split("/"):
+        if not isinstance(group.get(step, getlink=True), h5py.HardLink):
+            raise KeyError(f"no '{path}'")
+        group = group[step]
+    return group
+
+
+def read_array(file: h5py.File, path: str, most: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Return an array of at most so many floats: the file's own, not those of another file."""
+    import h5py
+
+    dataset = inside(file, path)
+    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind != "f":
+        raise TypeError("what should be an array of floats is not one")
+    if dataset.external is not None or dataset.is_virtual:
+        raise TypeError(f"'{dataset.name}' keeps its numbers in another file")
+    if dataset.size > most:
+        raise ValueError(f"'{dataset.name}' of shape {dataset.shape} is too large")
+    return np.asarray(dataset[()], dtype=np.float32)
+
+
+def _in_zip(path: Path) -> zipfile.ZipInfo | None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.getinfo(IN_ZIP)
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, KeyError, OSError):
+        return None
+
+
+def _legacy(file: h5py.File, root: str, names: list[str]) -> Iterator[KerasLayer]:
+    for name in names:
+        arrays: dict[str, dict[str, str]] = {}
+        # A model within the model is one layer here, with the arrays of all of its own.
+        for array in _names(inside(file, root + name), "weight_names") or []:
+            layer = ("/" + array).rsplit("/", 2)[-2] or name
+            role = array.rsplit("/", 1)[-1].split(":", 1)[0]  # gamma of bn_Conv1/gamma:0
+            arrays.setdefault(layer, {})[role] = f"{root}{name}/{array}"
+        for layer, roles in arrays.items():
+            yield KerasLayer(layer, "", roles)
+
+
+def _containers(group: Any, depth: int) -> Iterator[Any]:
+    """Yield the groups called `layers`, of a model and of the models in it."""
+    import h5py
+
+    for name in group:
+        child = group[name] if isinstance(group.get(name, getlink=True), h5py.HardLink) else None
+        if isinstance(child, h5py.Group) and depth:
+            if name == "layers":
+                yield child
+            yield from _containers(child, depth - 1)
+
+
+def _keras_3(group: Any) -> list[KerasLayer]:
+    import h5py
+
+    numbered: list[tuple[int, KerasLayer]] = []
+    for child in group:
+        kind, _, number = child.rpartition("_")
+        if not number.isdigit():
+            kind, number = child, "0"
+        if kind not in ROLES or not isinstance(group.get(f"{child}/vars"), h5py.Group):
+            continue
+        values = inside(group, f"{child}/vars")
+        path = values.name.lstrip("/")
+        arrays = {role: f"{path}/{at}" for at, role in enumerate(ROLES[kind]) if str(at) in values}
+        name = str(values.attrs.get("name", child))
+        numbered.append((int(number), KerasLayer(name, kind, arrays)))
+    return [layer for _, layer in sorted(numbered, key=lambda each: each[0])]
+
+
+def _norms(layers: list[KerasLayer]) -> int:
+    return sum(layer.kind == "batch_normalization" for layer in layers)
+
+
+def _names(group: Any, name: str) -> list[str] | None:
+    """Return a list of names kept as an attribute, whole or cut into name0, name1, ..."""
+    if name in group.attrs:
+        chunks = [group.attrs[name]]
+    else:
+        chunks = []
+        while f"{name}{len(chunks)}" in group.attrs:
+            chunks.append(group.attrs[f"{name}{len(chunks)}"])
+        if not chunks:
+            return None
+    words = [word for chunk in chunks for word in np.asarray(chunk).reshape(-1).tolist()]
+    return [word.decode() if isinstance(word, bytes) else str(word) for word in words]

@@ -1,0 +1,168 @@
+"""Weights of Keras's MobileNetV2, published ones or one's own, read into timm's names."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..core.errors import WeightsError
+from ..net.published import Remote
+from . import keras_layers
+from .keras_file import KerasLayer, layers_of, open_keras, read_array
+
+EPSILON = 1e-3  # of every batch-norm in keras/src/applications/mobilenet_v2.py
+PADDING = "same"
+MEAN = STD = (0.5, 0.5, 0.5)  # preprocess_input maps pixels to [-1, 1]
+LICENCE = "Apache-2.0"
+LARGEST = 1 << 20  # numbers of an array
+SIZES = (96, 128, 160, 192, 224)  # pixels a side for which Keras publishes weights
+
+# What Keras calls a layer's arrays, in its order, and what timm does.
+_NORM = {
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+
+
+@dataclass(frozen=True)
+class _Expected:
+    """A layer of the table: Keras's name, timm's, and its arrays' names and shapes as Keras's."""
+
+    keras: str
+    timm: str
+    arrays: Mapping[str, tuple[int, ...]]
+    kind: str
+    """What Keras 3 calls its class in a file."""
+
+
+def published(size: int) -> Remote:
+    """Return Keras's file for the size nearest to this many pixels a side.
+
+    Keras pins no hash for it, so none is checked here: what is checked is that it came over https
+    and whole, and that it holds every tensor of MobileNetV2 in its shape, finite.
+    """
+    nearest = min(SIZES, key=lambda known: (abs(known - size), -known))
+    return Remote(
+        "https://storage.googleapis.com/tensorflow/keras-applications/mobilenet_v2",
+        f"mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_{nearest}_no_top.h5",
+        None,
+        20_000_000,
+    )
+
+
+def size_in_name(path: Path) -> int | None:
+    """Return the pixels a side that a published file's name states."""
+    match = re.search(r"_1\.0_(\d+)(?:_no_top)?\.h5$", path.name)
+    return int(match[1]) if match else None
+
+
+def read_keras(path: Path) -> dict[str, torch.Tensor]:
+    """Return the trunk's tensors in timm's names and layout, float32; a head is left out.
+
+    Layers are taken by today's names; where a file has others, as the published ones of an older
+    Keras, in its order, as Keras itself loads them.
+    Raises WeightsError when the file is damaged or is not MobileNetV2 of width 1.0.
+    """
+    with open_keras(path) as file:
+        layers = layers_of(file)
+        if not layers:
+            raise WeightsError(
+                f"--weights '{path}': no Keras model in a layout that is known: the file has "
+                f"{sorted(file)[:4]}, expected those of .keras, .weights.h5 or .h5"
+            )
+        tensors: dict[str, torch.Tensor] = {}
+        for expected, layer in _matched(_table(), layers, path):
+            arrays = dict(layer.arrays)
+            if "depthwise_kernel" in expected.arrays and "kernel" in arrays:  # since Keras 3
+                arrays["depthwise_kernel"] = arrays.pop("kernel")
+            if arrays.keys() != expected.arrays.keys():
+                raise WeightsError(
+                    f"--weights '{path}': layer '{layer.name}' holds {', '.join(arrays)}; "
+                    f"expected {', '.join(expected.arrays)} of '{expected.keras}'"
+                )
+            for role, shape in expected.arrays.items():
+                value = read_array(file, arrays[role], LARGEST)
+                if value.shape != shape:
+                    raise WeightsError(
+                        f"--weights '{path}': {layer.name}/{role} is {tuple(value.shape)}, "
+                        f"expected {shape} of '{expected.keras}' in a MobileNetV2 of width 1.0"
+                    )
+                key = f"{expected.timm}.{_NORM.get(role, 'weight')}"
+                tensors[key] = torch.from_numpy(_to_torch(role, value))
+    return tensors
+
+
+def _matched(
+    table: tuple[_Expected, ...], layers: list[KerasLayer], path: Path
+) -> Iterator[tuple[_Expected, KerasLayer]]:
+    """Yield each layer of the table with the file's layer for it."""
+    named = {layer.name: layer for layer in layers}
+    if all(expected.keras in named for expected in table):
+        yield from ((expected, named[expected.keras]) for expected in table)
+        return
+    in_order: dict[str, list[KerasLayer]] = {}
+    for layer in layers:
+        in_order.setdefault(layer.kind, []).append(layer)
+    kinds = [expected.kind if layers[0].kind else "" for expected in table]
+    for kind, number in Counter(kinds).items():
+        if len(in_order.get(kind, [])) < number:
+            raise WeightsError(
+                f"--weights '{path}': {len(in_order.get(kind, []))} {kind or 'layers'} with "
+                f"weights, Keras's MobileNetV2 has {number}"
+            )
+    queues = {kind: iter(found) for kind, found in in_order.items()}
+    todays = {expected.keras for expected in table}
+    for expected, kind in zip(table, kinds, strict=True):
+        layer = next(queues[kind])
+        if layer.name != expected.keras and layer.name in todays:
+            raise WeightsError(
+                f"--weights '{path}': layer '{layer.name}' stands where Keras's MobileNetV2 has "
+                f"'{expected.keras}'"
+            )
+        yield expected, layer
+
+
+@functools.cache
+def _table() -> tuple[_Expected, ...]:
+    """Return the layers with weights and what Keras holds for each, from timm's own network."""
+    import timm
+
+    with torch.device("meta"):
+        shapes = {
+            key: tuple(value.shape)
+            for key, value in timm.create_model(keras_layers.BACKBONE, num_classes=0)
+            .state_dict()
+            .items()
+        }
+    table = []
+    for keras, name in keras_layers.keras_layers():
+        if name is None:
+            continue
+        out, *rest = shapes[f"{name}.weight"]
+        arrays: Mapping[str, tuple[int, ...]]
+        if not rest:
+            kind, arrays = "batch_normalization", dict.fromkeys(_NORM, (out,))
+        elif keras.endswith("_depthwise"):
+            kind, arrays = "depthwise_conv2d", {"depthwise_kernel": (*rest[1:], out, rest[0])}
+        else:
+            kind, arrays = "conv2d", {"kernel": (*rest[1:], rest[0], out)}
+        table.append(_Expected(keras, name, arrays, kind))
+    return tuple(table)
+
+
+def _to_torch(role: str, value: np.ndarray[Any, np.dtype[np.float32]]) -> Any:
+    if role == "kernel":  # (h, w, in, out) -> (out, in, h, w)
+        value = value.transpose(3, 2, 0, 1)
+    elif role == "depthwise_kernel":  # (h, w, channels, 1) -> (channels, 1, h, w)
+        value = value.transpose(2, 3, 0, 1)
+    return np.ascontiguousarray(value)
