@@ -31,14 +31,15 @@ from .data.splits import Part, TrainTest, divide
 from .data.store import ImageStore, Typical
 from .image.preprocess import Reduction
 from .model.thawing import training_mode
+from .model.weights import load_weights
 from .recipe import Phase, Recipe, TrainOptions
 from .training.baseline import MOST_IMAGES
 from .training.call import check_call, chosen
 from .training.context import origin_of
 from .training.loop import Epoch, train_epoch
 from .training.machine import COMPILE_SECONDS, COMPILE_SPEEDUP
-from .training.plan import PhasePlan, Plan, make_plan
-from .training.pretrained import build_network, fit_input
+from .training.plan import NAMES, PhasePlan, Plan, make_plan
+from .training.pretrained import Load, build_network, fit_input
 from .training.regression import Problem, cross_validate, validate
 from .training.tail import Tail
 from .training.trunk import cache
@@ -86,21 +87,32 @@ class Forecast:
         """Seconds from call to result."""
         return sum(self.seconds.values())
 
+    @property
+    def head_alone(self) -> float:
+        """The same without fine-tuning, as with `--epochs N 0`."""
+        return self.total - self.seconds.get(NAMES[1], 0.0)
+
 
 def forecast(
-    options: TrainOptions, source: Source, lists: TrainTest, typical: Typical, opened: float
+    options: TrainOptions,
+    source: Source,
+    lists: TrainTest,
+    typical: Typical,
+    opened: float,
+    load: Load = load_weights,
 ) -> Forecast:
     """Predict `train` with these options on a source, by measuring for some seconds.
 
     lists: the source arranged. typical: of the training images. opened: seconds that starting
-    and opening the source took. Raises the ThawnetError that the run would raise.
+    and opening the source took. load: what gives the weights. Raises the ThawnetError that the
+    run would raise.
     """
     gc.collect()
     return_freed_memory()
     began = time.perf_counter()
     recipe, machine = chosen(options)
     check_call(recipe, options)
-    recipe, weights, spec = fit_input(recipe, source, typical)
+    recipe, weights, spec = fit_input(recipe, source, typical, load)
     network = build_network(recipe, source, weights, machine)
     opened += time.perf_counter() - began
     items = _read(recipe, options, lists)

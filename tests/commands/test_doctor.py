@@ -178,3 +178,44 @@ def test_call_is_repeated_as_it_was_made() -> None:
     assert doctor.command(asked) == (
         "thawnet train 'my photos' --recipe quick --epochs 1 2 --no-test"
     )
+
+
+def test_networks_are_compared_by_random_weights(
+    photos: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = ("test_vit", "test_resnet", "no_such_net")
+    status, out, err = called(
+        capsys,
+        "doctor",
+        str(photos({"a": 24, "b": 24})),
+        "--size",
+        "64",
+        "--epochs",
+        "2",
+        "2",
+        "--backbones",
+        *names,
+    )
+    assert status == 0, err
+    lines = out.splitlines()
+    (heading,) = [place for place, line in enumerate(lines) if line.startswith("backbone ")]
+    assert [line.split()[0] for line in lines[heading + 1 : heading + 3]] == list(names[:2])
+    assert any(line.startswith("no_such_net: --backbone 'no_such_net': timm has") for line in lines)
+    assert "--backbone test_vit" in lines[-1]
+    whole, head = (float(each) for each in lines[heading + 1].split()[1:3])
+    assert 0 < head <= whole
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((), "name the DATA to compare on"),
+        (("photos", "--weights", "bundled"), "--weights: --backbones compares by random weights"),
+    ],
+)
+def test_networks_that_cannot_be_compared_are_one_sentence(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], told: str
+) -> None:
+    status, _, err = called(capsys, "doctor", *arguments, "--backbones", "test_vit")
+    assert status == 2
+    assert told in err

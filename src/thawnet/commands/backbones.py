@@ -64,6 +64,6 @@ def backbones(options: BackbonesOptions) -> None:
         console.say(f"the first {MOST}; another word finds fewer")
     if not options.words:
         console.say(
-            "others: `thawnet backbones WORD`; what one takes on your data: `thawnet doctor DATA "
-            "--backbone NAME --weights FILE`"
+            "others: `thawnet backbones WORD`; what they take on your data: `thawnet doctor DATA "
+            "--backbones NAME NAME ...`"
         )

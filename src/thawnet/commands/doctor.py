@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 LEAST = 2e9  # bytes of memory and of disk, under which even small jobs may fail
 INTERPRETER = 0.5  # seconds until the first line of a command runs
+COMPARED = ("backbone", "minutes", "head alone", "memory", "disk", "input", "trains from")
 HEADINGS = ("recipe", "minutes", "memory", "disk", "input", "trains from", "epochs")
 VARIABLES = (
     *("THAWNET_CACHE", "THAWNET_CACHE_GB", "THAWNET_KEEP_SECONDS"),
@@ -48,6 +49,8 @@ class DoctorOptions:
     """
 
     train: Annotated[TrainOptions, tyro.conf.arg(name="")] = TrainOptions(data="")  # noqa: RUF009 - frozen
+    backbones: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
+    """Compare what these networks would take on DATA, by random weights: nothing is fetched."""
     json: bool = False
     """Print everything as one JSON object."""
 
@@ -66,9 +69,9 @@ class Check:
 
 @dataclass(frozen=True)
 class Row:
-    """A recipe with its forecast, or the reason why it cannot run."""
+    """A recipe, or a network that is compared, with its forecast or why it cannot run."""
 
-    recipe: str
+    name: str
     forecast: Forecast | None
     problem: str = ""
 
@@ -81,11 +84,15 @@ def doctor(options: DoctorOptions) -> None:
     train = options.train
     if train.resume is not None:
         raise UsageError("--resume: doctor looks at new runs; leave it out")
+    if options.backbones:
+        _require_comparable(options)
     others = Others()
     rows: list[Row] = []
     data = ""
     if train.data and not missing(TRAIN_PACKAGES):
-        data, rows = _forecasts(train)
+        data, rows = _forecasts(train, options.backbones)
+        if options.backbones:
+            train = replace(train, backbone=options.backbones[0])
     checks = list(checklist(train, others))
     ready, summary = _verdict(train, checks, rows)
     if options.json:
@@ -98,8 +105,17 @@ def doctor(options: DoctorOptions) -> None:
         }
         console.result(json.dumps(content, indent=2, ensure_ascii=False))
         return
-    for line in (*_checks(checks), *_table(data, rows), summary):
+    table = _comparison(data, rows) if options.backbones else _table(data, rows)
+    for line in (*_checks(checks), *table, summary):
         console.result(line)
+
+
+def _require_comparable(options: DoctorOptions) -> None:
+    if not options.train.data:
+        raise UsageError("--backbones: name the DATA to compare on, as in `thawnet doctor photos`")
+    for flag in ("backbone", "weights"):
+        if getattr(options.train, flag) is not None:
+            raise UsageError(f"--{flag}: --backbones compares by random weights; leave one out")
 
 
 # --- the checklist -------------------------------------------------------------------------------
@@ -251,13 +267,17 @@ def _version(package: str) -> str:
 # --- the forecasts -------------------------------------------------------------------------------
 
 
-def _forecasts(options: TrainOptions) -> tuple[str, list[Row]]:
-    """Open DATA as `train` does, and predict each recipe; the one taken by default is first."""
+def _forecasts(options: TrainOptions, backbones: Sequence[str]) -> tuple[str, list[Row]]:
+    """Open DATA as `train` does, and predict each recipe, the one taken by default first.
+
+    Or, with backbones, this one recipe with each of them.
+    """
     began = time.perf_counter()
     from ..data.sources.open import open_source
     from ..data.splits import arrange, check_parts, divide
     from ..data.store import typical_image
     from ..forecast import forecast
+    from ..model.weights import load_weights, random_weights
     from ..training.call import check_call, chosen, preset
 
     keep_freed_memory()
@@ -271,16 +291,20 @@ def _forecasts(options: TrainOptions) -> tuple[str, list[Row]]:
     typical = typical_image(lists.train)
     opened = INTERPRETER + time.perf_counter() - began
     names = [options.recipe or recipe.name]
-    if not options.recipe:
+    if not options.recipe and not backbones:
         left_out = FOR_GPU if machine.device == "cpu" else ON_GPU.values()
         offered = [preset(name, machine.device) for name in PRESETS if name not in left_out]
         names += [name for name in offered if name != recipe.name]
+    calls = {name: replace(options, recipe=name) for name in names}
+    load, kind = load_weights, "recipe "
+    if backbones:
+        calls = {name: replace(options, backbone=name) for name in backbones}
+        load, kind = random_weights, ""
     rows = []
-    for name in names:
-        console.say(f"measuring for recipe {name} ...")
-        own = replace(options, recipe=name)
+    for name, call in calls.items():
+        console.say(f"measuring for {kind}{name} ...")
         try:
-            rows.append(Row(name, forecast(own, source, lists, typical, opened)))
+            rows.append(Row(name, forecast(call, source, lists, typical, opened, load)))
         except ThawnetError as error:
             rows.append(Row(name, None, str(error)))
     train, val = lists.train, 0
@@ -354,7 +378,7 @@ def _gigabytes(size: float) -> str:
 
 def _as_dict(row: Row) -> dict[str, Any]:
     if row.forecast is None:
-        return {"recipe": row.recipe, "problem": row.problem}
+        return {"name": row.name, "problem": row.problem}
     return {**asdict(row.forecast), "total": row.forecast.total, "problem": ""}
 
 
@@ -384,7 +408,26 @@ def _table(data: str, rows: Sequence[Row]) -> Iterator[str]:
         yield f"{recipe}: features do not fit the disk budget and are computed every epoch"
     for row in rows:
         if row.forecast is None:
-            yield f"{row.recipe}: {row.problem}"
+            yield f"{row.name}: {row.problem}"
+    yield ""
+
+
+def _comparison(data: str, rows: Sequence[Row]) -> Iterator[str]:
+    yield ""
+    yield data
+    yield ""
+    cells = [
+        (
+            *(row.name, f"{expected.total / 60:.1f}", f"{expected.head_alone / 60:.1f}"),
+            *(_gigabytes(expected.memory), _gigabytes(expected.written)),
+            *(f"{expected.size} px", expected.train_from),
+        )
+        for row in rows
+        if (expected := row.forecast) is not None
+    ]
+    if cells:
+        yield from aligned([COMPARED, *cells])
+    yield from (f"{row.name}: {row.problem}" for row in rows if row.forecast is None)
     yield ""
 
 

@@ -79,6 +79,28 @@ def load_weights(
     return weights
 
 
+def random_weights(
+    name: str, backbone: str, size: int = 224, tell: Tell = lambda text: None
+) -> Weights:
+    """Return weights that nobody trained, to measure what a network takes; as `load_weights`."""
+    import timm
+
+    tensors = timm.create_model(backbone).state_dict()
+    published = _published(backbone)
+    return Weights(
+        tensors=tensors,
+        padding="",
+        epsilon=None,
+        mean=_three(published.mean),
+        std=_three(published.std),
+        size=published_size(backbone),
+        origin="random",
+        licence="none",
+        architecture=backbone,
+        digest=_digest(tensors),
+    )
+
+
 def _load(name: str, backbone: str, size: int, tell: Tell) -> Weights:
     if name == BUNDLED:
         return _from_file(embedded.BUNDLE, backbone, BUNDLED)
@@ -89,9 +111,9 @@ def _load(name: str, backbone: str, size: int, tell: Tell) -> Weights:
     path = located(name, tell)
     if not path.exists():
         raise WeightsError(
-            f"--weights '{name}': no such file{_meant(path)}; give one of safetensors, "
-            "PyTorch or Keras, a run or bundle, a Hugging Face folder, its hf-hub:OWNER/NAME, an "
-            f"address, '{IMAGENET}', '{KERAS}' or '{BUNDLED}'"
+            f"--weights '{name}': no such file; {_neighbour(path)}give one of safetensors, PyTorch "
+            "or Keras, a run or bundle, a Hugging Face folder, its hf-hub:OWNER/NAME, an address, "
+            f"'{IMAGENET}', '{KERAS}' or '{BUNDLED}'"
         )
     if is_keras(path) or path.suffix in (".h5", ".hdf5", ".keras"):
         return _from_keras_file(path, backbone, "not stated")
@@ -196,11 +218,11 @@ def _from_keras_file(path: Path, backbone: str, licence: str) -> Weights:
     )
 
 
-def _meant(path: Path) -> str:
-    """Return the nearest name of a file beside one that is not there."""
+def _neighbour(path: Path) -> str:
+    """Return a word about the file beside one that is not there whose name is nearest."""
     beside = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, beside, n=1)
-    return f"; did you mean '{path.parent / near[0]}'?" if near else ""
+    return f"there is '{path.parent / near[0]}'; " if near else ""
 
 
 def _or_bundled(backbone: str) -> str:

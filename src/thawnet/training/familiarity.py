@@ -90,11 +90,13 @@ def fit_familiarity(
     """
     stage = middle_of(run.network)
     if stage is None:
-        console.say(f"unlike the training data: not told by {run.network.backbone}")
+        console.say(
+            f"images unlike the training data will not be told: {run.network.backbone} cannot"
+        )
         return None
     if len(run.val) < LEAST_VALIDATION:
         console.say(
-            f"unlike the training data: not told, as "
+            f"images unlike the training data will not be told: "
             f"{counted(len(run.val), f'{run.validated_on} image')} "
             f"{'is' if len(run.val) == 1 else 'are'} too few (at least {LEAST_VALIDATION})"
         )

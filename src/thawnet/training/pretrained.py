@@ -14,6 +14,7 @@ from ..image.preprocess import Preprocess, store_side
 from ..model.backbone import STRIDE, Network, size_step
 from ..model.folding import channels_last
 from ..model.weights import Weights, fill, load_weights, published_size
+from ..net.published import Tell
 from ..recipe import Recipe
 from .context import origin_of
 from .machine import Machine
@@ -21,17 +22,20 @@ from .plan import layers_of
 from .ranks import World
 from .trunk.feeds import Feed, make_feed
 
+Load = Callable[[str, str, int, Tell], Weights]  # as model.weights.load_weights
+
 MOST_OF_TRANSFORMERS = 256  # px a side, unless --size asks for more
 PROBES = 5  # gradients that `learns_in` looks at
 
 
 def fit_input(
-    recipe: Recipe, source: Source, typical: Typical
+    recipe: Recipe, source: Source, typical: Typical, load: Load = load_weights
 ) -> tuple[Recipe, Weights, Preprocess]:
     """Return the recipe as this data asks, its weights, and the preprocessing.
 
     The recipe gets its input size, and no mirroring where that changes what an image means.
-    typical: of the training images. Raises WeightsError when the weights cannot be had.
+    typical: of the training images. load: what gives the weights. Raises WeightsError when these
+    cannot be had.
     """
     if not source.mirror_safe:
         augment = dataclasses.replace(recipe.augment, flip=False)
@@ -46,7 +50,7 @@ def fit_input(
 
     # Keras publishes weights for several sizes: the one that this data asks for is loaded.
     size = chosen(published_size(recipe.backbone))
-    weights = load_weights(recipe.weights, recipe.backbone, size, console.say)
+    weights = load(recipe.weights, recipe.backbone, size, console.say)
     size = chosen(weights.size)
     if recipe.size and recipe.size != size:
         console.say(f"{recipe.size} px are no multiple of the patch, {step} px: {size} px are used")
