@@ -92,7 +92,8 @@ def test_report_card_and_log_say_what_happened(
 
     # What it cannot tell.
     assert re.search(
-        r"unlike the training data: not told, as \d+ validation images are too few", said
+        r"images unlike the training data will not be marked: \d+ validation images are too few",
+        said,
     )
     assert "`unfamiliar` is null, as this network cannot tell" in card
 

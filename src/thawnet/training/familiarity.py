@@ -90,13 +90,11 @@ def fit_familiarity(
     """
     stage = middle_of(run.network)
     if stage is None:
-        console.say(
-            f"images unlike the training data will not be told: {run.network.backbone} cannot"
-        )
+        console.say(f"images unlike the training data: {run.network.backbone} cannot mark them")
         return None
     if len(run.val) < LEAST_VALIDATION:
         console.say(
-            f"images unlike the training data will not be told: "
+            f"images unlike the training data will not be marked: "
             f"{counted(len(run.val), f'{run.validated_on} image')} "
             f"{'is' if len(run.val) == 1 else 'are'} too few (at least {LEAST_VALIDATION})"
         )
