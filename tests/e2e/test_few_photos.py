@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from inputs import write_few
-from support.shared import IMAGENET, SHARED
+from support.shared import IMAGENET, LITE, SHARED
 from thawnet.recipe import TrainOptions
 from thawnet.training import run
 
@@ -21,14 +21,20 @@ pytestmark = [
 
 
 @pytest.mark.parametrize(
-    ("name", "learnt", "least"), [("flowers", 5, 0), ("flowers", 20, 0), ("sign-digits", 10, 0.05)]
+    ("weights", "name", "learnt", "least"),
+    [
+        (IMAGENET, "flowers", 5, 0),
+        (IMAGENET, "flowers", 20, 0),
+        (IMAGENET, "sign-digits", 10, 0.05),
+        (LITE, "sign-digits", 10, 0.05),
+    ],
 )
 def test_run_is_never_worse_than_the_head_alone(
-    tmp_path: Path, name: str, learnt: int, least: float
+    tmp_path: Path, weights: Path, name: str, learnt: int, least: float
 ) -> None:
     data = write_few(PHOTOS / name, tmp_path / name, 40, learnt, seed=3)
     result = run.train(
-        TrainOptions(data=str(data), recipe="quick", weights=str(IMAGENET), no_report=True)
+        TrainOptions(data=str(data), recipe="quick", weights=str(weights), no_report=True)
     ).result
     assert result.baselines
     alone = result.baselines.logistic_regression_on_frozen_features.accuracy

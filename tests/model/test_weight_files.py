@@ -286,6 +286,17 @@ def test_values_that_no_network_has_are_refused(tmp_path: Path, tensors: Tensors
         filled(path)
 
 
+@pytest.mark.parametrize("factor", [1e15, 1e38])
+def test_weights_that_overflow_are_to_blame_not_the_network(
+    tmp_path: Path, tensors: Tensors, factor: float
+) -> None:
+    torch.save(
+        tensors | {"conv_head.weight": tensors["conv_head.weight"] * factor}, tmp_path / "w.pth"
+    )
+    with pytest.raises(WeightsError, match=r"the features that they compute reach"):
+        filled(tmp_path / "w.pth").check()
+
+
 def test_misfit_tells_the_first_name_that_differs_on_both_sides(
     tmp_path: Path, tensors: Tensors
 ) -> None:

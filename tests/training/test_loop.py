@@ -240,3 +240,14 @@ def test_loss_weights_make_classes_count_alike() -> None:
     weights = loss_weights(labels, 2).numpy()
     assert weights[labels].mean() == pytest.approx(1)
     assert weights[0] * 6 == pytest.approx(weights[1] * 2)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_outputs_that_are_no_numbers_end_an_evaluation(value: float) -> None:
+    labels = np.zeros(5, np.int64)
+
+    def compute(positions: np.ndarray) -> torch.Tensor:
+        return torch.full((len(positions), 3), value if 4 in positions else 0.0)
+
+    with pytest.raises(DivergedError, match="NaN or infinity for images that it did not learn"):
+        evaluate(compute, labels, 2, lambda done: None)

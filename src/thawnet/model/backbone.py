@@ -10,7 +10,7 @@ import torch
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..core.errors import UsageError, first_line
+from ..core.errors import UsageError, WeightsError, first_line
 from .chain import HEAD, trace
 from .names import require_model
 
@@ -18,6 +18,7 @@ USUAL = "mobilenetv2_100, resnet50 or vit_small_patch16_224"
 STRIDE = 32  # of most networks that take any size, in pixels
 LEAST_PATCH = 8  # of networks whose tokens are patches from the first block to the last
 RESAMPLED = ("pos_embed", "relative_position_bias_table")
+LARGEST_FEATURE = 1e6  # of an ordinary image; trained networks stay below 1e3
 LINEAR_HEAD = "linear_head"  # of networks that have no linear classifier of their own
 
 
@@ -162,18 +163,29 @@ class Network(nn.Module):
         )
 
     def check(self) -> None:
-        """Raise UsageError unless the network takes images of its size, in stages as in one."""
+        """Raise UsageError unless the network takes images of its size, in stages as in one.
+
+        Raises WeightsError where its weights compute no numbers to learn from.
+        """
+        last = len(self.stages) - 1
         probe = torch.linspace(-1, 1, 3 * self.size * self.size).view(1, 3, self.size, self.size)
         try:
             # Not inference_mode: what a network keeps from its first images takes part in training.
             with torch.no_grad():
-                whole, staged = self.eval()(probe.clone()), self.part(0)(probe)
+                whole, features = self.eval()(probe.clone()), self.part(0, last)(probe)
+                staged = self.part(last)(features)
         except Exception as error:  # any of timm's 1,300 models may raise anything
             raise UsageError(
                 f"--backbone '{self.backbone}' cannot take images of {self.size} x {self.size} "
                 f"pixels ({first_line(error)}); choose another --size or backbone"
             ) from error
         _ = self.shapes
+        most = features.abs().max()
+        if not most <= LARGEST_FEATURE:  # nor is NaN
+            raise WeightsError(
+                f"--weights: the features that they compute reach {most:.0e}, far from any trained "
+                "network's; the file is damaged, or of other numbers than it says"
+            )
         if not torch.allclose(whole, staged, rtol=1e-3, atol=1e-4):
             raise UsageError(
                 f"--backbone '{self.backbone}' computes something else in stages than as a whole; "

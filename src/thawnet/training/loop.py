@@ -245,7 +245,8 @@ def evaluate(
 
     compute: positions to logits, frozen. size: images at once. Ranks take whole batches in turn,
     so that their number changes no batch and no logit. done: the first logits, of an evaluation
-    that was begun. between: called with all so far, in pieces.
+    that was begun. between: called with all so far, in pieces. Raises DivergedError on NaN or
+    infinity.
     """
     ranks = world.everybody
     chunks = [] if done is None else [done]
@@ -261,6 +262,11 @@ def evaluate(
             if between is not None:
                 between(chunks)
     logits = np.concatenate(chunks)
+    if not np.isfinite(logits).all():
+        raise DivergedError(
+            "the network computes NaN or infinity for images that it did not learn from; try a "
+            "smaller learning rate (--lr), --precision float32 or other --weights"
+        )
     return metrics_of(torch.from_numpy(logits), torch.from_numpy(labels)), logits
 
 
