@@ -30,9 +30,10 @@ from thawnet.data.store import ImageStore, open_store
 from thawnet.image.preprocess import Reduction
 from thawnet.metrics.predictions import read_predictions
 from thawnet.metrics.result import read_result
+from thawnet.model import weights
 from thawnet.model.thawing import first_layer
 from thawnet.recipe import PRESETS, TrainOptions, load_recipe
-from thawnet.training import checkpoint, loop, outputs, phase, pretrained, run, run_folder, setup
+from thawnet.training import checkpoint, loop, outputs, phase, run, run_folder, setup
 from thawnet.training.checkpoint import Keeper
 from thawnet.training.context import Run
 from thawnet.training.parts import content_of
@@ -77,7 +78,7 @@ def test_digits_start_from_the_network_that_comes_with_the_package(
     def stop(name: str, *others: object) -> None:
         raise WeightsError(f"they are {name}")
 
-    monkeypatch.setattr(pretrained, "load_weights", stop)
+    monkeypatch.setattr(weights, "_load", stop)
     with pytest.raises(WeightsError, match="they are bundled"):
         begin(TrainOptions(data="digits", recipe=recipe))
 
