@@ -68,7 +68,7 @@ def test_two_runs_are_compared_and_one_on_other_images_is_refused(
         (
             ("train", "digits", "--backbone", "mobilenetv2"),
             2,
-            "timm has no such model; the nearest are",
+            "timm has no such model; did you mean 'mobilenetv2_100'?",
         ),
         (("train", "digits", "--train-from", "block_99"), 2, "no such layer"),
         (("train", "digits", "--weights", "nowhere.st"), 1, "no such file"),

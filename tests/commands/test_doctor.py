@@ -201,7 +201,8 @@ def test_networks_are_compared_by_random_weights(
     (heading,) = [place for place, line in enumerate(lines) if line.startswith("backbone ")]
     assert [line.split()[0] for line in lines[heading + 1 : heading + 3]] == list(names[:2])
     assert any(line.startswith("no_such_net: --backbone 'no_such_net': timm has") for line in lines)
-    assert "--backbone test_vit" in lines[-1]
+    assert "--backbone test_" in lines[-1]
+    assert "it is the quickest here" in lines[-1]
     whole, head = (float(each) for each in lines[heading + 1].split()[1:3])
     assert 0 < head <= whole
 
@@ -209,7 +210,7 @@ def test_networks_are_compared_by_random_weights(
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ((), "name the DATA to compare on"),
+        ((), "name the DATA first, as in `thawnet doctor photos --backbones test_vit`"),
         (("photos", "--weights", "bundled"), "--weights: --backbones compares by random weights"),
     ],
 )
@@ -219,3 +220,11 @@ def test_networks_that_cannot_be_compared_are_one_sentence(
     status, _, err = called(capsys, "doctor", *arguments, "--backbones", "test_vit")
     assert status == 2
     assert told in err
+
+
+def test_data_behind_the_networks_is_not_taken_for_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, _, err = called(capsys, "doctor", "--backbones", "test_vit", str(tmp_path))
+    assert status == 2
+    assert f"'{tmp_path}' was taken for a network, name the DATA first" in err

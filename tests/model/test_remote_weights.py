@@ -115,7 +115,8 @@ def test_no_mirror_stands_for_an_address(monkeypatch: pytest.MonkeyPatch) -> Non
         ("http://there.invalid/w.pth", "is not https"),
         ("ftp://there.invalid/w.pth", "is not https"),
         ("https://127.0.0.1:9/w.pth", "refused"),
-        ("https://", "could not be downloaded"),
+        ("s3://there/w.pth", "give an address that starts with https://, or the file"),
+        ("https://", "could not be fetched"),
     ],
 )
 def test_an_address_that_does_not_answer_is_one_sentence(name: str, told: str) -> None:

@@ -241,6 +241,24 @@ def test_folder_of_downloads_names_the_files_that_it_could_be(tmp_path: Path) ->
         load_weights(str(tmp_path), TINY)
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("", "--weights is empty; name weights, or leave it out"),
+        ("timm/resnet50.a1_in1k", "for the Hugging Face hub's say hf-hub:timm/resnet50.a1_in1k;"),
+    ],
+)
+def test_words_that_are_no_file_are_told_what_to_say(name: str, told: str) -> None:
+    with pytest.raises(WeightsError) as caught:
+        load_weights(name, TINY)
+    assert told in str(caught.value)
+
+
+def test_weights_that_nobody_published_are_not_asked_of_the_hub() -> None:
+    with pytest.raises(WeightsError, match="timm publishes no weights of 'efficientnet_b6'"):
+        load_weights("imagenet", "efficientnet_b6")
+
+
 def test_misspelt_file_is_answered_with_its_neighbour(tmp_path: Path) -> None:
     (tmp_path / "resnet18-f37072fd.pth").touch()
     with pytest.raises(WeightsError, match=r"there is '.*/resnet18-f37072fd.pth'; "):
@@ -250,8 +268,8 @@ def test_misspelt_file_is_answered_with_its_neighbour(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "told"),
     [
-        ("mobilenet_v2-7ebf99e0.pth", "by their name they are of --backbone mobilenetv2_100"),
-        ("my_network.pth", "`thawnet backbones WORD` lists the networks"),
+        ("mobilenet_v2-7ebf99e0.pth", "look like those of --backbone mobilenetv2_100"),
+        ("my_network.pth", "say their network with --backbone; `thawnet backbones WORD`"),
     ],
 )
 def test_misfit_is_told_what_the_files_name_tells(
@@ -329,13 +347,21 @@ def test_parallel_training_of_a_network_whose_first_name_comes_again_is_read(
 def test_accuracy_on_images_that_an_ancestor_learnt_from_is_said_to_be_too_high(
     options: TrainOptions, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    first = job.train(replace(options, epochs=(1, 0)))
+    first = job.train(replace(options, epochs=(1, 1), recipe="seed", train_from="upper"))
     assert "had learnt from" not in capfd.readouterr().err
     job.train(replace(options, weights=str(first.folder), epochs=(1, 0)))
     assert (
         f"'{first.folder}' had learnt from, or was chosen by, 72 of the 72 images that measure "
-        "this network: its accuracy is too high"
+        "this network, whose accuracy is therefore too high"
     ) in capfd.readouterr().err
+
+
+def test_ancestor_of_which_the_head_alone_learnt_has_seen_nothing(
+    options: TrainOptions, capfd: pytest.CaptureFixture[str]
+) -> None:
+    first = job.train(replace(options, epochs=(1, 0)))
+    job.train(replace(options, weights=str(first.folder), epochs=(1, 0)))
+    assert "had learnt from" not in capfd.readouterr().err
 
 
 def test_weights_that_say_their_network_need_no_backbone_beside_them(

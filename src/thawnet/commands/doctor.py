@@ -91,10 +91,11 @@ def doctor(options: DoctorOptions) -> None:
     data = ""
     if train.data and not missing(TRAIN_PACKAGES):
         data, rows = _forecasts(train, options.backbones)
-        if options.backbones:
-            train = replace(train, backbone=options.backbones[0])
     checks = list(checklist(train, others))
-    ready, summary = _verdict(train, checks, rows)
+    if options.backbones and rows:
+        ready, summary = _quickest(train, checks, rows)
+    else:
+        ready, summary = _verdict(train, checks, rows)
     if options.json:
         content = {
             "ready": ready,
@@ -112,7 +113,12 @@ def doctor(options: DoctorOptions) -> None:
 
 def _require_comparable(options: DoctorOptions) -> None:
     if not options.train.data:
-        raise UsageError("--backbones: name the DATA to compare on, as in `thawnet doctor photos`")
+        last = options.backbones[-1]
+        taken = f" '{last}' was taken for a network," if Path(last).exists() else ""
+        raise UsageError(
+            f"--backbones:{taken} name the DATA first, as in `thawnet doctor photos --backbones "
+            f"{options.backbones[0]}`"
+        )
     for flag in ("backbone", "weights"):
         if getattr(options.train, flag) is not None:
             raise UsageError(f"--{flag}: --backbones compares by random weights; leave one out")
@@ -351,6 +357,17 @@ def _verdict(
         f"ready: `{call}` takes {most}{_duration(expected.total)} and "
         f"{_gigabytes(expected.memory)}{busy}"
     )
+
+
+def _quickest(
+    options: TrainOptions, checks: Sequence[Check], rows: Sequence[Row]
+) -> tuple[bool, str]:
+    """Return the verdict on the quickest of the networks that are compared."""
+    usable = [row for row in rows if row.forecast is not None]
+    best = min(usable, key=lambda row: row.forecast.total if row.forecast else 0, default=rows[0])
+    ready, summary = _verdict(replace(options, backbone=best.name), checks, [best])
+    more = "; it is the quickest here, and its weights come from the hub or by --weights"
+    return ready, summary + more * ready
 
 
 def command(options: TrainOptions) -> str:

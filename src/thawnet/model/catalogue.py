@@ -83,5 +83,5 @@ def facts_of(name: str) -> Facts | None:
         macs=counter.get_total_flops() / 2e9,
         size=size,
         licence=str((config and config.license) or "not stated"),
-        weights=str((config and config.tag) or "none published"),
+        weights=str(config.tag or "in1k") if config and config.has_weights else "none published",
     )

@@ -117,8 +117,9 @@ def _matched(
     for kind, number in Counter(kinds).items():
         if len(in_order.get(kind, [])) < number:
             raise WeightsError(
-                f"--weights '{path}': {len(in_order.get(kind, []))} {kind or 'layers'} with "
-                f"weights, Keras's MobileNetV2 has {number}"
+                f"--weights '{path}': of Keras's networks MobileNetV2 is read, and this is another "
+                f"({len(in_order.get(kind, []))} {kind or 'layers'}, expected {number}); timm has "
+                "most others: `thawnet backbones WORD`"
             )
     queues = {kind: iter(found) for kind, found in in_order.items()}
     todays = {expected.keras for expected in table}

@@ -73,21 +73,20 @@ def _nearest(backbone: str) -> str:
 
     models = timm.list_models()
     word = backbone.lower().replace("-", "_")
-    meant = TORCHVISION.get(word, word)
-    if meant in models:
+    meant = named_in(word)
+    if meant:
         return f"did you mean '{meant}'?"
     # All of the word, or the longest of its parts that says something: dinov2 of dinov2_vits14.
     parts = sorted(word.split("_"), key=len, reverse=True)
     for part in (word, *(part for part in parts if len(part) >= TELLING)):
         having = sorted((name for name in models if part in name), key=smallest_first)
-        if having and len(part) > 2 and not _suggests_closer(word, part, models):
-            return "the nearest are " + ", ".join(f"'{name}'" for name in having[:SHOWN])
-    return suggest(word, models)
-
-
-def _suggests_closer(word: str, part: str, models: list[str]) -> bool:
-    """Return whether a name is nearer to the whole word than a part of it tells."""
-    return part != word and bool(difflib.get_close_matches(word, models, n=1, cutoff=CLOSE))
+        close = difflib.get_close_matches(word, models, n=SHOWN, cutoff=CLOSE)
+        if having and len(part) > 2 and (part == word or not close):
+            names = list(dict.fromkeys([*having[:SHOWN], *close]))
+            return "the nearest are " + ", ".join(f"'{name}'" for name in names)
+    if difflib.get_close_matches(word, models, n=1):
+        return suggest(word, models)
+    return "`thawnet backbones` lists some to begin with"
 
 
 def smallest_first(name: str) -> tuple[int, int, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..core.errors import WeightsError
 from ..core.files import cache_folder
-from ..net.http import FetchError
+from ..net.http import FetchError, require_https
 from ..net.hub import endpoint, fetch_files
 from ..net.published import Remote, Tell, fetch
 from .weight_files import CONFIG, FOLDER_FILES, PIXELS
@@ -50,11 +50,17 @@ def located(name: str, tell: Tell = lambda text: None) -> Path:
             return Path(name)
         # Of a file on the hub its page is what a browser shows.
         address = re.sub(r"^(https://huggingface\.co/.*?)/blob/", r"\1/resolve/", name)
+        require_https(address)
         base, _, file = address.partition("?")[0].rpartition("/")
         return fetch(Address(base, file, None, LARGEST), tell)
     except FetchError as error:
-        where = f" from {endpoint()}" if repository else ""
+        if not repository:
+            raise WeightsError(
+                f"--weights '{name}' could not be fetched ({error}); give an address that starts "
+                "with https://, or the file"
+            ) from error
         raise WeightsError(
-            f"--weights '{name}' could not be downloaded{where} ({error}); download it "
-            "where that works and give the file"
+            f"--weights '{name}' could not be fetched from {endpoint()} ({error}); fetch its "
+            f"{CONFIG} and weights where there is a network and give their folder, or name a "
+            "mirror with the variable HF_ENDPOINT"
         ) from error

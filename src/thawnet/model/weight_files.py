@@ -80,13 +80,19 @@ def _folder(path: Path) -> WeightsFile:
         if (path / name).is_file():
             found = read_weights_file(path / name)
             return WeightsFile(found.tensors, {**found.metadata, **_config(path)})
-    files = sorted(file.name for file in path.iterdir() if file.suffix in SUFFIXES)
-    files = [f"'{name}'" for name in files[:MOST_NAMED]]
+    inside = sorted(file for file in path.iterdir() if _is_weights(file))
+    files = [f"'{file.name}'" for file in inside[:MOST_NAMED]]
+    files += ["..."] if len(inside) > MOST_NAMED else []
     raise WeightsError(
         f"--weights '{path}': the folder holds none of {', '.join(FOLDER_FILES)}; give a run, a "
         "bundle, a folder as the Hugging Face hub has it, or a file"
         + (f", as {', '.join(files)} in it" if files else "")
     )
+
+
+def _is_weights(path: Path) -> bool:
+    """Return whether something in a folder may be weights, by its name or what it holds."""
+    return path.suffix in SUFFIXES or any((path / name).is_file() for name in FOLDER_FILES)
 
 
 def _safetensors(path: Path) -> WeightsFile:

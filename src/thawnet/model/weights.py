@@ -22,7 +22,8 @@ from . import keras_layers, keras_weights
 from .backbone import Network
 from .keras_file import is_keras
 from .names import named_in, without_tag
-from .remote_weights import located
+from .recognition import recognised
+from .remote_weights import REPOSITORY, located
 from .weight_files import read_weights_file
 from .weight_names import readings
 
@@ -108,6 +109,8 @@ def _load(name: str, backbone: str, size: int, tell: Tell) -> Weights:
         return _from_timm(backbone)
     if name == KERAS:
         return _from_keras(backbone, size, tell)
+    if not name.strip():
+        raise WeightsError("--weights is empty; name weights, or leave it out")
     path = located(name, tell)
     if not path.exists():
         raise WeightsError(
@@ -157,6 +160,11 @@ def _from_timm(backbone: str) -> Weights:
     """Load a backbone's published weights by timm's own loader."""
     import timm
 
+    if not _published(backbone).has_weights:
+        raise WeightsError(
+            f"timm publishes no weights of '{backbone}'; give some with --weights FILE, or choose "
+            "another --backbone: `thawnet backbones` lists some"
+        )
     try:
         model = from_hub(lambda: timm.create_model(backbone, pretrained=True))
     except FetchError as error:
@@ -219,7 +227,9 @@ def _from_keras_file(path: Path, backbone: str, licence: str) -> Weights:
 
 
 def _neighbour(path: Path) -> str:
-    """Return a word about the file beside one that is not there whose name is nearest."""
+    """Return a word about what may be meant by a path that is not there."""
+    if REPOSITORY.fullmatch(f"hf-hub:{path.as_posix()}"):
+        return f"for the Hugging Face hub's say hf-hub:{path.as_posix()}; "
     beside = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, beside, n=1)
     return f"there is '{path.parent / near[0]}'; " if near else ""
@@ -235,7 +245,7 @@ def _require_mobilenet(name: str, backbone: str) -> None:
     if without_tag(backbone) != keras_layers.BACKBONE:
         raise WeightsError(
             f"--weights '{name}': Keras's weights are read for backbone "
-            f"'{keras_layers.BACKBONE}' only, not for '{backbone}'"
+            f"'{keras_layers.BACKBONE}' only; for '{backbone}' take timm's, or others' of PyTorch"
         )
 
 
@@ -258,16 +268,16 @@ def fill(network: Network, weights: Weights, name: str) -> None:
     nearest = min(misfits, key=lambda misfit: misfit.count)
     raise WeightsError(
         f"--weights '{name}' do not fit backbone '{network.backbone}': {nearest.told}; "
-        f"{_remedy(name, network.backbone)}"
+        f"{_remedy(name, weights.tensors)}"
     )
 
 
-def _remedy(name: str, backbone: str) -> str:
-    """Return what to do about weights that do not fit: what their name tells, if it does."""
-    told = named_in(Path(name).name)
-    if told and told != without_tag(backbone):
-        return f"by their name they are of --backbone {told}"
-    return "`thawnet backbones WORD` lists the networks that there are"
+def _remedy(name: str, tensors: dict[str, torch.Tensor]) -> str:
+    """Return what to do about weights that do not fit: what their shapes, or name, tell."""
+    told = " or ".join(recognised(tensors)) or named_in(Path(name).name)
+    if told:
+        return f"they look like those of --backbone {told}"
+    return "say their network with --backbone; `thawnet backbones WORD` lists those with a name"
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from ..bundle.format import are_among, read_description, read_trained_on
 from ..core import console
 from ..core.errors import BundleError
 from ..core.text import counted
+from .plan import NAMES
 
 
 def say_learnt_before(weights: str, hashes: NDArray[np.uint8]) -> None:
@@ -20,12 +21,16 @@ def say_learnt_before(weights: str, hashes: NDArray[np.uint8]) -> None:
     network is better on images that its ancestor learnt from, whatever it learns now.
     """
     try:
-        known = read_trained_on(read_description(Path(weights)))
+        ancestor = read_description(Path(weights))
+        known = read_trained_on(ancestor)
     except (BundleError, OSError):
         return  # another form of weights
+    if ancestor.facts.get("kept") == NAMES[0]:
+        return  # only its head learnt, and that is not taken over
     count = int(are_among(hashes, known).sum())
     if count:
         console.say(
             f"'{weights}' had learnt from, or was chosen by, {count:,} of the "
-            f"{counted(len(hashes), 'image')} that measure this network: its accuracy is too high"
+            f"{counted(len(hashes), 'image')} that measure this network, whose accuracy is "
+            "therefore too high"
         )

@@ -13,8 +13,8 @@ from ..core import console
 from ..core.errors import RunError, UsageError
 from ..core.text import command_line
 from ..model.names import require_model
+from ..model.recognition import backbone_of
 from ..model.remote_weights import located
-from ..model.weight_files import stated_architecture
 from ..model.weights import BUNDLED, IMAGENET, KERAS
 from ..recipe import ON_GPU, Recipe, TrainOptions, chosen_flags, load_recipe, resolve
 from . import checkpoint
@@ -108,8 +108,8 @@ def chosen(options: TrainOptions) -> tuple[Recipe, Machine]:
     recipe = resolve(load_recipe(preset(options.recipe, device)), options)
     machine = decide(device, recipe.precision, options.compile)
     if options.backbone is None and options.weights is not None:
-        stated = stated_architecture(located(options.weights, console.say))
-        recipe = dataclasses.replace(recipe, backbone=stated or recipe.backbone)
+        own = backbone_of(located(options.weights, console.say))
+        recipe = dataclasses.replace(recipe, backbone=own or recipe.backbone)
     if (
         options.weights is None
         and options.data == "digits"

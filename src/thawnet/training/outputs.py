@@ -196,6 +196,7 @@ def _description(run: Run, saved: Saved, result: Result) -> tuple[dict[str, Any]
     """Return the facts that a bundle states of its making, and its card."""
     weights, recipe = run.weights, to_table(run.recipe)
     facts = {
+        "kept": run.state.kept,
         "source": f"{weights.origin}; trained on {run.source.name} by thawnet",
         "license": weights.licence,
         "recipe": recipe,

@@ -1,0 +1,124 @@
+"""Which network weights are of, told by the shapes of their tensors: files seldom say it."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..core.errors import WeightsError
+from .keras_file import is_keras
+from .weight_files import read_weights_file, stated_architecture
+
+# What people start from, the commonest first. Of networks that differ in nothing that shapes tell,
+# as those with TensorFlow's padding, all are here: then the user has to say which.
+KNOWN = (
+    *("mobilenetv2_100", "resnet50", "resnet18", "vit_base_patch16_224", "vit_small_patch16_224"),
+    *("vit_small_patch14_dinov2", "vit_small_patch14_reg4_dinov2", "vit_base_patch14_dinov2"),
+    *("vit_base_patch14_reg4_dinov2", "vit_small_patch16_dinov3", "vit_base_patch16_dinov3"),
+    *("convnext_tiny", "convnext_small", "convnext_base", "efficientnet_b0", "tf_efficientnet_b0"),
+    *("resnet34", "resnet101", "resnet152", "resnext50_32x4d", "wide_resnet50_2"),
+    *("mobilenetv3_large_100", "tf_mobilenetv3_large_100", "mobilenetv3_small_100"),
+    *("tf_mobilenetv3_small_100", "mobilenetv4_conv_small", "mobilenetv4_conv_medium"),
+    *("efficientnet_lite0", "tf_efficientnet_lite0", "efficientnet_b1", "tf_efficientnet_b1"),
+    *("efficientnet_b2", "tf_efficientnet_b2", "efficientnet_b3", "tf_efficientnet_b3"),
+    *("efficientnet_b4", "tf_efficientnet_b4", "tf_efficientnetv2_s", "efficientnetv2_rw_s"),
+    *("vit_tiny_patch16_224", "vit_large_patch16_224", "vit_base_patch32_224"),
+    *("vit_base_patch16_clip_224", "vit_base_patch32_clip_224", "vit_base_patch16_siglip_224"),
+    *("swin_tiny_patch4_window7_224", "swin_small_patch4_window7_224"),
+    *("swin_base_patch4_window7_224", "convnextv2_atto", "convnextv2_tiny", "tiny_vit_5m_224"),
+    *("densenet121", "regnety_004", "regnety_016", "regnety_032", "edgenext_small"),
+    *("mobilenetv2_050", "mobilenetv2_140", "mobilenetv3_large_075", "mnasnet_100"),
+)
+MOST_EXTRA = 4  # tensors of a file that are no part of the trunk: heads, a mask's token, ...
+
+
+def backbone_of(path: Path) -> str:
+    """Return the backbone that weights state, or that alone has their shapes; '' if neither.
+
+    Raises WeightsError where several have these shapes.
+    """
+    stated = stated_architecture(path)
+    if stated or not path.exists() or is_keras(path):
+        return stated
+    try:
+        tensors = read_weights_file(path).tensors
+    except WeightsError:  # what is wrong with it is told when it is loaded
+        return ""
+    found = recognised(tensors)
+    if len(found) > 1:
+        raise WeightsError(
+            f"--weights '{path}' do not say their network, and fit {' and '.join(found)}: say "
+            "which with --backbone"
+        )
+    return found[0] if found else ""
+
+
+def recognised(tensors: Mapping[str, torch.Tensor]) -> list[str]:
+    """Return those of KNOWN whose frozen part has these shapes, whatever the names."""
+    given = _Shapes.of(value for key, value in tensors.items() if "mask_token" not in key)
+    found: dict[str, int] = {}
+    for name in KNOWN:
+        extra = _trunk_of(name).lacking(given)
+        if extra is not None:
+            found[name] = extra
+        elif found:  # those that shapes do not tell apart stand beside each other
+            break
+    return [name for name, extra in found.items() if extra == min(found.values())]
+
+
+@functools.cache
+def _trunk_of(name: str) -> _Shapes:
+    """Return a model's shapes but for its classifier, and positions, which are resampled."""
+    import timm
+
+    with torch.device("meta"):
+        net: Any = timm.create_model(name)
+    head = f"{net.default_cfg['classifier']}."
+    return _Shapes.of(
+        value
+        for key, value in net.state_dict().items()
+        if not key.startswith(head) and "pos_embed" not in key
+    )
+
+
+@dataclass(frozen=True)
+class _Shapes:
+    """What the tensors of a network come to, however a library writes them."""
+
+    matrices: Counter[tuple[int, ...]]
+    """Of two or more dimensions, without those of one, attention's three matrices apart."""
+    vectors: int
+    """Numbers in all others together."""
+
+    @classmethod
+    def of(cls, tensors: Iterable[torch.Tensor]) -> _Shapes:
+        matrices: Counter[tuple[int, ...]] = Counter()
+        vectors = 0
+        for tensor in tensors:
+            shape = tuple(side for side in tensor.shape if side != 1)
+            if not tensor.is_floating_point():
+                continue
+            if len(shape) < 2:
+                vectors += tensor.numel()
+            elif len(shape) == 2 and shape[0] == 3 * shape[1]:
+                matrices[shape[1:] * 2] += 3
+            else:
+                matrices[shape] += 1
+        return cls(matrices, vectors)
+
+    def lacking(self, file: _Shapes) -> int | None:
+        """Return how many matrices more a file holds: a classifier's, positions; None if unlike."""
+        extra = list((file.matrices - self.matrices).elements())
+        if self.matrices - file.matrices or len(extra) > MOST_EXTRA:
+            return None
+        # A matrix more may bring its bias.
+        biases = itertools.product(*((0, shape[0]) for shape in extra))
+        fits = file.vectors - self.vectors in {sum(each) for each in biases}
+        return len(extra) if fits else None
