@@ -315,6 +315,16 @@ def test_weights_that_overflow_are_to_blame_not_the_network(
         filled(tmp_path / "w.pth").check()
 
 
+def test_weights_that_see_no_difference_between_images_are_told(
+    options: TrainOptions, tmp_path: Path, tensors: Tensors, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name, told in (("conv_head.weight", True), ("classifier.weight", False)):
+        torch.save(tensors | {name: torch.zeros_like(tensors[name])}, tmp_path / "w.pth")
+        job.train(replace(options, weights=str(tmp_path / "w.pth"), epochs=(1, 0)))
+        said = capfd.readouterr().err
+        assert ("the frozen layers see next to no difference between these images" in said) == told
+
+
 def test_misfit_tells_the_first_name_that_differs_on_both_sides(
     tmp_path: Path, tensors: Tensors
 ) -> None:

@@ -107,7 +107,8 @@ def chosen(options: TrainOptions) -> tuple[Recipe, Machine]:
         console.say("this Mac's GPU is not used, as none was measured; try it with --device mps")
     recipe = resolve(load_recipe(preset(options.recipe, device)), options)
     machine = decide(device, recipe.precision, options.compile)
-    if options.backbone is None and options.weights is not None:
+    unnamed = options.backbone is None and recipe.backbone == Recipe.backbone
+    if unnamed and options.weights is not None:
         own = backbone_of(located(options.weights, console.say))
         recipe = dataclasses.replace(recipe, backbone=own or recipe.backbone)
     if (

@@ -21,6 +21,7 @@ from .phase import learning_seconds, open_feed
 from .regression import PENALTIES, Fitted, Problem, Solution, cross_validate, validate
 from .trunk.feeds import Batch
 
+ALIKE = 1e-4  # of the largest feature; those of photos differ by a tenth and more
 AT_ONCE = 1000  # images whose features are read together
 
 
@@ -34,6 +35,11 @@ def solve_head(run: Run, keeper: Keeper) -> None:
     console.say(f"phase 1, {plan.name}: {count:,} parameters are solved to their optimum")
     with timed(state, "features"), keeper.stopping_at_once():
         views, val = training_views(run), val_features(run)
+    if _are_alike(views[0]):
+        console.say(
+            "the frozen layers see next to no difference between these images: look at the "
+            "images, and whether the weights are whole and of this network"
+        )
     started = time.perf_counter()
     with timed(state, plan.name):
         solved = run.world.lead(lambda: _solved(run, views, val))
@@ -48,6 +54,11 @@ def solve_head(run: Run, keeper: Keeper) -> None:
     _record(run, head, views[0], logits, time.perf_counter() - started)
     state.phase, state.network = 1, run.network.net.state_dict()
     keeper.save()
+
+
+def _are_alike(features: torch.Tensor) -> bool:
+    """Return whether features, (n, d), are the same for all images but for rounding."""
+    return bool(features.std(0, correction=0).max() <= ALIKE * features.abs().max())
 
 
 def use(run: Run, head: Fitted) -> None:
