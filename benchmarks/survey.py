@@ -119,7 +119,9 @@ def outcome(name: str) -> str:
 def short(error: Exception, name: str) -> str:
     """Return the reason in an error without what every line of the table would repeat."""
     reason = first_line(error).removeprefix(f"--backbone '{name}' ").partition("; choose")[0]
-    reason = reason.removeprefix("the network cannot be exported to ONNX (")
+    refused = "the network cannot be exported to ONNX ("
+    if reason.startswith(refused):
+        reason = reason.removeprefix(refused).removesuffix(")")
     return reason if len(reason) <= LONGEST else f"{reason[:LONGEST]}..."
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ FEATURE_MAP = "feature_map"
 UNFAMILIARITY = "unfamiliarity"
 MIDDLE = "middle"  # an input of the unfamiliarity alone, and no output
 HALVED_FROM = 256  # values; smaller tensors would gain nothing
+PLEA = r"\. Please feel free| ?\[Caused by"  # what torch's exporter says behind its reason
 PROBES = 3  # images that an export is tried on; not the number it is traced with
 
 
@@ -96,9 +98,8 @@ def exported(
         session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
         arrays = session.run(None, {source: probe.numpy()})
     except Exception as error:  # any of timm's 1,300 models may raise anything
-        raise BundleError(
-            f"the network cannot be exported to ONNX ({first_line(error)})"
-        ) from error
+        reason = re.split(PLEA, first_line(error))[0]
+        raise BundleError(f"the network cannot be exported to ONNX ({reason})") from error
     references = outputs if isinstance(outputs, tuple) else (outputs,)
     for array, reference in zip(arrays, references, strict=True):
         require_same(array, reference.numpy(), "ONNX")
