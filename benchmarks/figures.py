@@ -145,22 +145,40 @@ def _predicted(rows: Rows, size: str) -> Values:
     ]
 
 
-def _few(data: str, photos: int) -> Sequence[tuple[str, str, Callable[[Rows], Values]]]:
-    """Return the lines of so many photos a class: accuracy, and points above the head alone."""
+def _runs(
+    row: str, start: str, among: Callable[[Any], bool]
+) -> Sequence[tuple[str, str, Callable[[Rows], Values]]]:
+    """Return the lines of some runs of a row: accuracy, points above the head alone, seconds."""
 
-    def runs(rows: Rows) -> list[Any]:
-        each = rows["few"]["runs"]
-        return [run for run in each if (run["data"], run["photos"]) == (data, photos)]
+    def values(value: Callable[[Any], float]) -> Callable[[Rows], Values]:
+        return lambda rows: [value(run) for run in rows[row]["runs"] if among(run)]
 
     def ahead(run: Any) -> float:
         alone = run["baselines"]["logistic_regression_on_frozen_features"]["accuracy"]
         return _tested(run) - 100 * alone
 
-    start = f"`quick` on {photos} photos of each class of {data}"
     return (
-        (f"{start}, test accuracy", "{:.1f} %", lambda rows: list(map(_tested, runs(rows)))),
-        (f"{start}, above the head alone", "{:+.1f}", lambda rows: list(map(ahead, runs(rows)))),
-        (f"{start}, wall time", "{:.0f} s", lambda rows: [run["wall"] for run in runs(rows)]),
+        (f"{start}, test accuracy", "{:.1f} %", values(_tested)),
+        (f"{start}, above the head alone", "{:+.1f}", values(ahead)),
+        (f"{start}, wall time", "{:.0f} s", values(lambda run: float(run["wall"]))),
+    )
+
+
+def _few(data: str, photos: int) -> Sequence[tuple[str, str, Callable[[Rows], Values]]]:
+    """Return the lines of so many photos a class."""
+    return _runs(
+        "few",
+        f"`quick` on {photos} photos of each class of {data}",
+        lambda run: (run["data"], run["photos"]) == (data, photos),
+    )
+
+
+def _panel(data: str, weights: str) -> Sequence[tuple[str, str, Callable[[Rows], Values]]]:
+    """Return the lines of a set of the panel, learnt from some weights."""
+    return _runs(
+        "panel",
+        f"`quick` on {data} from {weights}",
+        lambda run: (run["data"], run["weights"]) == (data, f"{weights}_imagenet"),
     )
 
 
@@ -310,6 +328,12 @@ CPU: Sequence[tuple[str, str, Callable[[Rows], Values]]] = (
         for data in ("flowers", "sign-digits")
         for photos in (5, 10, 20, 40)
         for line in _few(data, photos)
+    ),
+    *(
+        line
+        for weights in ("mobilenetv2_100", "tf_efficientnet_lite0")
+        for data in ("cifar100-50", "cifar100-10", "flowers", "sign-digits", "digits")
+        for line in _panel(data, weights)
     ),
 )
 GPU: Sequence[tuple[str, str, Callable[[Rows], Values]]] = (

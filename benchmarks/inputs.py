@@ -53,6 +53,24 @@ def write_shards(cifar: Path, folder: Path, count: int, test: int | None = None)
         pq.write_table(part, folder / f"train-{number:05d}-of-{files:05d}.parquet")
 
 
+def write_classes(cifar: Path, folder: Path, each: int) -> Path:
+    """Write `each` training images of each class of CIFAR-100, and its test part.
+
+    Returns the folder. They are the same whenever they are drawn, and fewer are among more.
+    """
+    folder.mkdir(parents=True)
+    for shard in cifar.glob("test-*.parquet"):
+        (folder / shard.name).symlink_to(shard)
+    whole = pa.concat_tables([pq.read_table(path) for path in sorted(cifar.glob("train-*"))])
+    labels = whole["fine_label"].to_numpy()
+    order = np.random.default_rng(0).permutation(len(labels))
+    rows = [order[labels[order] == label][:each] for label in np.unique(labels)]
+    pq.write_table(
+        whole.take(np.sort(np.concatenate(rows))), folder / "train-00000-of-00001.parquet"
+    )
+    return folder
+
+
 def write_photos(cifar: Path, folder: Path, count: int, size: tuple[int, int]) -> Path:
     """Write CIFAR-100's first test images as JPEGs of (width, height); return the folder.
 

@@ -10,11 +10,12 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from inputs import write_few, write_photos, write_shards
+from inputs import write_classes, write_few, write_photos, write_shards
 from runs import RIVALS, ROOT, Bench, RunFailed, as_typed, emptied, timed
 
 SCRIPTS = ROOT / "benchmarks"
@@ -25,6 +26,8 @@ BATCHES = {"thawnet": (256, 1024), "onnxruntime": SMALL, "eager": SMALL}
 # On a GPU: of each recipe, how many seeds are done and about how many minutes one takes.
 SEEDS = {"quick": (3, 4), "full": (5, 4), "best": (3, 8), "speed": (5, 3)}
 FEW = {"flowers": 100, "sign-digits": 60}  # photos of a class that test, by kind
+PANEL = ("cifar100-50", "cifar100-10", "flowers", "sign-digits", "digits")
+EVERY = 1_000_000  # photos of a class: all that there are
 LOOP = ("--batch", "512", "--precision", "bfloat16")  # as full-gpu has them
 
 
@@ -176,6 +179,34 @@ def few(bench: Bench) -> Any:
     return {"runs": runs}
 
 
+def panel(bench: Bench) -> Any:
+    """Do `quick` with no flag but the weights on five sets, from two networks, a seed each time."""
+    runs = []
+    for weights in (bench.weights, bench.lite):
+        for name in bench.size(PANEL, ("digits",)):
+            for seed in bench.size((0, 1, 2), (0,)):
+                with emptied(bench.scratch / "panel") as folder:
+                    words = ("--recipe", "quick", "--seed", str(seed), "--no-report")
+                    run = bench.train(
+                        words,
+                        folder / "run",
+                        folder / "cache",
+                        photos=_of_panel(bench, name, folder / name),
+                        weights=weights,
+                    )
+                runs.append({**run, "data": name, "weights": weights.stem})
+    return {"runs": runs}
+
+
+def _of_panel(bench: Bench, name: str, folder: Path) -> Path:
+    """Return what `thawnet train` is given for a set of the panel; its parts stay the same."""
+    if name == "digits":  # those of scikit-learn, by their name
+        return Path(name)
+    if name in FEW:
+        return write_few(bench.photos / name, folder, FEW[name], EVERY, seed=0)
+    return write_classes(bench.data, folder, int(name.rpartition("-")[2]))
+
+
 def whole(recipe: str, words: Sequence[str], bench: Bench) -> Any:
     """Do a recipe whole, once, on empty caches."""
     words = ("--recipe", recipe, *words)
@@ -213,6 +244,7 @@ CPU = (
     Row("keras", "the Keras script, whole", 60, keras, source="benchmarks/rivals"),
     Row("full", "a whole run of `full`", 70, partial(whole, "full", ())),
     Row("few", "`quick` on 5, 10, 20 and 40 photos a class, three times each", 14, few),
+    Row("panel", "`quick` on five sets from two networks, three times each", 60, panel),
     Row("predict", "prediction: one image, folders, memory", 6, predict),
 )
 # Each in less than nine minutes.

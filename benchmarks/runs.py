@@ -141,6 +141,7 @@ class Bench:
     photos: Path
     """Holds folders of class folders of photos."""
     weights: Path
+    """MobileNetV2's from ImageNet; EfficientNet-Lite0's lie beside it."""
     scratch: Path
     """An empty folder for the row."""
     rehearsing: bool = False
@@ -150,6 +151,11 @@ class Bench:
     def size(self, whole: T, rehearsed: T) -> T:
         """Return how much is done of something."""
         return rehearsed if self.rehearsing else whole
+
+    @property
+    def lite(self) -> Path:
+        """EfficientNet-Lite0's weights from ImageNet."""
+        return self.weights.with_name("tf_efficientnet_lite0_imagenet.safetensors")
 
     @property
     def compiling(self) -> str:
@@ -171,19 +177,20 @@ class Bench:
         program: Sequence[str] = THAWNET,
         data: Path | None = None,
         photos: Path | None = None,
+        weights: Path | None = None,
     ) -> dict[str, Any]:
         """Do one run on CIFAR-100, or on photos, in a new folder and return its figures.
 
         words: after `thawnet train`. cache: holds what a later run could read: data, features and
-        compiled code. program: what Python is given to run.
+        compiled code. program: what Python is given to run. weights: MobileNetV2's if None.
         """
         inputs = ("cifar100", "--data-dir", str(data or self.data))
         # The last of two equal flags wins.
         short = self.size((), ("--epochs", "1", "1", "--compile", "no"))
         if photos is not None:
             inputs, short = (str(photos),), ()
-        weights = ("--weights", str(self.weights))
-        command = [sys.executable, *program, *inputs, *weights, *short, *words, "--out", "run"]
+        start = ("--weights", str(weights or self.weights))
+        command = [sys.executable, *program, *inputs, *start, *short, *words, "--out", "run"]
         ended = timed(command, folder, caches(cache), "run/log.jsonl")
         self.note(as_typed(command))
         result = json.loads((folder / "run" / "result.json").read_text())

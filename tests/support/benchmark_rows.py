@@ -77,6 +77,17 @@ def cpu_rows() -> Rows:
                 for split, (wall, alone) in enumerate(((20.0, 0.6), (24.0, 0.55), (25.0, 0.58)))
             ]
         },
+        panel={
+            "runs": [
+                {
+                    **trial((5, 0.5), wall=60.0, test=test),
+                    "baselines": {"logistic_regression_on_frozen_features": {"accuracy": 0.7}},
+                    "data": "flowers",
+                    "weights": f"{weights}_imagenet",
+                }
+                for weights, test in (("mobilenetv2_100", 0.8), ("tf_efficientnet_lite0", 0.82))
+            ]
+        },
         predict={
             "starts": [0.5, 0.6],
             "small": {"turns": [{"decode": 1.0, "network": 4.0, "predict": 5.0}]},
