@@ -304,7 +304,7 @@ def test_values_that_no_network_has_are_refused(tmp_path: Path, tensors: Tensors
         filled(path)
 
 
-@pytest.mark.parametrize("factor", [1e15, 1e38])
+@pytest.mark.parametrize("factor", [1e20, 1e38])
 def test_weights_that_overflow_are_to_blame_not_the_network(
     tmp_path: Path, tensors: Tensors, factor: float
 ) -> None:

@@ -18,7 +18,7 @@ USUAL = "mobilenetv2_100, resnet50 or vit_small_patch16_224"
 STRIDE = 32  # of most networks that take any size, in pixels
 LEAST_PATCH = 8  # of networks whose tokens are patches from the first block to the last
 RESAMPLED = ("pos_embed", "relative_position_bias_table")
-LARGEST_FEATURE = 1e6  # of an ordinary image; trained networks stay below 1e3
+LARGEST_FEATURE = 1e15  # of an ordinary image; their squares have to stay numbers
 LINEAR_HEAD = "linear_head"  # of networks that have no linear classifier of their own
 
 
