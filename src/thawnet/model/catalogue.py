@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from .backbone import has_fixed_size, size_step
-from .names import TORCHVISION, smallest_first
+from .names import TORCHVISION, bare, smallest_first
 from .weights import published_size
 
 # A short list to begin with: small to large, convolutional and transformers.
@@ -51,13 +51,9 @@ def search(words: Iterable[str]) -> list[str]:
     import timm
 
     asked = [part for word in words for part in word.lower().replace("-", "_").split()]
-    meant = [_bare(TORCHVISION.get(word, word)) for word in asked]
-    models = [name for name in timm.list_models() if all(word in _bare(name) for word in meant)]
+    meant = [bare(TORCHVISION.get(word, word)) for word in asked]
+    models = [name for name in timm.list_models() if all(word in bare(name) for word in meant)]
     return sorted(models, key=smallest_first)[:MOST]
-
-
-def _bare(name: str) -> str:
-    return name.replace("_", "")
 
 
 def facts_of(name: str) -> Facts | None:

@@ -103,12 +103,10 @@ def layers_of(file: h5py.File) -> list[KerasLayer]:
 
 def inside(group: Any, path: str) -> Any:
     """Return what lies at a path, following hard links only: no link leads to another file."""
-    import h5py
-
     for step in path.split("/"):
-        if not isinstance(group.get(step, getlink=True), h5py.HardLink):
+        group = _child(group, step)
+        if group is None:
             raise KeyError(f"no '{path}'")
-        group = group[step]
     return group
 
 
@@ -124,6 +122,13 @@ def read_array(file: h5py.File, path: str, most: int) -> np.ndarray[Any, np.dtyp
     if dataset.size > most:
         raise ValueError(f"'{dataset.name}' of shape {dataset.shape} is too large")
     return np.asarray(dataset[()], dtype=np.float32)
+
+
+def _child(group: Any, name: str) -> Any:
+    """Return what a group holds under a name by a hard link, None for any other."""
+    import h5py
+
+    return group[name] if isinstance(group.get(name, getlink=True), h5py.HardLink) else None
 
 
 def _in_zip(path: Path) -> zipfile.ZipInfo | None:
@@ -151,7 +156,7 @@ def _containers(group: Any, depth: int) -> Iterator[Any]:
     import h5py
 
     for name in group:
-        child = group[name] if isinstance(group.get(name, getlink=True), h5py.HardLink) else None
+        child = _child(group, name)
         if isinstance(child, h5py.Group) and depth:
             if name == "layers":
                 yield child
@@ -162,17 +167,18 @@ def _keras_3(group: Any) -> list[KerasLayer]:
     import h5py
 
     numbered: list[tuple[int, KerasLayer]] = []
-    for child in group:
-        kind, _, number = child.rpartition("_")
+    for name in group:
+        kind, _, number = name.rpartition("_")
         if not number.isdigit():
-            kind, number = child, "0"
-        if kind not in ROLES or not isinstance(group.get(f"{child}/vars"), h5py.Group):
+            kind, number = name, "0"
+        layer = _child(group, name)
+        values = _child(layer, "vars") if isinstance(layer, h5py.Group) else None
+        if kind not in ROLES or not isinstance(values, h5py.Group):
             continue
-        values = inside(group, f"{child}/vars")
         path = values.name.lstrip("/")
         arrays = {role: f"{path}/{at}" for at, role in enumerate(ROLES[kind]) if str(at) in values}
-        name = str(values.attrs.get("name", child))
-        numbered.append((int(number), KerasLayer(name, kind, arrays)))
+        called = str(values.attrs.get("name", name))
+        numbered.append((int(number), KerasLayer(called, kind, arrays)))
     return [layer for _, layer in sorted(numbered, key=lambda each: each[0])]
 
 

@@ -53,14 +53,16 @@ def named_in(file: str) -> str:
     """Return the model that a file's name tells: resnet50 of resnet50-0676ba61.pth, '' if none."""
     import timm
 
-    def bare(name: str) -> str:
-        return re.sub(r"[^a-z0-9]", "", name.lower())
-
     names = {bare(name): name for name in timm.list_models()}
     names |= {bare(name): model for name, model in TORCHVISION.items()}
     told = bare(file.partition(".")[0])
     having = [name for name in names if told.startswith(name)]
     return names[max(having, key=len)] if having else ""
+
+
+def bare(name: str) -> str:
+    """Return a name without what people write in different ways: vits14 of ViT-S_14."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def without_tag(backbone: str) -> str:

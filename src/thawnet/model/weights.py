@@ -87,16 +87,23 @@ def random_weights(
     import timm
 
     tensors = timm.create_model(backbone).state_dict()
+    return _as_published(backbone, tensors, "random", "none")
+
+
+def _as_published(
+    backbone: str, tensors: dict[str, torch.Tensor], origin: str, licence: str
+) -> Weights:
+    """Return tensors as weights that see images as timm's own for a backbone do."""
     published = _published(backbone)
     return Weights(
-        tensors=tensors,
+        tensors=_in_float(tensors),
         padding="",
         epsilon=None,
         mean=_three(published.mean),
         std=_three(published.std),
         size=published_size(backbone),
-        origin="random",
-        licence="none",
+        origin=origin,
+        licence=licence,
         architecture=backbone,
         digest=_digest(tensors),
     )
@@ -175,19 +182,8 @@ def _from_timm(backbone: str) -> Weights:
         ) from error
     tensors: dict[str, torch.Tensor] = dict(model.state_dict())
     config: Any = model.pretrained_cfg
-    published = _published(backbone)
-    return Weights(
-        tensors=_in_float(tensors),
-        padding="",
-        epsilon=None,
-        mean=_three(published.mean),
-        std=_three(published.std),
-        size=published_size(backbone),
-        origin=str(config.get("hf_hub_id") or backbone),
-        licence=str(config.get("license", "not stated")),
-        architecture=backbone,
-        digest=_digest(tensors),
-    )
+    origin, licence = config.get("hf_hub_id") or backbone, config.get("license", "not stated")
+    return _as_published(backbone, tensors, str(origin), str(licence))
 
 
 def _from_keras(backbone: str, size: int, tell: Tell) -> Weights:
