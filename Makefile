@@ -63,16 +63,18 @@ bench: $(BENCH_READY)
 bench-gpu: $(READY)
 	$(BIN)/python benchmarks/bench.py --gpu --shared $(SHARED) $(if $(ROW),--rows $(ROW)) $(BENCH_FLAGS)
 
-# What a user installs: requirements.txt for main.py, and the wheel outside the checkout.
-install-check: $(READY)
+# What a user installs, before anything of ours lies beside it: requirements.txt for main.py, and the
+# wheel outside the checkout. In .venv itself, made anew: a second copy of torch is 6 GB.
+install-check:
+	rm -rf $(VENV) build
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python main.py --help > /dev/null
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir build/dist .
+	$(BIN)/python -m pip uninstall --quiet --yes thawnet
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps build/dist/*.whl
+	there=$$(mktemp -d) && wheel=$$(pwd)/$(BIN) && cd $$there && $$wheel/thawnet train digits --epochs 1 1
 	rm -rf build
-	$(PYTHON) -m venv build/venv
-	build/venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	build/venv/bin/python main.py --help > build/help.txt
-	$(BIN)/python -m build --wheel --outdir build/dist > build/wheel.txt
-	build/venv/bin/python -m pip install --quiet --no-deps --force-reinstall build/dist/*.whl
-	there=$$(mktemp -d) && wheel=$$(pwd)/build/venv/bin && cd $$there && $$wheel/thawnet train digits --epochs 1 1
-	rm -rf build/venv
 
 # The stamp is written last, so that an interrupted set-up is done again.
 $(READY): pyproject.toml constraints.txt
