@@ -175,11 +175,49 @@ def _few(data: str, photos: int) -> Sequence[tuple[str, str, Callable[[Rows], Va
 
 def _panel(data: str, weights: str) -> Sequence[tuple[str, str, Callable[[Rows], Values]]]:
     """Return the lines of a set of the panel, learnt from some weights."""
-    return _runs(
-        "panel",
-        f"`quick` on {data} from {weights}",
-        lambda run: (run["data"], run["weights"]) == (data, f"{weights}_imagenet"),
+
+    def among(run: Mapping[str, Any]) -> bool:
+        return (run["data"], run["weights"]) == (data, f"{weights}_imagenet")
+
+    def rival(rows: Rows) -> list[Any]:
+        return [run for run in rows["fastai"]["runs"] if among(run)]
+
+    start = f"fastai's fine_tune(5) on {data} from {weights}"
+    return (
+        *_runs("panel", f"`quick` on {data} from {weights}", among),
+        (f"{start}, test accuracy", "{:.1f} %", lambda rows: [_hits(run) for run in rival(rows)]),
+        (f"{start}, wall time", "{:.0f} s", lambda rows: [run["seconds"] for run in rival(rows)]),
     )
+
+
+def _by_set(
+    runs: Sequence[Mapping[str, Any]], value: Callable[[Any], float]
+) -> dict[tuple[str, str], float]:
+    """Return the mean over seeds of each set and network of the panel."""
+    kinds: dict[tuple[str, str], list[float]] = {}
+    for run in runs:
+        kinds.setdefault((run["data"], run["weights"]), []).append(value(run))
+    return {kind: statistics.fmean(values) for kind, values in kinds.items()}
+
+
+def _hits(run: Mapping[str, Any]) -> float:
+    return 100 * float(run["accuracy"])
+
+
+def _panel_mean(rows: Rows) -> Values:
+    return [statistics.fmean(_by_set(rows["panel"]["runs"], _tested).values())]
+
+
+def _ahead_of_fastai(rows: Rows) -> Values:
+    ours = _by_set(rows["panel"]["runs"], _tested)
+    theirs = _by_set(rows["fastai"]["runs"], _hits)
+    return [statistics.fmean(ours[kind] - theirs[kind] for kind in theirs)]
+
+
+def _share_of_fastai(rows: Rows) -> Values:
+    ours = _by_set(rows["panel"]["runs"], lambda run: float(run["wall"]))
+    theirs = _by_set(rows["fastai"]["runs"], lambda run: float(run["seconds"]))
+    return [100 * sum(ours[kind] for kind in theirs) / sum(theirs.values())]
 
 
 def _seeds(recipe: str, value: Callable[[Any], float | None]) -> Callable[[Rows], Values]:
@@ -335,6 +373,9 @@ CPU: Sequence[tuple[str, str, Callable[[Rows], Values]]] = (
         for data in ("cifar100-50", "cifar100-10", "flowers", "sign-digits", "digits")
         for line in _panel(data, weights)
     ),
+    ("`quick` on the panel, mean test accuracy", "{:.2f} %", _panel_mean),
+    ("the same, less fastai's fine_tune(5)", "{:+.1f}", _ahead_of_fastai),
+    ("wall time of `quick` on the panel / fastai's", "{:.0f} %", _share_of_fastai),
 )
 GPU: Sequence[tuple[str, str, Callable[[Rows], Values]]] = (
     *(line for recipe in ("quick", "full", "best", "speed") for line in _of_recipe(recipe)),

@@ -1,4 +1,4 @@
-"""Inputs of the benchmarks: CIFAR-100 in other numbers and sizes, weights in Keras's order."""
+"""Inputs of the benchmarks: sets of images in other numbers, weights in Keras's order."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 from safetensors import safe_open
+from sklearn.datasets import load_digits
 
 from thawnet.model.keras_layers import keras_layers
 
@@ -54,21 +55,44 @@ def write_shards(cifar: Path, folder: Path, count: int, test: int | None = None)
 
 
 def write_classes(cifar: Path, folder: Path, each: int) -> Path:
-    """Write `each` training images of each class of CIFAR-100, and its test part.
+    """Write `each` training images of each class of CIFAR-100, and its test part, as PNG files.
 
-    Returns the folder. They are the same whenever they are drawn, and fewer are among more.
+    Returns the folder, of train/ and test/. They are the same whenever they are drawn, and fewer
+    are among more.
     """
-    folder.mkdir(parents=True)
-    for shard in cifar.glob("test-*.parquet"):
-        (folder / shard.name).symlink_to(shard)
-    whole = pa.concat_tables([pq.read_table(path) for path in sorted(cifar.glob("train-*"))])
-    labels = whole["fine_label"].to_numpy()
+    parts = {
+        part: pa.concat_tables([pq.read_table(path) for path in sorted(cifar.glob(f"{part}-*"))])
+        for part in ("train", "test")
+    }
+    labels = parts["train"]["fine_label"].to_numpy()
     order = np.random.default_rng(0).permutation(len(labels))
     rows = [order[labels[order] == label][:each] for label in np.unique(labels)]
-    pq.write_table(
-        whole.take(np.sort(np.concatenate(rows))), folder / "train-00000-of-00001.parquet"
-    )
+    parts["train"] = parts["train"].take(np.concatenate(rows))
+    for part, table in parts.items():
+        pairs = zip(table["img"].to_pylist(), table["fine_label"].to_pylist(), strict=True)
+        for number, (cell, label) in enumerate(pairs):
+            _place(folder / part / f"{label:02d}", number).write_bytes(cell["bytes"])
     return folder
+
+
+def write_digits(folder: Path) -> Path:
+    """Write scikit-learn's 1,797 digits, 8 px a side, as PNG files; every tenth is to test.
+
+    Returns the folder, of train/ and test/.
+    """
+    digits = load_digits()
+    order = np.random.default_rng(0).permutation(len(digits.target))
+    for number, row in enumerate(order):
+        part = "test" if number % 10 == 0 else "train"
+        pixels = (digits.images[row] * 255 / 16).round().astype(np.uint8)
+        place = _place(folder / part / str(digits.target[row]), number)
+        Image.fromarray(pixels).save(place)
+    return folder
+
+
+def _place(folder: Path, number: int) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{number:05d}.png"
 
 
 def write_photos(cifar: Path, folder: Path, count: int, size: tuple[int, int]) -> Path:

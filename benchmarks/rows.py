@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from inputs import write_classes, write_few, write_photos, write_shards
+from inputs import write_classes, write_digits, write_few, write_photos, write_shards
 from runs import RIVALS, ROOT, Bench, RunFailed, as_typed, emptied, timed
 
 SCRIPTS = ROOT / "benchmarks"
@@ -182,26 +182,48 @@ def few(bench: Bench) -> Any:
 def panel(bench: Bench) -> Any:
     """Do `quick` with no flag but the weights on five sets, from two networks, a seed each time."""
     runs = []
-    for weights in (bench.weights, bench.lite):
-        for name in bench.size(PANEL, ("digits",)):
-            for seed in bench.size((0, 1, 2), (0,)):
-                with emptied(bench.scratch / "panel") as folder:
-                    words = ("--recipe", "quick", "--seed", str(seed), "--no-report")
-                    run = bench.train(
-                        words,
-                        folder / "run",
-                        folder / "cache",
-                        photos=_of_panel(bench, name, folder / name),
-                        weights=weights,
-                    )
-                runs.append({**run, "data": name, "weights": weights.stem})
+    for name, weights in _panel(bench):
+        for seed in bench.size((0, 1, 2), (0,)):
+            with emptied(bench.scratch / "panel") as folder:
+                words = ("--recipe", "quick", "--seed", str(seed), "--no-report")
+                run = bench.train(
+                    words,
+                    folder / "run",
+                    folder / "cache",
+                    photos=_of_panel(bench, name, folder / name),
+                    weights=weights,
+                )
+            runs.append({**run, "data": name, "weights": weights.stem})
     return {"runs": runs}
 
 
+def fastai(bench: Bench) -> Any:
+    """Do fastai's fine_tune(5) on the same sets from the same networks, once each."""
+    runs = []
+    for name, weights in _panel(bench):
+        with emptied(bench.scratch / "panel") as folder:
+            (run,) = bench.script(
+                RIVALS / "fastai_tune.py",
+                _of_panel(bench, name, folder / name),
+                weights.stem.removesuffix("_imagenet"),
+                weights,
+                "--epochs",
+                bench.size(5, 1),
+            )
+        runs.append({**run, "data": name, "weights": weights.stem})
+    return {"runs": runs}
+
+
+def _panel(bench: Bench) -> Sequence[tuple[str, Path]]:
+    """Return the names of the panel's sets, each with both networks' weights."""
+    names = bench.size(PANEL, ("digits",))
+    return [(name, weights) for weights in (bench.weights, bench.lite) for name in names]
+
+
 def _of_panel(bench: Bench, name: str, folder: Path) -> Path:
-    """Return what `thawnet train` is given for a set of the panel; its parts stay the same."""
-    if name == "digits":  # those of scikit-learn, by their name
-        return Path(name)
+    """Write a set of the panel, as train/ and test/, which stay the same; return the folder."""
+    if name == "digits":
+        return write_digits(folder)
     if name in FEW:
         return write_few(bench.photos / name, folder, FEW[name], EVERY, seed=0)
     return write_classes(bench.data, folder, int(name.rpartition("-")[2]))
@@ -245,6 +267,13 @@ CPU = (
     Row("full", "a whole run of `full`", 70, partial(whole, "full", ())),
     Row("few", "`quick` on 5, 10, 20 and 40 photos a class, three times each", 14, few),
     Row("panel", "`quick` on five sets from two networks, three times each", 60, panel),
+    Row(
+        "fastai",
+        "fastai's fine_tune(5) on the same sets from the same networks",
+        60,
+        fastai,
+        source="benchmarks/rivals",
+    ),
     Row("predict", "prediction: one image, folders, memory", 6, predict),
 )
 # Each in less than nine minutes.

@@ -16,7 +16,7 @@ from safetensors.numpy import save_file
 import bench
 import page
 import rows
-from inputs import write_keras_weights, write_photos
+from inputs import write_classes, write_digits, write_keras_weights, write_photos
 from runs import ROOT
 from support.benchmark_rows import cpu_rows, trial
 from support.shared import CIFAR, IMAGENET, SHARED
@@ -129,6 +129,30 @@ def test_photos_of_a_benchmark_have_a_size_and_none_is_like_another(tmp_path: Pa
     with Image.open(files[-1]) as photo:
         photo.load()
         assert photo.size == (40, 30)
+
+
+def test_digits_lie_in_folders_of_their_own_for_both_parts(tmp_path: Path) -> None:
+    folder = write_digits(tmp_path / "digits")
+    counts = {
+        part: [len(list(own.iterdir())) for own in sorted((folder / part).iterdir())]
+        for part in ("train", "test")
+    }
+    assert {part: (len(each), sum(each)) for part, each in counts.items()} == {
+        "train": (10, 1617),
+        "test": (10, 180),
+    }
+    with Image.open(next((folder / "test" / "0").iterdir())) as digit:
+        assert np.asarray(digit).max() > 200  # of 255, where scikit-learn has 16
+        assert digit.size == (8, 8)
+
+
+@pytest.mark.skipif(not CIFAR.is_dir(), reason=f"needs {SHARED}")
+def test_classes_of_cifar_are_among_more_of_them(tmp_path: Path) -> None:
+    few, more = (write_classes(CIFAR, tmp_path / str(each), each) for each in (2, 3))
+    drawn = [{path.read_bytes() for path in folder.glob("train/*/*.png")} for folder in (few, more)]
+    assert [len(files) for files in drawn] == [200, 300]
+    assert drawn[0] < drawn[1]
+    assert len(list(few.glob("test/*/*.png"))) == 10_000
 
 
 def test_constraints_add_to_the_projects_own() -> None:

@@ -88,6 +88,17 @@ def cpu_rows() -> Rows:
                 for weights, test in (("mobilenetv2_100", 0.8), ("tf_efficientnet_lite0", 0.82))
             ]
         },
+        fastai={
+            "runs": [
+                {
+                    "data": "flowers",
+                    "weights": "mobilenetv2_100_imagenet",
+                    "accuracy": 0.7,
+                    "images": 500,
+                    "seconds": 300.0,
+                }
+            ]
+        },
         predict={
             "starts": [0.5, 0.6],
             "small": {"turns": [{"decode": 1.0, "network": 4.0, "predict": 5.0}]},
