@@ -49,7 +49,7 @@ def test_seed_is_the_reference_to_the_letter() -> None:
     seed = load_recipe("seed")
     assert (seed.backbone, seed.size, seed.validate_on) == ("mobilenetv2_100", 96, "test")
     assert seed.weights == "keras"
-    assert (seed.augment.flip, seed.augment.rotate, seed.augment.two_steps) == (True, 36.0, True)
+    assert (seed.augment.flip, seed.augment.rotate, seed.enlarge) == (True, 36.0, "bilinear")
     for phase, start, rate in ((seed.head, "head", 1e-3), (seed.finetune, "100", 1e-5)):
         assert (phase.train_from, phase.lr, phase.epochs, phase.batch_size) == (start, rate, 10, 64)
         assert (phase.optimizer, phase.epsilon) == ("keras-adam", 1e-7)

@@ -21,7 +21,7 @@ from .core.typed import typed
 from .data.augment import Augment
 from .data.reading import AS_IT_IS, Reading
 from .data.shares import Shares
-from .image.preprocess import Fit
+from .image.preprocess import Enlargement, Fit
 
 PRESETS = ("quick", "full", "full-gpu", "best", "speed", "seed")
 MAX_FILE = 100_000  # bytes; ours take two thousand
@@ -131,6 +131,8 @@ class Recipe:
     small_size: int = 128
     """Then images of 32 px and more are shown at no fewer pixels a side than this, 32 to 1024, and
     smaller ones in proportion; all within the weights' size."""
+    enlarge: Enlargement = "bicubic"
+    """How images of fewer pixels than the network sees are enlarged: 'bicubic' or 'bilinear'."""
     seed: int = 0
     """Decides initial weights, shuffles and views."""
     split_seed: int = 0

@@ -7,21 +7,18 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from PIL import Image
 
 from thawnet.data.augment import Augment
 from thawnet.data.store import ImageStore
 from thawnet.data.views import (
-    DENSE_SIDE,
     Views,
-    _enlarge,
     fixed_views,
     plain_views,
     random_views,
     render,
 )
-from thawnet.image.preprocess import Preprocess
+from thawnet.image.preprocess import Enlargement, Preprocess
 
 CPU = torch.device("cpu")
 SPEC = Preprocess(size=96, side=32, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
@@ -47,23 +44,26 @@ def noise() -> ImageStore:
     return store_of(np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8))
 
 
-def shown(images: ImageStore, views: Views, two_steps: bool = False) -> torch.Tensor:
-    return render(images, np.arange(len(images)), views, SPEC, Augment(two_steps=two_steps), CPU)
+def shown(images: ImageStore, views: Views, spec: Preprocess = SPEC) -> torch.Tensor:
+    return render(images, np.arange(len(images)), views, spec, Augment(), CPU)
 
 
-def test_plain_view_is_bilinear_enlargement_normalised(noise: ImageStore) -> None:
-    image = Image.fromarray(noise.batch(np.array([2]))[0])
-    expected = np.asarray(image.resize((96, 96), Image.Resampling.BILINEAR), np.float32)
-    got = (shown(noise, plain_views(6, Augment()))[2].permute(1, 2, 0).numpy() * 0.5 + 0.5) * 255
-    assert np.abs(got - expected).max() <= 1.0  # Pillow rounds to whole grey levels
+@pytest.mark.parametrize("enlarge", ["bicubic", "bilinear"])
+def test_plain_view_is_enlarged_as_pillow_does_and_normalised(
+    noise: ImageStore, enlarge: Enlargement
+) -> None:
+    spec = dataclasses.replace(SPEC, enlarge=enlarge)
+    green = noise.batch(np.array([2]))[0, :, :, 1].astype(np.float32)
+    how = Image.Resampling[enlarge.upper()]
+    expected = np.asarray(Image.fromarray(green).resize((96, 96), how))
+    got = shown(noise, plain_views(6, Augment()), spec)[2, 1].numpy()
+    assert np.abs((got * 0.5 + 0.5) * 255 - expected).max() <= 1e-3
 
 
-@pytest.mark.parametrize("side", [32, DENSE_SIDE, DENSE_SIDE + 1])
-def test_images_of_every_side_are_enlarged_alike_in_every_batch(side: int) -> None:
-    pixels = torch.rand(5, 3, side, side, generator=torch.Generator().manual_seed(0))
-    wanted = F.interpolate(pixels, size=(96, 96), mode="bilinear", align_corners=False)
-    assert torch.allclose(_enlarge(pixels, 96), wanted, atol=1e-6)
-    assert torch.equal(_enlarge(pixels[1:3], 96), _enlarge(pixels, 96)[1:3])
+def test_an_image_is_enlarged_alike_in_every_batch(noise: ImageStore) -> None:
+    views, some = plain_views(6, Augment()), np.array([1, 2])
+    alone = render(noise, some, views.at(some), SPEC, Augment(), CPU)
+    assert torch.equal(alone, shown(noise, views)[1:3])
 
 
 def test_affine_path_gives_the_numbers_of_the_plain_one(noise: ImageStore) -> None:
@@ -98,19 +98,18 @@ def test_mirrored_view_is_the_mirror(noise: ImageStore) -> None:
 
 def test_quarter_turn_is_a_rotation_of_the_picture(noise: ImageStore) -> None:
     views = dataclasses.replace(plain_views(6, Augment()), angle=np.full(6, np.pi / 2, np.float32))
-    turned = shown(noise, views, two_steps=True)
+    turned = shown(noise, views)
     assert torch.allclose(
         turned, shown(noise, plain_views(6, Augment())).rot90(1, (-2, -1)), atol=1e-3
     )
 
 
-@pytest.mark.parametrize("two_steps", [True, False])
-def test_mirrored_turn_is_the_turn_of_the_mirrored_picture(two_steps: bool) -> None:
+def test_mirrored_turn_is_the_turn_of_the_mirrored_picture() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
     turned = dataclasses.replace(plain_views(6, Augment()), angle=np.full(6, 0.5, np.float32))
     both = dataclasses.replace(turned, mirror=np.full(6, -1, np.float32))
-    one = shown(store_of(pixels), both, two_steps)
-    other = shown(store_of(pixels[:, :, ::-1].copy()), turned, two_steps)
+    one = shown(store_of(pixels), both)
+    other = shown(store_of(pixels[:, :, ::-1].copy()), turned)
     assert torch.allclose(one, other, atol=1e-3)
 
 

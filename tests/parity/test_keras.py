@@ -189,7 +189,7 @@ def test_same_batches_give_keras_fit_to_four_digits(
         size = plan.batch_size
         return [np.arange(start, min(start + size, count)) for start in range(0, count, size)]
 
-    unmoved = dataclasses.replace(load_recipe("seed"), augment=Augment(flip=False, two_steps=True))
+    unmoved = dataclasses.replace(load_recipe("seed"), augment=Augment(flip=False))
     monkeypatch.setattr(phase, "batches", in_order)
     monkeypatch.setattr(call, "load_recipe", lambda name: unmoved)
     heads: list[tuple[np.ndarray, np.ndarray]] = []

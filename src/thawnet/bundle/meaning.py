@@ -9,7 +9,7 @@ from typing import Any, get_args
 from ..core.files import fingerprint
 from ..core.text import fault_of_name, shown
 from ..image.decode import LEVEL_BITS
-from ..image.preprocess import MAX_SIDE, Fit, Preprocess
+from ..image.preprocess import MAX_SIDE, Enlargement, Fit, Preprocess
 
 TEMPERATURES = (0.01, 100.0)  # beyond these probabilities say nothing
 
@@ -90,7 +90,11 @@ def _preprocess(value: Any) -> Preprocess:
     bits = value.get("bits", 0)
     if bits not in (0, *LEVEL_BITS) or type(bits) is not int:
         raise ValueError(f"bits must be 0 or one of {LEVEL_BITS}, received {shown(bits)}")
-    spec = Preprocess(value["size"], value["side"], mean, std, fit, bits)
+    enlarge = value["enlarge"]
+    if enlarge not in get_args(Enlargement):
+        known = " or ".join(get_args(Enlargement))
+        raise ValueError(f"enlarge must be {known}, received {shown(enlarge)}")
+    spec = Preprocess(value["size"], value["side"], mean, std, fit, bits, enlarge)
     if min(spec.std) <= 0:
         raise ValueError(f"std must be above 0, received {shown(value['std'])}")
     if spec.as_dict() != {**value, "mean": spec.mean, "std": spec.std}:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..core import console
 from ..core.errors import BundleError, first_line
-from ..image.preprocess import Preprocess
+from ..image.preprocess import Preprocess, enlarging
 from .meaning import Meaning
 from .padding import fix_padding
 
@@ -167,6 +167,8 @@ def from_pixels(
     class FromPixels(nn.Module):
         mean: torch.Tensor
         std: torch.Tensor
+        down: torch.Tensor
+        across: torch.Tensor
 
         def __init__(self) -> None:
             super().__init__()
@@ -175,12 +177,16 @@ def from_pixels(
             self.unfamiliarity = unfamiliarity
             self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1))
             self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1))
+            if spec.crop < spec.size:
+                down = torch.from_numpy(enlarging(spec.crop, spec.size, spec.enlarge))
+                self.register_buffer("down", down)
+                # An exported transposition would be done for every batch.
+                self.register_buffer("across", down.t().contiguous())
 
         def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
             x = images.permute(0, 3, 1, 2).float()  # (n, 3, crop, crop), 0..255
-            if spec.crop != spec.size:
-                side = (spec.size, spec.size)
-                x = nn.functional.interpolate(x, size=side, mode="bilinear", align_corners=False)
+            if spec.crop < spec.size:
+                x = self.down @ x @ self.across
             x = (x / 255 - self.mean) / self.std
             outputs: dict[str, torch.Tensor] = {}
             for name, part in zip(self.names, self.parts, strict=True):

@@ -28,8 +28,6 @@ class Augment:
     """Strength of those operations, 0 to 30."""
     erase: float = 0.0
     """Share of the views in which a random rectangle is erased, 0 to 1 (Zhong et al. 2020)."""
-    two_steps: bool = False
-    """Enlarge first, then rotate at the input size, as Keras's layers do; else in one resample."""
 
     def __post_init__(self) -> None:
         limits = {

@@ -193,13 +193,17 @@ def _static(
 def _kept_in_float(model: onnx.ModelProto) -> list[str]:
     """Return the names of nodes that stay in float32.
 
-    The first convolution: on three channels integers gain nothing; with it MobileNetV2 takes a
-    quarter longer. And those that logits do not depend on, such as the unfamiliarity's, which are
-    small.
+    All up to the first convolution: on three channels integers gain nothing; with it MobileNetV2
+    takes a quarter longer. And those that logits do not depend on, such as the unfamiliarity's,
+    which are small.
     """
     needed = {node.name for node in needed_for(model.graph, {LOGITS})}
-    convolutions = [node.name for node in model.graph.node if node.op_type == CONV]
-    return [*convolutions[:1], *(node.name for node in model.graph.node if node.name not in needed)]
+    first = next((node for node in model.graph.node if node.op_type == CONV), None)
+    begins = needed_for(model.graph, set(first.output)) if first else []
+    return [
+        *(node.name for node in begins),
+        *(node.name for node in model.graph.node if node.name not in needed),
+    ]
 
 
 def images_per_second(models: Sequence[Model], squares: NDArray[np.uint8]) -> list[float]:

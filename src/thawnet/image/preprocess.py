@@ -16,6 +16,7 @@ from .decode import MAX_PIXELS
 MAX_SIDE = 4096  # pixels; no network sees more
 CUT = 1.5  # times as long as short: a crop of the middle loses a third
 Fit = Literal["crop", "squash", "pad"]
+Enlargement = Literal["bicubic", "bilinear"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Preprocess:
     """See Reduction; an image is padded with `mean`, which is nothing to the network."""
     bits: int = 0
     """See Reduction; what the training images used, so that a dark image stays dark."""
+    enlarge: Enlargement = "bicubic"
+    """How a crop of fewer pixels than the network sees is enlarged; see `enlarging`."""
 
     @property
     def crop(self) -> int:
@@ -61,7 +64,7 @@ class Preprocess:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the specification as in model.json, which lacks `fit` and `bits` as usual."""
-        fields = {**asdict(self), "crop": self.crop, "reduce": "bicubic", "enlarge": "bilinear"}
+        fields = {**asdict(self), "crop": self.crop, "reduce": "bicubic"}
         for name in ("fit", "bits"):
             if fields[name] == getattr(Preprocess, name):
                 del fields[name]
@@ -110,6 +113,25 @@ def _target(width: int, height: int, how: Reduction) -> tuple[int, int]:
         return max(1, round(width * scale)), max(1, round(height * scale))
     scale = side / min(width, height)
     return max(side, round(width * scale)), max(side, round(height * scale))
+
+
+def enlarging(side: int, size: int, how: Enlargement) -> NDArray[np.float32]:
+    """Return the weights, (size, side), by which `side` pixels in a row become `size`.
+
+    'bicubic' is Pillow's (Keys 1981, "Cubic convolution interpolation for digital image
+    processing", with a = -0.5), 'bilinear' Pillow's, torch's and Keras's. As both are separable, an
+    image x is enlarged to w @ x @ w.T.
+    """
+    centres = (np.arange(size)[:, None] + 0.5) * side / size - 0.5
+    far = np.abs(centres - np.arange(side))  # (size, side), pixels of the image
+    if how == "bilinear":
+        weights = np.maximum(0, 1 - far)
+    else:
+        near = (1.5 * far - 2.5) * far**2 + 1
+        next_but_one = ((-0.5 * far + 2.5) * far - 4) * far + 2
+        weights = np.where(far < 1, near, np.where(far < 2, next_but_one, 0))
+    normalised: NDArray[np.float64] = weights / weights.sum(1, keepdims=True)
+    return normalised.astype(np.float32)
 
 
 def centre_crop(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

@@ -56,8 +56,16 @@ def fit_input(
         console.say(f"{recipe.size} px are no multiple of the patch, {step} px: {size} px are used")
     recipe = dataclasses.replace(recipe, size=size)
     side = store_side(recipe.size, typical.short, typical.long, recipe.fit)
-    means = (weights.mean, weights.std)
-    return recipe, weights, Preprocess(recipe.size, side, *means, recipe.fit, typical.bits)
+    spec = Preprocess(
+        size=recipe.size,
+        side=side,
+        mean=weights.mean,
+        std=weights.std,
+        fit=recipe.fit,
+        bits=typical.bits,
+        enlarge=recipe.enlarge,
+    )
+    return recipe, weights, spec
 
 
 def build_network(recipe: Recipe, source: Source, weights: Weights, machine: Machine) -> Network:

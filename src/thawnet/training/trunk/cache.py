@@ -32,7 +32,7 @@ from ..machine import Machine
 from ..ranks import ALONE, Ranks, World
 from .runtime import PIECE, Function, ends, frozen_function, pool
 
-VERSION = 5
+VERSION = 6
 GPU_BLOCK = 1024  # images of 96 px that pass through a GPU at once
 
 
