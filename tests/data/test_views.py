@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+import torch.nn.functional as F
 
 from thawnet.data.augment import Augment
 from thawnet.data.store import ImageStore
@@ -49,15 +49,15 @@ def shown(images: ImageStore, views: Views, spec: Preprocess = SPEC) -> torch.Te
 
 
 @pytest.mark.parametrize("enlarge", ["bicubic", "bilinear"])
-def test_plain_view_is_enlarged_as_pillow_does_and_normalised(
-    noise: ImageStore, enlarge: Enlargement
+@pytest.mark.parametrize("size", [33, 96])
+def test_plain_view_is_enlarged_as_torch_does_and_normalised(
+    noise: ImageStore, enlarge: Enlargement, size: int
 ) -> None:
-    spec = dataclasses.replace(SPEC, enlarge=enlarge)
-    green = noise.batch(np.array([2]))[0, :, :, 1].astype(np.float32)
-    how = Image.Resampling[enlarge.upper()]
-    expected = np.asarray(Image.fromarray(green).resize((96, 96), how))
-    got = shown(noise, plain_views(6, Augment()), spec)[2, 1].numpy()
-    assert np.abs((got * 0.5 + 0.5) * 255 - expected).max() <= 1e-3
+    spec = dataclasses.replace(SPEC, enlarge=enlarge, size=size)
+    pixels = torch.from_numpy(noise.batch(np.arange(6))).permute(0, 3, 1, 2).double()
+    wanted = F.interpolate(pixels, size=(size, size), mode=enlarge, align_corners=False)
+    got = shown(noise, plain_views(6, Augment()), spec)
+    assert torch.allclose((got.double() * 0.5 + 0.5) * 255, wanted, atol=1e-3)
 
 
 def test_an_image_is_enlarged_alike_in_every_batch(noise: ImageStore) -> None:
