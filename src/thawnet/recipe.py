@@ -132,7 +132,8 @@ class Recipe:
     """Then images of 32 px and more are shown at no fewer pixels a side than this, 32 to 1024, and
     smaller ones in proportion; all within the weights' size."""
     enlarge: Enlargement = "bicubic"
-    """How images of fewer pixels than the network sees are enlarged: 'bicubic' or 'bilinear'."""
+    """How images of fewer pixels than the network sees are enlarged, and training views moved:
+    'bicubic' or 'bilinear'."""
     seed: int = 0
     """Decides initial weights, shuffles and views."""
     split_seed: int = 0

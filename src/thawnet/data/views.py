@@ -170,7 +170,7 @@ def render(
             chosen = sent(mirrored, device)[:, None, None, None]
             pixels = torch.where(chosen, pixels.flip(-1), pixels)
     else:
-        pixels = _affine(pixels, views, spec.size)
+        pixels = _affine(pixels, views, spec)
     if recoloured:
         pixels = recolour(pixels, views.operations, augment.magnitude)
         pixels = _normalised(pixels, spec)
@@ -193,9 +193,12 @@ def _enlarge(pixels: torch.Tensor, spec: Preprocess) -> torch.Tensor:
     return weights @ pixels @ weights.t()
 
 
-def _affine(pixels: torch.Tensor, views: Views, size: int) -> torch.Tensor:
-    """Resample squares bilinearly, edges reflected, around a middle of `size` pixels a side."""
-    share = size / pixels.shape[-1]
+def _affine(pixels: torch.Tensor, views: Views, spec: Preprocess) -> torch.Tensor:
+    """Resample squares, edges reflected, around a middle of the network's size.
+
+    As they are enlarged: blurred views teach less of images that are seen sharp.
+    """
+    share = spec.size / pixels.shape[-1]
     cos, sin = np.cos(views.angle) * share, np.sin(views.angle) * share
     # The grid maps output to input, in [-1, 1].
     rows: list[list[Any]] = [
@@ -203,9 +206,8 @@ def _affine(pixels: torch.Tensor, views: Views, size: int) -> torch.Tensor:
         [sin * views.width, cos * views.height, views.shift_y],
     ]
     theta = np.stack([np.stack(row, -1) for row in rows], 1).astype(np.float32)
-    grid = F.affine_grid(
-        sent(theta, pixels.device), [len(pixels), 3, size, size], align_corners=False
-    )  # (n, size, size, 2)
+    shape = [len(pixels), 3, spec.size, spec.size]
+    grid = F.affine_grid(sent(theta, pixels.device), shape, align_corners=False)
     return F.grid_sample(
-        pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=False
+        pixels, grid, mode=spec.enlarge, padding_mode="reflection", align_corners=False
     )
