@@ -1,5 +1,5 @@
 # make demo | test | test-all | lint | quick | soak | fuzz | audit | bench | bench-gpu: each does its
-# own set-up, in .venv beside this file (bench in .venv-bench, which holds TensorFlow too).
+# own set-up, in .venv beside this file (bench in .venv-bench, which holds TensorFlow and fastai too).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -93,7 +93,7 @@ $(BENCH_READY): pyproject.toml constraints.txt benchmarks/constraints.txt
 	grep -v '^h5py==' constraints.txt > $(BENCH)/constraints.txt
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check \
 		--constraint $(BENCH)/constraints.txt --constraint benchmarks/constraints.txt \
-		tensorflow --editable ".[train]"
+		tensorflow fastai --editable ".[train]"
 	touch $@
 
 clean:

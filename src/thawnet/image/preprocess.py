@@ -15,7 +15,7 @@ from .decode import MAX_PIXELS
 
 MAX_SIDE = 4096  # pixels; no network sees more
 CUT = 1.5  # times as long as short: a crop of the middle loses a third
-CUBIC = -0.75  # torch's and ONNX's; -0.5, Pillow's, is less sharp and half a point worse on CIFAR
+CUBIC = -0.75  # torch's and ONNX's; -0.5, Pillow's, is less sharp, and half a point worse on CIFAR
 Fit = Literal["crop", "squash", "pad"]
 Enlargement = Literal["bicubic", "bilinear"]
 
