@@ -13,27 +13,12 @@ import argparse
 import json
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 from fastai.vision.all import ImageDataLoaders, Resize, get_image_files, vision_learner
-from safetensors import safe_open
+from timm_options import timm_options
 
 SIZE = 224
-
-
-def timm_options(weights: Path) -> dict[str, Any]:
-    """Return what makes timm load these weights into the network that they were trained in."""
-    with safe_open(weights, framework="pt") as file:
-        facts = file.metadata() or {}
-    options: dict[str, Any] = {"pad_type": facts["pad_type"]} if "pad_type" in facts else {}
-    if "bn_eps" in facts:
-        options["bn_eps"] = float(facts["bn_eps"])
-    overlay: dict[str, Any] = {"file": str(weights)}
-    for name in ("mean", "std"):
-        if name in facts:
-            overlay[name] = tuple(map(float, facts[name].split(",")))
-    return {**options, "pretrained_cfg_overlay": overlay}
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import timm
 import torch
 from PIL import Image
-from safetensors import safe_open
+from timm_options import timm_options
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -51,19 +51,11 @@ class Cifar(Dataset[tuple[torch.Tensor, int]]):
 
 def build(weights: Path) -> nn.Module:
     """Return the pretrained model with a new classifier."""
-    with safe_open(weights, framework="pt") as file:
-        facts = file.metadata() or {}
-    options: dict[str, Any] = {"pad_type": facts["pad_type"]} if "pad_type" in facts else {}
-    if "bn_eps" in facts:
-        options["bn_eps"] = float(facts["bn_eps"])
-    overlay: dict[str, Any] = {"file": str(weights), "input_size": (3, SIZE, SIZE)}
-    for name in ("mean", "std"):
-        if name in facts:
-            overlay[name] = tuple(map(float, facts[name].split(",")))
+    options = timm_options(weights)
+    options["pretrained_cfg_overlay"]["input_size"] = (3, SIZE, SIZE)
     model: nn.Module = timm.create_model(
         "mobilenetv2_100",
         pretrained=True,
-        pretrained_cfg_overlay=overlay,
         num_classes=100,
         **options,
     )
