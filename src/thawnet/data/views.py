@@ -196,7 +196,9 @@ def _enlarge(pixels: torch.Tensor, spec: Preprocess) -> torch.Tensor:
 @lru_cache(maxsize=4)
 def _weights(spec: Preprocess, device: torch.device) -> torch.Tensor:
     """Return `enlarging` on a device, once: pieces on a CPU may be of two images."""
-    return sent(enlarging(spec.side, spec.size, spec.enlarge), device)
+    # It outlives the inference mode in which it may be asked for first.
+    with torch.inference_mode(False):
+        return sent(enlarging(spec.side, spec.size, spec.enlarge), device)
 
 
 def _affine(pixels: torch.Tensor, views: Views, spec: Preprocess) -> torch.Tensor:
