@@ -189,16 +189,17 @@ def _normalised(pixels: torch.Tensor, spec: Preprocess) -> torch.Tensor:
 def _enlarge(pixels: torch.Tensor, spec: Preprocess) -> torch.Tensor:
     """Resample squares to the network's size."""
     # Mostly empty, and yet faster than F.interpolate: from 32 to 128 px on a core six times.
-    weights = _weights(spec, pixels.device)
-    return weights @ pixels @ weights.t()
+    down, across = _weights(spec, pixels.device)
+    return down @ pixels @ across
 
 
 @lru_cache(maxsize=4)
-def _weights(spec: Preprocess, device: torch.device) -> torch.Tensor:
-    """Return `enlarging` on a device, once: pieces on a CPU may be of two images."""
-    # It outlives the inference mode in which it may be asked for first.
+def _weights(spec: Preprocess, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return `enlarging` on a device and its transpose, once: pieces may be of two images."""
+    weights = enlarging(spec.side, spec.size, spec.enlarge)
+    # They outlive the inference mode in which they may be asked for first.
     with torch.inference_mode(False):
-        return sent(enlarging(spec.side, spec.size, spec.enlarge), device)
+        return sent(weights, device), sent(np.ascontiguousarray(weights.T), device)
 
 
 def _affine(pixels: torch.Tensor, views: Views, spec: Preprocess) -> torch.Tensor:
