@@ -10,10 +10,9 @@ Writes advanced_training_history.png here and prints the final test accuracy. Al
 import shutil
 import sys
 
-import tyro
-
 from thawnet import cli
 from thawnet.commands.train import train
+from thawnet.core.flags import parse
 from thawnet.recipe import TrainOptions
 
 PLOT = "advanced_training_history.png"
@@ -21,10 +20,10 @@ PLOT = "advanced_training_history.png"
 
 def job() -> None:
     """Parse the flags, train, and put the plot where the reference puts it."""
-    options = tyro.cli(
+    options = parse(
         TrainOptions,
+        cli.fill_resume(sys.argv[1:]),
         default=TrainOptions(recipe="seed"),
-        args=cli.fill_resume(sys.argv[1:]),
         description=__doc__,
     )
     outcome = train(options)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import thawnet
 from support.commands import called, helps_of
 from support.runs import tiny_call
 from support.systems import POSIX
@@ -95,10 +96,39 @@ def test_mistake_is_one_line_and_a_status(
     assert not Path("runs").exists()
 
 
-def test_unknown_flag_is_a_wrong_call(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_flag_is_a_wrong_call_and_the_near_one_is_named(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with pytest.raises(SystemExit) as caught:
         cli.main(["train", "digits", "--epoch", "3"])
     assert caught.value.code == 2
+    assert "--epochs HEAD FINE-TUNE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [(), ("-h",), ("--help",)])
+def test_overview_says_what_to_do_first_and_a_line_for_each_command(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, err = called(capsys, *words)
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert any(line.startswith("  thawnet train digits ") for line in lines)
+    for name in cli.COMMANDS:
+        (line,) = (line for line in lines if line.startswith(f"  {name} "))
+        assert line.endswith(".")
+    assert max(map(len, lines)) <= 100
+
+
+def test_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert called(capsys, "--version") == (0, f"thawnet {thawnet.__version__}\n", "")
+
+
+def test_mistyped_command_is_answered_with_the_near_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    status, out, err = called(capsys, "trian", "digits")
+    assert (status, out) == (2, "")
+    assert err == "thawnet: 'trian': no such command; did you mean 'train'?\n"
 
 
 @pytest.mark.parametrize("command", cli.COMMANDS)
@@ -110,6 +140,7 @@ def test_every_option_has_help(
     with pytest.raises(SystemExit):
         cli.main([command, "--help"])
     shown = " ".join(re.sub("[│|]", " ", capsys.readouterr().out).split())
+    assert not re.search("None|--no-no-", shown)
     helps = helps_of(options)
     if options is DoctorOptions:  # what it adds to those of `train`
         helps |= helps_of(TrainOptions)

@@ -36,24 +36,25 @@ class Classifier(ClassifierMixin, BaseEstimator):
     What an argument does not say (None), the recipe decides, as in `thawnet train`.
 
     recipe: quick, full, full-gpu, best, speed, or a .toml file that validates on no test part.
-    None: quick on a CPU, full-gpu on a GPU.
-    backbone: A timm model name.
-    size: Pixels a side that the network sees. Default: the weights' size, within what the data has.
-    weights: 'imagenet', 'keras', 'bundled' (the embedded network); a file of safetensors, PyTorch
-    or Keras; a run or bundle; a Hugging Face folder or hf-hub:OWNER/NAME; or an address.
-    train_from: First layer to thaw in phase 2: a timm name, a Keras index or name, 'upper',
-    'middle' or 'all'.
-    epochs: Epochs of phase 1 and phase 2; 0 of phase 2 for the head alone.
-    lr: Largest learning rates of phase 1 and phase 2.
-    balance: Weight the loss so that every class counts alike, however many images it has.
+    None: quick; on a GPU full.
+    weights: The pretrained weights: 'imagenet' (timm's, the default), 'keras', 'bundled' (the
+    embedded network); a .safetensors, PyTorch or Keras file; a run or bundle; a Hugging Face
+    folder, hf-hub:OWNER/NAME, or an address.
+    backbone: The network, by timm's name; `thawnet backbones` lists some. Default: mobilenetv2_100.
+    size: Side of the network's input. Default: chosen from the weights' and the images' sizes.
+    train_from: The first layer that fine-tuning trains: 'upper', 'middle' or 'all', a timm name, or
+    a Keras name or index.
+    epochs: Epochs of the two phases; 0 for the second trains the head alone.
+    lr: Largest learning rates of the two phases.
+    balance: Give every class the same weight in the loss, whatever its number of images.
     mirror_safe: False where a mirrored image means something else, as for digits: none is shown.
-    random_state: Decides initial weights, shuffles and views. None: the recipe's seed, so that
-    the same call gives the same network.
-    device: Where to compute; auto: on an NVIDIA GPU if there is one, else on the processor.
-    precision: Of activations; auto: bfloat16 where the processor has it in hardware.
+    random_state: Seed of the initial weights, the shuffles and the training views. None: the
+    recipe's seed, so that the same call gives the same network.
+    device: Where to compute. auto: on an NVIDIA GPU if there is one, else on the CPU.
+    precision: Of activations. auto, the default: bfloat16 where the hardware supports it.
     out: The run folder, new or empty, with its log, plot and bundle. None: a temporary one, removed
     when `fit` is done; a search over parameters, which fits many times, needs that.
-    verbose: Whether `fit` says on stderr how far it is.
+    verbose: Whether `fit` reports its progress on stderr.
 
     After `fit`: classes_, the labels in order, and model_, the thawnet.Model that predicts (its
     `path` is gone if `out` is None). A fitted classifier can be pickled, with the network in it,

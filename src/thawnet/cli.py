@@ -1,8 +1,9 @@
-"""The command line: its commands, and what a signal or a user's mistake becomes."""
+"""The command line: its commands, its overview, and what a signal or a user's mistake becomes."""
 
 from __future__ import annotations
 
 import functools
+import inspect as source
 import itertools
 import operator
 import signal
@@ -14,6 +15,7 @@ from typing import Annotated, Any, cast
 
 import tyro
 
+from . import __version__
 from .commands.backbones import BackbonesOptions, backbones
 from .commands.cache import CacheOptions, cache
 from .commands.compare import CompareOptions, compare
@@ -26,11 +28,13 @@ from .commands.report import ReportOptions, report
 from .commands.serve import ServeOptions, serve
 from .commands.train import train
 from .core import console
-from .core.errors import InterruptedRunError, ThawnetError, is_stop
+from .core.columns import aligned
+from .core.errors import InterruptedRunError, ThawnetError, UsageError, is_stop, suggest
 from .core.files import find_temporary_folder
+from .core.flags import parse
 from .recipe import TrainOptions
 
-# The words after `thawnet`, in the order of its help: the options of each, and what runs it.
+# The words after `thawnet`, in the order of its overview: the options of each, and what runs it.
 COMMANDS: dict[str, tuple[type, Callable[[Any], object]]] = {
     "train": (TrainOptions, train),
     "predict": (PredictOptions, predict),
@@ -46,23 +50,53 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], object]]] = {
 }
 
 
+OVERVIEW = """\
+Train an image classifier from a pretrained network in two phases: freeze it and learn a new head,
+then thaw its upper layers and fine-tune.
+
+Start here:
+  thawnet train digits          real handwritten digits: two minutes, no download
+  thawnet inspect photos        check your own photos, one folder per class
+  thawnet train photos          train on them; prints how to use the result
+  thawnet predict photo.jpg     name what is in a photo
+
+Commands:
+{commands}
+
+`thawnet COMMAND --help` lists a command's options, `thawnet --version` says the version."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status: 0, 1 failed, 2 wrong call, 130/143 stopped."""
     words = fill_resume(sys.argv[1:] if arguments is None else arguments)
 
     def job() -> None:
-        kinds = [
-            Annotated[kind, tyro.conf.subcommand(name)] for name, (kind, _) in COMMANDS.items()
-        ]
-        options = tyro.cli(
-            cast("Any", functools.reduce(operator.or_, kinds)),
-            args=words,
-            prog="thawnet",
-            description="Train an image classifier from a pretrained network in two phases.",
-        )
-        dict(COMMANDS.values())[type(options)](options)
+        if not words or words in (["-h"], ["--help"]):
+            console.result(overview())
+        elif words == ["--version"]:
+            console.result(f"thawnet {__version__}")
+        else:
+            run(words)
 
     return guarded(job)
+
+
+def overview() -> str:
+    """Return what to do first, and each command with the first sentence about it."""
+    rows = [
+        (f"  {name}", (source.getdoc(options) or "").partition("\n")[0])
+        for name, (options, _) in COMMANDS.items()
+    ]
+    return OVERVIEW.format(commands="\n".join(aligned(rows, first=30)))
+
+
+def run(words: Sequence[str]) -> None:
+    """Run the command that `words` begin with. Raises UsageError where there is none."""
+    if not words[0].startswith("-") and words[0] not in COMMANDS:
+        raise UsageError(f"'{words[0]}': no such command; {suggest(words[0], COMMANDS)}")
+    kinds = [Annotated[kind, tyro.conf.subcommand(name)] for name, (kind, _) in COMMANDS.items()]
+    options = parse(functools.reduce(operator.or_, cast("Any", kinds)), words, prog="thawnet")
+    dict(COMMANDS.values())[type(options)](options)
 
 
 def entry() -> None:

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from .core.errors import RecipeError, suggest
+from .core.flags import Switch, optional
 from .core.text import shown
 from .core.typed import typed
 from .data.augment import Augment
@@ -180,70 +181,75 @@ class Recipe:
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """Train a classifier in two phases: learn a head on the frozen network, then fine-tune.
+    """Train a classifier: learn a new head, then fine-tune.
 
-    Results go to stdout, progress to stderr. What a flag does not say, the recipe decides.
+    Progress goes to stderr, the results to stdout, the accuracy last. What no option says, the
+    recipe decides.
     """
 
-    data: Annotated[str, tyro.conf.Positional] = "cifar100"
-    """cifar100, cifar10, digits, or a path: a folder (<class>/*, or train/<class>/* and
-    test/<class>/*), a zip or tar of one, a .csv or a .parquet; docs/data.md."""
-    recipe: str | None = None
-    """quick, full, full-gpu, best, speed, seed, or a .toml file. Default: quick on a CPU, full-gpu
-    on a GPU, where full is that too."""
-    backbone: str | None = None
-    """A timm model name."""
-    size: int | None = None
-    """Pixels a side that the network sees. Default: the weights' size, within what the data has."""
-    fit: Fit | None = None
-    """What is seen of wide and tall images: 'crop', their middle; 'squash', all, out of proportion;
-    'pad', all, with borders."""
-    weights: str | None = None
-    """'imagenet', 'keras', 'bundled' (the embedded network); a file of safetensors, PyTorch or
-    Keras; a run or bundle; a Hugging Face folder or hf-hub:OWNER/NAME; or an address."""
-    train_from: str | None = None
-    """First layer to thaw in phase 2: a timm name, a Keras index or name, 'upper', 'middle' or
-    'all'."""
-    epochs: tuple[int, int] | None = None
-    """Epochs of phase 1 and phase 2; 0 of phase 2 for the head alone."""
-    lr: tuple[float, float] | None = None
-    """Largest learning rates of phase 1 and phase 2."""
-    data_dir: Path | None = None
-    """Where the data lies, when it is not to be downloaded; for CIFAR in any published form."""
-    reading: Annotated[Reading, tyro.conf.arg(name="")] = AS_IT_IS
-    """How DATA is read where its form leaves a choice."""
-    out: Path | None = None
-    """The run folder. Default: runs/<data>-<recipe>-<n>, the next free n."""
-    seed: int | None = None
-    """Decides initial weights, shuffles and views."""
-    test_share: float | None = None
-    """Share of the images held back to test, where DATA has no test part: up to 0.5, drawn photo by
-    photo. Default: 10 %, of small classes more; up to 500 images are folded instead."""
-    val_share: float | None = None
-    """Share of the training images held back to validate: as --test-share, at most 2,500."""
-    folds: int | None = None
-    """2 to 20. Hold none back: each of so many folds is tested by a network that learnt from the
-    others. Default: 5, up to 500 training images."""
-    split_seed: int | None = None
-    """Decides which images are held back, or which folds they form."""
-    no_test: bool = False
+    data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[DATA]")] = "cifar100"
+    """Your images: a folder that holds a folder per class, or train/ and test/ with a folder per
+    class each; a .zip or .tar of such a folder; a .csv of file names and classes; a .parquet file
+    or a folder of them. Or a data set by name: cifar100, cifar10, digits."""
+    recipe: Annotated[str | None, optional("RECIPE")] = None
+    """quick (minutes), full (an hour), best and speed (for GPUs), seed (the reference job), or a
+    .toml file. Default: quick; on a GPU full."""
+    weights: Annotated[str | None, optional("WEIGHTS")] = None
+    """The pretrained weights: 'imagenet' (timm's, the default), 'keras', 'bundled' (the embedded
+    network); a .safetensors, PyTorch or Keras file; a run or bundle; a Hugging Face folder,
+    hf-hub:OWNER/NAME, or an address."""
+    backbone: Annotated[str | None, optional("NAME")] = None
+    """The network, by timm's name; `thawnet backbones` lists some. Default: mobilenetv2_100."""
+    size: Annotated[int | None, optional("PIXELS")] = None
+    """Side of the network's input. Default: chosen from the weights' and the images' sizes."""
+    fit: Annotated[Fit | None, optional()] = None
+    """How an image that is not square becomes one: 'crop' keeps its middle, the default; 'squash'
+    changes its proportions; 'pad' adds borders."""
+    train_from: Annotated[str | None, optional("LAYER")] = None
+    """The first layer that fine-tuning trains: 'upper', 'middle' or 'all', a timm name, or a Keras
+    name or index."""
+    epochs: Annotated[tuple[int, int] | None, optional("HEAD FINE-TUNE")] = None
+    """Epochs of the two phases; 0 for the second trains the head alone."""
+    lr: Annotated[tuple[float, float] | None, optional("HEAD FINE-TUNE")] = None
+    """Largest learning rates of the two phases."""
+    balance: Switch = False
+    """Give every class the same weight in the loss, whatever its number of images."""
+    seed: Annotated[int | None, optional("N")] = None
+    """Seed of the initial weights, the shuffles and the training views."""
+    test_share: Annotated[float | None, optional("SHARE")] = None
+    """Share of the images held back for testing if DATA has no test part, up to 0.5. Default: 10 %,
+    more of small classes; up to 500 images are cross-validated instead."""
+    val_share: Annotated[float | None, optional("SHARE")] = None
+    """Share of the training images held back for validation, up to 0.5. Default: 10 %, at most
+    2,500 images, more of small classes."""
+    folds: Annotated[int | None, optional("N")] = None
+    """Cross-validate in 2 to 20 folds instead of holding images back. Default: 5 folds for up to
+    500 training images."""
+    split_seed: Annotated[int | None, optional("N")] = None
+    """Seed of the choice of images that are held back, or of the folds."""
+    no_test: Switch = False
     """Never open the test part."""
-    no_report: bool = False
-    """Do not write report.html in the end, which takes some seconds."""
-    balance: bool = False
-    """Weight the loss so that every class counts alike, however many images it has."""
-    resume: str | None = None
-    """Go on with an unfinished run: its folder, or nothing for the newest under runs/."""
-    allow_different: bool = False
-    """With --resume: go on even where this machine cannot give the bits the run would have had."""
-    workers: int | None = None
-    """Threads that decode images. Default: one per core."""
+    no_report: Switch = False
+    """Do not write report.html, which takes some seconds."""
+    out: Annotated[Path | None, optional("FOLDER")] = None
+    """The run folder to create. Default: runs/<data>-<recipe>-<number>."""
+    resume: Annotated[str | None, optional("[RUN]")] = None
+    """Continue an interrupted run: its folder, or nothing for the newest one under runs/."""
+    allow_different: Switch = False
+    """With --resume: continue even if this machine cannot reproduce the run bit for bit."""
+    data_dir: Annotated[Path | None, optional("FOLDER")] = None
+    """For cifar10 and cifar100: the folder that holds the data, in any published form. Default:
+    download it."""
+    reading: Annotated[Reading, tyro.conf.OmitArgPrefixes] = AS_IT_IS
+    """How DATA is read."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where to compute; auto: on an NVIDIA GPU if there is one, else on the processor."""
-    precision: Literal["auto", "float32", "bfloat16"] | None = None
-    """Of activations; auto: bfloat16 where the processor has it in hardware."""
+    """Where to compute. auto: on an NVIDIA GPU if there is one, else on the CPU."""
+    precision: Annotated[Literal["auto", "float32", "bfloat16"] | None, optional()] = None
+    """Of activations. auto, the default: bfloat16 where the hardware supports it."""
     compile: Literal["auto", "yes", "no"] = "auto"
-    """auto: torch.compile where there is a compiler and enough steps to pay for it."""
+    """Use torch.compile. auto: if a compiler is there and the run is long enough to gain by it."""
+    workers: Annotated[int | None, optional("N")] = None
+    """Threads that decode images. Default: one per core."""
 
     def __post_init__(self) -> None:
         for name, hint in typing.get_type_hints(TrainOptions).items():

@@ -63,10 +63,8 @@ def test_minutes_and_memory_stand_in_the_last_line(
         capsys, "doctor", *tiny_call(folder, tiny_weights), "--recipe", "quick"
     )
     assert status == 0, err
-    call = f"thawnet train {folder} --recipe quick --backbone {TINY} --size 32"
-    assert out.splitlines()[-1].startswith(
-        f"ready: `{call} --weights {tiny_weights} --epochs 1 1` takes about "
-    )
+    call = f"thawnet train {folder} --recipe quick --weights {tiny_weights} --backbone {TINY}"
+    assert out.splitlines()[-1].startswith(f"ready: `{call} --size 32 --epochs 1 1` takes about ")
     assert "photos: 2 classes, part train" in out
     assert not Path("runs").exists()
 

@@ -17,16 +17,18 @@ HEADINGS = ("name", "parameters", "GMACs", "at", "licence", "weights")
 
 @dataclass(frozen=True)
 class BackbonesOptions:
-    """List networks for `--backbone`: a short list to begin with, or those of timm with WORD.
+    """List pretrained networks to start from.
 
-    GMACs are billions of multiplications for one image of the size beside them; weights are timm's
-    tag of what it publishes (in1k: ImageNet, in22k: its 22,000 classes, lvd142m: DINOv2's images).
+    Without WORD a short list that suits most data; with it, timm's networks whose names contain all
+    words. GMACs: billions of multiplications for one image of the given size. The weights' tag says
+    what they were trained on: in1k is ImageNet (1,000 classes), in22k its 22,000 classes, in12k
+    12,000 of them, lvd142m the 142 million images of DINOv2.
     """
 
     words: Annotated[
         tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[WORD ...]")
     ] = ()
-    """What timm's name has to contain, as in `dinov2` or `convnext tiny`."""
+    """Parts of timm's name, as in `dinov2` or `convnext tiny`."""
 
 
 def backbones(options: BackbonesOptions) -> None:

@@ -12,10 +12,15 @@ from ..core import console
 
 @dataclass(frozen=True)
 class CacheOptions:
-    """Show or remove what is cached: decoded images, unpacked archives, frozen activations."""
+    """List or clear the cache.
+
+    It holds decoded images, unpacked archives and the outputs of frozen layers, which later runs
+    read instead of computing them again.
+    """
 
     action: Annotated[Literal["list", "clear"], tyro.conf.Positional]
-    """list: one line per entry and the total; clear: remove all but what is being built."""
+    """list: print each entry and the total. clear: remove all but what another process is
+    building."""
 
 
 def cache(options: CacheOptions) -> None:

@@ -11,6 +11,7 @@ import tyro
 from ..core import console
 from ..core.columns import aligned
 from ..core.errors import UsageError
+from ..core.flags import optional
 from ..core.packages import COMPARE_PACKAGES, require_installed
 from ..data.reading import AS_IT_IS, Reading
 from ..metrics.paired import pair_table, verdict
@@ -18,24 +19,25 @@ from ..metrics.paired import pair_table, verdict
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """Compare two finished runs on the images that both were measured on.
+    """Compare two runs, or two networks on labelled images.
 
-    With --data any two networks, on labelled images. The table and the verdict go to stdout;
-    McNemar's exact test decides.
+    Without --data, both runs must have been tested on the same images. Prints a table and a
+    verdict, which McNemar's exact test decides.
     """
 
     first: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """A run folder, or with --data a bundle; called A."""
+    """The folder of a finished run, or, with --data, a bundle. The table calls it A."""
     second: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Another one, called B."""
-    data: str | None = None
-    """Labelled images to measure both on, as `evaluate` takes them; no picture is drawn."""
-    data_dir: Path | None = None
-    """As for `train`."""
-    reading: Annotated[Reading, tyro.conf.arg(name="")] = AS_IT_IS
-    """As for `train`."""
-    out: Annotated[Path, tyro.conf.arg(metavar="PNG")] = Path("compare.png")
-    """Where the picture goes; a file there is replaced."""
+    data: Annotated[str | None, optional("DATA")] = None
+    """Labelled images to measure both on, in any form that `thawnet train` takes. No picture is
+    drawn."""
+    data_dir: Annotated[Path | None, optional("FOLDER")] = None
+    """For cifar10 and cifar100: the folder that holds the data. Default: download it."""
+    reading: Annotated[Reading, tyro.conf.OmitArgPrefixes] = AS_IT_IS
+    """How DATA is read, as for `train`."""
+    out: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("compare.png")
+    """The picture to draw, a PNG. An existing file is replaced."""
 
 
 def compare(options: CompareOptions) -> None:

@@ -22,6 +22,7 @@ from ..core.columns import aligned
 from ..core.control_group import cpu_quota
 from ..core.errors import ThawnetError, UsageError
 from ..core.files import cache_entries, cache_folder
+from ..core.flags import Switch, optional
 from ..core.memory import available_memory, keep_freed_memory, total_memory
 from ..core.packages import INSTALL, TRAIN_PACKAGES, missing
 from ..core.text import command_line, counted
@@ -42,16 +43,17 @@ VARIABLES = (
 
 @dataclass(frozen=True)
 class DoctorOptions:
-    """Check this machine; with DATA also predict minutes and memory of `thawnet train DATA`.
+    """Check this machine; with DATA, estimate minutes and memory.
 
-    Takes every flag of `train`. Pieces of the run are timed on a few of its images; of the test
-    part only the number is read; nothing is kept.
+    Takes every option of `train`. Parts of a run are timed on a few of its images, which takes up
+    to two minutes. The test images are counted, not opened. Nothing is written.
     """
 
     train: Annotated[TrainOptions, tyro.conf.arg(name="")] = TrainOptions(data="")  # noqa: RUF009 - frozen
-    backbones: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
-    """Compare what these networks would take on DATA, by random weights: nothing is fetched."""
-    json: bool = False
+    backbones: Annotated[tuple[str, ...], optional("NAME ...")] = ()
+    """Compare what these networks would take on DATA. Nothing is downloaded: they are timed with
+    random weights."""
+    json: Switch = False
     """Print everything as one JSON object."""
 
 

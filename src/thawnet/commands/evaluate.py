@@ -11,31 +11,34 @@ import tyro
 
 from ..core import console
 from ..core.errors import DataError, UsageError
+from ..core.flags import Switch, optional
 from ..data.reading import AS_IT_IS, Reading
 
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """Measure a trained network on labelled images: overall, per class, confusions, calibration.
+    """Measure a trained network on labelled images.
 
-    The table goes to stdout, the accuracy last. An image that cannot be read is listed and left
-    out, and the exit status is 1.
+    Prints precision, recall and F1 of each class, the most frequent confusions, calibration, and
+    the overall accuracy last. An image that cannot be read is listed and left out; the exit status
+    is then 1.
     """
 
     model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """The run folder of a finished run, or a bundle."""
     data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
-    """What `thawnet train` takes: a name, or a path. Classes are matched by name and may be some
-    of the model's."""
-    data_dir: Path | None = None
-    """Where the data lies, when it is not to be downloaded."""
-    reading: Annotated[Reading, tyro.conf.arg(name="")] = AS_IT_IS
-    """As for `train`."""
-    part: Literal["train", "val", "test"] | None = None
-    """Which part to measure on. Default: test, or, where the data has none, everything in it."""
-    json: bool = False
+    """Labelled images, in any form that `thawnet train` takes. Classes are matched by name; they
+    may be some of the model's classes."""
+    data_dir: Annotated[Path | None, optional("FOLDER")] = None
+    """For cifar10 and cifar100: the folder that holds the data. Default: download it."""
+    reading: Annotated[Reading, tyro.conf.OmitArgPrefixes] = AS_IT_IS
+    """How DATA is read, as for `train`."""
+    part: Annotated[Literal["train", "val", "test"] | None, optional()] = None
+    """The part of the data to measure on. Default: test, or everything if the data has no test
+    part."""
+    json: Switch = False
     """Print everything as one JSON object."""
-    workers: int | None = None
+    workers: Annotated[int | None, optional("N")] = None
     """Threads that decode and compute. Default: one per core."""
 
 

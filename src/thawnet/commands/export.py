@@ -11,6 +11,7 @@ import tyro
 from ..core import console
 from ..core.errors import UsageError
 from ..core.files import write_atomic
+from ..core.flags import Switch, optional
 from ..core.packages import TRAIN_PACKAGES, require_installed
 
 if TYPE_CHECKING:
@@ -24,30 +25,30 @@ SUFFIXES = {"onnx": ".onnx", "pt2": ".pt2", "openvino": ".xml"}
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """Write a trained network in the form that another program runs.
+    """Convert a trained network for another program.
 
-    The bundle is checked first, and what is written is held against it; a line on stdout says how
-    they agree.
+    Every export is compared with the original network before it is written; a line on stdout says
+    how closely they agree.
     """
 
     model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """The run folder of a finished run, or a bundle."""
     to: Literal["onnx", "onnx-int8", "pt2", "openvino", "page"]
-    """onnx: the bundle's model, one file. onnx-int8: a new bundle for `thawnet predict`, in 8-bit
-    integers, calibrated on training images. pt2: a program for torch.export.load. openvino: .xml
-    and .bin. page: a folder for any web host, whose page computes in the visitor's browser."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
-    """What to write; nothing may be there. Default: <backbone>.onnx, .pt2 or .xml, or the folder
-    <name of run or bundle>-int8 or -page, here; with --single-file <name>.html."""
-    single_file: bool = False
-    """page: one HTML file, which opens from a disk or an e-mail too."""
-    data: str | None = None
-    """onnx-int8, page: what the network was trained on, as for `thawnet train`. Default: where the
-    run found it. A page's weights stay in float32 where it is not at hand."""
-    data_dir: Path | None = None
-    """Where the data lies, as for `thawnet train`."""
-    anyway: bool = False
-    """onnx-int8: write it even if it is worse than float32 on the validation images."""
+    """onnx: one file for ONNX Runtime. onnx-int8: a smaller, faster bundle for `thawnet predict`,
+    in 8-bit integers. pt2: a program for torch.export.load. openvino: .xml and .bin for OpenVINO.
+    page: a folder for any web host, whose page classifies photos in the visitor's browser."""
+    out: Annotated[Path | None, optional("PATH")] = None
+    """File or folder to write; it must not exist yet. Default, in the working folder:
+    <backbone>.onnx, .pt2 or .xml; <name>-int8 or <name>-page; <name>.html with --single-file."""
+    single_file: Switch = False
+    """For page: write one HTML file, which opens from a disk or an e-mail too."""
+    data: Annotated[str | None, optional("DATA")] = None
+    """For onnx-int8 and page: the data that the network was trained on. Default: where the run
+    found it. Without it a page's weights stay in float32."""
+    data_dir: Annotated[Path | None, optional("FOLDER")] = None
+    """For cifar10 and cifar100: the folder that holds the data."""
+    anyway: Switch = False
+    """For onnx-int8: write it even if it is less accurate than float32 on the validation images."""
 
 
 def export(options: ExportOptions) -> None:

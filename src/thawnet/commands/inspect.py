@@ -16,6 +16,7 @@ from ..core import console
 from ..core.columns import aligned
 from ..core.errors import UsageError
 from ..core.files import write_text
+from ..core.flags import Switch, optional
 from ..core.packages import require_installed
 from ..core.text import counted
 from ..data.reading import AS_IT_IS, Reading
@@ -30,23 +31,25 @@ GROUPS = 10
 
 @dataclass(frozen=True)
 class InspectOptions:
-    """Audit a data set before training: sizes, damage, copies, leaks, imbalance, and what to do.
+    """Check a data set before training, and say what to fix.
 
-    It only reports: the exit status is 0 whatever is found, and 1 if DATA cannot be opened.
+    Looks for damaged files, copies, images that are in both train and test, and small or uneven
+    classes. Nothing is changed. The exit status is 0 whatever is found, and 1 if DATA cannot be
+    opened.
     """
 
-    data: Annotated[str, tyro.conf.Positional] = "cifar100"
-    """What `thawnet train` takes: a name, or a path."""
-    data_dir: Path | None = None
-    """Where the data lies, when it is not to be downloaded."""
-    reading: Annotated[Reading, tyro.conf.arg(name="")] = AS_IT_IS
-    """As for `train`."""
-    size: int = 96
-    """Pixels a side of the network's input: what smaller images are counted against."""
-    json: bool = False
-    """Print everything, with every name, as one JSON object."""
-    html: Path | None = None
-    """Write the audit there too, as a page with pictures of the copies."""
+    data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[DATA]")] = "cifar100"
+    """A data set, in any form that `thawnet train` takes."""
+    data_dir: Annotated[Path | None, optional("FOLDER")] = None
+    """For cifar10 and cifar100: the folder that holds the data. Default: download it."""
+    reading: Annotated[Reading, tyro.conf.OmitArgPrefixes] = AS_IT_IS
+    """How DATA is read, as for `train`."""
+    size: Annotated[int, tyro.conf.arg(metavar="PIXELS")] = 96
+    """Side of the network's input: images with a shorter side are counted as small."""
+    json: Switch = False
+    """Print everything as one JSON object, with the names of all images concerned."""
+    html: Annotated[Path | None, optional("FILE")] = None
+    """Also write a web page that shows the copies."""
 
 
 def inspect(options: InspectOptions) -> None:

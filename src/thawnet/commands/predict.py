@@ -20,6 +20,7 @@ import tyro
 from ..core import console
 from ..core.errors import DataError, ImageError, UsageError
 from ..core.files import new_file
+from ..core.flags import Switch, optional
 from ..core.memory import available_cores
 from ..core.text import counted, csv_row, duration, escaped, unreadable
 
@@ -34,49 +35,50 @@ COLUMNS = ("image", "rank", "class", "probability", "unfamiliar", "error")
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """Name the most probable classes of images, with a network that was trained.
+    """Name the most probable classes of images.
 
-    A line per image on stdout, in order: files as given, folders and patterns sorted. An image
-    that cannot be read is reported in its place, the others are done, and the exit status is 1.
+    Prints a line per image, in order: files as given, folders and patterns sorted. An image that
+    cannot be read is reported in its place; the others are classified all the same, and the exit
+    status is 1.
     """
 
     images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES...")]
-    """Files, folders (all image files below), patterns ('photos/**/*.jpg'), - for a list on
-    stdin (a name per line, or ended by NULs as of find -print0), or with --allow-url addresses."""
-    model: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
-    """The run folder of a finished run, or a bundle. Default: the embedded network, for the 100
-    classes of CIFAR-100."""
-    allow_url: bool = False
-    """Take addresses (https://...) among the names too: each is fetched, at most 64 MB."""
-    top_k: int = 5
-    """How many classes to name."""
-    json: bool = False
-    """A JSON object per line: {"image": ..., "predictions": [{"class": ..., "probability": ...}],
-    "unfamiliar": true where it is unlike the training data} or {"image": ..., "error": ...}."""
-    csv: bool = False
-    """CSV with the columns image,rank,class,probability,unfamiliar,error: a row per class named."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Write there and not to stdout. The file appears when it is complete, and what an error or a
-    stop leaves is FILE.part; a share's number goes into the name, as in out-2-of-4.csv."""
-    shard: Annotated[str | None, tyro.conf.arg(metavar="I/N")] = None
-    """Do share I of N: every N-th image from the I-th on. Default: what torchrun (RANK, WORLD_SIZE)
-    or srun (SLURM_PROCID, SLURM_NTASKS) tells this process, else all."""
-    sort_into: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
-    """Copy each photo into FOLDER/<class>/, or FOLDER/unsure/ where the network is not sure.
-    Nothing is overwritten; FOLDER/sorted.csv lists what went where; `thawnet train FOLDER` takes
-    it."""
-    unsure: float = 0.7
-    """With --sort-into: the probability, 0 to 1, below which a photo goes to unsure/. One unlike
-    the training data goes there too."""
-    move: bool = False
-    """With --sort-into: move the photos, and do not copy them."""
-    link: bool = False
-    """With --sort-into: link to the photos where they are, and do not copy them."""
-    dry_run: bool = False
+    """Image files; folders, for all images in them; patterns, as 'photos/**/*.jpg'; or - for a list
+    of names on stdin (one per line, or separated by NUL as find -print0 writes them)."""
+    model: Annotated[Path | None, optional("RUN")] = None
+    """The folder of a finished run, or a bundle. Default: the embedded network, for the 100 classes
+    of CIFAR-100."""
+    top_k: Annotated[int, tyro.conf.arg(metavar="N")] = 5
+    """Number of classes to name for each image."""
+    json: Switch = False
+    """Print a JSON object per line: {"image": ..., "predictions": [{"class": ..., "probability":
+    ...}], "unfamiliar": true if the image is unlike the training data}, or {"image": ...,
+    "error": ...}."""
+    csv: Switch = False
+    """Print CSV with the columns image,rank,class,probability,unfamiliar,error: a row per class."""
+    out: Annotated[Path | None, optional("FILE")] = None
+    """Write to FILE instead of stdout. It appears when it is complete; until then, and after an
+    error, it is FILE.part. With --shard 2/4, out.csv becomes out-2-of-4.csv."""
+    allow_url: Switch = False
+    """IMAGES may be addresses (https://...) too: each is downloaded, up to 64 MB."""
+    sort_into: Annotated[Path | None, optional("FOLDER")] = None
+    """Copy each photo to FOLDER/<class>/, or to FOLDER/unsure/ if the network is not sure. Nothing
+    is overwritten. FOLDER/sorted.csv lists what went where, and `thawnet train FOLDER` takes it."""
+    unsure: Annotated[float, tyro.conf.arg(metavar="PROBABILITY")] = 0.7
+    """With --sort-into: photos below this probability, 0 to 1, go to unsure/, and so do those
+    unlike the training data."""
+    move: Switch = False
+    """With --sort-into: move the photos instead of copying them."""
+    link: Switch = False
+    """With --sort-into: create symbolic links instead of copies."""
+    dry_run: Switch = False
     """With --sort-into: only print what would go where."""
-    workers: int | None = None
+    shard: Annotated[str | None, optional("I/N")] = None
+    """Classify only the I-th of N shares: every N-th image, beginning with the I-th. Default: the
+    share of this process under torchrun or srun, else all images."""
+    workers: Annotated[int | None, optional("N")] = None
     """Threads that decode and compute. Default: one per core, divided among the processes that
-    torchrun started here."""
+    torchrun started on this machine."""
 
 
 @dataclass(frozen=True)

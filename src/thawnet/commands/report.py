@@ -9,25 +9,26 @@ from typing import Annotated
 import tyro
 
 from ..core import console
+from ..core.flags import optional
 from ..core.packages import TRAIN_PACKAGES, require_installed
 
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """Write the report of a finished run again: one HTML file that needs nothing else.
+    """Write the report of a finished run again.
 
-    `thawnet train` writes it in the end. It shows images, so the data has to be at hand.
+    `thawnet train` writes it already: one HTML file that needs nothing else. It shows images, so
+    the data must be where the run found it, or be named with --data.
     """
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """A run folder."""
-    data: str | None = None
-    """What the run was trained on, if that is no data set known by name: a path as `thawnet train`
-    takes it."""
-    data_dir: Path | None = None
-    """Where the data lies, when it is not to be downloaded."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="HTML")] = None
-    """Where to write it. Default: report.html in the run folder."""
+    data: Annotated[str | None, optional("DATA")] = None
+    """The data that the run was trained on. Default: where the run found it."""
+    data_dir: Annotated[Path | None, optional("FOLDER")] = None
+    """For cifar10 and cifar100: the folder that holds the data. Default: download it."""
+    out: Annotated[Path | None, optional("FILE")] = None
+    """The file to write. Default: report.html in the run folder."""
 
 
 def report(options: ReportOptions) -> None:

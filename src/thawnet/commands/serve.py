@@ -14,6 +14,7 @@ import tyro
 
 from ..core import console
 from ..core.errors import UsageError
+from ..core.flags import Switch, optional
 from ..core.packages import require_installed
 from ..core.text import command_line
 
@@ -29,38 +30,39 @@ MOST_EXAMPLES = 12
 
 @dataclass(frozen=True)
 class ServeOptions:
-    """Serve a trained network: a page at the address that is printed, and an API beside it.
+    """Serve a trained network: a web page and a JSON API.
 
-    POST /predict takes images and answers JSON; /openapi.json describes everything. SIGTERM and
-    Ctrl-C finish what was taken and stop.
+    Prints the page's address. POST /predict takes images and returns JSON; /docs shows how to call
+    it, /openapi.json describes it to programs. Ctrl-C and SIGTERM finish the requests that were
+    accepted, then stop.
     """
 
-    model: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
-    """The run folder of a finished run, or a bundle. Default: the embedded network, for the 100
-    classes of CIFAR-100."""
-    host: str = "127.0.0.1"
-    """The address to listen on. Others than this machine's own need a token, or --insecure."""
-    port: int = 8000
+    model: Annotated[Path | None, optional("RUN")] = None
+    """The folder of a finished run, or a bundle. Default: the embedded network, for the 100 classes
+    of CIFAR-100."""
+    host: Annotated[str, tyro.conf.arg(metavar="ADDRESS")] = "127.0.0.1"
+    """The address to listen on. Any address but this machine's own needs a token, or --insecure."""
+    port: Annotated[int, tyro.conf.arg(metavar="PORT")] = 8000
     """The port to listen on; 0 takes a free one."""
-    token: str | None = None
-    """What callers must send, as `Authorization: Bearer TOKEN`. Default: $THAWNET_TOKEN, which does
-    not stand in the list of processes."""
-    insecure: bool = False
-    """Let everyone who reaches --host, or --public-url, ask, without a token."""
-    public_url: str | None = None
-    """Where people open the page when a proxy stands in front: https://photos.example.org, with the
-    path that it cuts off, if any."""
-    allow_origin: tuple[str, ...] = ()
-    """Sites whose pages may ask too, as https://app.example.org: for each CORS headers are sent."""
-    examples: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER")] = None
-    """Images to click on the page, at most 12. Default: those that came with the embedded
-    network, for that one."""
-    max_mb: int = 32
-    """Megabytes that one request may hold."""
-    workers: int | None = None
+    token: Annotated[str | None, optional("TOKEN")] = None
+    """What callers must send, as `Authorization: Bearer TOKEN`. Default: $THAWNET_TOKEN, which
+    other users of this machine cannot read from the list of processes."""
+    insecure: Switch = False
+    """Need no token: everyone who reaches --host, or --public-url, may send images."""
+    public_url: Annotated[str | None, optional("URL")] = None
+    """Behind a proxy: the address at which people open the page, such as
+    https://photos.example.org, with the path that the proxy removes, if any."""
+    allow_origin: Annotated[tuple[str, ...], optional("URL ...")] = ()
+    """Other web sites whose pages may call the API, such as https://app.example.org (CORS)."""
+    examples: Annotated[Path | None, optional("FOLDER")] = None
+    """Example images to click on the page, at most 12. Default: the embedded network's own, and
+    none for others."""
+    max_mb: Annotated[int, tyro.conf.arg(metavar="MB")] = 32
+    """Largest size of a request."""
+    workers: Annotated[int | None, optional("N")] = None
     """Processes that decode and compute, about 130 MB each. Default: one per core."""
-    access_log: bool = False
-    """Write a line for each answer to stderr: time, address, method, path, status, milliseconds."""
+    access_log: Switch = False
+    """Write a line for each response to stderr: time, address, method, path, status, duration."""
 
 
 def serve(options: ServeOptions) -> None:

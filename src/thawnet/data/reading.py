@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
+
+from ..core.flags import Switch, optional
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How to read DATA whose columns, classes or files cannot be guessed."""
+    """How to read DATA where its columns or classes cannot be guessed."""
 
-    images: Path | None = None
-    """The folder that a CSV's names are looked for in. Default: the one that the CSV lies in."""
-    image_column: str | None = None
-    """The column of a CSV or a parquet file that names, or holds, the images."""
-    label_column: str | None = None
-    """Its column of classes."""
-    labels_from_names: bool = False
-    """Take the classes from the files' names, as cat of cat.0.jpg and cat_12.jpg."""
-    class_names: Path | None = None
-    """Names to give the classes: a text file, a line for each, as in 'n01440764 tench', or JSON."""
+    images: Annotated[Path | None, optional("FOLDER")] = None
+    """The folder that holds the images of a CSV. Default: the CSV's own folder."""
+    image_column: Annotated[str | None, optional("NAME")] = None
+    """The column of a CSV or parquet file that names, or holds, the images."""
+    label_column: Annotated[str | None, optional("NAME")] = None
+    """The column of a CSV or parquet file that holds the classes."""
+    labels_from_names: Switch = False
+    """Take the classes from the file names: cat.0.jpg and cat_12.jpg are of class cat."""
+    class_names: Annotated[Path | None, optional("FILE")] = None
+    """Names for the classes: a text file with a line for each, such as 'n01440764 tench', or
+    JSON."""
 
     def resolved(self) -> Reading:
         """Return the same with paths that hold from anywhere."""
