@@ -1,4 +1,4 @@
-# The service, without PyTorch; docs/serving.md shows how it is run.
+# The service, without PyTorch; docs/serve.md shows how it is run.
 FROM python:3.13-slim
 
 COPY constraints.txt pyproject.toml README.md LICENSE NOTICE /thawnet/

@@ -1,4 +1,4 @@
-# make demo | test | test-all | lint | quick | soak | fuzz | audit | bench | bench-gpu: each does its
+# make demo | test | test-all | lint | docs | quick | soak | fuzz | audit | bench | bench-gpu: each does its
 # own set-up, in .venv beside this file (bench in .venv-bench, which holds TensorFlow and fastai too).
 PYTHON ?= python3
 VENV := .venv
@@ -14,7 +14,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist wo
 # What was compiled is kept, for every worker and every process that a test starts.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-all lint format quick soak fuzz audit bench bench-gpu install-check clean
+.PHONY: demo test test-all lint format docs quick soak fuzz audit bench bench-gpu install-check clean
 
 demo: $(READY)
 	$(BIN)/thawnet train digits
@@ -31,6 +31,11 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/zizmor --offline --quiet .github
+
+# The site, into build/site, with docs/cli.md as the program has it. A broken link is a failure.
+docs: $(READY)
+	$(BIN)/python tools/command_reference.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -30,7 +30,7 @@ def test_last_line_on_stdout_is_the_accuracy(
     words = ("--recipe", "quick", "--compile", "no", "--out", "run")
     status, out, err = called(capsys, "train", *tiny_call(folder, tiny_weights), *words)
     assert status == 0, err
-    assert out.startswith("to beat: logistic regression on the frozen features ")
+    assert out.startswith("for comparison: logistic regression on the frozen features ")
     assert out.splitlines()[-1].startswith("test accuracy: ")
     assert out.endswith("images)\n")
     assert "epoch    2 fine-tune" in err

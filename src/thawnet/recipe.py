@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import tomllib
 import typing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from .core.errors import RecipeError, suggest
-from .core.flags import Switch, optional
+from .core.flags import Switch, option
 from .core.text import shown
 from .core.typed import typed
 from .data.augment import Augment
@@ -117,7 +117,7 @@ class Recipe:
     """Phase 1, feature extraction."""
     finetune: Phase
     """Phase 2, fine-tuning."""
-    augment: Augment = field(default_factory=Augment)
+    augment: Augment = dataclasses.field(default_factory=Augment)
     """How far training views may go from the image."""
     backbone: str = "mobilenetv2_100"
     """A timm model name."""
@@ -187,68 +187,68 @@ class TrainOptions:
     recipe decides.
     """
 
-    data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[DATA]")] = "cifar100"
+    data: Annotated[str, tyro.conf.Positional, option("[DATA]")] = "cifar100"
     """Your images: a folder that holds a folder per class, or train/ and test/ with a folder per
     class each; a .zip or .tar of such a folder; a .csv of file names and classes; a .parquet file
     or a folder of them. Or a data set by name: cifar100, cifar10, digits."""
-    recipe: Annotated[str | None, optional("RECIPE")] = None
+    recipe: Annotated[str | None, option("RECIPE")] = None
     """quick (minutes), full (an hour), best and speed (for GPUs), seed (the reference job), or a
     .toml file. Default: quick; on a GPU full."""
-    weights: Annotated[str | None, optional("WEIGHTS")] = None
+    weights: Annotated[str | None, option("WEIGHTS")] = None
     """The pretrained weights: 'imagenet' (timm's, the default), 'keras', 'bundled' (the embedded
     network); a .safetensors, PyTorch or Keras file; a run or bundle; a Hugging Face folder,
     hf-hub:OWNER/NAME, or an address."""
-    backbone: Annotated[str | None, optional("NAME")] = None
+    backbone: Annotated[str | None, option("NAME")] = None
     """The network, by timm's name; `thawnet backbones` lists some. Default: mobilenetv2_100."""
-    size: Annotated[int | None, optional("PIXELS")] = None
+    size: Annotated[int | None, option("PIXELS")] = None
     """Side of the network's input. Default: chosen from the weights' and the images' sizes."""
-    fit: Annotated[Fit | None, optional()] = None
+    fit: Annotated[Fit | None, option()] = None
     """How an image that is not square becomes one: 'crop' keeps its middle, the default; 'squash'
     changes its proportions; 'pad' adds borders."""
-    train_from: Annotated[str | None, optional("LAYER")] = None
+    train_from: Annotated[str | None, option("LAYER")] = None
     """The first layer that fine-tuning trains: 'upper', 'middle' or 'all', a timm name, or a Keras
     name or index."""
-    epochs: Annotated[tuple[int, int] | None, optional("HEAD FINE-TUNE")] = None
+    epochs: Annotated[tuple[int, int] | None, option("HEAD FINE-TUNE")] = None
     """Epochs of the two phases; 0 for the second trains the head alone."""
-    lr: Annotated[tuple[float, float] | None, optional("HEAD FINE-TUNE")] = None
+    lr: Annotated[tuple[float, float] | None, option("HEAD FINE-TUNE")] = None
     """Largest learning rates of the two phases."""
     balance: Switch = False
     """Give every class the same weight in the loss, whatever its number of images."""
-    seed: Annotated[int | None, optional("N")] = None
+    seed: Annotated[int | None, option("N")] = None
     """Seed of the initial weights, the shuffles and the training views."""
-    test_share: Annotated[float | None, optional("SHARE")] = None
+    test_share: Annotated[float | None, option("SHARE")] = None
     """Share of the images held back for testing if DATA has no test part, up to 0.5. Default: 10 %,
     more of small classes; up to 500 images are cross-validated instead."""
-    val_share: Annotated[float | None, optional("SHARE")] = None
+    val_share: Annotated[float | None, option("SHARE")] = None
     """Share of the training images held back for validation, up to 0.5. Default: 10 %, at most
     2,500 images, more of small classes."""
-    folds: Annotated[int | None, optional("N")] = None
+    folds: Annotated[int | None, option("N")] = None
     """Cross-validate in 2 to 20 folds instead of holding images back. Default: 5 folds for up to
     500 training images."""
-    split_seed: Annotated[int | None, optional("N")] = None
+    split_seed: Annotated[int | None, option("N")] = None
     """Seed of the choice of images that are held back, or of the folds."""
     no_test: Switch = False
     """Never open the test part."""
     no_report: Switch = False
     """Do not write report.html, which takes some seconds."""
-    out: Annotated[Path | None, optional("FOLDER")] = None
+    out: Annotated[Path | None, option("FOLDER")] = None
     """The run folder to create. Default: runs/<data>-<recipe>-<number>."""
-    resume: Annotated[str | None, optional("[RUN]")] = None
+    resume: Annotated[str | None, option("[RUN]")] = None
     """Continue an interrupted run: its folder, or nothing for the newest one under runs/."""
     allow_different: Switch = False
     """With --resume: continue even if this machine cannot reproduce the run bit for bit."""
-    data_dir: Annotated[Path | None, optional("FOLDER")] = None
+    data_dir: Annotated[Path | None, option("FOLDER")] = None
     """For cifar10 and cifar100: the folder that holds the data, in any published form. Default:
     download it."""
     reading: Annotated[Reading, tyro.conf.OmitArgPrefixes] = AS_IT_IS
     """How DATA is read."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Where to compute. auto: on an NVIDIA GPU if there is one, else on the CPU."""
-    precision: Annotated[Literal["auto", "float32", "bfloat16"] | None, optional()] = None
+    precision: Annotated[Literal["auto", "float32", "bfloat16"] | None, option()] = None
     """Of activations. auto, the default: bfloat16 where the hardware supports it."""
     compile: Literal["auto", "yes", "no"] = "auto"
     """Use torch.compile. auto: if a compiler is there and the run is long enough to gain by it."""
-    workers: Annotated[int | None, optional("N")] = None
+    workers: Annotated[int | None, option("N")] = None
     """Threads that decode images. Default: one per core."""
 
     def __post_init__(self) -> None:
@@ -349,10 +349,10 @@ def chosen_flags(options: TrainOptions) -> list[tuple[str, Any]]:
     """Return the name and value of each flag, as it is typed, that is not its default; not DATA."""
     flags = []
     for table in (options, options.reading):
-        for option in dataclasses.fields(table):
-            value = getattr(table, option.name)
-            if option.name not in ("data", "reading") and value != option.default:
-                flags.append((option.name, value))
+        for field in dataclasses.fields(table):
+            value = getattr(table, field.name)
+            if field.name not in ("data", "reading") and value != field.default:
+                flags.append((field.name, value))
     return flags
 
 

@@ -1,4 +1,4 @@
-"""The page behind a proxy that speaks TLS, set up as in docs/serving.md: nginx and a browser."""
+"""The page behind a proxy that speaks TLS, set up as in docs/serve.md: nginx and a browser."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NAME = "photos.example.org"
 
 def server(port: int, prefix: str, passed: str) -> str:
     """Return the docs' nginx block for a service on a port, without what nginx.running adds."""
-    lines = only_block("docs/serving.md", "nginx").splitlines()[1:-1]
+    lines = only_block("docs/serve.md", "nginx").splitlines()[1:-1]
     own = [line for line in lines if not re.match(r" *(listen|server_name|ssl_)", line)]
     text = "\n".join(own)
     for old, new in (

@@ -1,4 +1,4 @@
-"""docs/serving.md and the Dockerfile: what can be tried of them without systemd and Docker.
+"""docs/serve.md and the Dockerfile: what can be tried of them without systemd and Docker.
 
 Its nginx example runs in tests/e2e/test_proxied_page.py.
 """
@@ -26,7 +26,7 @@ from thawnet.commands.serve import ServeOptions
 
 SYSTEMD = shutil.which("systemd-analyze")
 HADOLINT = shutil.which("hadolint", path=Path(sys.executable).parent)
-DOCS = "docs/serving.md"
+DOCS = "docs/serve.md"
 DOCKERFILE = read_document("Dockerfile").replace("\\\n", "")
 
 
@@ -61,10 +61,10 @@ def test_calls_of_the_service_are_understood() -> None:
     assert unit.public_url == "https://photos.example.org"
     assert unit.access_log
     text = read_document(DOCS).replace("\\\n", "")
-    lines = re.findall(r"^ {4}(.*thawnet serve .*)$", text, re.MULTILINE)
+    lines = re.findall(r"^(THAWNET_TOKEN=.* thawnet serve .*)$", text, re.MULTILINE)
     assert [options(line.split()[1:]).public_url for line in lines] == [unit.public_url]
     image = json.loads(instructions("ENTRYPOINT")[0])
-    (told,) = re.findall(r"^ {4}docker run .* thawnet (--.*)$", text, re.MULTILINE)
+    (told,) = re.findall(r"^docker run .* thawnet (--.*)$", text, re.MULTILINE)
     container = options([*image, *told.split()])
     assert (container.host, container.model) == ("0.0.0.0", Path("/model"))
 

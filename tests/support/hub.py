@@ -24,6 +24,7 @@ class HubHandler(http.server.BaseHTTPRequestHandler):
 
     files: dict[str, bytes]
     asked: list[str]
+    address: str
     to = ""
 
     def do_GET(self) -> None:
@@ -83,6 +84,7 @@ def hub_here(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Iterator[type[HubH
     with serving_forever(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)) as address:
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
         set_endpoint(monkeypatch, address)
+        handler.address = address
         yield handler
 
 

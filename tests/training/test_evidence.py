@@ -53,12 +53,12 @@ def test_overconfidence_alone_counts_neither_way_as_a_temperature_mends_it() -> 
 def test_sentence_says_what_was_found() -> None:
     kept = Evidence(40, Side(30, 1.0), Side(33, 0.8), 0.05)
     assert kept.sentence("held-out") == (
-        "fine-tuning is kept: of 40 held-out images it has 33 right, with a loss of 0.800, the "
-        "head alone 30, with 1.000 (calibrated)"
+        "fine-tuning is kept: 33 of 40 held-out images are right with it (calibrated loss 0.800), "
+        "30 without (1.000)"
     )
     alone = Evidence(1, Side(1, 0.366), Side(1, 0.389), 0.0)
     assert alone.sentence("validation").startswith(
-        "fine-tuning is not kept, the head alone is the result: of 1 validation image it has 1 r"
+        "fine-tuning is not kept, the head alone is the result: 1 of 1 validation image "
     )
 
 

@@ -156,9 +156,9 @@ def test_report_card_and_log_say_what_happened(
     [
         (0.88, 0.88, 1.0, "logistic regression on the frozen features is as good as this network"),
         (0.52, 0.68, 0.04, r"better than this network, by 16.00 points \(McNemar p = 0.04\)"),
-        (0.52, 0.68, 0.22, r"by 16.00 points \(which may be chance, McNemar p = 0.22\)"),
+        (0.52, 0.68, 0.22, r"by 16.00 points \(may be chance: McNemar p = 0.22\)"),
         (0.9, 0.5, 1e-9, r"this network is 40.00 points better than .* \(McNemar p = 1e-09\)"),
-        (0.6, 0.5, 0.3, r"is 10.00 points better than .* \(which may be chance, McNemar"),
+        (0.6, 0.5, 0.3, r"is 10.00 points better than .* \(may be chance: McNemar"),
     ],
 )
 def test_a_baseline_that_is_as_good_or_better_is_said_to_be(

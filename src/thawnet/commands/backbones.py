@@ -10,6 +10,7 @@ import tyro
 from ..core import console
 from ..core.columns import aligned
 from ..core.errors import UsageError
+from ..core.flags import option
 from ..core.packages import TRAIN_PACKAGES, require_installed
 
 HEADINGS = ("name", "parameters", "GMACs", "at", "licence", "weights")
@@ -25,9 +26,7 @@ class BackbonesOptions:
     12,000 of them, lvd142m the 142 million images of DINOv2.
     """
 
-    words: Annotated[
-        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[WORD ...]")
-    ] = ()
+    words: Annotated[tuple[str, ...], tyro.conf.Positional, option("[WORD ...]")] = ()
     """Parts of timm's name, as in `dinov2` or `convnext tiny`."""
 
 

@@ -11,7 +11,7 @@ import tyro
 from ..core import console
 from ..core.columns import aligned
 from ..core.errors import UsageError
-from ..core.flags import optional
+from ..core.flags import option
 from ..core.packages import COMPARE_PACKAGES, require_installed
 from ..data.reading import AS_IT_IS, Reading
 from ..metrics.paired import pair_table, verdict
@@ -29,14 +29,14 @@ class CompareOptions:
     """The folder of a finished run, or, with --data, a bundle. The table calls it A."""
     second: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Another one, called B."""
-    data: Annotated[str | None, optional("DATA")] = None
+    data: Annotated[str | None, option("DATA")] = None
     """Labelled images to measure both on, in any form that `thawnet train` takes. No picture is
     drawn."""
-    data_dir: Annotated[Path | None, optional("FOLDER")] = None
+    data_dir: Annotated[Path | None, option("FOLDER")] = None
     """For cifar10 and cifar100: the folder that holds the data. Default: download it."""
     reading: Annotated[Reading, tyro.conf.OmitArgPrefixes] = AS_IT_IS
     """How DATA is read, as for `train`."""
-    out: Annotated[Path, tyro.conf.arg(metavar="FILE")] = Path("compare.png")
+    out: Annotated[Path, option("FILE")] = Path("compare.png")
     """The picture to draw, a PNG. An existing file is replaced."""
 
 

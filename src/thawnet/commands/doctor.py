@@ -22,7 +22,7 @@ from ..core.columns import aligned
 from ..core.control_group import cpu_quota
 from ..core.errors import ThawnetError, UsageError
 from ..core.files import cache_entries, cache_folder
-from ..core.flags import Switch, optional
+from ..core.flags import Switch, option
 from ..core.memory import available_memory, keep_freed_memory, total_memory
 from ..core.packages import INSTALL, TRAIN_PACKAGES, missing
 from ..core.text import command_line, counted
@@ -50,7 +50,7 @@ class DoctorOptions:
     """
 
     train: Annotated[TrainOptions, tyro.conf.arg(name="")] = TrainOptions(data="")  # noqa: RUF009 - frozen
-    backbones: Annotated[tuple[str, ...], optional("NAME ...")] = ()
+    backbones: Annotated[tuple[str, ...], option("NAME ...")] = ()
     """Compare what these networks would take on DATA. Nothing is downloaded: they are timed with
     random weights."""
     json: Switch = False

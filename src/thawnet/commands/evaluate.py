@@ -11,7 +11,7 @@ import tyro
 
 from ..core import console
 from ..core.errors import DataError, UsageError
-from ..core.flags import Switch, optional
+from ..core.flags import Switch, option
 from ..data.reading import AS_IT_IS, Reading
 
 
@@ -29,16 +29,16 @@ class EvaluateOptions:
     data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
     """Labelled images, in any form that `thawnet train` takes. Classes are matched by name; they
     may be some of the model's classes."""
-    data_dir: Annotated[Path | None, optional("FOLDER")] = None
+    data_dir: Annotated[Path | None, option("FOLDER")] = None
     """For cifar10 and cifar100: the folder that holds the data. Default: download it."""
     reading: Annotated[Reading, tyro.conf.OmitArgPrefixes] = AS_IT_IS
     """How DATA is read, as for `train`."""
-    part: Annotated[Literal["train", "val", "test"] | None, optional()] = None
+    part: Annotated[Literal["train", "val", "test"] | None, option()] = None
     """The part of the data to measure on. Default: test, or everything if the data has no test
     part."""
     json: Switch = False
     """Print everything as one JSON object."""
-    workers: Annotated[int | None, optional("N")] = None
+    workers: Annotated[int | None, option("N")] = None
     """Threads that decode and compute. Default: one per core."""
 
 

@@ -11,7 +11,7 @@ import tyro
 from ..core import console
 from ..core.errors import UsageError
 from ..core.files import write_atomic
-from ..core.flags import Switch, optional
+from ..core.flags import Switch, option
 from ..core.packages import TRAIN_PACKAGES, require_installed
 
 if TYPE_CHECKING:
@@ -37,15 +37,15 @@ class ExportOptions:
     """onnx: one file for ONNX Runtime. onnx-int8: a smaller, faster bundle for `thawnet predict`,
     in 8-bit integers. pt2: a program for torch.export.load. openvino: .xml and .bin for OpenVINO.
     page: a folder for any web host, whose page classifies photos in the visitor's browser."""
-    out: Annotated[Path | None, optional("PATH")] = None
+    out: Annotated[Path | None, option("PATH")] = None
     """File or folder to write; it must not exist yet. Default, in the working folder:
     <backbone>.onnx, .pt2 or .xml; <name>-int8 or <name>-page; <name>.html with --single-file."""
     single_file: Switch = False
     """For page: write one HTML file, which opens from a disk or an e-mail too."""
-    data: Annotated[str | None, optional("DATA")] = None
+    data: Annotated[str | None, option("DATA")] = None
     """For onnx-int8 and page: the data that the network was trained on. Default: where the run
     found it. Without it a page's weights stay in float32."""
-    data_dir: Annotated[Path | None, optional("FOLDER")] = None
+    data_dir: Annotated[Path | None, option("FOLDER")] = None
     """For cifar10 and cifar100: the folder that holds the data."""
     anyway: Switch = False
     """For onnx-int8: write it even if it is less accurate than float32 on the validation images."""

@@ -16,7 +16,7 @@ from ..core import console
 from ..core.columns import aligned
 from ..core.errors import UsageError
 from ..core.files import write_text
-from ..core.flags import Switch, optional
+from ..core.flags import Switch, option
 from ..core.packages import require_installed
 from ..core.text import counted
 from ..data.reading import AS_IT_IS, Reading
@@ -38,17 +38,17 @@ class InspectOptions:
     opened.
     """
 
-    data: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[DATA]")] = "cifar100"
+    data: Annotated[str, tyro.conf.Positional, option("[DATA]")] = "cifar100"
     """A data set, in any form that `thawnet train` takes."""
-    data_dir: Annotated[Path | None, optional("FOLDER")] = None
+    data_dir: Annotated[Path | None, option("FOLDER")] = None
     """For cifar10 and cifar100: the folder that holds the data. Default: download it."""
     reading: Annotated[Reading, tyro.conf.OmitArgPrefixes] = AS_IT_IS
     """How DATA is read, as for `train`."""
-    size: Annotated[int, tyro.conf.arg(metavar="PIXELS")] = 96
+    size: Annotated[int, option("PIXELS")] = 96
     """Side of the network's input: images with a shorter side are counted as small."""
     json: Switch = False
     """Print everything as one JSON object, with the names of all images concerned."""
-    html: Annotated[Path | None, optional("FILE")] = None
+    html: Annotated[Path | None, option("FILE")] = None
     """Also write a web page that shows the copies."""
 
 

@@ -20,7 +20,7 @@ import tyro
 from ..core import console
 from ..core.errors import DataError, ImageError, UsageError
 from ..core.files import new_file
-from ..core.flags import Switch, optional
+from ..core.flags import Switch, option
 from ..core.memory import available_cores
 from ..core.text import counted, csv_row, duration, escaped, unreadable
 
@@ -45,10 +45,10 @@ class PredictOptions:
     images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES...")]
     """Image files; folders, for all images in them; patterns, as 'photos/**/*.jpg'; or - for a list
     of names on stdin (one per line, or separated by NUL as find -print0 writes them)."""
-    model: Annotated[Path | None, optional("RUN")] = None
+    model: Annotated[Path | None, option("RUN")] = None
     """The folder of a finished run, or a bundle. Default: the embedded network, for the 100 classes
     of CIFAR-100."""
-    top_k: Annotated[int, tyro.conf.arg(metavar="N")] = 5
+    top_k: Annotated[int, option("N")] = 5
     """Number of classes to name for each image."""
     json: Switch = False
     """Print a JSON object per line: {"image": ..., "predictions": [{"class": ..., "probability":
@@ -56,15 +56,15 @@ class PredictOptions:
     "error": ...}."""
     csv: Switch = False
     """Print CSV with the columns image,rank,class,probability,unfamiliar,error: a row per class."""
-    out: Annotated[Path | None, optional("FILE")] = None
+    out: Annotated[Path | None, option("FILE")] = None
     """Write to FILE instead of stdout. It appears when it is complete; until then, and after an
     error, it is FILE.part. With --shard 2/4, out.csv becomes out-2-of-4.csv."""
     allow_url: Switch = False
     """IMAGES may be addresses (https://...) too: each is downloaded, up to 64 MB."""
-    sort_into: Annotated[Path | None, optional("FOLDER")] = None
+    sort_into: Annotated[Path | None, option("FOLDER")] = None
     """Copy each photo to FOLDER/<class>/, or to FOLDER/unsure/ if the network is not sure. Nothing
     is overwritten. FOLDER/sorted.csv lists what went where, and `thawnet train FOLDER` takes it."""
-    unsure: Annotated[float, tyro.conf.arg(metavar="PROBABILITY")] = 0.7
+    unsure: Annotated[float, option("PROBABILITY")] = 0.7
     """With --sort-into: photos below this probability, 0 to 1, go to unsure/, and so do those
     unlike the training data."""
     move: Switch = False
@@ -73,10 +73,10 @@ class PredictOptions:
     """With --sort-into: create symbolic links instead of copies."""
     dry_run: Switch = False
     """With --sort-into: only print what would go where."""
-    shard: Annotated[str | None, optional("I/N")] = None
+    shard: Annotated[str | None, option("I/N")] = None
     """Classify only the I-th of N shares: every N-th image, beginning with the I-th. Default: the
     share of this process under torchrun or srun, else all images."""
-    workers: Annotated[int | None, optional("N")] = None
+    workers: Annotated[int | None, option("N")] = None
     """Threads that decode and compute. Default: one per core, divided among the processes that
     torchrun started on this machine."""
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from ..core import console
-from ..core.flags import optional
+from ..core.flags import option
 from ..core.packages import TRAIN_PACKAGES, require_installed
 
 
@@ -23,11 +23,11 @@ class ReportOptions:
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """A run folder."""
-    data: Annotated[str | None, optional("DATA")] = None
+    data: Annotated[str | None, option("DATA")] = None
     """The data that the run was trained on. Default: where the run found it."""
-    data_dir: Annotated[Path | None, optional("FOLDER")] = None
+    data_dir: Annotated[Path | None, option("FOLDER")] = None
     """For cifar10 and cifar100: the folder that holds the data. Default: download it."""
-    out: Annotated[Path | None, optional("FILE")] = None
+    out: Annotated[Path | None, option("FILE")] = None
     """The file to write. Default: report.html in the run folder."""
 
 

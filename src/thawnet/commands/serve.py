@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
-import tyro
-
 from ..core import console
 from ..core.errors import UsageError
-from ..core.flags import Switch, optional
+from ..core.flags import Switch, option
 from ..core.packages import require_installed
 from ..core.text import command_line
 
@@ -37,29 +35,29 @@ class ServeOptions:
     accepted, then stop.
     """
 
-    model: Annotated[Path | None, optional("RUN")] = None
+    model: Annotated[Path | None, option("RUN")] = None
     """The folder of a finished run, or a bundle. Default: the embedded network, for the 100 classes
     of CIFAR-100."""
-    host: Annotated[str, tyro.conf.arg(metavar="ADDRESS")] = "127.0.0.1"
+    host: Annotated[str, option("ADDRESS")] = "127.0.0.1"
     """The address to listen on. Any address but this machine's own needs a token, or --insecure."""
-    port: Annotated[int, tyro.conf.arg(metavar="PORT")] = 8000
+    port: Annotated[int, option("PORT")] = 8000
     """The port to listen on; 0 takes a free one."""
-    token: Annotated[str | None, optional("TOKEN")] = None
+    token: Annotated[str | None, option("TOKEN")] = None
     """What callers must send, as `Authorization: Bearer TOKEN`. Default: $THAWNET_TOKEN, which
     other users of this machine cannot read from the list of processes."""
     insecure: Switch = False
     """Need no token: everyone who reaches --host, or --public-url, may send images."""
-    public_url: Annotated[str | None, optional("URL")] = None
+    public_url: Annotated[str | None, option("URL")] = None
     """Behind a proxy: the address at which people open the page, such as
     https://photos.example.org, with the path that the proxy removes, if any."""
-    allow_origin: Annotated[tuple[str, ...], optional("URL ...")] = ()
+    allow_origin: Annotated[tuple[str, ...], option("URL ...")] = ()
     """Other web sites whose pages may call the API, such as https://app.example.org (CORS)."""
-    examples: Annotated[Path | None, optional("FOLDER")] = None
+    examples: Annotated[Path | None, option("FOLDER")] = None
     """Example images to click on the page, at most 12. Default: the embedded network's own, and
     none for others."""
-    max_mb: Annotated[int, tyro.conf.arg(metavar="MB")] = 32
+    max_mb: Annotated[int, option("MB")] = 32
     """Largest size of a request."""
-    workers: Annotated[int | None, optional("N")] = None
+    workers: Annotated[int | None, option("N")] = None
     """Processes that decode and compute, about 130 MB each. Default: one per core."""
     access_log: Switch = False
     """Write a line for each response to stderr: time, address, method, path, status, duration."""

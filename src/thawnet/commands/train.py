@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 
 def train(options: TrainOptions) -> Outcome:
-    """Train, and print the accuracy as the last line on stdout."""
+    """Train, and print the accuracy as the last line on stdout; what to do next goes to stderr."""
     require_installed("training", TRAIN_PACKAGES)
     from .. import job
     from ..report.gather import REPORT
 
     outcome = job.train(options)
-    console.say(f"plot {outcome.folder / 'history.png'}, network {outcome.folder / 'bundle'}")
+    for line in outcome.lines:
+        console.result(line)
+    console.say(f"network {outcome.folder / 'bundle'}, plot {outcome.folder / 'history.png'}")
     if (outcome.folder / REPORT).exists():
         console.say(f"report {outcome.folder / REPORT}: open it in a browser")
     if (outcome.folder / "bundle" / "model.onnx").exists():
         images = outcome.unlabelled or ("IMAGES",)
         use = command_line("thawnet", "predict", *images, "--model", outcome.folder)
         console.say(f"use it: {use}")
-    for line in outcome.lines:
-        console.result(line)
     return outcome

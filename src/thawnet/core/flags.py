@@ -16,16 +16,22 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
-Switch = Annotated[bool, tyro.conf.arg(help_behavior_hint="")]
-"""An option that is off unless its name is there."""
 
-
-def optional(placeholder: str | None = None) -> Any:
-    """Describe an option that may be left out, and whose text says what happens then.
+def option(placeholder: str | None = None) -> Any:
+    """Describe an option that may be left out.
 
     placeholder: stands for its value in the help; None for the name of its type.
     """
-    return tyro.conf.arg(metavar=placeholder, help_behavior_hint="")
+    return tyro.conf.arg(metavar=placeholder, help_behavior_hint=_hint)
+
+
+def _hint(default: str) -> str:
+    """Return how the help states a default; where it is nothing, the option's own text does."""
+    return "" if default in ("None", "False", "''", "") else f"(default: {default})"
+
+
+Switch = Annotated[bool, option()]
+"""An option that is off unless its name is there."""
 
 
 def parse(options: Any, words: Sequence[str], **others: Any) -> Any:

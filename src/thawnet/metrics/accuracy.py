@@ -52,7 +52,7 @@ def standing(accuracy: float, regression: Regression) -> str:
         return f"{name} is as good as this network"
     test = f"McNemar p = {p:.2g}"
     if p >= SIGNIFICANT:
-        test = f"which may be chance, {test}"
+        test = f"may be chance: {test}"
     if points < 0:
         return f"{name} is better than this network, by {-points:.2f} points ({test})"
     return f"this network is {points:.2f} points better than {name} ({test})"
@@ -65,15 +65,15 @@ def more_photos(curve: Sequence[LearningPoint]) -> str:
     """
     half, whole = curve[1], curve[-1]
     low, high = half.gain_95
-    found = (
-        f"From {half.images:,} photos the head alone reaches {100 * half.accuracy:.1f} %, from "
-        f"{whole.images:,} {100 * whole.accuracy:.1f} %."
+    reached = (
+        f"The head alone reaches {100 * half.accuracy:.1f} % with {half.images:,} photos and "
+        f"{100 * whole.accuracy:.1f} % with {whole.images:,}."
     )
     if low > 0:
-        return f"{found} More photos would still help."
+        return f"{reached} More photos would still help."
     if high < HELPS:
-        return f"{found} More photos like these would help little; better or other photos may."
-    return f"{found} That may be chance: whether more photos would help cannot be told from these."
+        return f"{reached} More photos like these would help little; better or other photos may."
+    return f"{reached} That may be chance: these photos cannot tell whether more would help."
 
 
 def calibrated(errors: CalibrationErrors, fitted_on: int) -> str:

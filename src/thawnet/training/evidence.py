@@ -44,14 +44,14 @@ class Evidence:
 
     def sentence(self, part: str) -> str:
         """Return what was found, for a person; part: what the images are called."""
-        found = (
-            f"of {counted(self.images, f'{part} image')} it has {self.tuned.hits:,} right, with a "
-            f"loss of {self.tuned.loss:.3f}, the head alone {self.head.hits:,}, with "
-            f"{self.head.loss:.3f} (calibrated)"
+        decision = "fine-tuning is kept"
+        if not self.better:
+            decision = "fine-tuning is not kept, the head alone is the result"
+        return (
+            f"{decision}: {self.tuned.hits:,} of {counted(self.images, f'{part} image')} are right "
+            f"with it (calibrated loss {self.tuned.loss:.3f}), {self.head.hits:,} without "
+            f"({self.head.loss:.3f})"
         )
-        if self.better:
-            return f"fine-tuning is kept: {found}"
-        return f"fine-tuning is not kept, the head alone is the result: {found}"
 
 
 def weigh(head: torch.Tensor, tuned: torch.Tensor, labels: torch.Tensor) -> Evidence:

@@ -63,7 +63,7 @@ def finish(run: Run, keeper: Keeper, report: Callable[[Material], None] | None) 
             keeper.clock()
             outcome = write_end(run, saved, parts, to_beat)
             if report is not None and not run.options.no_report:
-                console.say(outcome.line)  # the report takes a while
+                console.say("writing the report")
                 material = Material(
                     folder=run.folder,
                     result=outcome.result,

@@ -57,8 +57,8 @@ from .machine import describe, versions
 from .parts import content_of
 from .run_folder import Outcome, write_held_out
 
-ITSELF = "this network is logistic regression on the frozen features"
-NOT_BETTER = ", as fine-tuning was not better"
+ITSELF = "the result is the head alone, logistic regression on the frozen features"
+NOT_BETTER = ": fine-tuning did not improve on it"
 
 
 class Measured(NamedTuple):
@@ -224,8 +224,11 @@ def _lines(result: Result, classes: int) -> tuple[str, ...]:
         )
     guessing = scores.interval_95[0] <= majority
     return (
-        f"to beat: {to_beat}",
-        *(["no better than naming the most frequent class, for all that is known"] * guessing),
+        f"for comparison: {to_beat}",
+        *(
+            ["as far as these images tell, no better than always naming the most frequent class"]
+            * guessing
+        ),
         result.standing,
         *([more_photos(result.learning_curve)[:-1]] if result.learning_curve else []),
         *([result.crossing] if result.crossed else []),

@@ -42,6 +42,7 @@ def open_parts(
     if items is not None:
         other = require_some(open_images(part, items, how, workers), part)
     about = f"{source.name}: {counted(len(source.classes), 'class')}"
+    enlarged = f", enlarged from {how.side} px" if how.side < recipe.size else ""
     copies = None if other is not None else copied(images, source.classes)
     if lists.folded:
         if np.bincount(images.labels[first_of_each(images.ties)]).max() < 2:
@@ -53,8 +54,8 @@ def open_parts(
         if copies is not None:
             console.say(copies)
         console.say(
-            f"{about}, {len(images):,} training images, stored at {how.side} px; few, so none is "
-            "held back: each is validated by a network that did not learn from it"
+            f"{about}, {len(images):,} training images{enlarged}; so few that none is held back: "
+            "each is validated by a network that did not learn from it"
         )
         return images, images
     train_images, val = divide(images, other, recipe.shares)
@@ -68,8 +69,8 @@ def open_parts(
     if copies is not None:
         console.say(copies)
     console.say(
-        f"{about}, {len(train_images):,} training and {counted(len(val), 'validation image')}, "
-        f"stored at {how.side} px"
+        f"{about}, {len(train_images):,} training and {counted(len(val), 'validation image')}"
+        f"{enlarged}"
     )
     return train_images, val
 

@@ -206,9 +206,9 @@ class PhaseJob:
         row = state.history[position] = replace(state.history[position], kept=True)
         if row is not state.history[-1]:
             console.say(
-                f"kept epoch {row.epoch:g}, the best on validation: "
+                f"kept epoch {row.epoch:g}, the most accurate on validation: "
                 f"{100 * row.val_accuracy:.2f} %, loss {row.val_loss:.3f}"
-                + (f"; {counted(patience, 'epoch')} without a better one" if stop else "")
+                + (f"; stopped after {counted(patience, 'epoch')} without improvement" * stop)
             )
         if self.number == 0:
             state.head = Head(logits)
