@@ -1,11 +1,11 @@
-"""Measure thawnet beside what a user would run instead, and write RESULTS.md and a picture.
+"""Measure thawnet and what a user would run instead, and write RESULTS.md and a picture.
 
     make bench                     # every row: about four hours on 2 cores
     make bench ROW=trunk           # one row, or several: ROW="trunk share"
     make bench-gpu ROW=quick-0     # a row on a GPU
     make bench BENCH_FLAGS=--rehearse
 
-A row that this machine has done from the same source is not done again, unless it is named.
+A row that this machine has measured from the same source is skipped, unless it is named.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ def bench(
     rehearse: bool = False,
     shared: Path = Path("../shared"),
 ) -> int:
-    """Measure rows, and write what came of them.
+    """Measure rows and write the results.
 
-    names: the rows to do, all if none is named. on_gpu: those of the GPU table. rehearse: next to
-    nothing of each, on whatever device there is, written under build/bench. shared: holds
-    data/cifar100 and weights.
+    names: the rows to measure; all if none is named. on_gpu: take the rows of the GPU table.
+    rehearse: do a minimum of each row, on any device, and write it under build/bench. shared: the
+    folder of data/cifar100 and weights.
     """
     kind = "gpu" if on_gpu else "cpu"
     if not on_gpu:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # for every process of every rival
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # for the rivals' processes too
     rows = choose(KINDS[kind], names)
     if on_gpu and not rehearse and not torch.cuda.is_available():
         raise SystemExit("bench: torch sees no CUDA device here, which the GPU table is for")
@@ -97,7 +97,7 @@ def bench(
 
 
 def choose(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
-    """Return the rows that are named, or all."""
+    """Return the named rows, or all if none is named."""
     by_name = {row.name: row for row in rows}
     for name in names:
         if name not in by_name:
@@ -106,7 +106,7 @@ def choose(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
 
 
 def is_done(row: Row, record: dict[str, Any] | None) -> bool:
-    """Return whether a row's record is of this machine, and of the source as it is now."""
+    """Return whether a row's record is from this machine, its versions and the current source."""
     if record is None or record["source"] is None:
         return False
     now = circumstances(row)
@@ -114,13 +114,13 @@ def is_done(row: Row, record: dict[str, Any] | None) -> bool:
 
 
 def circumstances(row: Row) -> dict[str, Any]:
-    """Return what a row that begins now depends on."""
+    """Return the date, source, machine and versions of a row that begins now."""
     versions = {name: version(name) for name in PACKAGES}
     changed = git("status", "--porcelain", "--", row.source)
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "commit": git("rev-parse", "--short=12", "HEAD"),
-        # None while something is not committed.
+        # None if there are uncommitted changes.
         "source": git("rev-parse", f"HEAD:{row.source}") if changed == "" else None,
         "machine": {**describe(), "cores": available_cores()},
         "versions": {name: number for name, number in versions.items() if number},
@@ -128,7 +128,7 @@ def circumstances(row: Row) -> dict[str, Any]:
 
 
 def git(*words: str) -> str | None:
-    """Return what git says about the checkout, None if there is none."""
+    """Return git's output for this checkout, None if git fails."""
     try:
         done = subprocess.run(
             ["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True
@@ -139,7 +139,7 @@ def git(*words: str) -> str | None:
 
 
 if __name__ == "__main__":
-    # So that what runs for a row is ended with it.
+    # So that a row's processes end with this one.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)

@@ -1,11 +1,11 @@
-"""Seconds until an exported page answers in Chromium, and its images a second.
+"""Seconds until an exported page answers in Chromium, and its predictions per second.
 
     python benchmarks/browser_page.py [--model RUN] [--images 200]
 
-Both forms of the page, headless: seconds from opening to the first answer on the page, median of
-five openings with nothing cached; then predictions a second of photos of 96 px in PNG, decoding and
-class maps included, one after another. Last the folder in one thread, and in several, as on a host
-that isolates it from other origins, by turns.
+Measures both forms of the page in headless Chromium: seconds from opening it to the first answer,
+the median of five openings with nothing cached; then predictions per second of 96 px PNG photos,
+one after another, decoding and class maps included. Finally compares the folder in one thread and
+in several (as on a host that isolates it from other origins), by turns.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ RUN = """async ([content, count]) => {
 
 
 class Files(http.server.SimpleHTTPRequestHandler):
-    """Serves files and prints nothing."""
+    """Serves files without logging."""
 
     def log_message(self, format: str, *arguments: object) -> None:
-        """Nobody reads it."""
+        """Discard the message."""
 
 
 class IsolatedFiles(Files):
-    """As a host that lets a page use several threads."""
+    """Serves files like a host that lets a page use several threads."""
 
     def end_headers(self) -> None:
         """Isolate the page from other origins."""
@@ -71,7 +71,7 @@ def served(folder: str, kind: type[Files]) -> str:
 
 @contextmanager
 def new_page(browser: Browser) -> Iterator[Page]:
-    """Yield a page that has nothing cached."""
+    """Yield a page with an empty cache."""
     context = browser.new_context()
     yield context.new_page()
     context.close()
@@ -88,7 +88,7 @@ def first_answer(browser: Browser, address: str) -> float:
 
 
 def rate(browser: Browser, address: str, count: int) -> float:
-    """Return predictions a second."""
+    """Return predictions per second."""
     content = io.BytesIO()
     Image.open(PHOTO).convert("RGB").resize((96, 96)).save(content, "PNG")
     with new_page(browser) as page:
@@ -97,7 +97,7 @@ def rate(browser: Browser, address: str, count: int) -> float:
 
 
 def main(model: Path = embedded.BUNDLE, images: int = 200) -> None:
-    """Export, open, print."""
+    """Export the page, measure it and print the results."""
     program = shutil.which("chromium")
     with tempfile.TemporaryDirectory() as root, sync_playwright() as playwright:
         command = ["export", str(model), "--to", "page", "--out"]

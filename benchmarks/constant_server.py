@@ -1,9 +1,9 @@
-"""The service without its work: it reads each request whole and answers a constant.
+"""The service without its work: it reads each request whole and returns a constant.
 
     python benchmarks/constant_server.py 8001
 
-The same server, the same guard, the same limits; no form is taken apart, no image is seen. What it
-takes is what HTTP costs here.
+It has the same server, guard and limits as the service, but parses no form and decodes no image, so
+its time is the cost of HTTP.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from thawnet.serve.intake import Intake, Limits, Upload
 
 
 class Nothing:
-    """Reads a body and makes nothing of it."""
+    """Reader that discards the body."""
 
     def write(self, chunk: bytes) -> None:
-        """Take some of it."""
+        """Discard a chunk."""
 
     def images(self) -> list[Upload]:
-        """Return none."""
+        """Return no images."""
         return []
 
 

@@ -1,4 +1,4 @@
-"""The figures of RESULTS.md, a line each, from what the rows measured."""
+"""The figures of RESULTS.md, computed from the rows' measurements."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 REFERENCE = 0.7135  # accuracy that the reference's author reports
 EPOCHS = 10  # of each phase, in the reference
-SPEED_ACCURACY = 0.7525  # of the from-scratch record that `speed` is timed to
+SPEED_ACCURACY = 0.7525  # of the from-scratch record; `speed` is timed until it passes this
 
 Values = Sequence[float | None]
 
@@ -27,7 +27,7 @@ class Rows(dict[str, Any]):
 
 
 def lines(kind: str, rows: Rows) -> list[tuple[str, str]]:
-    """Return what was measured, and its value, of each figure whose rows are there."""
+    """Return the title and value of each figure whose rows were measured."""
     table = []
     for title, form, values in {"cpu": CPU, "gpu": GPU}[kind]:
         try:
@@ -38,7 +38,7 @@ def lines(kind: str, rows: Rows) -> list[tuple[str, str]]:
 
 
 def spread(values: Values, form: str) -> str:
-    """Return the median of some repetitions, the least and the most; None: it was never reached."""
+    """Format repetitions as median, minimum and maximum; None stands for never reached."""
     known = [value for value in values if value is not None]
     if not known:
         return "never reached"
@@ -52,18 +52,18 @@ def spread(values: Values, form: str) -> str:
 def reached(
     epochs: Sequence[Mapping[str, Any]], accuracy: float, clock: str = "at"
 ) -> float | None:
-    """Return the seconds at which an epoch first passed an accuracy, None if none did.
+    """Return the seconds after which an epoch first passed an accuracy, None if none did.
 
-    clock: 'at', from the start of the process; 'elapsed', of features and both phases alone.
+    clock: 'at' counts from the start of the process, 'elapsed' only features and both phases.
     """
     return next((row[clock] for row in epochs if row["val_accuracy"] > accuracy), None)
 
 
 def keras_seconds(timed: Mapping[str, Any]) -> float:
-    """Return what all epochs of the Keras script take, from some steps of each phase.
+    """Extrapolate the seconds of all epochs of the Keras script from some steps of each phase.
 
-    A first step also waits for the graph to be traced, and that of an epoch for the shuffled order
-    to be drawn (`fill`).
+    The first step of a phase includes tracing the graph; that of an epoch includes drawing the
+    shuffled order (`fill`).
     """
     seconds = timed["start"] + timed["data"] + timed["model"]
     steps, checks = timed["images"] / timed["batch"], timed["held_out"] / timed["batch"]
@@ -77,9 +77,9 @@ def keras_seconds(timed: Mapping[str, Any]) -> float:
 
 
 def seed_seconds(run: Mapping[str, Any]) -> float:
-    """Return what all epochs of `main.py` take, from a run of one and two epochs.
+    """Extrapolate the seconds of all epochs of `main.py` from a run of one and two epochs.
 
-    Its first thawed epoch may compile, so the second stands for the others.
+    The first thawed epoch may compile, so the second stands for the others.
     """
     head = run["seconds"]["head"]
     before, after = (row["at"] for row in run["epochs"][1:3])
@@ -88,7 +88,7 @@ def seed_seconds(run: Mapping[str, Any]) -> float:
 
 
 def keras_over_quick(rows: Rows, accuracy: float) -> Values:
-    """Return, per pair, the Keras script's whole time over that of `quick` until an accuracy."""
+    """Return, per pair, the Keras script's total time over that of `quick` to an accuracy."""
     ratios: list[float | None] = []
     for pair in rows["quick"]["pairs"]:
         at = reached(pair["cold"]["epochs"], accuracy)
@@ -97,9 +97,9 @@ def keras_over_quick(rows: Rows, accuracy: float) -> Values:
 
 
 def deviation(runs: Sequence[Mapping[str, Any]]) -> float:
-    """Return by how much the worst run is off seconds = a + b * images, as a share of itself.
+    """Return the largest relative deviation of a run from seconds = a + b * images.
 
-    The line has the least squares of these shares.
+    The line minimises the sum of the squared relative deviations.
     """
     images = np.array([run["images"] for run in runs])
     seconds = np.array([run["wall"] for run in runs])
@@ -148,7 +148,7 @@ def _predicted(rows: Rows, size: str) -> Values:
 def _runs(
     row: str, start: str, among: Callable[[Any], bool]
 ) -> Sequence[tuple[str, str, Callable[[Rows], Values]]]:
-    """Return the lines of some runs of a row: accuracy, points above the head alone, seconds."""
+    """Return the figures of some runs of a row: accuracy, points above the head alone, seconds."""
 
     def values(value: Callable[[Any], float]) -> Callable[[Rows], Values]:
         return lambda rows: [value(run) for run in rows[row]["runs"] if among(run)]
@@ -165,7 +165,7 @@ def _runs(
 
 
 def _few(data: str, photos: int) -> Sequence[tuple[str, str, Callable[[Rows], Values]]]:
-    """Return the lines of so many photos a class."""
+    """Return the figures of a data set with so many photos per class."""
     return _runs(
         "few",
         f"`quick` on {photos} photos of each class of {data}",
@@ -174,7 +174,7 @@ def _few(data: str, photos: int) -> Sequence[tuple[str, str, Callable[[Rows], Va
 
 
 def _panel(data: str, weights: str) -> Sequence[tuple[str, str, Callable[[Rows], Values]]]:
-    """Return the lines of a set of the panel, learnt from some weights."""
+    """Return the figures of one data set and one network of the panel."""
 
     def among(run: Mapping[str, Any]) -> bool:
         return (run["data"], run["weights"]) == (data, f"{weights}_imagenet")
@@ -193,7 +193,7 @@ def _panel(data: str, weights: str) -> Sequence[tuple[str, str, Callable[[Rows],
 def _by_set(
     runs: Sequence[Mapping[str, Any]], value: Callable[[Any], float]
 ) -> dict[tuple[str, str], float]:
-    """Return the mean over seeds of each set and network of the panel."""
+    """Return the mean over seeds for each data set and network of the panel."""
     kinds: dict[tuple[str, str], list[float]] = {}
     for run in runs:
         kinds.setdefault((run["data"], run["weights"]), []).append(value(run))
@@ -221,7 +221,7 @@ def _share_of_fastai(rows: Rows) -> Values:
 
 
 def _seeds(recipe: str, value: Callable[[Any], float | None]) -> Callable[[Rows], Values]:
-    """Return what gives the values of a recipe's runs on a GPU, of as many seeds as were done."""
+    """Return a function that gives a value of each of a recipe's GPU runs, one per seed."""
 
     def values(rows: Rows) -> Values:
         names = sorted(name for name in rows if name.startswith(f"{recipe}-"))

@@ -1,10 +1,10 @@
 """The least time that a training step can take on a device, from bytes and operations.
 
-The bytes are those that move if everything between two layers with weights (batch-norms,
-activations, additions) is done while they pass: forward, a layer reads its input and writes its
-output; backward, it reads the gradient of the output and its input, and writes the gradient of the
-input. The operations are the products of the same three passes. A pass takes at least as long as
-the slower of the two at the device's ceilings, which are measured: a copy of large tensors, and a
+The bytes are those that must move if everything between two layers with weights (batch-norms,
+activations, additions) is fused with them. Forward, a layer reads its input and writes its output;
+backward, it reads the gradient of its output and its input, and writes the gradient of its input.
+The operations are the products of the same three passes. A pass takes at least as long as the
+slower of the two at the device's ceilings. These are measured by a copy of large tensors and a
 product of large matrices.
 """
 
@@ -20,13 +20,13 @@ from torch import nn
 
 from thawnet.model.backbone import Network
 
-# Of a parameter, in bytes: float32 weight, both moments and average read and written, its gradient.
+# Bytes per float32 parameter: weight, two moments and average read and written, gradient read.
 STEP_BYTES = 4 * 9
 TURNS = 10
 
 
 class Ceilings(NamedTuple):
-    """The limits of a device: bytes moved in a second, and operations (two a multiply-add)."""
+    """Limits of a device: bytes and operations (two per multiply-add) per second."""
 
     bandwidth: float
     rate: float
@@ -42,7 +42,7 @@ class Layer(NamedTuple):
 
 
 def ceilings(device: torch.device, dtype: torch.dtype) -> Ceilings:
-    """Measure a device, taking the best of some turns."""
+    """Measure a device's ceilings, the best of TURNS."""
     large = device.type == "cuda"
     here = torch.zeros((2**30 if large else 2**27) // dtype.itemsize, dtype=dtype, device=device)
     there = torch.empty_like(here)
@@ -67,12 +67,12 @@ def _least(work: Callable[[], Any], device: torch.device) -> float:
 
 
 def layers(network: Network, split: int, x: torch.Tensor) -> list[Layer]:
-    """Return the layers with weights from a stage on, in order; x: some of its input, (n, ...)."""
+    """Return the layers with weights from stage `split` on. x: some input of it, (n, ...)."""
     layers: list[Layer] = []
 
     def note(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         outputs, weights = output[0].numel(), module.weight.numel()
-        # An output value takes as many products as it has weights.
+        # Each output value takes one product per weight of its channel.
         products = outputs * weights // len(module.weight)
         layers.append(Layer(inputs[0][0].numel(), outputs, weights, products))
 
@@ -86,7 +86,7 @@ def layers(network: Network, split: int, x: torch.Tensor) -> list[Layer]:
 
 
 def least_seconds(layers: list[Layer], batch: int, width: int, ceilings: Ceilings) -> float:
-    """Return the floor of a step on a batch; width: bytes of a value of an activation."""
+    """Return the floor of a step on a batch, in seconds. width: bytes per activation value."""
 
     def one_pass(moved: int, layer: Layer) -> float:
         return max(moved / ceilings.bandwidth, 2 * batch * layer.products / ceilings.rate)
@@ -95,7 +95,7 @@ def least_seconds(layers: list[Layer], batch: int, width: int, ceilings: Ceiling
     for number, layer in enumerate(layers):
         ends, weights = batch * (layer.inputs + layer.outputs) * width, layer.weights * width
         total += one_pass(ends + weights, layer)  # forward
-        if number:  # nobody needs the gradient of the first layer's input
+        if number:  # the gradient of the first layer's input is not needed
             total += one_pass(ends + weights, layer)
         # The gradient of the output has just been read.
         total += one_pass(batch * layer.inputs * width + 4 * layer.weights, layer)

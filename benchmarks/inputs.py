@@ -1,4 +1,4 @@
-"""Inputs of the benchmarks: sets of images in other numbers, weights in Keras's order."""
+"""Inputs of the benchmarks: image sets of various sizes, and weights in Keras's layout."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from sklearn.datasets import load_digits
 from thawnet.model.keras_layers import keras_layers
 
 ROWS = 20_000  # in a shard
-DISTINCT = 300  # photos drawn; the others differ in a comment, and so in their hash
+DISTINCT = 300  # photos; the others repeat them with another comment, and so another hash
 
 
 def shifted(png: bytes, step: int) -> bytes:
-    """Return an image rolled along its diagonal by so many pixels."""
+    """Return an image rolled along its diagonal by `step` pixels."""
     with Image.open(io.BytesIO(png)) as image:
         pixels = np.roll(np.asarray(image), (step, step), axis=(0, 1))
     file = io.BytesIO()
@@ -31,9 +31,10 @@ def shifted(png: bytes, step: int) -> bytes:
 
 
 def write_shards(cifar: Path, folder: Path, count: int, test: int | None = None) -> None:
-    """Write `count` training images as CIFAR-100 lies here, and its test part or its beginning.
+    """Write parquet shards of `count` training images of CIFAR-100, and of its test part.
 
-    Beyond 50,000 the images come again, each shifted by a pixel more, so that no two are equal.
+    test: test images per shard; None for all. Beyond 50,000, the training images repeat, each time
+    shifted by one more pixel, so that no two are equal.
     """
     folder.mkdir(parents=True)
     for shard in cifar.glob("test-*.parquet"):
@@ -57,8 +58,8 @@ def write_shards(cifar: Path, folder: Path, count: int, test: int | None = None)
 def write_classes(cifar: Path, folder: Path, each: int) -> Path:
     """Write `each` training images of each class of CIFAR-100, and its test part, as PNG files.
 
-    Returns the folder, of train/ and test/. They are the same whenever they are drawn, and fewer
-    are among more.
+    Returns the folder, which holds train/ and test/. The selection is always the same, and a
+    smaller one is part of a larger one.
     """
     parts = {
         part: pa.concat_tables([pq.read_table(path) for path in sorted(cifar.glob(f"{part}-*"))])
@@ -76,9 +77,9 @@ def write_classes(cifar: Path, folder: Path, each: int) -> Path:
 
 
 def write_digits(folder: Path) -> Path:
-    """Write scikit-learn's 1,797 digits, 8 px a side, as PNG files; every tenth is to test.
+    """Write scikit-learn's 1,797 digits, 8 px a side, as PNG files; every tenth is for testing.
 
-    Returns the folder, of train/ and test/.
+    Returns the folder, which holds train/ and test/.
     """
     digits = load_digits()
     order = np.random.default_rng(0).permutation(len(digits.target))
@@ -98,7 +99,7 @@ def _place(folder: Path, number: int) -> Path:
 def write_photos(cifar: Path, folder: Path, count: int, size: tuple[int, int]) -> Path:
     """Write CIFAR-100's first test images as JPEGs of (width, height); return the folder.
 
-    Enlarged ones get noise, without which they would be decoded faster than photos are.
+    Enlarged images get noise; without it they would decode faster than photos.
     """
     folder.mkdir(parents=True)
     (shard,) = cifar.glob("test-*.parquet")
@@ -121,10 +122,10 @@ def write_photos(cifar: Path, folder: Path, count: int, size: tuple[int, int]) -
 
 
 def write_few(photos: Path, folder: Path, tested: int, learnt: int, seed: int) -> Path:
-    """Link to `tested` photos of each class as test/, to `learnt` others as train/.
+    """Link `tested` photos of each class into test/ and `learnt` others into train/.
 
-    photos: a folder of class folders. The test photos of a seed are the same for every number that
-    is learnt from, and fewer of these are among more. Returns the folder.
+    photos: a folder of class folders. For one seed, the test photos are the same for every
+    `learnt`, and a smaller training set is part of a larger one. Returns the folder.
     """
     draw = random.Random(seed)
     for own in sorted(path for path in photos.iterdir() if path.is_dir()):
@@ -140,9 +141,10 @@ def write_few(photos: Path, folder: Path, tested: int, learnt: int, seed: int) -
 
 
 def write_keras_weights(weights: Path, path: Path) -> None:
-    """Write MobileNetV2's weights, from timm's names, as Keras's layers take them.
+    """Convert MobileNetV2's weights from timm's layout to that of Keras's layers.
 
-    Arrays LAYER/NUMBER in the order of a layer's weights, and `epsilon`, of its batch-norms.
+    The arrays are LAYER/NUMBER, in the order of a layer's weights, and `epsilon`, that of the
+    batch-norms.
     """
     values: dict[str, Any] = {}
     with safe_open(weights, framework="np") as file:

@@ -1,14 +1,15 @@
-"""The service under load: requests a second beside what its parts take, and what overload does.
+"""The service under load: throughput compared with that of its parts, and behaviour in overload.
 
     python benchmarks/load.py ../shared/data/cifar100 --size 32 32 --images 1 --turns 3
     python benchmarks/load.py ../shared/data/cifar100 --minutes 1 --rate 300
     python benchmarks/load.py ../shared/data/cifar100 --minutes 10 --rate 1200 --clients 600
 
-With the embedded network, test images of CIFAR-100 as JPEGs of a size, and `hey` (Debian's package)
-as the load generator, on the same cores. The first form does in each turn, one after another:
-prediction in this process (direct), requests to constant_server.py (no-op), and requests to
-`thawnet serve`, from 32 clients that each ask again as soon as they are answered. The others ask at
-a steady rate, the clients in step, and watch the server's memory. Prints a JSON line.
+Uses the embedded network, test images of CIFAR-100 as JPEGs of a given size, and `hey` (a Debian
+package) as the load generator, on the same cores. In each turn, the first form measures one after
+another: prediction in this process (direct), requests to constant_server.py (no-op), and requests
+to `thawnet serve`. Its 32 clients send a request as soon as the previous one is answered. The other
+forms send requests at a steady rate, the clients in step, and record the server's memory. Prints a
+JSON line.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def form(files: Sequence[Path]) -> bytes:
 
 @contextmanager
 def served(command: Sequence[str]) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
-    """Start a server, whose last argument is its port; yield that and the process."""
+    """Start a server, passing a free port as its last argument; yield the port and the process."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     job = subprocess.Popen([sys.executable, *command, str(port)], stderr=subprocess.DEVNULL)
@@ -73,7 +74,7 @@ def served(command: Sequence[str]) -> Iterator[tuple[int, subprocess.Popen[bytes
 def hey(
     port: int, body: Path, seconds: float, clients: int = CLIENTS, rate: float | None = None
 ) -> dict[str, Any]:
-    """Ask for so long; return requests a second, latencies in ms, statuses, and hey's own cores."""
+    """Run hey; return requests per second, latencies in ms, statuses and the cores it used."""
     pace = [] if rate is None else ["-q", f"{rate / clients:.4g}"]
     before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     said = subprocess.run(
@@ -100,9 +101,9 @@ def hey(
 
 
 def throughput(files: list[Path], body: Path, turns: int, seconds: float) -> dict[str, Any]:
-    """Return each turn's images/s directly, and requests/s of both servers.
+    """Return images/s of direct prediction and requests/s of both servers, for each turn.
 
-    files: the images of each request; body: their form.
+    files: the images of each request. body: the file with their form.
     """
     model = thawnet.load()
     images = [file.read_bytes() for file in files]
@@ -124,7 +125,7 @@ def throughput(files: list[Path], body: Path, turns: int, seconds: float) -> dic
 def steady(
     files: list[Path], body: Path, minutes: float, rate: float, clients: int
 ) -> dict[str, Any]:
-    """Ask at a steady rate; return hey's account, the server's memory, and what comes after."""
+    """Send a steady rate of requests; return hey's results, memory, and the latency afterwards."""
     with served(SERVE) as (port, job):
         hey(port, body, 2)
         memory = Memory(job.pid)
@@ -140,12 +141,12 @@ def steady(
         with urllib.request.urlopen(request) as answer:
             answer.read()
         after = 1000 * (time.perf_counter() - begun)
-    readings = memory.readings[1::20]  # one in 5 seconds
+    readings = memory.readings[1::20]  # one every 5 seconds
     return {"rate": rate, **answered, "memory": readings, "first_answer_after_ms": after}
 
 
 def main() -> None:
-    """Measure one of both."""
+    """Measure throughput, or with --minutes a steady rate."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="CIFAR-100's parquet shards")
     parser.add_argument("--size", type=int, nargs=2, default=(32, 32), help="width and height")

@@ -1,4 +1,4 @@
-"""The anonymous memory that a process and all below it hold together (Linux)."""
+"""The anonymous memory of a process and its descendants together (Linux)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def anonymous_memory(pid: int) -> int:
 
 
 class Memory(threading.Thread):
-    """Reads the memory of a process and all below it, four times a second until `stop`."""
+    """Thread that reads the memory of a process and its descendants, four times a second."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -33,12 +33,12 @@ class Memory(threading.Thread):
         self._done = threading.Event()
 
     def run(self) -> None:
-        """Read."""
+        """Read until `stop` is called."""
         while not self._done.wait(PAUSE):
             self.readings.append(anonymous_memory(self.pid))
 
     def stop(self) -> int:
-        """Stop reading, and return the most that was held."""
+        """Stop reading and return the peak, in bytes."""
         self._done.set()
         self.join()
         return max(self.readings)

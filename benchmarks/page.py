@@ -1,6 +1,6 @@
 """RESULTS.md and its picture, made from the files under results/.
 
-python benchmarks/page.py  # after files under results/ came from another machine
+python benchmarks/page.py  # after copying results/ from another machine
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ def write(folder: Path) -> None:
 
 
 def load(folder: Path, kind: str) -> Records:
-    """Return what is kept of each row of a kind, by its name."""
+    """Return the records of the rows of a kind, by row name."""
     files = (folder / "results" / kind).glob("*.json")
     return {path.stem: json.loads(path.read_text()) for path in files}
 
 
 def measured(records: Records) -> Rows:
-    """Return what each row measured."""
+    """Return the measurements of each row."""
     return Rows({name: record["figures"] for name, record in records.items()})
 
 
@@ -70,7 +70,7 @@ def table(kind: str, records: Records) -> str:
 
 
 def section(kind: str, name: str, title: str, record: Mapping[str, Any]) -> str:
-    """Return where, when and with which commands a row was measured."""
+    """Describe where, when and with which commands a row was measured."""
     versions = ", ".join(f"{package} {value}" for package, value in record["versions"].items())
     commands = "".join(f"    {command}\n" for command in record["commands"])
     changed = "" if record["source"] else ", with changes that are not committed"
@@ -83,7 +83,7 @@ def section(kind: str, name: str, title: str, record: Mapping[str, Any]) -> str:
 
 
 def machines(records: Records) -> str:
-    """Name the machine of some rows; more than one if they were measured on several."""
+    """Return the name of the machine, or machines, that rows were measured on."""
     names = set()
     for record in records.values():
         machine = record["machine"]

@@ -1,4 +1,4 @@
-"""The picture: held-out accuracy against wall time, from the start of each process."""
+"""Plot of held-out accuracy against wall time, from the start of each process."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ RECIPES = {
     "speed": "#a3205a",
 }
 KERAS = "#7a3b8f"
-ROOM = 2.1  # on the right, for the names at the ends of curves
+ROOM = 2.1  # factor on the x axis: room for the names at the ends of curves
 TICKS = (10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200)  # seconds
 
-# Where a name stands: points from the end of its curve, and which of its own ends lies there.
+# Position of a name: its offset in points from the end of its curve, and its alignment.
 RIGHT = {"xytext": (9, 0), "ha": "left", "va": "center"}
 ABOVE_LEFT = {"xytext": (2, 8), "ha": "right", "va": "bottom"}
 ABOVE_RIGHT = {"xytext": (-2, 8), "ha": "left", "va": "bottom"}
@@ -42,7 +42,7 @@ Epochs = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Curve:
-    """The runs of one name: pale, and over them the one that ends in the middle."""
+    """The runs of one name: all pale, and over them the one of median duration."""
 
     name: str
     colour: str
@@ -52,9 +52,10 @@ class Curve:
 
 
 def draw(path: Path, kinds: Sequence[tuple[str, str, Rows]]) -> bool:
-    """Write a PNG, 1800 x 930 pixels, 1800 x 1425 with a GPU; return False if no row has a curve.
+    """Write a PNG and return True, or return False if no row has a curve.
 
-    kinds: cpu or gpu, the machine's name, and what its rows measured.
+    It has 1800 x 930 pixels, 1800 x 1425 with both kinds. kinds: 'cpu' or 'gpu', the machine's
+    name, and its rows' measurements.
     """
     panels = []
     for kind, machine, rows in kinds:
@@ -73,7 +74,7 @@ def draw(path: Path, kinds: Sequence[tuple[str, str, Rows]]) -> bool:
         _frame(axes, at, machine)
         for curve in curves:
             _draw(axes, curve)
-        if "quick" in rows:  # beside the Keras script; on a GPU each seed is a row
+        if "quick" in rows:  # on the CPU, beside the Keras script; on a GPU, each seed is a row
             _compare(axes, rows)
     grid[-1, 0].set_xlabel("wall time from the start of the process")
     write_atomic(path, lambda file: figure.savefig(file, format="png"))
@@ -163,7 +164,7 @@ def _frame(axes: Axes, at: Sequence[float], machine: str) -> None:
 
 
 def _compare(axes: Axes, rows: Rows) -> None:
-    """Draw the way from where `quick` passes the reference to where the Keras script ends."""
+    """Draw an arrow from where `quick` passes the reference to where the Keras script ends."""
     pairs = rows["quick"]["pairs"]
     passed = [at for pair in pairs if (at := reached(pair["cold"]["epochs"], REFERENCE))]
     ratios = [ratio for ratio in keras_over_quick(rows, REFERENCE) if ratio]

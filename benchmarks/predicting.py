@@ -1,10 +1,10 @@
-"""Images a second of prediction beside its two halves alone: decoding, and the network.
+"""Speed of prediction, compared with decoding alone and the network alone.
 
     python benchmarks/predicting.py FOLDER --turns 5
 
-With the embedded network on the images below FOLDER. Each turn does, one after another, with all
-cores: decoding and reducing alone, the network alone on squares that are ready, and prediction from
-file to answer as `thawnet predict` does it. Prints the seconds of every turn as a JSON line.
+Uses the embedded network on the .jpg files below FOLDER. Each turn measures one after another, on
+all cores: decoding and reducing alone, the network alone on images in memory, and prediction from
+file to answer, as in `thawnet predict`. Prints the seconds of every turn as a JSON line.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from thawnet.image.decode import decode
 from thawnet.image.files import read_file
 from thawnet.image.preprocess import squared
 
-READY = 2048  # squares that are held for the network alone, and used again and again
+READY = 2048  # decoded images kept in memory for the network alone, and reused
 
 
 def on_all_cores(work: Callable[[int], object], count: int) -> float:
@@ -37,7 +37,7 @@ def on_all_cores(work: Callable[[int], object], count: int) -> float:
 
 
 def predict(model: Model, images: Sequence[Path | bytes]) -> float:
-    """Return the seconds of predicting all images."""
+    """Return the seconds that predicting all images takes."""
     begun = time.perf_counter()
     for _ in model.stream(images):
         pass
@@ -45,7 +45,7 @@ def predict(model: Model, images: Sequence[Path | bytes]) -> float:
 
 
 def main(folder: tyro.conf.Positional[Path], turns: int = 5) -> None:
-    """Measure turns."""
+    """Measure all turns and print them."""
     files = sorted(folder.rglob("*.jpg"))
     model = thawnet.load()
     spec = model.preprocess

@@ -1,7 +1,7 @@
-"""The rows of the benchmark: what each measures, by turns with whom, and about how long it takes.
+"""The rows of the benchmark: what each measures, and about how long it takes.
 
-A row is a function that returns plain values, as results/KIND/ROW.json keeps them; page.py says
-what they come to.
+A row is a function that returns plain values. results/KIND/ROW.json stores them, and page.py
+summarises them.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from runs import RIVALS, ROOT, Bench, RunFailed, as_typed, emptied, timed
 
 SCRIPTS = ROOT / "benchmarks"
 MOST_DEVIATION = 1e-3  # of features, as a share of the largest
-# Tried for the trunk. A run divides what it gets among its cores by itself.
+# Batch sizes tried for the trunk. thawnet itself divides a batch among its cores.
 SMALL = (1, 4, 8, 16, 32, 64, 128)
 BATCHES = {"thawnet": (256, 1024), "onnxruntime": SMALL, "eager": SMALL}
-# On a GPU: of each recipe, how many seeds are done and about how many minutes one takes.
+# On a GPU: the number of seeds of each recipe, and about how many minutes one takes.
 SEEDS = {"quick": (3, 4), "full": (5, 4), "best": (3, 8), "speed": (5, 3)}
-FEW = {"flowers": 100, "sign-digits": 60}  # photos of a class that test, by kind
+FEW = {"flowers": 100, "sign-digits": 60}  # test photos per class, by data set
 PANEL = ("cifar100-50", "cifar100-10", "flowers", "sign-digits", "digits")
-EVERY = 1_000_000  # photos of a class: all that there are
-LOOP = ("--batch", "512", "--precision", "bfloat16")  # as full-gpu has them
+EVERY = 1_000_000  # photos per class: all of them
+LOOP = ("--batch", "512", "--precision", "bfloat16")  # as in full-gpu
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ class Row:
     name: str
     title: str
     minutes: float
-    """On the machine that it is meant for."""
+    """About how long it takes on the machine that it is meant for."""
     measure: Callable[[Bench], Any]
     source: str = "src"
-    """The folder whose content decides whether it must be done again."""
+    """The folder whose changes make a new measurement necessary."""
 
 
 def quick(bench: Bench) -> Any:
-    """Alternate the Keras script with `quick` on empty and on full caches, a seed each time."""
+    """Alternate the Keras script with `quick` on empty and on full caches, once per seed."""
     pairs = []
     for seed in range(bench.size(3, 1)):
         (keras,) = bench.keras(*bench.steps)
@@ -58,16 +58,16 @@ def quick(bench: Bench) -> Any:
 
 
 def keras(bench: Bench) -> Any:
-    """Do the whole Keras script."""
+    """Run the whole Keras script."""
     return {"epochs": bench.keras("--epochs", bench.size(10, 1))}
 
 
 def seed(bench: Bench) -> Any:
-    """Do main.py whole, once, then alternate short runs of it with the Keras script."""
+    """Run main.py whole, once, then alternate short runs of it with the Keras script."""
     program = (str(ROOT / "main.py"),)
     with emptied(bench.scratch / "seed") as folder:
         whole = bench.train((), folder / "run", folder / "cache", program)
-    # So short a run would not compile of itself; it is to do what the whole one did.
+    # So short a run would not compile by default; it must do what the whole run did.
     words = ("--epochs", "1", "2", "--compile", "yes" if any(whole["compiled"]) else "no")
     pairs = []
     for _ in range(bench.size(3, 1)):
@@ -81,7 +81,7 @@ def seed(bench: Bench) -> Any:
 def timm(bench: Bench, images: int = 10_000, loop: Sequence[str] = ()) -> Any:
     """Alternate steps of timm's loop with an epoch of `full-gpu`: both train every layer.
 
-    images: that `full-gpu` trains on. loop: further words for timm's loop.
+    images: the number that `full-gpu` trains on. loop: further arguments of timm's loop.
     """
     data = bench.scratch / "data"
     write_shards(bench.data, data, bench.size(images, 640))
@@ -103,7 +103,7 @@ def timm(bench: Bench, images: int = 10_000, loop: Sequence[str] = ()) -> Any:
 
 
 def trunk(bench: Bench) -> Any:
-    """Find each contender's best batch, then take turns."""
+    """Find each contender's best batch size, then measure them by turns."""
     tried: dict[str, Any] = {}
     features: dict[str, Any] = {}
     for name, batches in BATCHES.items():
@@ -118,7 +118,7 @@ def trunk(bench: Bench) -> Any:
             raise RunFailed(f"features of {name} differ from eager PyTorch's by {deviation:.1e}")
     turns = []
     for turn in range(bench.size(7, 1)):
-        # Each is first, and last, in its turn.
+        # The order rotates, so that no contender is always first or last.
         names = list(BATCHES)
         names = names[turn % len(names) :] + names[: turn % len(names)]
         speeds = {}
@@ -140,9 +140,9 @@ def _pass(bench: Bench, name: str, batches: Sequence[int], seconds: float) -> tu
 
 
 def share(bench: Bench, recipe: str = "full", images: int = 5_800, *words: str) -> Any:
-    """Alternate epochs of a recipe with epochs on batches that are ready.
+    """Alternate epochs of a recipe with epochs on batches in memory.
 
-    images: in an epoch. words: further ones for share.py.
+    images: the number in an epoch. words: further arguments of share.py.
     """
     write_shards(bench.data, bench.scratch / "data", bench.size(images, 640))
     (epochs,) = bench.script(
@@ -154,7 +154,7 @@ def share(bench: Bench, recipe: str = "full", images: int = 5_800, *words: str) 
 
 
 def scale(bench: Bench) -> Any:
-    """Do `quick` with one epoch a phase on more and more images."""
+    """Run `quick`, one epoch per phase, on more and more images."""
     words = ("--recipe", "quick", "--epochs", "1", "1")
     runs = []
     for count in bench.size((10_000, 50_000, 200_000), (400, 800)):
@@ -166,7 +166,7 @@ def scale(bench: Bench) -> Any:
 
 
 def few(bench: Bench) -> Any:
-    """Do `quick` on a few photos a class of each kind, three times each on other photos."""
+    """Run `quick` on a few photos per class of each data set, three times on other photos."""
     runs = []
     for name, tested in FEW.items():
         for photos in bench.size((5, 10, 20, 40), (2,)):
@@ -180,7 +180,7 @@ def few(bench: Bench) -> Any:
 
 
 def panel(bench: Bench) -> Any:
-    """Do `quick` with no flag but the weights on five sets, from two networks, a seed each time."""
+    """Run `quick` with its defaults on five data sets from two networks, with three seeds."""
     runs = []
     for name, weights in _panel(bench):
         for seed in bench.size((0, 1, 2), (0,)):
@@ -198,7 +198,7 @@ def panel(bench: Bench) -> Any:
 
 
 def fastai(bench: Bench) -> Any:
-    """Do fastai's fine_tune(5) on the same sets from the same networks, once each."""
+    """Run fastai's fine_tune(5) on the same data sets from the same networks, once each."""
     runs = []
     for name, weights in _panel(bench):
         with emptied(bench.scratch / "panel") as folder:
@@ -215,13 +215,13 @@ def fastai(bench: Bench) -> Any:
 
 
 def _panel(bench: Bench) -> Sequence[tuple[str, Path]]:
-    """Return the names of the panel's sets, each with both networks' weights."""
+    """Return the names of the panel's data sets, each with both networks' weights."""
     names = bench.size(PANEL, ("digits",))
     return [(name, weights) for weights in (bench.weights, bench.lite) for name in names]
 
 
 def _of_panel(bench: Bench, name: str, folder: Path) -> Path:
-    """Write a set of the panel, as train/ and test/, which stay the same; return the folder."""
+    """Write a data set of the panel, always the same, as train/ and test/; return the folder."""
     if name == "digits":
         return write_digits(folder)
     if name in FEW:
@@ -230,13 +230,13 @@ def _of_panel(bench: Bench, name: str, folder: Path) -> Path:
 
 
 def whole(recipe: str, words: Sequence[str], bench: Bench) -> Any:
-    """Do a recipe whole, once, on empty caches."""
+    """Run a whole recipe once, on empty caches."""
     words = ("--recipe", recipe, *words)
     return {"run": bench.train(words, bench.scratch / "run", bench.scratch / "cache")}
 
 
 def predict(bench: Bench) -> Any:
-    """Predict one image, folders beside decoding and the network alone, and ten times as many."""
+    """Measure the prediction of one image, of folders by turns with its parts, and its memory."""
     count = bench.size(10_000, 40)
     small = write_photos(bench.data, bench.scratch / "small", count, (32, 32))
     large = write_photos(bench.data, bench.scratch / "large", count, (500, 375))
@@ -244,7 +244,7 @@ def predict(bench: Bench) -> Any:
     one = (*command, str(large / "00000.jpg"))
     bench.note(as_typed(one))
     starts = [timed(one, bench.scratch / "one").wall for _ in range(bench.size(8, 2))]
-    figures: dict[str, Any] = {"starts": starts[1:]}  # the first warms the disk
+    figures: dict[str, Any] = {"starts": starts[1:]}  # the first warms the disk's cache
     for folder in (small, large):
         (figures[folder.name],) = bench.script(
             SCRIPTS / "predicting.py", folder, "--turns", bench.size(5, 1)
@@ -276,7 +276,7 @@ CPU = (
     ),
     Row("predict", "prediction: one image, folders, memory", 6, predict),
 )
-# Each in less than nine minutes.
+# Each takes less than nine minutes.
 GPU = (
     *(
         Row(

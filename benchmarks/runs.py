@@ -1,4 +1,4 @@
-"""Timed processes of `thawnet` and of its rivals, and where rows of the benchmark find things."""
+"""Timed processes of `thawnet` and its rivals, and the environment of a benchmark's row."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from thawnet.training.machine import decide
 
 ROOT = Path(__file__).resolve().parents[1]
 RIVALS = ROOT / "benchmarks" / "rivals"
-POLL = 0.1  # seconds; an epoch is noted too late by at most so much
-TAIL = 30  # lines of a failed process that are shown
+POLL = 0.1  # seconds; the largest delay with which an epoch is noted
+TAIL = 30  # lines shown of a failed process
 THAWNET = ("-m", "thawnet", "train")
 
 T = TypeVar("T")
 
 
-class RunFailed(Exception):  # noqa: N818 - a measurement that did not come about
+class RunFailed(Exception):  # noqa: N818 - a measurement that failed
     """A process ended with an error; the message holds its last lines."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A process that ended well."""
+    """A process that ended successfully."""
 
     wall: float
     """Seconds from its start."""
     memory: int
-    """Bytes that it and all its processes held at most."""
+    """Peak bytes of it and its descendants together."""
     lines: list[dict[str, Any]]
-    """The JSON objects that it printed or logged, a line each."""
+    """The JSON objects that it printed or logged, one per line."""
     at: list[float]
-    """Seconds from its start until each of these was there."""
+    """Seconds from its start until each of these lines appeared."""
 
 
 def timed(
@@ -52,10 +52,10 @@ def timed(
     environment: dict[str, str] | None = None,
     log: str = "stdout.txt",
 ) -> Ended:
-    """Run a command in a folder to its end; its clock starts with the process.
+    """Run a command in a folder to its end, timed from the start of the process.
 
     environment: added to this process's. log: the file in the folder that holds its JSON lines.
-    Raises RunFailed.
+    Raises RunFailed if the command fails.
     """
     folder.mkdir(parents=True, exist_ok=True)
     output, errors = folder / "stdout.txt", folder / "stderr.txt"
@@ -94,7 +94,7 @@ def timed(
 
 
 def say(text: str, seconds: float) -> None:
-    """Tell of progress."""
+    """Print progress on stderr."""
     print(f"{seconds:7.0f} s  {text}", file=sys.stderr, flush=True)
 
 
@@ -105,7 +105,7 @@ def as_typed(command: Sequence[str]) -> str:
 
 
 def json_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the JSON objects that stand whole in a file, a line each; none if there is no file."""
+    """Return the JSON objects on complete lines of a file; none if there is no file."""
     if not path.exists():
         return []
     lines = path.read_text().splitlines(keepends=True)
@@ -113,7 +113,7 @@ def json_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def caches(folder: Path) -> dict[str, str]:
-    """Return the environment in which a process caches data, features and compiled code there."""
+    """Return the variables with which a process caches data, features and compiled code there."""
     return {
         "THAWNET_CACHE": str(folder / "thawnet"),
         "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
@@ -123,7 +123,7 @@ def caches(folder: Path) -> dict[str, str]:
 
 @contextlib.contextmanager
 def emptied(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder; it goes in the end, with the gigabytes that a cache takes."""
+    """Yield an empty folder and remove it at the end, as a cache takes gigabytes."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
@@ -134,22 +134,22 @@ def emptied(folder: Path) -> Iterator[Path]:
 
 @dataclass
 class Bench:
-    """Where a row finds data and weights, how much it does, and the commands it ran so far."""
+    """The environment of a row: data, weights, how much to do, and the commands run so far."""
 
     data: Path
     """CIFAR-100's parquet shards."""
     photos: Path
-    """Holds folders of class folders of photos."""
+    """A folder of data sets, each a folder of class folders of photos."""
     weights: Path
-    """MobileNetV2's from ImageNet; EfficientNet-Lite0's lie beside it."""
+    """MobileNetV2's, from ImageNet; EfficientNet-Lite0's are in the same folder."""
     scratch: Path
     """An empty folder for the row."""
     rehearsing: bool = False
-    """Next to nothing of everything is done."""
+    """Whether to do only a minimum of everything."""
     commands: list[str] = field(default_factory=list)
 
     def size(self, whole: T, rehearsed: T) -> T:
-        """Return how much is done of something."""
+        """Return `whole`, or `rehearsed` in a rehearsal."""
         return rehearsed if self.rehearsing else whole
 
     @property
@@ -159,13 +159,13 @@ class Bench:
 
     @property
     def compiling(self) -> str:
-        """The value of --compile where every run is compiled that can be."""
+        """The value of --compile: 'yes' if possible, but not in a rehearsal."""
         can = decide("cpu", "auto", "auto").compile != "no"
         return "yes" if can and not self.rehearsing else "no"
 
     @property
     def steps(self) -> tuple[str, ...]:
-        """The words that make a rival time some of its steps."""
+        """The arguments that make a rival time some of its steps."""
         count, warm = self.size((100, 20), (2, 2))
         return ("--steps", str(count), "--warm", str(warm))
 
@@ -181,11 +181,12 @@ class Bench:
     ) -> dict[str, Any]:
         """Do one run on CIFAR-100, or on photos, in a new folder and return its figures.
 
-        words: after `thawnet train`. cache: holds what a later run could read: data, features and
-        compiled code. program: what Python is given to run. weights: MobileNetV2's if None.
+        words: arguments of `thawnet train`. cache: folder of data, features and compiled code that
+        a later run can reuse. program: Python's arguments that name the program. weights:
+        MobileNetV2's if None.
         """
         inputs = ("cifar100", "--data-dir", str(data or self.data))
-        # The last of two equal flags wins.
+        # If a flag is repeated, the last one wins.
         short = self.size((), ("--epochs", "1", "1", "--compile", "no"))
         if photos is not None:
             inputs, short = (str(photos),), ()
@@ -230,6 +231,6 @@ class Bench:
         return self.script(RIVALS / "keras_script.py", self.data, weights, *words)
 
     def note(self, command: str) -> None:
-        """Remember a command, once."""
+        """Remember a command, without duplicates."""
         if command not in self.commands:
             self.commands.append(command)

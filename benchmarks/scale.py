@@ -1,13 +1,14 @@
-"""The cost of a run as images and processes grow; that processes do not change what it learns.
+"""Cost and accuracy of a run, by the numbers of images and processes.
 
     python benchmarks/scale.py --counts 10000 50000 200000 --epochs 1 1
     python benchmarks/scale.py --counts 10000 --seeds 0 1 2
 
-Each row is `thawnet train` (recipe quick, from the weights in ../shared) on so many training images
-of CIFAR-100 and its 10,000 test images, alone or under torchrun, on empty caches. Beyond 50,000
-the images come again, each shifted by a pixel more, so that no two are equal. All cores are shared
-out among the processes. Prints a line per run: seconds of the stages, of the whole command, the
-most anonymous memory that all its processes held together (Linux), and the test accuracy.
+Each row is `thawnet train` (recipe quick, from the weights in ../shared) on a number of training
+images of CIFAR-100 and its 10,000 test images, alone or under torchrun, on empty caches. Beyond
+50,000, the images repeat, each time shifted by one more pixel, so that no two are equal. The
+processes share all cores. Prints a line per run: seconds of the stages and of the whole command,
+peak anonymous memory of all its processes together (Linux), and the test accuracy, which shows that
+the number of processes does not change what is learned.
 """
 
 from __future__ import annotations

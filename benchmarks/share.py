@@ -2,10 +2,10 @@
 
     python benchmarks/share.py DATA_DIR WEIGHTS.safetensors --recipe full --pairs 5
 
-A real phase 2 on the shards in DATA_DIR, its epochs by turns as a run does them (drawing and
-rendering the views included) and over the same batches held ready in memory, or with --fixed over
-one batch again and again, which leaves the mixing, the forward and backward passes and the step.
-Prints the seconds of every epoch, and what a step takes at least (floor.py).
+Does a real phase 2 on the shards in DATA_DIR. Its epochs alternate between those of a run, drawing
+and rendering the views included, and epochs over the same batches held in memory, or with --fixed
+over one batch repeatedly. The latter leave the mixing, the forward and backward passes and the
+step. Prints the seconds of every epoch, and the floor of a step (floor.py).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PHASE = 1
 
 
 def train(job: PhaseJob, number: int, ready: list[torch.Tensor] | None = None) -> float:
-    """Do one epoch, as PhaseJob does or on batches that are ready; return its seconds."""
+    """Do one epoch, as PhaseJob does or on the batches in `ready`; return its seconds."""
     begun = time.perf_counter()
     epoch = Epoch(
         batch=served(ready) if ready else job.feed.epoch(number),
@@ -43,7 +43,7 @@ def train(job: PhaseJob, number: int, ready: list[torch.Tensor] | None = None) -
         loss_weights=job.run.loss_weights,
         order=order_of(job, number),
         first_step=0,
-        steps=1_000_000,  # the learning rate stays at the bottom of its rise
+        steps=1_000_000,  # so that the learning rate stays at the start of its warm-up
         seed=job.run.recipe.seed,
     )
     train_epoch(job.tail.learner, epoch, lambda _done: None)
@@ -53,18 +53,18 @@ def train(job: PhaseJob, number: int, ready: list[torch.Tensor] | None = None) -
 
 
 def served(ready: list[torch.Tensor]) -> Batch:
-    """Return what gives batches that are ready, whatever is asked for."""
+    """Return a function that cycles through `ready`, ignoring the positions."""
     remaining = itertools.cycle(ready)
     return lambda _positions: next(remaining)
 
 
 def order_of(job: PhaseJob, number: int) -> list[NDArray[np.int64]]:
-    """Return the images of each step of an epoch."""
+    """Return the positions of the images of each step of an epoch."""
     return batches(len(job.run.train), job.phase, [job.run.recipe.seed, number, 0x0BDE])
 
 
 def floor_of_a_step(job: PhaseJob, x: torch.Tensor) -> dict[str, float]:
-    """Return the seconds that a step takes at least, and this device's ceilings; x: a batch."""
+    """Return the floor of a step in seconds, and this device's ceilings. x: a batch."""
     machine = job.run.machine
     ceilings = floor.ceilings(machine.torch_device, machine.torch_dtype)
     with machine.autocast():
@@ -87,7 +87,7 @@ def main(
 ) -> None:
     """Measure pairs of epochs.
 
-    data: folder of CIFAR-100's parquet shards. fixed: compute on one batch alone.
+    data: folder of CIFAR-100's parquet shards. fixed: compute on one batch only.
     """
     options = TrainOptions(
         data="cifar100",

@@ -1,13 +1,13 @@
-"""Kill training at random moments, go on, and compare the bits with those of a run left alone.
+"""Kill training at random moments, resume it, and compare the bits with an undisturbed run's.
 
     make soak                                  # or: python benchmarks/soak.py --kills 100
 
 Each case is a small run on real images. It is done twice undisturbed, once on an empty cache and
-once on a full one, and then again and again on an empty cache: killed up to --kills-per-run times,
-resumed each time, and left to finish. What must be equal is every tensor of the network and every
-prediction. A kill comes after a random time, or the moment a file of some kind is being written.
-Prints a line per run and, last, how many kills there were and how many runs were lost (a resume
-failed), different (other bits) or stuck (no end in sight).
+once on a full one, and then repeatedly on an empty cache: killed up to --kills-per-run times,
+resumed each time, and left to finish. Every tensor of the network and every prediction must be
+equal. A kill comes after a random time, or while a file of some kind is being written. Prints a
+line per run, and at the end the number of kills and how many runs were lost (a resume failed),
+different (other bits) or stuck (did not end).
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ import numpy as np
 import tyro
 from safetensors.numpy import load_file
 
-STUCK = 300.0  # seconds without an end
+STUCK = 300.0  # seconds after which a process counts as stuck
 PHOTOS = 40  # of each class of flowers
 
-Moment = Callable[[float], bool]  # whether it has come, by the seconds since a process began
+Moment = Callable[[float], bool]  # from the seconds since a process began, whether it has come
 
 
 def cases(shared: Path, work: Path) -> dict[str, tuple[str, ...]]:
-    """Return the runs that the data at hand allows: the words after `thawnet train`, by a name."""
+    """Return the cases that the available data allows: arguments of `thawnet train`, by name."""
     short = ("--compile", "no", "--epochs", "2", "3")  # the last --compile wins
     digits: dict[str, tuple[str, ...]] = {
         "digits quick": ("digits", "--size", "32", *short),
@@ -91,7 +91,7 @@ class Attempt:
         self.begun = time.monotonic()
 
     def wait_for(self, moment: Moment) -> bool:
-        """Return True when a moment has come before the end of the process."""
+        """Wait for a moment; return whether it came before the process ended or got stuck."""
         while self.process.poll() is None:
             spent = time.monotonic() - self.begun
             if moment(spent):
@@ -103,14 +103,14 @@ class Attempt:
 
 
 def never(_seconds: float) -> bool:
-    """Leave a run alone."""
+    """Return False: the run is left alone."""
     return False
 
 
 def random_moment(
     run: Path, cache: Path, seconds: float, chance: random.Random
 ) -> tuple[str, Moment]:
-    """Return a moment to kill at, and what it is called."""
+    """Return the name of a random moment to kill at, and the moment."""
     if chance.random() < 0.5:
         after = chance.uniform(0, seconds)
         return "any time", lambda spent: spent >= after
@@ -137,7 +137,7 @@ def random_moment(
 
 
 def bits(run: Path) -> str:
-    """Name the network and the predictions of a finished run."""
+    """Return a hash of the network and the predictions of a finished run."""
     digest = hashlib.sha256()
     for name, value in sorted(load_file(run / "bundle" / "model.safetensors").items()):
         digest.update(name.encode())
@@ -148,7 +148,7 @@ def bits(run: Path) -> str:
 
 @dataclass(frozen=True)
 class Reference:
-    """A case that was left alone: its bits, and the seconds it took."""
+    """An undisturbed case: its bits, and the seconds it took."""
 
     name: str
     words: tuple[str, ...]
@@ -157,7 +157,7 @@ class Reference:
 
 
 def reference(name: str, words: tuple[str, ...], work: Path) -> Reference:
-    """Do a case twice, on an empty and on a full cache; both must end with the same bits."""
+    """Run a case twice, on an empty and on a full cache; both must end with the same bits."""
     ends, seconds = [], []
     for number in range(2):
         folder = work / f"{name} alone {number}"
@@ -179,7 +179,7 @@ def disturb(
 ) -> tuple[list[str], str | None]:
     """Kill a run up to `most` times, let it finish, and compare.
 
-    Returns what each kill struck, and whether the run was lost, different or stuck.
+    Returns the moment of each kill, and 'lost', 'different', 'stuck' or None.
     """
     folder = Path(tempfile.mkdtemp(prefix="run ", dir=work))
     run, cache = folder / "run", folder / "cache"
@@ -230,12 +230,12 @@ def soak(
     shared: Path = Path("../shared"),
     only: str = "",
 ) -> int:
-    """Kill until there were enough kills, and print what came of it.
+    """Kill runs until there were enough kills, and print the outcome.
 
-    kills: at least so many; kills_per_run: at most so many of one run, before it is left to
-    finish. seed: of the moments, as far as a clock lets them be repeated. jobs: runs at a time, of
-    one thread each. shared: where data and weights lie; without it, digits only. only: cases whose
-    name begins so.
+    kills: the least number in all. kills_per_run: the most for one run before it is left to finish.
+    seed: of the moments, which the clock makes only partly repeatable. jobs: runs at a time, of one
+    thread each. shared: the folder of data and weights; without it, digits only. only: run the
+    cases whose name begins with this.
     """
     struck: Counter[str] = Counter()
     outcomes: Counter[str] = Counter()

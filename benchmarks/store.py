@@ -1,4 +1,4 @@
-"""Speed of turning a folder of photos into a store, beside bare decoding, and the memory it takes.
+"""Speed and memory of building a store from a folder of photos, compared with bare decoding.
 
     python benchmarks/store.py 10000 100000
 
@@ -25,7 +25,7 @@ from thawnet.data.store import open_store
 from thawnet.image.decode import decode
 from thawnet.image.preprocess import Reduction, reduce
 
-SIDE = 110  # what an input of 96 px keeps
+SIDE = 110  # pixels; the short side stored for an input of 96 px
 WORKERS = available_cores()
 
 
@@ -69,7 +69,7 @@ def main(counts: tyro.conf.Positional[tuple[int, ...]], shared: Path = Path("../
             with ProcessPoolExecutor(1, context) as process:
                 hashing, building, peak = process.submit(open_and_build, photos).result()
             after = bare_decoding(photos)
-            bare = 2 / (1 / before + 1 / after)  # so that a machine's drift cancels
+            bare = 2 / (1 / before + 1 / after)  # so that the machine's drift cancels
             print(
                 f"{count:8,} images: bare decoding {bare:,.0f}/s ({before:,.0f} before, "
                 f"{after:,.0f} after), store {building:,.0f}/s "

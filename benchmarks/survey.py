@@ -1,10 +1,11 @@
-"""Which of timm's families train here: the smallest model of each, with random weights.
+"""Survey of timm's families: whether the smallest model of each trains here, with random weights.
 
     python benchmarks/survey.py [--only WORD ...] [--out docs/backbones.md]
 
-Each is built and cut into stages, trains three steps from `upper` on the frozen stages' features,
-has to compute the same from these as at once, and is exported to ONNX, which has to compute what
-PyTorch does. --out rewrites the table in a file, between the lines that begin and end it.
+Each model is built, split into stages, and trained for three steps from `upper` on the features of
+the frozen stages. Its outputs from these features must equal those of the whole network. Then it is
+exported to ONNX, whose outputs must equal PyTorch's. --out rewrites the table in a file, between
+the lines that begin and end it.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ BEGIN, END = "<!-- survey -->", "<!-- end of survey -->"
 
 @dataclass(frozen=True)
 class Options:
-    """What to try."""
+    """The models to try, and where to write the table."""
 
     only: tuple[str, ...] = ()
-    """Families or models whose name has one of these words; default: the smallest of all."""
+    """Try only models whose name contains one of these words; default: all."""
     out: Path | None = None
     """The Markdown file with the table."""
 
@@ -56,7 +57,7 @@ def main(options: Options) -> None:
         started = time.perf_counter()
         try:
             result = outcome(name)
-        except Exception as error:  # it is what the survey looks for
+        except Exception as error:  # the survey looks for these
             result = f"**fault**: {type(error).__name__}: {first_line(error)}"
         row = f"| {family} | {name} | {result} |"
         rows.append(row)
@@ -70,17 +71,17 @@ def main(options: Options) -> None:
 
 
 def parameters_of(name: str) -> float:
-    """Return a model's number of parameters, without memory for them."""
+    """Return a model's number of parameters without allocating them; infinity if that fails."""
     try:
         with torch.device("meta"):
             net = timm.create_model(name)
-    except Exception:  # a few compute with what they build
+    except Exception:  # a few compute with their parameters while they are built
         return float("inf")
     return float(sum(parameter.numel() for parameter in net.parameters()))
 
 
 def outcome(name: str) -> str:
-    """Try a model and return what came of it, for a table."""
+    """Try a model and return the result, for the table."""
     size = published_size(name) if has_fixed_size(name) else SIZE
     torch.manual_seed(0)
     try:
@@ -117,7 +118,7 @@ def outcome(name: str) -> str:
 
 
 def short(error: Exception, name: str) -> str:
-    """Return the reason in an error without what every line of the table would repeat."""
+    """Return an error's reason without the parts that every line of the table would repeat."""
     reason = first_line(error).removeprefix(f"--backbone '{name}' ").partition("; choose")[0]
     refused = "the network cannot be exported to ONNX ("
     if reason.startswith(refused):

@@ -1,10 +1,11 @@
-"""How well `unfamiliar` tells classes that were left out of training, and digits, from the known.
+"""How well `unfamiliar` separates known classes from ones left out of training, and from digits.
 
     python benchmarks/unfamiliar.py ../shared/data/cifar100 WEIGHTS.safetensors build/unfamiliar
 
-Trains `quick` on 80 classes of CIFAR-100, every fifth left out, in WORK/run, or takes the finished
-run that is there. Then it scores the test images of the 80, those of the 20, and scikit-learn's
-digits, and prints a JSON line: the areas under the ROC curves, and the shares that are marked.
+Trains `quick` on 80 classes of CIFAR-100 (every fifth is left out) in WORK/run, or uses the
+finished run there. Then it scores the test images of the 80 classes, those of the 20, and
+scikit-learn's digits. Prints a JSON line: the areas under the ROC curves, and the shares marked as
+unfamiliar.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from thawnet.bundle.model import Model
 from thawnet.data.items import Raw, Source
 from thawnet.data.sources.open import open_source
 
-EVERY = 5  # of which one class is left out
+EVERY = 5  # one class in so many is left out
 
 
 def write_table(source: Source, work: Path) -> Path:
@@ -51,7 +52,7 @@ def scores(model: Model, images: Iterable[Raw]) -> NDArray[np.float32]:
 
 
 def area(known: NDArray[np.float32], others: NDArray[np.float32]) -> float:
-    """Return the area under the ROC curve, at which 1 tells all apart and 0.5 none."""
+    """Return the area under the ROC curve: 1 separates all, 0.5 none."""
     truth = np.repeat([0, 1], [len(known), len(others)])
     return round(float(roc_auc_score(truth, np.concatenate([known, others]))), 4)
 
@@ -61,7 +62,7 @@ def main(
     weights: tyro.conf.Positional[Path],
     work: tyro.conf.Positional[Path],
 ) -> None:
-    """Train if need be, and score. data: folder of CIFAR-100's parquet shards."""
+    """Train if necessary, then score. data: folder of CIFAR-100's parquet shards."""
     source, run = open_source("cifar100", data), work / "run"
     if not (run / "result.json").exists():
         thawnet.train(

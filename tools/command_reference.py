@@ -19,7 +19,7 @@ BEGINNING = """\
 # Commands
 
 Generated from the options of the program by `python tools/command_reference.py`; `thawnet COMMAND
---help` prints the same.
+--help` prints the same (and `doctor --help` the options of `train` too).
 
 Results go to stdout, progress and messages to stderr. The exit status is 0 if all went well, 1 if
 something failed (the message is one line), 2 if the call itself is wrong, and 130 or 143 if the
@@ -58,7 +58,7 @@ def _command(name: str) -> str:
 
 
 def _help(name: str) -> tuple[str, list[tuple[str, str]]]:
-    """Return what a command does, and each option with its text."""
+    """Return a command's description, and each option with its text."""
     os.environ["COLUMNS"] = "1000"
     printed = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
@@ -71,7 +71,7 @@ def _help(name: str) -> tuple[str, list[tuple[str, str]]]:
 
 
 def _options(lines: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield the options in boxes: a name alone has its text in the next line."""
+    """Yield the options in boxes; a name alone on a line has its text on the next one."""
     name = ""
     for line in lines:
         cells = re.split(r"\s{2,}", line.strip("│ "))
@@ -81,7 +81,7 @@ def _options(lines: list[str]) -> Iterator[tuple[str, str]]:
             yield name, " ".join(cells)
             name = ""
         elif not re.match(r"-|\[|\{|[A-Z]{2}", cells[0]):
-            continue  # what a box is about
+            continue  # the description of a box
         elif len(cells) == 1:
             name = cells[0]
         else:

@@ -1,11 +1,11 @@
-"""Make the network of a run the one that ships with the package.
+"""Make a run's network the one that ships with the package.
 
     python tools/embed.py RUN --data-dir ../shared/data/cifar100
 
 Writes src/thawnet/embedded/cifar100/, the run's bundle with its weights in float16. `thawnet
-predict` uses it where no model is named; `make demo` and `--weights bundled` start from it. Before,
-what ONNX Runtime computes is compared with what torch does from the same rounded weights, on the
-images that the run validated on.
+predict` uses it if no model is named; `make demo` and `--weights bundled` start from it. First, the
+logits of ONNX Runtime are compared with those of torch, from the same rounded weights, on the run's
+validation images.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ before that.
 
 
 def main(run: Path, data_dir: Path) -> None:
-    """Write the bundle."""
+    """Compare the rounded network and write the bundle."""
     description = read_description(run)
     network = rebuild(description)
     content = halved(read_onnx(description))
@@ -57,7 +57,7 @@ def main(run: Path, data_dir: Path) -> None:
     print(agreed)
     if agreed.decided_top_1 < GATE_AGREEMENT:
         raise SystemExit("rounded, the network names other classes: nothing was written")
-    # Where the run was written is nobody's concern.
+    # Do not publish where the run was written.
     result = read_result(run)
     result = replace(result, command=result.command.split(" --out ")[0])
     names = ("source", "license", "recipe", "metrics", "data", "starting_weights")
@@ -88,7 +88,7 @@ def main(run: Path, data_dir: Path) -> None:
 
 
 def val_squares(description: Description, data_dir: Path) -> np.ndarray:
-    """Return the images that the run validated on, as squares, (n, crop, crop, 3)."""
+    """Return the run's validation images, cropped to squares, (n, crop, crop, 3)."""
     data, shares = description.facts["data"], Shares(description.facts["recipe"]["split_seed"])
     lists = arrange(open_source(data["name"], data_dir), shares)
     if lists.fingerprint != data["fingerprint"]:
@@ -101,7 +101,7 @@ def val_squares(description: Description, data_dir: Path) -> np.ndarray:
 def compare(
     description: Description, network: Network, content: bytes, squares: np.ndarray
 ) -> Agreement:
-    """Compare ONNX Runtime with torch, which computes with weights rounded as in the ONNX model."""
+    """Compare logits of ONNX Runtime with those of torch from weights rounded in the same way."""
     meaning = description.meaning
     parts = outputs(network)
     for value in nn.ModuleList(parts.values()).parameters():

@@ -1,10 +1,9 @@
-"""Take ONNX Runtime Web from npm into src/thawnet/export/page/runtime.
+"""Copy ONNX Runtime Web from npm into src/thawnet/export/page/runtime.
 
     python tools/vendor_ort.py [--check]
 
-What is taken stands in git, 4.9 MB, so that no clone, wheel or export needs npm or a network;
-this is run to go to another version. --check: write nothing, and fail where the
-files differ from npm's.
+The files are committed, 4.9 MB, so that no clone, wheel or export needs npm or a network. Run this
+to change the version. --check: write nothing, and fail if the files differ from npm's.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ import tempfile
 from pathlib import Path
 
 VERSION = "1.30.0"
-# Of the package as npm packs it; npm's own name for it is dist.integrity.
+# SHA-512, in base64, of the package as npm packs it; npm calls it dist.integrity.
 INTEGRITY = (
     "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
 )
-# By the name that it gets here: the script, what it runs, and whether a page can hold the script in
-# itself. The second computes on graphics cards too; which build, and why: docs/experiments.md.
+# By name in FOLDER: the script, its WebAssembly binary, and whether a page can contain the script.
+# The second build also computes on GPUs; why these two builds: docs/experiments.md.
 BUILDS = {
     "ort": ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm", True),
     "ort-gpu": ("ort.jspi.bundle.min.mjs", "ort-wasm-simd-threaded.jspi.wasm", False),
@@ -60,7 +59,7 @@ OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWA
 
 
 def packed() -> bytes:
-    """Return the package as npm gives it, checked."""
+    """Download the package from npm and check its hash."""
     with tempfile.TemporaryDirectory() as folder:
         command = ["npm", "pack", "--json", f"onnxruntime-web@{VERSION}"]
         done = subprocess.run(  # noqa: S603 - nothing in it comes from outside
@@ -74,16 +73,16 @@ def packed() -> bytes:
 
 
 def script(text: str, source: str, name: str, inline: bool) -> str:
-    """Return the runtime's script under a name of its own.
+    """Return the runtime's script, renamed from `source` to `name`.
 
-    source: its name in the package, which its threads open; .mjs is unknown to some hosts. inline:
-    as one that a page can hold in itself and need not import.
+    source: its name in the package, which its threads open; some hosts do not know .mjs. inline:
+    make it a script that a page can contain instead of importing it.
     """
     text = re.sub(r"^//# sourceMappingURL=.*\n?", "", text, flags=re.MULTILINE)
     text = text.replace(source, name)
     if not inline:
         return LICENSE + text
-    # An absolute address needs no base, and a file's origin, "null" in Firefox, is not one.
+    # An absolute URL needs no base, and a file's origin, "null" in Firefox, is not a valid one.
     text, count = re.subn(
         rf'new URL\(new (\w+)\("{name}",import\.meta\.url\)\.href,\w+\)\.href',
         rf'new \1("{name}",import.meta.url).href',
@@ -100,7 +99,7 @@ def script(text: str, source: str, name: str, inline: bool) -> str:
 
 
 def main() -> None:
-    """Write the files, or compare them."""
+    """Write the files, or with --check compare them."""
     with tarfile.open(fileobj=io.BytesIO(packed())) as package:
 
         def member(name: str) -> bytes:

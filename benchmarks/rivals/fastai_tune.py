@@ -1,10 +1,10 @@
-"""fastai's fine_tune(5), as its documentation teaches it, from weights of one's own.
+"""fastai's fine_tune(5), as in its documentation, from weights in a file.
 
     python benchmarks/rivals/fastai_tune.py DATA mobilenetv2_100 WEIGHTS.safetensors
 
 DATA holds train/ and test/, each with a folder of images for each class. A tenth of train/ is held
 back to validate, as in fastai's quick start; its images are squeezed or cropped to 224 px. Prints
-the share of test/ that is right, and the seconds until it is known.
+the accuracy on test/, and the seconds until it is known.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The reference recipe as a careful user writes it with Keras on TensorFlow, with a clock in it.
+"""The reference recipe as a careful user would write it with Keras on TensorFlow, timed.
 
     python benchmarks/rivals/keras_script.py DATA WEIGHTS.npz --steps 100
     python benchmarks/rivals/keras_script.py DATA WEIGHTS.npz --epochs 10
@@ -6,7 +6,7 @@
 MobileNetV2 on CIFAR-100 at 96 px, batch 64: the head for 10 epochs, then layers 100 and up for 10
 more, validated on the test part after each epoch, as its author did. The weights come from a file
 that `inputs.write_keras_weights` wrote. With --steps it times so many training steps of each
-phase, and prints what they took; with --epochs it does both phases, printing a line per epoch.
+phase and prints their seconds; with --epochs it does both phases and prints a line per epoch.
 Seconds count from the script's first line.
 """
 
@@ -98,7 +98,7 @@ def begin(model: keras.Model, trunk: keras.Model, phase: int) -> None:
 
 
 class Clock(keras.callbacks.Callback):
-    """Notes the end of every batch of a fit or an evaluation that begins now."""
+    """Callback that records the end of every batch, starting now."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class Clock(keras.callbacks.Callback):
         self.ends.append(time.perf_counter())
 
     def after(self, warm: int) -> dict[str, Any]:
-        """Return the seconds of the first batch, with all that comes before it, and of the rest."""
+        """Return the seconds of the first batch, with all before it, and of those after `warm`."""
         spent = np.diff(self.ends)
         return {
             "first": round(spent[0], 4),
@@ -134,14 +134,14 @@ def time_steps(
         validating = Clock()
         model.evaluate(test.take(warm + steps), callbacks=[validating], verbose=0)
         phases.append({"train": training.after(warm), "validate": validating.after(warm)})
-    # What every epoch waits for before its first batch: the shuffled order is drawn.
+    # Before its first batch, every epoch waits for the shuffled order to be drawn.
     begun = time.perf_counter()
     next(iter(train))
     return {"phases": phases, "fill": round(time.perf_counter() - begun, 4)}
 
 
 class Lines(keras.callbacks.Callback):
-    """Prints a line per epoch."""
+    """Callback that prints a JSON line per epoch."""
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """See Keras."""

@@ -1,10 +1,10 @@
-"""A plain timm fine-tuning loop, as timm's documentation teaches it, with a clock in it.
+"""A plain timm fine-tuning loop, as in timm's documentation, timed.
 
     python benchmarks/rivals/timm_loop.py DATA WEIGHTS.safetensors --steps 60
 
-MobileNetV2 on CIFAR-100 at 96 px: create_model, timm's own transforms, a DataLoader with a worker
-for each core, AdamW on all layers, float32 and batch 64 unless told otherwise; bfloat16 is autocast
-and channels last, timm's own script's --amp and --channels-last. Prints what so many steps took.
+MobileNetV2 on CIFAR-100 at 96 px: create_model, timm's own transforms, a DataLoader with one worker
+per core, AdamW on all layers; by default float32 and batch 64. bfloat16 means autocast and channels
+last, like --amp and --channels-last of timm's script. Prints the seconds of --steps steps.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 
 
 class Cifar(Dataset[tuple[torch.Tensor, int]]):
-    """CIFAR-100's training part, decoded when an image is asked for, as from a folder of files."""
+    """CIFAR-100's training part, decoded on access, as from a folder of files."""
 
     def __init__(self, data: Path, transform: Any) -> None:
         tables = [pq.read_table(path) for path in sorted(data.glob("train-*.parquet"))]

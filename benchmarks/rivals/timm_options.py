@@ -1,4 +1,4 @@
-"""Weights of one's own for timm's create_model, by what their file says of them."""
+"""Options that make timm's create_model load a file of weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from safetensors import safe_open
 
 
 def timm_options(weights: Path) -> dict[str, Any]:
-    """Return what makes timm load these weights into the network that they were trained in."""
+    """Return create_model's options for these weights, with the settings in their metadata."""
     with safe_open(weights, framework="pt") as file:
         facts = file.metadata() or {}
     options: dict[str, Any] = {"pad_type": facts["pad_type"]} if "pad_type" in facts else {}

@@ -1,12 +1,12 @@
-"""Images a second through the frozen trunk to its pooled features, by one contender.
+"""Images per second of one contender through the frozen trunk, to its pooled features.
 
     python benchmarks/rivals/trunk.py thawnet WEIGHTS.safetensors OUT.npy --batch 256 --seconds 5
     python benchmarks/rivals/trunk.py onnxruntime WEIGHTS.safetensors OUT.npy --batch 16 --seconds 5
 
-MobileNetV2 at 96 px, the same float32 images in memory for everyone. `thawnet` is what a run does
-to rendered images; `onnxruntime` computes the exported graph; `eager` is timm's module in PyTorch
-as it comes. All compute in float32 on the CPU. Prints images/s and writes the features of the first
-images, by which contenders are compared.
+MobileNetV2 at 96 px, on the same float32 images in memory for every contender. `thawnet` is what a
+run computes from rendered images; `onnxruntime` runs the exported graph; `eager` is timm's module
+in plain PyTorch. All compute in float32 on the CPU. Prints images/s and writes the features of the
+first images, so that contenders can be compared.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ class InMemory(Origin):
     ready: torch.Tensor = field(default_factory=lambda: torch.empty(0))
 
     def pictures(self, positions: NDArray[np.int64], views: Views) -> torch.Tensor:
-        """See Origin; the positions follow each other."""
+        """See Origin; the positions must be consecutive."""
         return self.ready[positions[0] : positions[-1] + 1]
 
 
 def thawnet(weights: Path, images: Floats) -> Pass:
-    """Return the trunk as a run computes it, all but the rendering."""
+    """Return the trunk as a run computes it, without the rendering."""
     keep_freed_memory()
     machine = decide("cpu", "float32", "no")
     torch.set_num_threads(machine.threads)
@@ -99,7 +99,7 @@ def onnx(weights: Path, images: Floats) -> Pass:
     """Return ONNX Runtime's session on the exported module."""
     file = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of this exporter, see bundle/export
+        warnings.simplefilter("ignore", DeprecationWarning)  # of this exporter, see bundle/onnx.py
         torch.onnx.export(
             _headless(weights),
             (torch.zeros(1, 3, SIZE, SIZE),),
@@ -124,7 +124,7 @@ def _headless(weights: Path) -> nn.Module:
 
 
 def speed(run: Pass, batch: int, seconds: float) -> float:
-    """Return images/s over whole batches for at least so many seconds, after some to warm up."""
+    """Return images/s over whole batches for at least `seconds`, after a warm-up."""
     starts = range(0, IMAGES - batch + 1, batch)
     for start in starts[:4]:
         run(start, start + batch)

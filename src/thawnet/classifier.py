@@ -44,7 +44,8 @@ class Classifier(ClassifierMixin, BaseEstimator):
     size: Side of the network's input. Default: chosen from the weights' and the images' sizes.
     train_from: The first layer that fine-tuning trains: 'upper', 'middle' or 'all', a timm name, or
     a Keras name or index.
-    epochs: Epochs of the two phases; 0 for the second trains the head alone.
+    epochs: Epochs of the two phases; 0 for the second trains the head alone. With others, few
+    photos are not cross-validated.
     lr: Largest learning rates of the two phases.
     balance: Give every class the same weight in the loss, whatever its number of images.
     mirror_safe: False where a mirrored image means something else, as for digits: none is shown.

@@ -1,4 +1,4 @@
-"""The command line: its commands, its overview, and what a signal or a user's mistake becomes."""
+"""The command line: commands, overview, and the handling of signals and user errors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from .core.files import find_temporary_folder
 from .core.flags import parse
 from .recipe import TrainOptions
 
-# The words after `thawnet`, in the order of its overview: the options of each, and what runs it.
+# The commands in the order of the overview: the options of each, and the function that runs it.
 COMMANDS: dict[str, tuple[type, Callable[[Any], object]]] = {
     "train": (TrainOptions, train),
     "predict": (PredictOptions, predict),
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def overview() -> str:
-    """Return what to do first, and each command with the first sentence about it."""
+    """Return the overview: first steps, and each command with its first line of help."""
     rows = [
         (f"  {name}", (source.getdoc(options) or "").partition("\n")[0])
         for name, (options, _) in COMMANDS.items()
@@ -91,7 +91,7 @@ def overview() -> str:
 
 
 def run(words: Sequence[str]) -> None:
-    """Run the command that `words` begin with. Raises UsageError where there is none."""
+    """Run the command that `words` begin with. Raises UsageError if there is no such command."""
     if not words[0].startswith("-") and words[0] not in COMMANDS:
         raise UsageError(f"'{words[0]}': no such command; {suggest(words[0], COMMANDS)}")
     kinds = [Annotated[kind, tyro.conf.subcommand(name)] for name, (kind, _) in COMMANDS.items()]
@@ -100,12 +100,12 @@ def run(words: Sequence[str]) -> None:
 
 
 def entry() -> None:
-    """The `thawnet` command."""
+    """Run the `thawnet` command and exit with its status."""
     sys.exit(main())
 
 
 def guarded(job: Callable[[], object]) -> int:
-    """Run a job; a user's mistake or a stop becomes one line on stderr and an exit status."""
+    """Run a job; turn a user error or a stop into one line on stderr and an exit status."""
     stop = signal.SIGINT
     console.prepare()
     find_temporary_folder()
@@ -114,40 +114,40 @@ def guarded(job: Callable[[], object]) -> int:
         nonlocal stop
         stop = signal.Signals(number)
         if is_importing(frame):
-            # C++ that is being imported may take an exception for the end of the world.
+            # An exception while a C++ extension is imported may abort the process.
             later = threading.Timer(0.05, signal_to, (threading.get_ident(), number))
             later.daemon = True
             later.start()
             return
-        raise KeyboardInterrupt  # no `except Exception` on the way up takes it for its own error
+        raise KeyboardInterrupt  # which no `except Exception` on the way up catches
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, act)
     try:
         job()
     except BrokenPipeError:
-        # The reader of stdout, such as `head`, has enough: nothing must be flushed in the end.
+        # The reader of stdout, such as `head`, has closed it: a flush at exit would fail.
         console.drop_stdout()
-        return 141  # 128 + SIGPIPE, which Windows has no name for
+        return 141  # 128 + SIGPIPE, which Windows does not define
     except (Exception, KeyboardInterrupt) as error:
         if not isinstance(error, ThawnetError) and not is_stop(error):
             raise
-        # It ends now; another signal would only cut off what there is to say.
+        # The job is over; another signal would only cut off its last message.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         if isinstance(error, ThawnetError) and not isinstance(error, InterruptedRunError):
             console.fail(str(error))
             return error.exit_code
         console.say(f"thawnet: {error if isinstance(error, InterruptedRunError) else 'stopped'}")
-        # A stop that passed through an `exec`, as of dataclasses, makes Python end by SIGINT
-        # whatever status it is given, until the next `exec`.
+        # After a KeyboardInterrupt passed through an `exec`, as in dataclasses, Python exits by
+        # SIGINT whatever its exit status, until the next `exec`.
         exec("")  # noqa: S102 - nothing is executed, see above
         return 128 + stop
     return 0
 
 
 def signal_to(thread: int, number: int) -> None:
-    """Send a signal to a thread, and so end what it waits for; Windows has signals for none."""
+    """Send a signal to a thread to end what it waits for; on Windows, to the whole process."""
     if hasattr(signal, "pthread_kill"):
         signal.pthread_kill(thread, number)
     else:
@@ -155,7 +155,7 @@ def signal_to(thread: int, number: int) -> None:
 
 
 def is_importing(frame: FrameType | None) -> bool:
-    """Whether a job is importing a module in a frame."""
+    """Return whether a frame of a job is inside the import of a module."""
     while frame is not None and frame.f_code is not guarded.__code__:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             return True
@@ -164,7 +164,7 @@ def is_importing(frame: FrameType | None) -> bool:
 
 
 def fill_resume(arguments: Sequence[str]) -> list[str]:
-    """Let `--resume` stand without a value, meaning the newest unfinished run."""
+    """Allow `--resume` without a value, which means the newest unfinished run."""
     filled: list[str] = []
     for word, following in itertools.pairwise([*arguments, "-"]):
         filled.append(word)

@@ -1,4 +1,4 @@
-"""A trained network measured on labelled images, in ONNX Runtime."""
+"""Evaluation of a trained network on labelled images, in ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def evaluate(
 ) -> Evaluation:
     """Measure a network on labelled images; torch need not be installed.
 
-    model: a run folder, a bundle, or what `load` opened, with its threads. data, data_dir: as for
-    `train`; its classes are matched to the model's by name. part: 'train', 'val' or 'test', of the
-    data or as the run held it back from the same data; by default test, or everything where the
-    data has no test part. watch: shows what takes a while.
-    tell: receives lines for a person. reading: how the data is read where that leaves a choice.
-    Raises BundleError as `load` does, UsageError for a part that is not there or a package that
-    the data needs and that is not installed, DataError when the data cannot be opened, has a
-    class that the model does not know, or no image that can be read.
+    model: a run folder, a bundle, or a model opened by `load`, which keeps its number of threads.
+    data, data_dir: as for `train`; classes are matched to the model's by name. part: 'train', 'val'
+    or 'test', of the data or as the run held it back from the same data; by default test, or
+    everything if the data has no test part. watch: shows progress. tell: receives lines for the
+    user. reading: how to read the data if its form leaves a choice.
+    Raises BundleError as `load` does; UsageError for a missing part, or for a package that the data
+    needs and that is not installed; DataError if the data cannot be opened, has a class that the
+    model does not know, or has no readable image.
     """
     if not isinstance(model, Model):
         model = load(model)
@@ -110,11 +110,11 @@ def pair_up(
     tell: Tell = lambda text: None,
     reading: Reading = AS_IT_IS,
 ) -> Pairs:
-    """Measure two networks on the same labelled images, and return who is right where.
+    """Measure two networks on the same labelled images, and count which of them are right.
 
-    first, second: run folders or bundles. The rest: as for `evaluate`, on the test part or, where
-    there is none, on everything. Images that either learnt from are left out.
-    Raises what `evaluate` raises, and DataError if no image is left.
+    first, second: run folders or bundles. The rest is as for `evaluate`. They are measured on the
+    test part or, if there is none, on everything. Images that either was trained or chosen on are
+    left out. Raises what `evaluate` raises, and DataError if no image is left.
     """
     models = [load(first), load(second)]
     with told_when_missing(f"comparing on '{data}'"):
@@ -149,7 +149,7 @@ def pair_up(
 
 @contextmanager
 def _told_how_it_was_read(model: Model, reading: Reading) -> Iterator[None]:
-    """Add to what is wrong with the data how the network's own run was told to read its data."""
+    """Add the reading options of the network's own run to a DataError."""
     try:
         yield
     except DataError as error:
@@ -169,7 +169,7 @@ def _told_how_it_was_read(model: Model, reading: Reading) -> Iterator[None]:
 def _positions(
     source: Source, classes: Sequence[str], name: str = "the model"
 ) -> NDArray[np.int64]:
-    """Return the position of each of the data's classes among the model's; name: what it is."""
+    """Return the position of each of the data's classes among the model's; name: for errors."""
     positions = {name: position for position, name in enumerate(classes)}
     unknown = [name for name in source.classes if name not in positions]
     if unknown:
@@ -185,16 +185,16 @@ def _positions(
 
 
 def _by_default(source: Source) -> list[str]:
-    """Return the names of the parts to measure on: test, or all where there is none."""
+    """Return the names of the parts to measure on: test, or all if there is none."""
     there = [name for name in PARTS if name in source.parts]
     return ["test"] if "test" in there else there
 
 
 def _held_back(model: Model, source: Source, part: str) -> Items:
-    """Return the part that the run of a network held back, or would of this data.
+    """Return the part that a network's run held back, or would hold back from this data.
 
-    A part is drawn by content, so images that were added change nothing for the others.
-    Raises UsageError where the run held none back.
+    A part is drawn by content, so added images do not move the others.
+    Raises UsageError if the run held none back.
     """
     there = " and ".join(name for name in PARTS if name in source.parts)
     facts = read_description(model.path).facts
@@ -221,15 +221,15 @@ def _run(
 ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_] | None, list[Unreadable]]:
     """Run the network on every image of some parts, one part after the other.
 
-    Returns which of all images could be read, (n,), their logits, (n, classes), which of them are
-    unfamiliar, (n,), None where the model cannot tell, and the images that could not be read.
+    Returns the positions of the readable images, (n,); their logits, (n, classes); which of them
+    are unfamiliar, (n,), or None if the model cannot tell; and the unreadable images.
     """
     count = sum(map(len, parts))
     rows = np.empty(count, np.int64)
     logits = np.empty((count, len(model.classes)), np.float32)
     unfamiliar = np.empty(count, bool)
     unreadable: dict[int, Unreadable] = {}
-    waiting: deque[tuple[int, str]] = deque()  # row and name of what was handed to the model
+    waiting: deque[tuple[int, str]] = deque()  # row and name of images handed to the model
 
     def images() -> Iterator[Raw]:
         every_image = ((items, position) for items in parts for position in range(len(items)))

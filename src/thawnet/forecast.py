@@ -1,6 +1,6 @@
-"""Minutes, memory and disk of a run: pieces of its own plan timed on a sample, and multiplied.
+"""Estimates of a run's time, memory and disk: parts of its plan, timed on a sample and scaled.
 
-Only compiling is not tried out; its cost and gain stand in training/machine.py.
+Compilation is not timed; training/machine.py has its measured cost and speed-up.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ from .training.trunk.cache import Origin
 from .training.trunk.feeds import Batch, LiveFeed
 from .training.trunk.runtime import frozen_function, spread
 
-SAMPLE = 256  # images measured on
-FEW = 16  # images that go through first, so that what happens once is not counted
-STEP_SECONDS = 2.0  # a step that takes longer is timed on a smaller batch; others are repeated
+SAMPLE = 256  # training images that are timed
+FEW = 16  # images of a warm-up pass, which keeps one-off costs out of the timing
+STEP_SECONDS = 2.0  # slower steps are timed on a smaller batch, faster ones repeated
 SPARE_MEMORY = 0.7  # share of the available memory that a step may take while measuring
 REGRESSION_ROWS = 2000  # images that logistic regression is timed on
-ENDING = 3.0  # seconds for what is not timed: bundle, plot, predictions, ending the process
+ENDING = 3.0  # seconds for what is not timed: bundle, plot, predictions, process exit
 
 
 @dataclass(frozen=True)
@@ -62,23 +62,25 @@ class Forecast:
     recipe: str
     backbone: str
     size: int
-    """Pixels a side of the network's input."""
+    """Side of the network's input in pixels."""
     weights: str
     images: dict[str, int]
-    """Of each part that is read."""
+    """Number of images in each part that is read."""
     train_from: str
     """The first layer that fine-tuning trains."""
     epochs: tuple[int, ...]
-    """Of both phases."""
+    """Epochs of each phase."""
+    solved: bool
+    """Whether the head is solved to its optimum, without epochs."""
     patience: bool
-    """Whether a phase may stop earlier."""
+    """Whether a phase may stop early."""
     compiled: bool
     cached: bool
     """Whether the frozen layers' outputs fit the disk budget."""
     seconds: dict[str, float]
-    """Of each stage."""
+    """Seconds of each stage, by name."""
     memory: int
-    """Bytes of anonymous memory at the peak, all processes."""
+    """Peak anonymous memory of all processes, in bytes."""
     written: int
     """Bytes of new stores and caches."""
 
@@ -89,7 +91,7 @@ class Forecast:
 
     @property
     def head_alone(self) -> float:
-        """The same without fine-tuning, as with `--epochs N 0`."""
+        """Seconds without fine-tuning, as with `--epochs N 0`."""
         return self.total - self.seconds.get(NAMES[1], 0.0)
 
 
@@ -101,11 +103,11 @@ def forecast(
     opened: float,
     load: Load = load_weights,
 ) -> Forecast:
-    """Predict `train` with these options on a source, by measuring for some seconds.
+    """Estimate the cost of `train` with these options on a source, by timing parts of the run.
 
-    lists: the source arranged. typical: of the training images. opened: seconds that starting
-    and opening the source took. load: what gives the weights. Raises the ThawnetError that the
-    run would raise.
+    lists: the source's images by part. typical: the typical training image. opened: seconds taken
+    to start and to open the source. load: loads the weights. The timing takes some seconds. Raises
+    the ThawnetError that the run would raise.
     """
     gc.collect()
     return_freed_memory()
@@ -118,7 +120,7 @@ def forecast(
     items = _read(recipe, options, lists)
     parts = {part: len(images) for part, images in _divided(recipe, lists, items).items()}
     plan = make_plan(recipe, network, machine, parts["train"], folded=lists.folded)
-    # The cache's disk is the one that the run will write most to.
+    # The run writes most of its data to the cache's disk.
     with clear_disk_errors(cache_folder()):
         cache_folder().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(
@@ -139,7 +141,7 @@ def forecast(
             probe = Probe(origin)
             folds = recipe.folds if lists.folded else 0
             stages = estimate(plan, parts, features, fits, folds, probe)
-        # What was freed is used again in the end, for the features of the baseline.
+        # The run reuses this freed memory at its end, for the features of the baseline.
         gc.collect()
         return_freed_memory()
         baseline = used_memory() + _baseline_bytes(parts, network.head.in_features)
@@ -152,6 +154,7 @@ def forecast(
         images=parts,
         train_from=plan[-1].layer,
         epochs=tuple(phase.phase.epochs for phase in plan),
+        solved=plan[0].solved,
         patience=any(phase.phase.patience for phase in plan),
         compiled=any(phase.compiled for phase in plan),
         cached=fits,
@@ -162,7 +165,7 @@ def forecast(
 
 
 def _baseline_bytes(parts: Mapping[str, int], width: int) -> int:
-    """Return the bytes that the baseline's features take: in pieces, as a whole, and scaled."""
+    """Return the bytes that the baseline's features take: in pieces, joined, and scaled."""
     rows = min(parts["train"], MOST_IMAGES)
     return 4 * width * (3 * rows + 2 * (sum(parts.values()) - parts["train"]))
 
@@ -178,9 +181,9 @@ def _read(recipe: Recipe, options: TrainOptions, lists: TrainTest) -> dict[str, 
 
 
 def _divided(recipe: Recipe, lists: TrainTest, parts: Mapping[str, Part]) -> dict[str, Part]:
-    """Return the images that train, validate and test; a test part that validates is 'test'.
+    """Return the training, validation and test images, by part.
 
-    Where the training images are folded, there is no 'val'.
+    A test part that validates is 'test'. Cross-validated training images have no 'val'.
     """
     if lists.folded:
         return dict(parts)
@@ -192,7 +195,7 @@ def _divided(recipe: Recipe, lists: TrainTest, parts: Mapping[str, Part]) -> dic
 def _decode_sample(
     lists: TrainTest, how: Reduction, options: TrainOptions, scratch: Path
 ) -> tuple[ImageStore, float]:
-    """Return a store of some training images spread over the list, and the seconds per image."""
+    """Return a store of evenly spread training images, and the seconds to decode an image."""
     items = lists.train.subset(spread_over(len(lists.train), SAMPLE))
     workers = options.workers or available_cores()
     began = time.perf_counter()
@@ -214,13 +217,13 @@ def _silent(_done: int) -> None:
 
 # --- the work of a run ---------------------------------------------------------------------------
 
-Features = tuple[str, int, int]  # of a part, in a view, at a split
+Features = tuple[str, int, int]  # part, view, split
 
 
 def features_read(plan: Plan, parts: Iterable[str], pooled: int) -> set[Features]:
-    """Return the features that a run reads, if all fit the disk.
+    """Return the features that a run reads if all of them fit the disk.
 
-    pooled: the split before the head, where the baseline reads every part in the end.
+    pooled: the split before the head; the baseline reads every part there at the end.
     """
     val_part = "val" if "val" in parts else "test"
     features = {(part, 0, pooled) for part in parts}
@@ -235,9 +238,10 @@ def features_read(plan: Plan, parts: Iterable[str], pooled: int) -> set[Features
 def _missing_features(
     plan: Plan, origin: Origin, parts: Mapping[str, int], stored: Mapping[str, ImageStore]
 ) -> tuple[set[Features], bool, int]:
-    """Return the features that the run caches, whether training's fit the disk, and the bytes.
+    """Return the features to be cached, whether they fit the disk budget, and their bytes.
 
-    stored: the parts whose images are in the cache already.
+    If not all fit, training features are left out, except the baseline's. stored: the parts whose
+    images are already in the cache.
     """
     network = origin.network
     pooled = len(network.stages) - 1
@@ -270,9 +274,9 @@ def estimate(
 ) -> dict[str, float]:
     """Return the seconds of each stage of a run.
 
-    images: of the parts 'train', 'val' and 'test' that it reads; a recipe that validates on the
-    test part has no 'val'. features: those that are computed once. fits: whether training's are.
-    folds: of the training images, 0 where others validate.
+    images: number in each of the parts 'train', 'val' and 'test' that it reads; a recipe that
+    validates on the test part has no 'val'. features: those computed once and cached. fits: whether
+    the training features are among them. folds: number of cross-validation folds, or 0.
     """
     val_part = "val" if "val" in images else "test"
     # One pass through the frozen layers gives a view at every split.
@@ -290,7 +294,7 @@ def estimate(
         if phase.compiled:
             step /= COMPILE_SPEEDUP
         if folds:
-            # Each fold learns from the others, and the last network from all.
+            # A fit on the other folds for each fold, and one on all images: together `folds` fits.
             fit = phase.phase.epochs * phase.steps * step
             seconds[phase.name] = folds * fit
             continue
@@ -307,9 +311,9 @@ def estimate(
 
 
 class Probe:
-    """The speeds of a run's pieces on a sample of its images.
+    """Timings of a run's parts on a sample of its images.
 
-    unseen: bytes that the run will take beyond what measuring took, where a batch was reduced.
+    unseen: bytes that the run needs beyond the measured peak, if a batch was reduced.
     """
 
     def __init__(self, origin: Origin) -> None:
@@ -323,9 +327,9 @@ class Probe:
         return self._passed(split)[1]
 
     def phase(self, plan: PhasePlan, live: bool) -> tuple[float, float]:
-        """Return the seconds of an eager step, and of validating one image.
+        """Return the seconds of an uncompiled step, and of validating one image.
 
-        live: the input of a step is computed, not cached. It thaws layers as the run does.
+        live: the input of a step is computed, not cached. Layers are thawed as in the run.
         """
         network, machine, phase = self._origin.network, self._origin.machine, plan.phase
         tail = Tail(network, replace(plan, compiled=False), machine)
@@ -341,11 +345,11 @@ class Probe:
         return self._timed(LiveFeed(exact, len(exact.network.stages), 1, 0).epoch(0))[1]
 
     def solve(self, rows: int, views: int, folds: int) -> float:
-        """Return the seconds of a regression on so many images, its penalty chosen as in a run."""
+        """Return the seconds of a regression on `rows` images, including the choice of penalty."""
         origin, timed = self._origin, min(rows, REGRESSION_ROWS)
         positions = np.arange(timed) % len(self._positions)
         features = self._passed(len(origin.network.stages) - 1)[0].float().cpu()[positions]
-        # What is there more than once is not quite the same, or solving it would be too easy.
+        # Noise makes repeated images differ; exact copies would be too easy to solve.
         noise = torch.randn(features.shape, generator=torch.Generator().manual_seed(0))
         features = features + 0.1 * features.std() * noise
         labels = torch.from_numpy(origin.images.labels[positions])
@@ -359,10 +363,10 @@ class Probe:
         return (time.perf_counter() - began) * rows / timed
 
     def _timed(self, batch: Batch) -> tuple[torch.Tensor, float]:
-        """Return what a function gives for the sample, and its seconds per image."""
+        """Return a function's output for the sample, and its seconds per image."""
         batch(self._positions[:FEW])
         began = time.perf_counter()
-        values = batch(self._positions).cpu()  # a GPU is waited for
+        values = batch(self._positions).cpu()  # waits for a GPU
         return values, (time.perf_counter() - began) / len(self._positions)
 
     def _passed(self, split: int) -> tuple[torch.Tensor, float]:
@@ -378,7 +382,7 @@ class Probe:
         return lambda positions: values[torch.from_numpy(positions)].to(device)
 
     def _step(self, tail: Tail, batches: Batch, phase: Phase) -> float:
-        """Return the seconds of one step, at a smaller batch if the whole one asks too much."""
+        """Return the seconds of a step, extrapolated from a smaller batch if that is needed."""
         few = min(phase.batch_size, FEW)
         self._steps(tail, batches, phase, few, 1)
         seconds, took = self._measured(tail, batches, phase, few)
@@ -393,7 +397,7 @@ class Probe:
         return step * scale
 
     def _measured(self, tail: Tail, batches: Batch, phase: Phase, batch: int) -> tuple[float, int]:
-        """Return the seconds of a step and the bytes that it takes."""
+        """Return the seconds of a step and the bytes of memory that it takes."""
         before = used_memory()
         with PeakMemory() as peak:
             seconds = self._steps(tail, batches, phase, batch, 1)
@@ -409,7 +413,7 @@ class Probe:
             loss_weights=None,
             order=[rng.integers(len(labels), size=batch) for _ in range(steps)],
             first_step=0,
-            steps=1_000_000,  # the learning rate stays at the bottom of its rise
+            steps=1_000_000,  # keeps the learning rate at the start of its warm-up
             seed=0,
         )
         began = time.perf_counter()

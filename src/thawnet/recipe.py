@@ -1,6 +1,6 @@
-"""Recipes: Recipe and Phase, checked when built; presets and files; the options of a call.
+"""Recipes (Recipe and Phase, validated on construction), their files, and the options of `train`.
 
-A field's docstring is its help everywhere: on the command line and in error messages.
+A field's docstring is its help on the command line and in the API documentation.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from .data.shares import Shares
 from .image.preprocess import Enlargement, Fit
 
 PRESETS = ("quick", "full", "full-gpu", "best", "speed", "seed")
-MAX_FILE = 100_000  # bytes; ours take two thousand
-MAX_DOTS = 100  # in a line
-MOST = 10**9  # steps, epochs or images: beyond any use, within what libraries count in
-ON_GPU = {"full": "full-gpu"}  # what a GPU does instead of a preset that is made for CPUs
-FOR_GPU = ("full-gpu", "best", "speed")  # presets that take a CPU hours
+MAX_FILE = 100_000  # bytes; the presets have two thousand
+MAX_DOTS = 100  # per line
+MOST = 10**9  # steps, epochs or images: more than anyone needs, and within libraries' integer types
+ON_GPU = {"full": "full-gpu"}  # replacements, on a GPU, of presets made for CPUs
+FOR_GPU = ("full-gpu", "best", "speed")  # presets that take hours on a CPU
 
 
 @dataclass(frozen=True)
@@ -37,19 +37,19 @@ class Phase:
     """One phase: which layers train, for how long, and how."""
 
     train_from: str
-    """First to train: 'head', 'upper', 'middle', 'all', a timm name, or a Keras index or name."""
+    """First trained layer: 'head', 'upper', 'middle', 'all', a timm name, a Keras index or name."""
     epochs: int
-    """Times every training image is seen; at least 1."""
+    """Passes over the training images; at least 1 for the head, 0 to skip fine-tuning."""
     lr: float
-    """Largest learning rate, at `batch_size`."""
+    """Largest learning rate, for batches of `batch_size`."""
     min_steps: int = 0
-    """Small data gets more epochs until this many optimiser steps are reached; 0 for never."""
+    """Small data sets get more epochs, to reach this many optimiser steps; 0 for never."""
     max_steps: int = 0
-    """Large data gets fewer epochs, but at least 1, within this many steps; 0 for no limit."""
+    """Large data sets get fewer epochs, at least 1, within this many steps; 0 for no limit."""
     patience: int = 0
-    """Stop after so many epochs without a better validation, keep the best; 0 for never."""
+    """Stop after this many epochs without a better validation, keep the best; 0 for never."""
     batch_size: int = 256
-    """Images per step; few images get smaller batches, and `lr` shrinks with their root."""
+    """Images per step, fewer for small data sets; `lr` scales with the batch's square root."""
     optimizer: Literal["adamw", "keras-adam"] = "adamw"
     """'adamw' (Loshchilov and Hutter 2019), or Keras's Adam (Kingma and Ba 2015, epsilon hat)."""
     epsilon: float = 1e-8
@@ -57,7 +57,7 @@ class Phase:
     weight_decay: float = 0.0
     """Decoupled weight decay; never applied to norms and biases."""
     layer_decay: float = 1.0
-    """Rate of a stage as a share of the next one's, above 0 to 1; 1 for one rate everywhere."""
+    """A stage's learning rate as a share of the next one's, above 0 to 1; 1 for a uniform rate."""
     schedule: Literal["constant", "one-cycle"] = "one-cycle"
     """'one-cycle': linear warm-up, then a half cosine to zero (Smith and Topin 2018)."""
     warmup: float = 0.2
@@ -65,25 +65,25 @@ class Phase:
     label_smoothing: float = 0.0
     """Share of the target spread over all classes, 0 to 1 (Szegedy et al. 2016)."""
     ema: float = 0.0
-    """Decay per step of the averaged weights that are kept in the end; 0 for none."""
+    """Decay per step of the weight average that becomes the result; 0 for none."""
     mixup: float = 0.0
-    """Mix pairs of images, shares drawn from Beta(a, a); 0 for never (Zhang et al. 2018)."""
+    """Mix pairs of images, with shares from Beta(a, a); 0 for never (Zhang et al. 2018)."""
     cutmix: float = 0.0
     """Paste a box from another image, area from Beta(a, a); 0 for never (Yun et al. 2019)."""
     views: int = 0
     """Cached views per image; 0 draws a fresh view every epoch and caches nothing."""
     view_images: int = 0
-    """Small data gets more cached views, at most one per epoch, up to this many in all."""
+    """Small data sets get more cached views, at most one per epoch and this many in all."""
     validate_every: int = 0
-    """Large data is validated within an epoch too, each time after so many images; 0 for never."""
+    """Training images between validations within an epoch; 0 validates after each epoch only."""
     batch_norm: Literal["train", "frozen"] = "train"
     """Thawed batch-norms: 'train' uses and updates batch statistics, 'frozen' keeps them."""
     bn_momentum: float = 0.1
     """Weight of a batch in the running statistics (1 - Keras's momentum)."""
     drop_last: bool = True
-    """Leave out an epoch's last, smaller batch; Keras keeps it."""
+    """Skip an epoch's last, smaller batch; Keras keeps it."""
     solve_images: int = 0
-    """Up to so many training images, a head is not stepped but solved to its optimum; 0: never."""
+    """With up to this many training images, the head is solved to its optimum; 0 for never."""
 
     def __post_init__(self) -> None:
         _require(0 <= self.epochs <= MOST, "epochs", self.epochs, "at least 0 and at most 10^9")
@@ -109,7 +109,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A whole job, but for the data: `thawnet train DATA --recipe FILE` repeats it."""
+    """A training job, except its data: `thawnet train DATA --recipe FILE` repeats it."""
 
     name: str
     """Shown in logs and in the run folder's name."""
@@ -118,43 +118,43 @@ class Recipe:
     finetune: Phase
     """Phase 2, fine-tuning."""
     augment: Augment = dataclasses.field(default_factory=Augment)
-    """How far training views may go from the image."""
+    """How far training views may differ from the image."""
     backbone: str = "mobilenetv2_100"
     """A timm model name."""
     weights: str = "imagenet"
-    """'imagenet' (timm's), 'keras' (Keras's), 'bundled' (the embedded network); a file or folder; a
-    name on the hub or an address."""
+    """'imagenet' (timm's), 'keras' (Keras's), 'bundled' (the embedded network); a file or folder;
+    hf-hub:OWNER/NAME, or an address."""
     size: int = 0
-    """Pixels a side that the network sees, 32 to 1024; 0: as the weights and the data ask."""
+    """Side of the network's input in pixels, 32 to 1024; 0: chosen from weights and data."""
     fit: Fit = "crop"
-    """What is seen of an image that is not square: 'crop', its middle; 'squash', all of it, out of
-    proportion; 'pad', all of it, with borders."""
+    """How an image that is not square becomes one: 'crop' keeps its middle; 'squash' changes its
+    proportions; 'pad' adds borders."""
     small_size: int = 128
-    """Then images of 32 px and more are shown at no fewer pixels a side than this, 32 to 1024, and
-    smaller ones in proportion; all within the weights' size."""
+    """If `size` is 0: the smallest input side for images of 32 px and more, 32 to 1024. Smaller
+    images get less in proportion. Never more than the weights' size."""
     enlarge: Enlargement = "bicubic"
-    """How images of fewer pixels than the network sees are enlarged, and training views moved:
-    'bicubic' or 'bilinear'."""
+    """Interpolation that enlarges small images and transforms training views: 'bicubic' or
+    'bilinear'."""
     seed: int = 0
-    """Decides initial weights, shuffles and views."""
+    """Seed of the initial weights, the shuffles and the training views."""
     split_seed: int = 0
-    """Decides which images test and validate; independent of `seed`."""
+    """Seed of the choice of test and validation images, or of the folds; independent of `seed`."""
     test_share: float = 0.0
-    """Share of the images that tests where no part does; 0: 10 %, of small classes more, or none of
-    few images."""
+    """Share of the images held back for testing if the data has no test part. 0: 10 %, more of
+    small classes; none if few images are cross-validated."""
     val_share: float = 0.0
-    """Share of the training images that validates, unless they are folded; 0 as for `test_share`,
-    at most 2,500 images."""
+    """Share of the training images held back for validation, unless they are cross-validated. 0:
+    10 %, at most 2,500 images, more of small classes."""
     folds: int = 5
-    """Folds of few images: each is validated by a network that learnt from the others, 2 to 20."""
+    """Number of cross-validation folds for few images, 2 to 20."""
     few_images: int = Shares.few
-    """Up to so many training images are folded, and all train; 0 for never."""
+    """Up to this many training images are cross-validated, and all train; 0 for never."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of activations. 'auto': bfloat16 where the processor has it in hardware."""
+    """Precision of activations. 'auto': bfloat16 where the hardware supports it."""
     balance: bool = False
-    """Weight the loss so that every class counts alike, however many images it has."""
+    """Weight the loss so that every class counts equally, however many images it has."""
     validate_on: Literal["validation", "test"] = "validation"
-    """'test' only for the reference recipe, whose author did so; nothing is selected by it."""
+    """'test' is only for the reference recipe, whose author did so; it selects nothing."""
 
     def __post_init__(self) -> None:
         _require(not self.size or 32 <= self.size <= 1024, "size", self.size, "32 to 1024, or 0")
@@ -170,12 +170,12 @@ class Recipe:
 
     @property
     def phases(self) -> tuple[Phase, ...]:
-        """The phases in order: of no epochs of fine-tuning the head's alone."""
+        """The phases in order; the head's alone if fine-tuning has no epochs."""
         return (self.head, self.finetune) if self.finetune.epochs else (self.head,)
 
     @property
     def shares(self) -> Shares:
-        """How images are shared out among training, validation and test."""
+        """How images are split into training, validation and test."""
         return Shares.of(to_table(self))
 
 
@@ -192,8 +192,8 @@ class TrainOptions:
     class each; a .zip or .tar of such a folder; a .csv of file names and classes; a .parquet file
     or a folder of them. Or a data set by name: cifar100, cifar10, digits."""
     recipe: Annotated[str | None, option("RECIPE")] = None
-    """quick (minutes), full (an hour), best and speed (for GPUs), seed (the reference job), or a
-    .toml file. Default: quick; on a GPU full."""
+    """quick (minutes), full (longer: an hour for 50,000 images), best and speed (for GPUs), seed
+    (the reference job), or a .toml file. Default: quick; on a GPU full, which is full-gpu there."""
     weights: Annotated[str | None, option("WEIGHTS")] = None
     """The pretrained weights: 'imagenet' (timm's, the default), 'keras', 'bundled' (the embedded
     network); a .safetensors, PyTorch or Keras file; a run or bundle; a Hugging Face folder,
@@ -209,7 +209,8 @@ class TrainOptions:
     """The first layer that fine-tuning trains: 'upper', 'middle' or 'all', a timm name, or a Keras
     name or index."""
     epochs: Annotated[tuple[int, int] | None, option("HEAD FINE-TUNE")] = None
-    """Epochs of the two phases; 0 for the second trains the head alone."""
+    """Epochs of the two phases; 0 for the second trains the head alone. With others, few photos are
+    not cross-validated."""
     lr: Annotated[tuple[float, float] | None, option("HEAD FINE-TUNE")] = None
     """Largest learning rates of the two phases."""
     balance: Switch = False
@@ -218,13 +219,13 @@ class TrainOptions:
     """Seed of the initial weights, the shuffles and the training views."""
     test_share: Annotated[float | None, option("SHARE")] = None
     """Share of the images held back for testing if DATA has no test part, up to 0.5. Default: 10 %,
-    more of small classes; up to 500 images are cross-validated instead."""
+    more of small classes; up to 1,000 images are cross-validated instead."""
     val_share: Annotated[float | None, option("SHARE")] = None
     """Share of the training images held back for validation, up to 0.5. Default: 10 %, at most
     2,500 images, more of small classes."""
     folds: Annotated[int | None, option("N")] = None
     """Cross-validate in 2 to 20 folds instead of holding images back. Default: 5 folds for up to
-    500 training images."""
+    1,000 training images."""
     split_seed: Annotated[int | None, option("N")] = None
     """Seed of the choice of images that are held back, or of the folds."""
     no_test: Switch = False
@@ -284,12 +285,12 @@ def load_recipe(name: str) -> Recipe:
 
 def parse_recipe(text: str, where: str) -> Recipe:
     """Parse a recipe; `where` names it in errors."""
-    # tomllib takes minutes for a.a.a..., whose tables lie in each other.
+    # tomllib takes minutes for a.a.a..., whose tables are nested.
     if max(line.count(".") for line in text.split("\n")) > MAX_DOTS:
         raise RecipeError(f"recipe '{where}': a line with over {MAX_DOTS} dots; that is no recipe")
     try:
         table = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # ValueError: an integer of too many digits
+    except (ValueError, RecursionError) as error:  # ValueError: an integer with too many digits
         raise RecipeError(f"recipe '{where}': not valid TOML ({error})") from error
     try:
         recipe: Recipe = typed(Recipe, table)
@@ -299,9 +300,11 @@ def parse_recipe(text: str, where: str) -> Recipe:
 
 
 def resolve(recipe: Recipe, options: TrainOptions) -> Recipe:
-    """Lay the flags over a recipe; explicit epochs are stepped, whatever the size of the data.
+    """Return a recipe with the flags applied.
 
-    Raises RecipeError for flags that contradict each other or are out of range.
+    Epochs given for both phases are run as they are, whatever the size of the data. With `N 0`, the
+    head of a small data set is still solved. Raises RecipeError for flags that contradict each
+    other or are out of range.
     """
     chosen = {
         name: getattr(options, name)
@@ -346,7 +349,7 @@ def resolve(recipe: Recipe, options: TrainOptions) -> Recipe:
 
 
 def chosen_flags(options: TrainOptions) -> list[tuple[str, Any]]:
-    """Return the name and value of each flag, as it is typed, that is not its default; not DATA."""
+    """Return the name and value of each flag that differs from its default, without DATA."""
     flags = []
     for table in (options, options.reading):
         for field in dataclasses.fields(table):
@@ -357,7 +360,7 @@ def chosen_flags(options: TrainOptions) -> list[tuple[str, Any]]:
 
 
 def to_table(value: Any) -> dict[str, Any]:
-    """Return a recipe as the tables that `parse_recipe` reads back to an equal one."""
+    """Return a recipe as nested tables; `to_toml` and `parse_recipe` give back an equal one."""
     return dataclasses.asdict(value)
 
 

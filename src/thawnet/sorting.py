@@ -1,4 +1,4 @@
-"""Photos sorted into class folders: nothing is overwritten, and nothing is lost."""
+"""Sorting of photos into class folders: nothing is overwritten, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
 
 COLUMNS = ("image", "file", "class", "probability", "unfamiliar", "error")  # of sorted.csv
 
-THERE = "there already"  # counts photos that an earlier call sorted, wherever they lie since
+THERE = "there already"  # counts photos that an earlier call sorted, wherever they are now
 
 How = Literal["copy", "move", "link"]
 
 
 class Sorting:
-    """Sorts each photo as it is predicted, and lists in sorted.csv what went where."""
+    """Sort each photo as it is predicted, and record in sorted.csv what went where."""
 
     def __init__(
         self, out: Path, classes: tuple[str, ...], least: float, how: How, dry: bool
     ) -> None:
-        """least: the probability of the best class, 0 to 1, from which a photo is given it.
+        """least: lowest probability, 0 to 1, at which a photo is put into its best class.
 
         Raises UsageError for a class whose name cannot be a folder's.
         """
@@ -70,7 +70,7 @@ class Sorting:
 
     @contextmanager
     def listed(self) -> Iterator[None]:
-        """Add to sorted.csv in the end, also what was sorted before an error or a stop."""
+        """Extend sorted.csv when the block ends, also after an error or a stop."""
         try:
             yield
         finally:
@@ -82,7 +82,7 @@ class Sorting:
 
     @property
     def summary(self) -> str:
-        """How many photos went where."""
+        """A line that says how many photos went where."""
         last = (UNSURE, THERE)
         counts = sorted(self._counts.items(), key=lambda item: (item[0] in last, item[0]))
         listed = ", ".join(f"{escaped(folder)} {count:,}" for folder, count in counts)
@@ -92,30 +92,31 @@ class Sorting:
 
 @dataclass
 class Sorter:
-    """Puts photos into the class folders of `out`, a data set that `thawnet train` takes."""
+    """Put photos into the class folders of `out`, a data set that `thawnet train` takes."""
 
     out: Path
     how: How
     dry: bool = False
     """Only say where photos would go."""
     _taken: dict[Path, Path] = field(default_factory=dict)
-    """The photo that went, or would go, to each place."""
+    """The photo that went, or would go, to each path."""
 
     @cached_property
     def _old(self) -> dict[int, list[Path]]:
-        """The files that lay in the folders of `out` before, by size."""
+        """The files that were in the folders of `out` before, by size."""
         files: dict[int, list[Path]] = {}
         for file in sorted(self.out.glob("*/*")):
             if is_leftover(file.parent.name) or is_leftover(file.name):
-                continue  # what lies in a bin is not sorted
-            with suppress(OSError):  # a link whose target is away
+                continue  # the files in a recycle bin do not count
+            with suppress(OSError):  # a broken link
                 files.setdefault(file.stat().st_size, []).append(file)
         return files
 
     def before(self, photo: Path) -> Path | None:
-        """Return where an earlier call put this photo, or a hand since; None if it is new.
+        """Return where this photo already is in `out`, or None if it is new.
 
-        Its double is removed if photos are moved. Raises RunError when the disk refuses.
+        An earlier call put it there, or the user moved it since. If photos are moved, the given
+        copy is removed. Raises RunError on a disk error.
         """
         with clear_disk_errors(photo):
             candidates = self._old.get(photo.stat().st_size, [])
@@ -125,11 +126,11 @@ class Sorter:
         return there
 
     def put(self, photo: Path, folder: str) -> Path:
-        """Put a photo into a folder of `out`, and return where it is now.
+        """Put a photo into a folder of `out`, and return its path there.
 
-        Another photo of its name is left alone: this one gets a number, as in rose-2.jpg. One with
-        the same content is there already; only its double is removed, if photos are moved.
-        Raises RunError when the disk refuses.
+        A different photo of the same name is left alone: this one gets a number, as in rose-2.jpg.
+        If one with the same content is there already, nothing is added; if photos are moved, the
+        given copy is removed. Raises RunError on a disk error.
         """
         for number in itertools.count(1):
             suffix = f"-{number}" if number > 1 else ""
@@ -148,13 +149,13 @@ class Sorter:
         return target
 
     def _remove(self, photo: Path, target: Path) -> None:
-        """Remove a photo that lies at the target too."""
+        """Remove a photo that is also at the target."""
         if photo.resolve() != target.resolve():
             with clear_disk_errors(photo):
                 photo.unlink()
 
     def _place(self, photo: Path, target: Path) -> bool:
-        """Make the target, unless something of its name is there; return whether it was made."""
+        """Create the target unless it exists; return whether it was created."""
         target.parent.mkdir(parents=True, exist_ok=True)
         if self.how == "link":
             try:
@@ -164,7 +165,7 @@ class Sorter:
             return True
         if self.how == "move":
             try:
-                os.link(photo, target, follow_symlinks=False)  # of its name: never over another
+                os.link(photo, target, follow_symlinks=False)  # never overwrites
             except FileExistsError:
                 return False
             except OSError:  # another disk, or one without links
@@ -181,7 +182,7 @@ class Sorter:
                     raise
         except FileExistsError:
             return False
-        with suppress(OSError):  # some mounts keep no times
+        with suppress(OSError):  # some mounts store no times
             shutil.copystat(photo, target)
         return True
 
@@ -193,12 +194,12 @@ def _same(photo: Path, target: Path) -> bool:
         return False
 
 
-# What Windows takes for a device, whatever its ending.
+# Names that Windows reserves for devices, with any ending.
 _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
 
 
 def check_folder_names(classes: tuple[str, ...]) -> None:
-    """Raise UsageError for a class whose name cannot be a folder's, or is `unsure`."""
+    """Raise UsageError for a class name that cannot be a folder name, or is `unsure`."""
     for name in classes:
         if (
             not name.strip()

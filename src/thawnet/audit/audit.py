@@ -1,4 +1,4 @@
-"""An audit of a data set: what is in it, what is damaged, and which pictures are in it twice."""
+"""The audit of a data set: its contents, its damaged images and its duplicates."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ BLOCK = 8  # images a thread reads at a time, as for a store
 def inspect(
     data: str, data_dir: Path | None = None, size: int = 96, reading: Reading = AS_IT_IS
 ) -> Audit:
-    """Audit DATA, everything that `thawnet train` takes.
+    """Audit DATA, in any form that `thawnet train` takes.
 
-    size: pixels a side of the network's input. reading: how DATA is read where its form leaves a
-    choice. Raises DataError when DATA cannot be opened.
+    size: side of the network's input in pixels. reading: how to read DATA if its form leaves a
+    choice. Raises DataError if DATA cannot be opened.
     """
     return audit(open_source(data, data_dir, asked=reading), size)
 
 
 def audit(source: Source, size: int, watch: Watch = unwatched) -> Audit:
-    """Audit every part of a source, the test part too: nothing is trained or chosen by it.
+    """Audit every part of a source, including the test part: nothing is trained or chosen by it.
 
-    Of each image about 1 kB is kept, however large it is; CIFAR-100's 60,000 take half a minute on
-    two cores and 150 MB beside the source's own.
+    About 1 kB is kept of each image, however large it is. The 60,000 of CIFAR-100 take half a
+    minute on two cores, and 150 MB on top of the source's own memory.
     """
     source.require_train()
     opened: dict[str, Items] = {}
@@ -61,7 +61,7 @@ def audit(source: Source, size: int, watch: Watch = unwatched) -> Audit:
                     raise
                 unusable.append(str(error))
     total = sum(map(len, opened.values()))
-    thumbnails = np.empty((total, SIDE, SIDE), np.uint8)  # of all parts: no copy is made
+    thumbnails = np.empty((total, SIDE, SIDE), np.uint8)  # of all parts, to avoid copies
     parts: list[Part] = []
     pictures: list[Member] = []
     readable: list[_Readable] = []
@@ -98,7 +98,7 @@ def audit(source: Source, size: int, watch: Watch = unwatched) -> Audit:
 
 
 class _Readable(NamedTuple):
-    """The images of a part that can be read, n of them."""
+    """The n readable images of a part."""
 
     rows: NDArray[np.int64]
     """Their positions in the part."""
@@ -116,10 +116,10 @@ class _Look(NamedTuple):
 
 
 def _looks(items: Items, advance: Callable[[int], None]) -> Iterator[_Look | str]:
-    """Yield what each image is, or why it cannot be read."""
+    """Yield the facts of each image, or why it cannot be read."""
 
     def work(rows: range) -> list[_Look | str]:
-        # Read before any is decoded: shards are read in order, or again from the start of a group.
+        # Read all before decoding any: out of order, shards are read again from a group's start.
         return [_look(raw) for raw in [read_or_reason(items, row) for row in rows]]
 
     for block in in_order(work, blocks(len(items), BLOCK), available_cores()):
@@ -152,9 +152,9 @@ def _measure(
     thumbnails: NDArray[np.uint8],
     watch: Watch,
 ) -> tuple[Part, _Readable]:
-    """Read one part; return what it holds, and what is compared of its images.
+    """Read one part; return its statistics, and what is compared to find duplicates.
 
-    thumbnails: room for those of the images, (n, SIDE, SIDE); filled from the first on.
+    thumbnails: receives those of the readable images, (n, SIDE, SIDE), from its first row on.
     """
     modes, formats = Counter[str](), Counter[str]()
     animated, broken = list[str](), list[tuple[str, str]]()
@@ -210,7 +210,7 @@ def _spread(values: NDArray[np.int32]) -> tuple[int, int, int]:
 
 
 def _split_off(source: Source, lists: TrainTest) -> dict[str, Items]:
-    """Return the images that thawnet would split off train, by the parts that the data lacks."""
+    """Return the images that thawnet would split off train, for each part that the data lacks."""
     if lists.folded or lists.test is None:
         return {}
     parts = {"val": divide(lists.train, lists.val, Shares())[1]} if lists.val is None else {}
@@ -224,7 +224,7 @@ def _groups(
     mirrored: bool,
     watch: Watch,
 ) -> list[Group]:
-    """Return all groups of equal and of nearly equal images, worst first."""
+    """Return all groups of equal and nearly equal images, worst first."""
     _, first, kind = np.unique(images.digests, return_index=True, return_inverse=True)
     same = connect(len(pictures), enumerate(first[kind].tolist()))
     among = np.sort(first)
@@ -235,12 +235,12 @@ def _groups(
     groups = [_group([pictures[row] for row in rows], exact=True) for rows in same]
     links = [*near.rows.tolist(), *((row, other) for row, *others in same for other in others)]
     home = {row: rows for rows in connect(len(pictures), links) for row in rows}
-    # Each near pair, under the group that it holds together.
+    # The near pairs of each group, by the group's first row.
     pairs: dict[int, list[int]] = {}
     for pair, row in enumerate(near.rows[:, 0].tolist()):
         pairs.setdefault(home[row][0], []).append(pair)
     for first_row, members in pairs.items():
-        # The least of the pairs found is the weakest that holds the group: a careful figure.
+        # The least similar pair of the group, which is a conservative figure.
         similarity = round(float(near.scores[members].min()), 3)
         flip = bool(near.mirrored[members].any())
         groups.append(_group([pictures[row] for row in home[first_row]], False, similarity, flip))
@@ -258,7 +258,7 @@ def _groups(
 def _group(
     pictures: Sequence[Member], exact: bool, similarity: float = 1.0, mirrored: bool = False
 ) -> Group:
-    """Name the worst that any two of the pictures do."""
+    """Return a group of pictures, whose scope is the worst of any two of them."""
     homes = {(picture.part, picture.label) for picture in pictures}
     parts, labels = {part for part, _ in homes}, {label for _, label in homes}
     if any(a[0] != b[0] and a[1] != b[1] for a in homes for b in homes):

@@ -11,12 +11,12 @@ SCOPES: tuple[Scope, ...] = ("parts and classes", "parts", "classes", "one class
 
 @dataclass(frozen=True)
 class Part:
-    """Counts and sizes of one part. Everything but `images` is about what can be read."""
+    """Counts and sizes of one part: of its readable images, except for `images` and `broken`."""
 
     name: str
     images: int
     stored_bytes: int
-    """As they lie on disk."""
+    """As stored, before decoding."""
     counts: dict[str, int]
     """Images of each class."""
     width: tuple[int, int, int]
@@ -25,21 +25,21 @@ class Part:
     smaller: int
     """Images whose short side is below the network's input."""
     cut: int
-    """Images of which a crop of the middle shows less than two thirds."""
+    """Images that lose more than a third to a centre crop."""
     tiny: int
-    """Images too small to look for near copies of."""
+    """Images too small to search for near copies."""
     modes: dict[str, int]
-    """Images of each of Pillow's modes."""
+    """Images of each Pillow mode."""
     formats: dict[str, int]
-    """Images of each of Pillow's formats."""
+    """Images of each Pillow format."""
     turned: int
-    """Images that EXIF turns."""
+    """Images that EXIF rotates or mirrors."""
     animated: tuple[str, ...]
-    """Names of images with further frames."""
+    """Names of images with more than one frame."""
     plain: tuple[str, ...]
     """Names of images of one colour or a gradient."""
     broken: tuple[tuple[str, str], ...]
-    """Name and reason of what cannot be read."""
+    """Name of each unreadable image, and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,26 +53,26 @@ class Member:
 
 @dataclass(frozen=True)
 class Group:
-    """Images that show one picture."""
+    """Images that show the same picture."""
 
     scope: Scope
-    """The worst of them: in two parts under two classes, in two parts, in two classes, or in one
-    class twice."""
+    """The worst of any two: in two parts under two classes, in two parts, in two classes, or twice
+    in one class."""
     exact: bool
-    """The same pixels; else nearly the same."""
+    """Whether they have exactly the same pixels."""
     similarity: float
-    """Of the least similar pair that holds the group together, 1 when exact."""
+    """Similarity of the least similar pair that connects the group, 1 if exact."""
     mirrored: bool
-    """Some are mirror images of others."""
+    """Whether some are mirror images of others."""
     pictures: tuple[Member, ...]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something worth a person's time."""
+    """A problem that the user should look at."""
 
     kind: str
-    """Its name for programs."""
+    """Its machine-readable name."""
     what: str
     todo: str
     """The remedy."""
@@ -85,31 +85,31 @@ class Audit:
     name: str
     classes: tuple[str, ...]
     size: int
-    """Pixels a side of the network's input that sizes were compared with."""
+    """Side of the network's input in pixels, with which sizes were compared."""
     parts: tuple[Part, ...]
     split_off: dict[str, int]
     """Images that thawnet would split off train as 'val' and 'test', where the data lacks them."""
     folded: bool
-    """Whether thawnet would hold none back, but let few images validate each other in folds."""
+    """Whether thawnet would hold none back but cross-validate in folds, as images are few."""
     straddling: int
     """Groups with images on both sides of the split that gives the test part."""
     groups: tuple[Group, ...]
-    """Every duplicate, worst first."""
+    """All groups of duplicates, worst first."""
     notes: tuple[str, ...]
     """Remarks of the source when it was opened."""
     unusable: tuple[str, ...] = ()
-    """Why a part cannot be measured on, for each such part."""
+    """The reason for each part that cannot be measured on."""
     findings: tuple[Finding, ...] = ()
     """Most important first."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What the findings may name: classes, and the images they point out."""
+        """The names that findings may contain: of classes, and of the images they point out."""
         told = [
             [*part.animated, *part.plain, *(name for name, _ in part.broken)] for part in self.parts
         ]
         return (*self.classes, *(name for names in told for name in names))
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything as JSON can hold it."""
+        """Return everything as JSON-able values."""
         return asdict(self)

@@ -1,19 +1,19 @@
-"""Pictures that are the same, or nearly: candidates by hash, then a check of small thumbnails.
+"""Equal and nearly equal pictures: candidates by hash, then a check of small thumbnails.
 
 Two pictures are *exactly* the same when their decoded, upright pixels are. They are *nearly* the
 same when small grey thumbnails agree everywhere: stored again, resized, recoloured, made grey,
-cropped by a few per cent or mirrored. A photo of the same thing from another place is another
-picture, and so is a tight crop.
+cropped by a few per cent or mirrored. A photo of the same thing from another viewpoint is a
+different picture, and so is a tight crop.
 
 1. Hash: the signs of 64 low frequencies of the thumbnail's cosine transform (a perceptual hash,
    Zauner 2010). Frequencies that are constant along rows or columns are left out: every horizon
    has them. The hash of a mirrored picture differs from the picture's by a constant.
 2. Candidates: multi-probe locality-sensitive hashing (Lv et al. 2007). A table is keyed by about
-   log2(n) bits of the hash, so that a bucket holds about one picture; each picture looks into its
-   own bucket and into those it would fall into if its least certain bits were different. Time
-   grows as n log n, for a set of look-alikes too: of a crowded bucket only some are looked at.
+   log2(n) bits of the hash, so that a bucket holds about one picture. Each picture is compared with
+   its own bucket and with those it would fall into if its least certain bits were flipped. Time
+   grows as n log n, even for a set of look-alikes: only part of a crowded bucket is examined.
 3. Check: the thumbnails, shifted by up to a pixel, must agree in structure (SSIM's contrast and
-   structure term, Wang et al. 2004) in nine of ten windows that hold any.
+   structure term, Wang et al. 2004) in nine of ten windows that have any.
 
 Everything is deterministic. For 60,000 pictures: 61 MB of thumbnails and 15 MB of frequencies.
 """
@@ -29,48 +29,48 @@ from PIL import Image
 
 SIDE = 32  # pixels a side of a thumbnail
 
-# Chosen by eye on CIFAR-100 and the flowers: of 96 pairs between 0.6 and 0.7 about 90 are one
-# picture, the others the same product photographed alike; of 96 above 0.7, all. Of 96 between
-# 0.55 and 0.6, 20 are not.
+# Chosen by eye on CIFAR-100 and the flowers. Of 96 pairs between 0.6 and 0.7, about 90 are the same
+# picture and the others the same product photographed alike; of 96 above 0.7, all are the same
+# picture. Of 96 between 0.55 and 0.6, 20 are not.
 SIMILAR = 0.6
-# Pixels of the short side below which a copy cannot be told from a look-alike (8 x 8 digits).
+# Short side in pixels below which copies and look-alikes cannot be distinguished (8 x 8 digits).
 LEAST_SIDE = 16
-# Grey levels of structure below which a thumbnail says nothing: one colour, or a gradient.
+# Standard deviation in grey levels below which a thumbnail is plain: one colour, or a gradient.
 PLAIN = 2.0
 
 LEAST_WINDOWS = 0.2  # share of the windows that must hold structure for a pair to be judged
 
-# With these, the search finds 97 % of the similar pairs in CIFAR-100 that comparing every picture
-# with every other finds.
+# With these, the search finds 97 % of the similar pairs in CIFAR-100 that an exhaustive comparison
+# finds.
 TABLES = 6
 UNCERTAIN = 6
-CROWD = 32  # pictures looked at in one bucket, at most
+CROWD = 32  # pictures examined in one bucket, at most
 ENOUGH = 8  # candidates that a picture takes from one table, the most certain buckets first
 MOST_APART = 18  # bits of 64 in which candidates may differ
-LEAST_ALIKE = 0.75  # cosine of two pictures' frequencies; costs 1 % of the pairs, spares 97 %
+LEAST_ALIKE = 0.75  # cosine of two pictures' frequencies; loses 1 % of the pairs, spares 97 %
 
 _WAVES = 8  # frequencies 1 to 8 each way
-_CHUNK = 512  # thumbnails at once: what stays in the processor's cache is twice as fast
+_CHUNK = 512  # thumbnails at a time: twice as fast, as they stay in the CPU's cache
 
 
 class NearPairs(NamedTuple):
-    """Pictures that are nearly the same, sorted."""
+    """Pairs of nearly equal pictures, sorted."""
 
     rows: NDArray[np.int64]
     """(m, 2) positions, first < second."""
     scores: NDArray[np.float32]
     """(m,), above SIMILAR, at most 1."""
     mirrored: NDArray[np.bool_]
-    """(m,), True if one is the other's mirror image."""
+    """(m,), whether one is the other's mirror image."""
 
 
 def thumbnail(image: Image.Image) -> NDArray[np.uint8]:
-    """Reduce an image to (SIDE, SIDE) grey; its shape is not kept, so that any two compare."""
+    """Reduce an image to (SIDE, SIDE) grey, whatever its proportions, so that any two compare."""
     return np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX))
 
 
 def find_plain(thumbnails: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Return True for thumbnails (n, SIDE, SIDE) without structure: one colour, or a gradient."""
+    """Return which thumbnails, (n, SIDE, SIDE), are plain, (n,): one colour, or a gradient."""
     plain = np.zeros(len(thumbnails), dtype=bool)
     for rows in _chunks(len(thumbnails)):
         spread = _centred(thumbnails[rows].astype(np.float32)).std(axis=(1, 2))
@@ -84,11 +84,11 @@ def find_near(
     mirrored: bool,
     progress: Callable[[int], None],
 ) -> NearPairs:
-    """Find pictures that are nearly the same.
+    """Find pairs of nearly equal pictures.
 
     thumbnails: (n, SIDE, SIDE). among: the positions to compare, ascending; leave out plain and
-    tiny ones, and all but one of equal ones. mirrored: also find another's mirror image.
-    `progress` is called with how many more of `among` are done.
+    tiny ones, and all but one of equal ones. mirrored: find mirror images too. progress: called
+    with the number of further `among` that are done.
     """
     waves = _frequencies(thumbnails, among)
     steps = iter(np.diff(np.linspace(0, len(among), TABLES * (1 + mirrored) + 1).astype(int)))
@@ -102,14 +102,14 @@ def find_near(
         flips.append(np.full(int(similar.sum()), flip))
     near = NearPairs(np.concatenate(rows), np.concatenate(scores), np.concatenate(flips))
     order = np.lexsort((near.mirrored, -near.scores, near.rows[:, 1], near.rows[:, 0]))
-    # A picture that is its own mirror image is found both ways; the better way is kept.
+    # A picture that is its own mirror image is found both ways; the better score is kept.
     repeated = (np.diff(near.rows[order], axis=0) == 0).all(axis=1)
     once = order[np.append(np.ones(min(1, len(order)), dtype=bool), ~repeated)]
     return NearPairs(*(values[once] for values in near))
 
 
 def connect(count: int, pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
-    """Return the groups of positions 0 to count - 1 that pairs connect, each sorted."""
+    """Return the groups of positions 0 to count - 1 that are connected by pairs, each sorted."""
     parent = list(range(count))
 
     def root(position: int) -> int:
@@ -133,9 +133,9 @@ def _chunks(count: int) -> Iterator[slice]:
 
 
 def _centred(images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Take row and column medians away from (n, h, w): structure that goes both ways is left.
+    """Subtract row and column medians from (n, h, w), which leaves two-dimensional structure.
 
-    Medians, unlike means, leave no trace of a thing on a wall beside the thing.
+    Unlike the mean, the median of a row is not changed by an object on a plain wall.
     """
     rest = images - np.median(images, axis=2, keepdims=True)
     centred: NDArray[np.float32] = rest - np.median(rest, axis=1, keepdims=True)
@@ -143,7 +143,7 @@ def _centred(images: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _frequencies(thumbnails: NDArray[np.uint8], among: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return the cosine transform's frequencies 1 to 8 both ways, length 1: (n, 64)."""
+    """Return frequencies 1 to 8 of the cosine transform both ways, scaled to length 1, (n, 64)."""
     angle = (np.arange(SIDE) + 0.5) * np.pi / SIDE
     basis = np.cos(np.arange(1, _WAVES + 1)[:, None] * angle).astype(np.float32)  # (8, SIDE)
     waves = np.empty((len(among), _WAVES**2), dtype=np.float32)
@@ -158,11 +158,11 @@ def _frequencies(thumbnails: NDArray[np.uint8], among: NDArray[np.int64]) -> NDA
 def _candidates(
     waves: NDArray[np.float32], flip: bool, table_done: Callable[[], None]
 ) -> NDArray[np.int64]:
-    """Return rows of `waves`, (m, 2), first < second, that share a bucket and are alike."""
+    """Return pairs of similar rows of `waves`, (m, 2), first < second, that share a bucket."""
     count = len(waves)
     bits = int(np.clip(np.ceil(np.log2(max(count, 2))), 8, 24))
     across = np.arange(_WAVES**2) % _WAVES + 1
-    # A mirror image has the odd horizontal frequencies the other way round.
+    # Mirroring changes the sign of the odd horizontal frequencies.
     other_way = (across % 2 == 1) & flip
     hashes = _pack(waves > 0)
     probe_hashes = hashes ^ _pack(other_way[None])
@@ -205,7 +205,7 @@ def _candidates(
 
 
 def _ranks(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Count 0, 1, 2, ... within each of consecutive runs of these sizes."""
+    """Return 0, 1, 2, ... within each of consecutive runs of these sizes."""
     starts = np.cumsum(sizes) - sizes
     ranks: NDArray[np.int64] = np.arange(sizes.sum()) - np.repeat(starts, sizes)
     return ranks
@@ -219,7 +219,7 @@ def _pack(bits: NDArray[np.bool_]) -> NDArray[np.uint64]:
 def _compare(
     thumbnails: NDArray[np.uint8], pairs: NDArray[np.int64], flip: bool
 ) -> NDArray[np.float32]:
-    """Return how far the thumbnails of pairs (m, 2) agree, (m,): 1 for the same picture."""
+    """Return the agreement of the thumbnails of pairs (m, 2), (m,): 1 for the same picture."""
     agreement = np.empty(len(pairs), dtype=np.float32)
     inner = SIDE - 2
     for rows in _chunks(len(pairs)):
@@ -245,10 +245,10 @@ def _standard(images: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _agreement(left: NDArray[np.float32], right: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return what nine in ten windows reach of SSIM's contrast and structure term, (n,).
+    """Return the value of SSIM's contrast and structure term that nine in ten windows reach, (n,).
 
-    left, right: (n, 30, 30), mean 0, variance 1. A window in which neither has structure says
-    nothing and is left out; where nearly all are, as with a speck on a wall, the answer is 0.
+    left, right: (n, 30, 30), mean 0, variance 1. Windows in which neither has structure are left
+    out; if nearly all are, as with a speck on a wall, the result is 0.
     """
     mean_left, mean_right = _window_means(left), _window_means(right)
     covariance = _window_means(left * right) - mean_left * mean_right

@@ -12,10 +12,10 @@ from ..image.heic import INSTALL, LACKING
 from .contents import Audit, Finding, Part
 from .duplicates import LEAST_SIDE
 
-FEW = 20  # images of a class: under that, validation gets a quarter of them instead of a tenth
-NONE_HELD_BACK = 3  # images of a class: under that, none is held back
-UNEVEN = 3.0  # times as many images in the largest class as in the smallest
-COARSE = 5.0  # points: an accuracy that is uncertain by more is called so
+FEW = 20  # images of a class; with fewer, validation gets a quarter of them instead of a tenth
+NONE_HELD_BACK = 3  # images of a class; with fewer, none is held back for validation
+UNEVEN = 3.0  # images of the largest class / of the smallest
+COARSE = 5.0  # percentage points; an accuracy that is less certain is reported
 _SHOWN = 3
 
 
@@ -176,7 +176,7 @@ def _coarse(audit: Audit) -> Iterator[Finding]:
         more = "Collect more photos, or put some into a folder test/ beside train/"
         parts.append(("test", audit.split_off["test"], more))
     for name, count, more in parts:
-        # The normal interval of an accuracy of 80 %: near enough to say how coarse it is.
+        # Half of the 95 % normal interval of an accuracy of 80 %, which is close enough here.
         points = 196 * math.sqrt(0.16 / count) if count else 100.0
         if points > COARSE:
             uncertain = (

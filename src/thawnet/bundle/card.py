@@ -13,8 +13,8 @@ from ..image.preprocess import Preprocess
 from ..metrics.result import Result
 from .meaning import Meaning
 
-LICENCES = ("apache-2.0", "mit", "bsd-3-clause")  # the hub's names; others are told in words
-SHOWN = 20  # classes that are listed by name
+LICENCES = ("apache-2.0", "mit", "bsd-3-clause")  # the hub's names; others are free text
+SHOWN = 20  # classes listed by name
 
 _CARD = """---
 {front}
@@ -188,9 +188,9 @@ def int8_card(
 
 
 def _front_matter(licence: str, data: str, backbone: str) -> dict[str, Any]:
-    """Return the hub's fields of any network.
+    """Return the front matter that the cards of all networks share.
 
-    https://huggingface.co/docs/hub/model-cards, "Model card metadata".
+    See https://huggingface.co/docs/hub/model-cards, "Model card metadata".
     """
     known = licence.lower() in LICENCES
     return {
@@ -205,7 +205,7 @@ def _front_matter(licence: str, data: str, backbone: str) -> dict[str, Any]:
 
 
 def _yaml(fields: Mapping[str, Any]) -> str:
-    """Return YAML, written as JSON values, which YAML holds all of."""
+    """Return YAML with its values written as JSON, which is valid YAML."""
     return "\n".join(f"{name}: {json.dumps(value)}" for name, value in fields.items())
 
 
@@ -245,7 +245,7 @@ def _listed(classes: Sequence[str]) -> str:
 
 
 def _code(text: str) -> str:
-    """Return text as Markdown's code, on one line and in one cell."""
+    """Return text as Markdown code that stays on one line and in one table cell."""
     inside = printable(text).replace("|", "\\|")
     if "`" not in inside:
         return f"`{inside}`"
@@ -254,7 +254,7 @@ def _code(text: str) -> str:
 
 
 def _text(text: str) -> str:
-    """Return text that Markdown shows as it is, on one line and in one cell."""
-    # An underscore inside a word is none of Markdown's.
+    """Return text escaped for Markdown, so that it stays on one line and in one table cell."""
+    # An underscore inside a word has no meaning in Markdown.
     special = r"[\\`*\[\]<>|#&]|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])"
     return re.sub(special, r"\\\g<0>", printable(text))

@@ -17,11 +17,11 @@ _TYPES = {"F16": "<f2", "F32": "<f4"}  # safetensors' names
 def class_map(
     feature_map: NDArray[np.float32], weights: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Return where one class was seen, (h, w), 0 to 1, the most at 1; all 0 where it was nowhere.
+    """Return one class's map, (h, w), from 0 to a maximum of 1; all 0 if it was not seen.
 
     feature_map: of one image, (channels, h, w). weights: of the class, (channels,).
-    The class's logit is its bias and the mean over positions of their product. The map is what each
-    position adds to the logit; what speaks against the class counts as 0 (Zhou et al. 2016,
+    The class's logit is its bias plus the mean over positions of their product. The map is the
+    contribution of each position to the logit, with negative ones set to 0 (Zhou et al. 2016,
     "Learning deep features for discriminative localization").
     """
     evidence = np.maximum(np.tensordot(weights, feature_map, 1), 0)
@@ -30,10 +30,10 @@ def class_map(
 
 
 def read_class_weights(description: Description) -> NDArray[np.float32] | None:
-    """Return the head's weights, (classes, channels), of a network that has class maps, else None.
+    """Return the head's weights, (classes, channels), or None for a network without class maps.
 
-    Read without the package safetensors, which need not be installed to predict; for the layout
-    see format.write_safetensors.
+    They are read without the package safetensors, which need not be installed to predict; for the
+    layout see format.write_safetensors.
     Raises BundleError when model.safetensors is not what model.json describes.
     """
     name = description.architecture.class_weights

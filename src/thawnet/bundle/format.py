@@ -1,4 +1,4 @@
-"""The files of a bundle: written whole, and checked when they are read."""
+"""The files of a bundle: written whole, and checked when read."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ONNX = "model.onnx"
 DESCRIPTION = "model.json"
 TRAINED_ON = "trained_on.bin"
 CARD = "README.md"
-RUN_BUNDLE = "bundle"  # its folder in a run folder
+RUN_BUNDLE = "bundle"  # the bundle's folder in a run folder
 
 MAX_DESCRIPTION = 16 * 2**20  # bytes; 20,000 class names take less than one million
 MAX_FILE = 2**31  # bytes; protobuf's own limit
@@ -45,7 +45,7 @@ class Architecture:
     epsilon: float | None
     """Of every batch-norm; None for the model's own."""
     class_weights: str | None
-    """The tensor that makes class maps of the feature map, None where none does."""
+    """Name of the tensor that turns the feature map into class maps, None if there is none."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Description:
     sha256: dict[str, str]
     """Of the files beside model.json, by name."""
     facts: dict[str, Any]
-    """All the rest, unchecked."""
+    """All other fields, unchecked."""
 
 
 def write_bundle(
@@ -74,8 +74,8 @@ def write_bundle(
 ) -> None:
     """Write a new bundle, whole or not at all; the same content gives the same bytes.
 
-    tensors: in timm's names, head included; None for a quantised network, whose weights are in its
-    ONNX model alone. onnx: see onnx.to_onnx; None where the backbone cannot be exported.
+    tensors: under timm's names, head included; None for a quantised network, whose weights are only
+    in its ONNX model. onnx: see onnx.to_onnx; None where the backbone cannot be exported.
     trained_on: see `short_hashes`. facts: recipe, metrics, provenance, for people. card: README.md.
     """
     preprocess = meaning.preprocess
@@ -115,7 +115,7 @@ def write_bundle(
 
 
 def describe_bundle(path: Path, facts: Mapping[str, Any], card: str) -> None:
-    """Replace the facts and the card of a bundle that was just written."""
+    """Replace the facts and the card of a newly written bundle."""
     content = json.loads((path / DESCRIPTION).read_text(encoding="utf-8"))
     write_text(path / CARD, card)
     write_json(path / DESCRIPTION, {**content, **facts})
@@ -124,7 +124,7 @@ def describe_bundle(path: Path, facts: Mapping[str, Any], card: str) -> None:
 def write_safetensors(
     file: IO[bytes], tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]
 ) -> None:
-    """Write tensors so that equal ones give equal bytes.
+    """Write tensors such that equal input gives equal bytes.
 
     The library itself writes metadata in the random order of a Rust HashMap. Layout: the length
     of the header in 8 bytes, little endian; the header, JSON padded with spaces to a multiple of
@@ -144,15 +144,15 @@ def write_safetensors(
 
 
 def short_hashes(hashes: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """Return the first 8 bytes of SHA-256 hashes, (n, 32), sorted and each once, (k,).
+    """Return the first 8 bytes of SHA-256 hashes, (n, 32), sorted and without duplicates, (k,).
 
-    With 50,000 of them, another image is taken for one of them once in 10^14 times.
+    With 50,000 of them, another image is mistaken for one of them once in 10^14 times.
     """
     return np.unique(_beginnings(hashes))
 
 
 def are_among(hashes: NDArray[np.uint8], known: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Return which images, by their SHA-256 hashes, (n, 32), are in `known`, `short_hashes`."""
+    """Return which images' SHA-256 hashes, (n, 32), are among the `short_hashes` in `known`."""
     return np.isin(_beginnings(hashes), known)
 
 
@@ -162,9 +162,9 @@ def _beginnings(hashes: NDArray[np.uint8]) -> NDArray[np.uint64]:
 
 
 def read_description(path: Path) -> Description:
-    """Return the description of a bundle, or of the bundle of a run folder.
+    """Return the description of a bundle, or of the bundle in a run folder.
 
-    Raises BundleError when there is none or it cannot be understood.
+    Raises BundleError when there is none or it is invalid.
     """
     folder = path if (path / DESCRIPTION).is_file() else path / RUN_BUNDLE
     file = folder / DESCRIPTION
@@ -206,7 +206,7 @@ def read_description(path: Path) -> Description:
 
 
 def read_onnx(description: Description) -> bytes:
-    """Return model.onnx of a bundle. Raises BundleError unless it is the file that was written."""
+    """Return a bundle's model.onnx; raise BundleError unless it is the file that was written."""
     if ONNX not in description.sha256:
         raise BundleError(
             f"'{description.path}' holds no {ONNX}: {description.architecture.backbone} could not "
@@ -216,7 +216,7 @@ def read_onnx(description: Description) -> bytes:
 
 
 def read_weights(description: Description) -> bytes:
-    """Return model.safetensors of a bundle. Raises BundleError as `read_onnx` does."""
+    """Return a bundle's model.safetensors; raise BundleError as `read_onnx` does."""
     require_weights(description)
     return _read_described(description, WEIGHTS)
 
@@ -231,7 +231,7 @@ def require_weights(description: Description) -> None:
 
 
 def read_trained_on(description: Description) -> NDArray[np.uint64]:
-    """Return the `short_hashes` of the images that a network was trained or chosen on.
+    """Return the `short_hashes` of the images that a network was trained or selected on.
 
     Raises BundleError as `read_onnx` does.
     """
@@ -259,7 +259,7 @@ def _read_described(description: Description, name: str) -> bytes:
 def _read(file: Path, limit: int) -> bytes:
     try:
         status = file.stat()
-        if not stat.S_ISREG(status.st_mode):  # a pipe would wait for ever
+        if not stat.S_ISREG(status.st_mode):  # a pipe would block forever
             raise BundleError(f"'{file}' is not a file; copy the bundle again")
         if status.st_size > limit:
             raise BundleError(
@@ -273,7 +273,7 @@ def _read(file: Path, limit: int) -> bytes:
 
 def _architecture(values: Any) -> Architecture:
     backbone, epsilon = values["backbone"], values["epsilon"]
-    # `thawnet export` names a file after it, and PyTorch's network is built by it.
+    # `thawnet export` names a file after it, and timm builds PyTorch's network from it.
     if not re.fullmatch(r"\w[\w.-]{0,99}", require_text(backbone), re.ASCII):
         raise ValueError(
             f"backbone must be the name of a model in timm, received {shown(backbone)}"

@@ -11,7 +11,7 @@ from ..core.text import fault_of_name, shown
 from ..image.decode import LEVEL_BITS
 from ..image.preprocess import MAX_SIDE, Enlargement, Fit, Preprocess
 
-TEMPERATURES = (0.01, 100.0)  # beyond these probabilities say nothing
+TEMPERATURES = (0.01, 100.0)  # beyond these, probabilities are meaningless
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,9 @@ class Unfamiliar:
     """The threshold above which an image counts as unlike the training data."""
 
     above: float
-    """Its unfamiliarity is above this."""
+    """Threshold on the unfamiliarity."""
     false_alarms: float
-    """Share of the validation images of which that is so, 0 to 1."""
+    """Share of the validation images above the threshold, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class Meaning:
     """Names in the order of the logits."""
     preprocess: Preprocess
     temperature: float = 1.0
-    """Logits are divided by it before they become probabilities."""
+    """Divisor of the logits before the softmax."""
     unfamiliar: Unfamiliar | None = None
-    """None where nothing was held out to set it on."""
+    """None if no images were held out to set it."""
 
     @property
     def marks(self) -> dict[str, str]:
-        """Metadata of model.onnx, so that it fits one model.json only."""
+        """Metadata of model.onnx that ties it to a single model.json."""
         return {
             "thawnet.classes": fingerprint(list(self.classes)),
             "thawnet.preprocess": fingerprint(self.preprocess.as_dict()),
@@ -48,10 +48,10 @@ class Meaning:
 
 
 def parse_meaning(content: dict[str, Any]) -> Meaning:
-    """Take the fields of a meaning out of model.json's content.
+    """Remove the fields of a Meaning from model.json's content and return the Meaning.
 
-    Raises KeyError for one that is missing, and TypeError, ValueError, AttributeError or
-    OverflowError for a value that it cannot have.
+    Raises KeyError for a missing field, and TypeError, ValueError, AttributeError or OverflowError
+    for an invalid value.
     """
     return Meaning(
         classes=_classes(content.pop("classes")),
@@ -62,7 +62,7 @@ def parse_meaning(content: dict[str, Any]) -> Meaning:
 
 
 def require_text(value: Any) -> str:
-    """Return a text as it is. Raises TypeError for anything else."""
+    """Return `value` if it is text; raise TypeError otherwise."""
     if not isinstance(value, str):
         raise TypeError(f"expected text, received {shown(value)}")
     return value

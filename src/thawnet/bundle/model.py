@@ -28,13 +28,13 @@ from .session import open_session
 
 T = TypeVar("T")
 
-# Each thread decodes and computes some images of its own, few enough to stay in its core's caches:
-# 880 to 1,410 images/s of 96 px on 2 cores with 8 at a time, 620 to 1,170 with 16 (MobileNetV2,
-# three runs with other work beside). With both threads on each operator, as is ONNX Runtime's
-# way, 410 to 1,100: they wait for each other whenever one is held up.
+# Each thread decodes and computes its own images, few enough to stay in its core's caches: 880 to
+# 1,410 images/s at 96 px on 2 cores in batches of 8, 620 to 1,170 in batches of 16 (MobileNetV2,
+# three runs beside other work). With both threads on each operator, ONNX Runtime's default, 410 to
+# 1,100: the threads wait for each other whenever one is held up.
 BATCH = 8
 BATCH_PIXELS = BATCH * 224 * 224
-AHEAD = 4  # batches under way per thread: one that is slow does not make the others wait at once
+AHEAD = 4  # batches in flight per thread, so that a slow one does not stall the others at once
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Explanation:
     """Where in an image the network saw the classes that it names."""
 
     box: Box
-    """The square that the network saw: its sides as shares of the upright image."""
+    """The square that the network saw: its edges as fractions of the upright image."""
     maps: NDArray[np.float32]
     """(k, h, w), 0 to 1, row by row from the top of that square; see class_maps.class_map."""
 
@@ -58,17 +58,17 @@ class Prediction:
     unfamiliar: bool | None = None
     """Whether the image is unlike the training data; None where the network cannot tell."""
     explanation: Explanation | None = None
-    """If it was asked for and the network has class maps."""
+    """Set if it was requested and the network has class maps."""
 
     @property
     def mark(self) -> str:
-        """`unfamiliar` as a cell of CSV: 'true', 'false', or '' where the network cannot tell."""
+        """`unfamiliar` as a CSV cell: 'true', 'false', or '' where the network cannot tell."""
         return "" if self.unfamiliar is None else str(self.unfamiliar).lower()
 
     def as_dict(self, top_k: int | None = None) -> dict[str, Any]:
         """Return the JSON of `predict --json` and of the service, probabilities to six digits.
 
-        top_k: classes to name; by default all that there are.
+        top_k: number of classes; by default all.
         """
         rows = [
             {"class": name, "probability": float(f"{probability:.6g}")}
@@ -82,14 +82,14 @@ class Outputs:
     """The network's outputs for n images."""
 
     logits: NDArray[np.float32]
-    """(n, classes), before they are divided by the temperature."""
+    """(n, classes), before division by the temperature."""
     unfamiliarity: NDArray[np.float32] | None
     """(n,), higher is less like the training data; None where the network has none."""
     feature_map: NDArray[np.float32] | None = None
-    """(n, channels, h, w), if it was asked for."""
+    """(n, channels, h, w), if it was requested."""
 
     def each(self) -> Iterator[Outputs]:
-        """Yield the outputs of one image after the other, so that n is 1."""
+        """Yield the outputs of each image in turn, with n = 1."""
         for row in range(len(self.logits)):
             yield Outputs(
                 self.logits[[row]],
@@ -99,22 +99,22 @@ class Outputs:
 
 
 class Model:
-    """A network that was opened with `load`.
+    """A network opened with `load`.
 
     path: its bundle. backbone: timm's name. classes: names in the order of the logits.
-    preprocess: what happens to an image. temperature: what logits are divided by before they
-    become probabilities, fitted on the validation images. unfamiliar: the unfamiliarity above which
-    an image counts as unlike the training data, None where the network cannot tell. batch: images
-    that one thread computes at once. threads: how many do.
+    preprocess: how images are prepared. temperature: divisor of the logits before the softmax,
+    fitted on the validation images. unfamiliar: the threshold above which an image counts as unlike
+    the training data, None where the network cannot tell. batch: images that one thread computes at
+    once. threads: number of threads.
 
-    It can be pickled, with the network in it. Unless `load` was told how many, it computes in as
-    many threads as there are cores where it is read again.
+    A pickled model contains the network. Unless `load` was given a number of threads, the unpickled
+    model uses one per available core.
     """
 
     def __init__(
         self, description: Description, content: bytes, threads: int | None = None
     ) -> None:
-        """content: model.onnx. Raises BundleError as `load` does where the two do not fit."""
+        """Open `content`, a model.onnx; raise BundleError if it does not match `description`."""
         self.path: Path = description.path
         self.backbone: str = description.architecture.backbone
         self.classes: tuple[str, ...] = description.meaning.classes
@@ -123,17 +123,17 @@ class Model:
         self.unfamiliar: Unfamiliar | None = description.meaning.unfamiliar
         self._session = open_session(description, content)
         self.threads = threads or available_cores()
-        # model.onnx among it: the bundle may be gone by the time that this is pickled.
+        # Includes model.onnx: the bundle may be gone by the time this is pickled.
         self._made_of = (description, content, threads)
         self.batch = max(1, min(BATCH, BATCH_PIXELS // self.preprocess.size**2))
 
     def __reduce__(self) -> tuple[type[Model], tuple[Description, bytes, int | None]]:
-        """Let pickle open the network again: ONNX Runtime's session cannot be copied."""
+        """Make pickle reopen the network, since ONNX Runtime's session cannot be copied."""
         return Model, self._made_of
 
     @cached_property
     def class_weights(self) -> NDArray[np.float32] | None:
-        """The weights that make class maps of the feature map, (classes, channels), if any do.
+        """Weights that turn the feature map into class maps, (classes, channels), or None.
 
         Raises BundleError as class_maps.read_class_weights does.
         """
@@ -141,7 +141,7 @@ class Model:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What else model.json says: recipe, metrics, provenance; unchecked, for people."""
+        """The other content of model.json: recipe, metrics, provenance; unchecked, for people."""
         return self._made_of[0].facts
 
     def __repr__(self) -> str:
@@ -150,7 +150,7 @@ class Model:
 
     @property
     def summary(self) -> str:
-        """The network in a line."""
+        """One-line description of the network."""
         name = "embedded" if self.path == embedded.BUNDLE else self.path
         return (
             f"model {name}: {self.backbone}, {len(self.classes):,} classes, "
@@ -164,10 +164,10 @@ class Model:
 
         images: paths, encoded bytes or functions that return them, Pillow images, or uint8 arrays,
         (height, width, 3) RGB or (height, width).
-        top_k: how many classes to name; all where there are fewer. explain: where each was seen
-        too, if the network has class maps.
-        Raises ImageError naming the first image that cannot be read, UsageError for a wrong
-        top_k.
+        top_k: number of classes to name; all if there are fewer. explain: also return where each
+        was seen, if the network has class maps.
+        Raises ImageError naming the first image that cannot be read, and UsageError for a top_k
+        below 1.
         """
         predictions: list[Prediction] = []
         for number, prediction in enumerate(self.stream(images, top_k, explain), start=1):
@@ -179,17 +179,17 @@ class Model:
     def stream(
         self, images: Iterable[Picture], top_k: int = 5, explain: bool = False
     ) -> Iterator[Prediction | ImageError]:
-        """Yield for each image, in order, a prediction or the error that says why there is none.
+        """Yield for each image, in order, a prediction or the error that prevented it.
 
-        As `predict`, for any number of images: they are taken as they are needed, at most AHEAD
-        batches a thread, and of those a thread decodes one at a time.
+        Like `predict`, for any number of images: they are taken as needed, at most AHEAD batches
+        per thread in advance, and each thread decodes one image at a time.
         """
         if top_k < 1:
             raise UsageError(f"--top-k {top_k}: must be at least 1")
         return self._streamed(images, lambda batch: self.predict_batch(batch, top_k, explain))
 
     def stream_outputs(self, images: Iterable[Picture]) -> Iterator[Outputs | ImageError]:
-        """Yield for each image, in order, its outputs (n is 1) or an error, as `stream` does."""
+        """Yield for each image, in order, its outputs (n = 1) or an error, as `stream` does."""
         return self._streamed(
             images, lambda batch: self._computed(batch, False, lambda outputs, _box: outputs)
         )
@@ -197,7 +197,7 @@ class Model:
     def predict_batch(
         self, images: Sequence[Picture], top_k: int = 5, explain: bool = False
     ) -> list[Prediction | ImageError]:
-        """Return what `stream` yields for a few images, computed at once and by this thread."""
+        """Return what `stream` yields for a few images, as one batch in the calling thread."""
         return self._computed(
             images, explain, lambda outputs, box: self._prediction(outputs, box, top_k)
         )
@@ -205,18 +205,18 @@ class Model:
     def outputs(self, squares: NDArray[np.uint8], maps: bool = False) -> Outputs:
         """Return the outputs for (n, crop, crop, 3) uint8, as preprocess.squared cuts them.
 
-        maps: the feature map too, if `class_weights` make class maps of it.
-        Raises BundleError for a network that cannot be computed or gives no numbers.
+        maps: include the feature map, if there are `class_weights`.
+        Raises BundleError if the network fails, or gives other shapes or non-finite logits.
         """
         count = len(squares)
         expected: dict[str, tuple[int, ...]] = {LOGITS: (count, len(self.classes))}
         if self.unfamiliar is not None:
             expected[UNFAMILIARITY] = (count,)
         if maps and self.class_weights is not None:
-            expected[FEATURE_MAP] = (count, self.class_weights.shape[1])  # its height and width
+            expected[FEATURE_MAP] = (count, self.class_weights.shape[1])  # any height and width
         try:
             values = self._session.run(list(expected), {IMAGES: squares})
-        except Exception as error:  # ONNX Runtime's own exceptions share no other class
+        except Exception as error:  # ONNX Runtime's exceptions have no narrower base class
             raise BundleError(
                 f"'{self.path}': the network cannot be computed ({first_line(error)}); train again"
             ) from error
@@ -233,7 +233,7 @@ class Model:
         return Outputs(arrays[LOGITS], arrays.get(UNFAMILIARITY), arrays.get(FEATURE_MAP))
 
     def all_logits(self, squares: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the logits of one square or any number: each thread takes some at a time."""
+        """Return the logits of any number of squares, computed in batches by all threads."""
         starts = range(0, len(squares), self.batch)
         batches = [squares[start : start + self.batch] for start in starts]
         with ThreadPoolExecutor(self.threads) as pool:
@@ -255,7 +255,7 @@ class Model:
     def _computed(
         self, images: Sequence[Picture], maps: bool, finish: Callable[[Outputs, Box], T]
     ) -> list[T | ImageError]:
-        """Return what `finish` makes of each image's outputs (n is 1), or why it has none."""
+        """Return the result of `finish` for each image's outputs (n = 1), or the image's error."""
         cuts = [cut_square(image, self.preprocess) for image in images]
         squares = [cut[0] for cut in cuts if not isinstance(cut, ImageError)]
         outputs = self.outputs(np.stack(squares), maps).each() if squares else iter(())
@@ -265,7 +265,7 @@ class Model:
 
     def _prediction(self, outputs: Outputs, box: Box, top_k: int) -> Prediction:
         logits = outputs.logits[0]
-        # Stable, so that equal ones stand in the order of the classes.
+        # Stable, so that ties are in the order of the classes.
         order = np.argsort(-logits, kind="stable")[:top_k]
         unfamiliar = explanation = None
         if self.unfamiliar is not None and outputs.unfamiliarity is not None:
@@ -284,11 +284,11 @@ class Model:
 def load(path: str | Path | None = None, threads: int | None = None) -> Model:
     """Open a bundle, or the bundle of a run folder, to predict with it.
 
-    path: without one it is the embedded network, for the 100 classes of CIFAR-100. threads: that
-    decode and compute; by default one per core that this process may use.
-    Raises BundleError when the bundle is missing, damaged, of another format, or does not hold
-    together: model.onnx is checked against its SHA-256 in model.json, and the classes and
-    preprocessing of the one against the other.
+    path: by default the embedded network, for the 100 classes of CIFAR-100. threads: number of
+    threads that decode and compute; by default one per core that this process may use.
+    Raises BundleError when the bundle is missing, damaged, of another format or inconsistent:
+    model.onnx must match its SHA-256 in model.json, and both must have the same classes and
+    preprocessing.
     """
     if threads is not None and threads < 1:
         raise UsageError(f"threads = {threads}: must be at least 1")

@@ -27,10 +27,10 @@ LOGITS = "logits"
 FEATURES = "features"
 FEATURE_MAP = "feature_map"
 UNFAMILIARITY = "unfamiliarity"
-MIDDLE = "middle"  # an input of the unfamiliarity alone, and no output
+MIDDLE = "middle"  # input of the unfamiliarity only, not an output
 HALVED_FROM = 256  # values; smaller tensors would gain nothing
-PLEA = r"\. Please feel free| ?\[Caused by"  # what torch's exporter says behind its reason
-PROBES = 3  # images that an export is tried on; not the number it is traced with
+PLEA = r"\. Please feel free| ?\[Caused by"  # what torch's exporter appends to its reason
+PROBES = 3  # images that an export is tested on; not the number that it is traced with
 
 
 def to_onnx(
@@ -38,14 +38,14 @@ def to_onnx(
 ) -> bytes:
     """Return an ONNX model of a float32 network on the CPU; the same weights give the same bytes.
 
-    parts: the network in pieces, each named by its output, the last two FEATURES and LOGITS; the
+    parts: the network in pieces, each named after its output, the last two FEATURES and LOGITS. The
     first takes normalised images, (n, 3, size, size). unfamiliarity: takes the output of the part
-    MIDDLE, and logits.
-    The model's input is `images`, (n, crop, crop, 3) uint8, RGB, as preprocess.squared cuts them;
-    enlarging and normalising lie inside, so that no caller can get them wrong. Its outputs are
-    float32: `logits`, (n, classes), `features`, (n, d), of most networks `feature_map`,
-    (n, channels, h, w), and `unfamiliarity`, (n,), if it is given; n is free. Its metadata are
-    meaning.marks.
+    MIDDLE and the logits.
+    The model's input is `images`, (n, crop, crop, 3) uint8, RGB, as preprocess.squared cuts them.
+    Enlarging and normalising are part of the model, so that no caller can get them wrong. Its
+    outputs are float32: `logits`, (n, classes); `features`, (n, d); for most networks
+    `feature_map`, (n, channels, h, w); and `unfamiliarity`, (n,), if it is given. n is free. Its
+    metadata is meaning.marks.
     Raises BundleError as `exported` does.
     """
     import torch
@@ -64,11 +64,12 @@ def exported(
     targets: Sequence[str],
     properties: Mapping[str, str] | None = None,
 ) -> bytes:
-    """Return an ONNX model of a float32 module on the CPU, tried on `probe`.
+    """Return an ONNX model of a float32 module on the CPU, tested on `probe`.
 
-    probe: PROBES inputs; their number is free in the model, their shape is not. source, targets:
-    names of its input and its outputs; a module of several gives a tuple. properties: its metadata.
-    Raises BundleError when ONNX cannot express the module, or computes something else.
+    probe: PROBES inputs; the model fixes their shape, but not their number. source, targets: names
+    of the model's input and outputs; a module with several outputs returns a tuple. properties: the
+    model's metadata.
+    Raises BundleError when ONNX cannot express the module, or the model's outputs differ.
     """
     import onnx
     import onnxruntime
@@ -77,7 +78,7 @@ def exported(
     file = io.BytesIO()
     try:
         with torch.inference_mode(), warnings.catch_warnings(), console.without_stdout():
-            warnings.simplefilter("ignore")  # this exporter's age; what it bakes in is tried below
+            warnings.simplefilter("ignore")  # about its age; what it bakes in is tested below
             # The older exporter: the newer one needs onnxscript too, takes 3 to 5 s instead of
             # 0.3, and writes the paths of this machine's files into the model.
             torch.onnx.export(
@@ -109,8 +110,8 @@ def exported(
 def halved(content: bytes, smallest: int = HALVED_FROM) -> bytes:
     """Return an ONNX model with its large weights in float16; it still computes in float32.
 
-    Tensors of fewer than `smallest` values stay as they are, and so do those that float16 cannot
-    hold. Each other is followed by a Cast, which ONNX Runtime does once, when the model is opened.
+    Tensors with fewer than `smallest` values, or values that float16 cannot hold, are unchanged.
+    Each of the others is followed by a Cast, which ONNX Runtime runs once, when it opens the model.
     """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
@@ -137,7 +138,7 @@ def halved(content: bytes, smallest: int = HALVED_FROM) -> bytes:
 
 
 def probe_squares(spec: Preprocess) -> NDArray[np.uint8]:
-    """Return squares to try an exported network on, (PROBES, crop, crop, 3), always the same."""
+    """Return fixed squares to test an exported network on, (PROBES, crop, crop, 3)."""
     shape = (PROBES, spec.crop, spec.crop, 3)
     return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
@@ -145,7 +146,8 @@ def probe_squares(spec: Preprocess) -> NDArray[np.uint8]:
 def require_same(logits: NDArray[Any], reference: NDArray[Any], form: str) -> float:
     """Return the largest difference between the outputs of two forms of a network.
 
-    Raises BundleError, naming the new `form`, when it is more than a thousandth.
+    Raises BundleError, naming the new `form`, when any value is off by more than a thousandth of
+    itself plus a thousandth of the largest value, or of 1 if that is larger.
     """
     scale = max(1.0, float(np.abs(reference).max()))
     if not np.allclose(logits, reference, rtol=1e-3, atol=1e-3 * scale):
@@ -156,10 +158,10 @@ def require_same(logits: NDArray[Any], reference: NDArray[Any], form: str) -> fl
 def from_pixels(
     parts: Mapping[str, nn.Module], spec: Preprocess, unfamiliarity: nn.Module | None = None
 ) -> nn.Module:
-    """Return a network with the end of the preprocessing in front, as in views.py's plain view.
+    """Return a network with the last preprocessing steps in front, as in views.py's plain view.
 
-    The module, for evaluation, takes squares as preprocess.squared cuts them. It gives the outputs
-    of all parts but MIDDLE, the last first, and then the unfamiliarity.
+    The module, in evaluation mode, takes squares as preprocess.squared cuts them. It returns the
+    outputs of all parts but MIDDLE, the last one first, and then the unfamiliarity.
     """
     import torch
     from torch import nn
@@ -180,7 +182,7 @@ def from_pixels(
             if spec.crop < spec.size:
                 down = torch.from_numpy(enlarging(spec.crop, spec.size, spec.enlarge))
                 self.register_buffer("down", down)
-                # An exported transposition would be done for every batch.
+                # An exported transposition would run for every batch.
                 self.register_buffer("across", down.t().contiguous())
 
         def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -1,4 +1,4 @@
-"""Padding that an ONNX model works out from its input's side, made a constant."""
+"""Constants in place of the padding that an ONNX model computes from its input's size."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 def fix_padding(model: onnx.ModelProto, feeds: dict[str, NDArray[Any]]) -> None:
-    """Write the paddings of an ONNX model as the numbers that they come to on `feeds`.
+    """Replace the computed paddings of an ONNX model with their values on `feeds`.
 
-    The side of the input must never change, and does not in what thawnet exports. PyTorch's
-    exporter writes down how TensorFlow's padding follows from it, in some 30 operators a layer.
-    ONNX Runtime merges a known padding into the convolution behind it; an unknown one is copied, in
-    another layout than the convolutions', and keeps two of them from handing integers on.
+    The size of the input must never change, and in thawnet's exports it does not. PyTorch's
+    exporter computes TensorFlow's padding from it, in some 30 operators per layer. ONNX Runtime
+    merges a constant padding into the convolution after it. A computed one costs a copy, in a
+    layout other than the convolutions', and keeps two of them from passing integers on.
     """
     import onnx
     import onnxruntime
@@ -40,16 +40,16 @@ def fix_padding(model: onnx.ModelProto, feeds: dict[str, NDArray[Any]]) -> None:
         graph.initializer.append(onnx.numpy_helper.from_array(value, constants[name]))
     for node in pads:
         node.input[1] = constants.get(node.input[1], node.input[1])
-    # The operators that worked them out would still be run.
+    # The operators that computed the paddings would still run.
     nodes = needed_for(graph, {output.name for output in graph.output})
     del graph.node[:]
     graph.node.extend(nodes)
 
 
 def needed_for(graph: onnx.GraphProto, names: set[str]) -> list[onnx.NodeProto]:
-    """Return the nodes, in their order, that some of a graph's values depend on."""
+    """Return the nodes that the named values of a graph depend on, in the graph's order."""
     values, nodes = set(names), []
-    for node in reversed(graph.node):  # each stands behind those that it takes from
+    for node in reversed(graph.node):  # each comes after those whose outputs it uses
         if not values.isdisjoint(node.output):
             values.update(node.input)
             nodes.append(node)

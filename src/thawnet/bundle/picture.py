@@ -1,4 +1,4 @@
-"""Images as a caller gives them, cut to the square that a network sees."""
+"""Images in any form that callers pass, cut to the square that a network sees."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ..image.decode import decode, upright_rgb
 from ..image.files import read_file
 from ..image.preprocess import Preprocess, seen_box, squared
 
-# The last gives encoded bytes when a thread is ready for them; it may raise ImageError or OSError.
+# A callable returns encoded bytes when a thread needs them; it may raise ImageError or OSError.
 Picture = str | Path | bytes | Image.Image | NDArray[np.uint8] | Callable[[], bytes]
 Box = tuple[float, float, float, float]  # left, top, right, bottom; see preprocess.seen_box
 
 
 def cut_square(picture: Picture, spec: Preprocess) -> tuple[NDArray[np.uint8], Box] | ImageError:
-    """Return the square, (crop, crop, 3), and its box in the image, or why it cannot be read."""
+    """Return the square, (crop, crop, 3), and its box in the image, or why reading failed."""
     try:
         image = _opened(picture, spec.side, spec.bits)
         return squared(image, spec), seen_box(*image.size, spec)

@@ -1,4 +1,4 @@
-"""model.onnx opened, and checked against model.json."""
+"""Opening model.onnx, and checking it against model.json."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from .onnx import FEATURE_MAP, FEATURES, IMAGES, LOGITS, UNFAMILIARITY
 
 
 def open_session(description: Description, content: bytes) -> onnxruntime.InferenceSession:
-    """Open the network in model.onnx; it computes in the thread that calls it.
+    """Open the network in model.onnx; it computes in the calling thread.
 
-    content: model.onnx. Raises BundleError unless it is a network of the kind and the bundle that
-    model.json describes.
+    content: of model.onnx. Raises BundleError unless its inputs, outputs and metadata are those
+    that model.json describes.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # see model.BATCH
-    options.log_severity_level = 4  # what is wrong with the file comes as an exception too
-    # Weights outside the file would be looked for in the working folder; below a file is nothing.
+    options.log_severity_level = 4  # faults of the file also raise an exception
+    # External weights would be looked up in the working folder; nothing can lie below a file.
     options.add_session_config_entry(
         "session.model_external_initializers_file_folder_path", str(description.path / ONNX)
     )
@@ -27,14 +27,14 @@ def open_session(description: Description, content: bytes) -> onnxruntime.Infere
             content,
             options,
             ["CPUExecutionProvider"],
-            enable_fallback=0,  # it would try the same again, and print so on stdout
+            enable_fallback=0,  # it would only try the same again, and say so on stdout
         )
         ends = {
             end.name: (end.type, list(end.shape[1:]))
             for end in (*session.get_inputs(), *session.get_outputs())
         }
         marks = session.get_modelmeta().custom_metadata_map
-    # ONNX Runtime's own exceptions share no other class; names that are no UTF-8 have Python's.
+    # ONNX Runtime's exceptions have no narrower base class; names not in UTF-8 raise Python's.
     except Exception as error:
         raise BundleError(
             f"'{description.path}': ONNX Runtime cannot open the network ({first_line(error)}); "
@@ -53,7 +53,7 @@ def open_session(description: Description, content: bytes) -> onnxruntime.Infere
 def _check_ends(description: Description, ends: dict[str, tuple[str, list[int | str]]]) -> None:
     """Raise BundleError unless a network has the inputs and outputs that model.json describes.
 
-    ends: the type of each input and output, and its sides but the first, by name.
+    ends: the type of each input and output, and its shape without the first dimension, by name.
     """
     meaning = description.meaning
     crop = meaning.preprocess.crop
@@ -62,7 +62,7 @@ def _check_ends(description: Description, ends: dict[str, tuple[str, list[int | 
         LOGITS: ("tensor(float)", [len(meaning.classes)]),
     }
     others = {name: end for name, end in ends.items() if name not in described}
-    sides = {FEATURES: 1, FEATURE_MAP: 3, UNFAMILIARITY: 0}  # how many; model.json tells no lengths
+    sides = {FEATURES: 1, FEATURE_MAP: 3, UNFAMILIARITY: 0}  # how many; model.json has no lengths
     required = {FEATURES}
     if meaning.unfamiliar is not None:
         required.add(UNFAMILIARITY)

@@ -1,1 +1,1 @@
-"""A module for every word after `thawnet`: its options, its checks, what it prints."""
+"""The commands of `thawnet`, a module each: options, checks and output."""

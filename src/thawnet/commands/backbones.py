@@ -1,4 +1,4 @@
-"""The command `backbones`: which networks there are to start from, and what they cost."""
+"""The command `backbones`: list pretrained networks and what they cost."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class BackbonesOptions:
 
 
 def backbones(options: BackbonesOptions) -> None:
-    """Print a table of networks. Raises UsageError where no name has the words."""
+    """Print a table of networks. Raises UsageError if no name contains the words."""
     require_installed("backbones", TRAIN_PACKAGES)
     from ..model.catalogue import CURATED, MOST, facts_of, search
 

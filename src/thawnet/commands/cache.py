@@ -1,4 +1,4 @@
-"""The command `cache`: what is kept between runs, listed or removed."""
+"""The command `cache`: list or clear what is kept between runs."""
 
 from __future__ import annotations
 

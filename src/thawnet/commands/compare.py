@@ -1,4 +1,4 @@
-"""The command `compare`: two finished runs side by side, as a table, a verdict and a picture."""
+"""The command `compare`: two runs side by side, as a table, a verdict and a picture."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class CompareOptions:
 
 
 def compare(options: CompareOptions) -> None:
-    """Print two runs side by side, draw them, and say in the last line who is better."""
+    """Print a comparison, the verdict last; without --data, draw it too."""
     if options.data is not None:
         _measured(options, options.data)
         return
@@ -61,7 +61,7 @@ def compare(options: CompareOptions) -> None:
 
 
 def _measured(options: CompareOptions, data: str) -> None:
-    """Print how two networks do on the same labelled images."""
+    """Measure two networks on the same labelled images and print the comparison."""
     from ..evaluation import pair_up
 
     pairs = pair_up(

@@ -1,4 +1,4 @@
-"""The command `doctor`: what this machine offers, and what a run would take on it."""
+"""The command `doctor`: check this machine, and estimate what a run would take on it."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from ..forecast import Forecast
 
 LEAST = 2e9  # bytes of memory and of disk, under which even small jobs may fail
-INTERPRETER = 0.5  # seconds until the first line of a command runs
-COMPARED = ("backbone", "minutes", "head alone", "memory", "disk", "input", "trains from")
-HEADINGS = ("recipe", "minutes", "memory", "disk", "input", "trains from", "epochs")
+INTERPRETER = 0.5  # seconds from process start to the first line of a command
+COMPARED = ("backbone", "time", "head alone", "memory", "disk", "input", "trains from")
+HEADINGS = ("recipe", "time", "memory", "disk", "input", "trains from", "epochs")
 VARIABLES = (
     *("THAWNET_CACHE", "THAWNET_CACHE_GB", "THAWNET_KEEP_SECONDS"),
     *("THAWNET_MIRROR", "HF_ENDPOINT"),
@@ -64,14 +64,14 @@ class Check:
     name: str
     found: str
     todo: str = ""
-    """The remedy, '' where all is well."""
+    """The remedy, '' if all is well."""
     fatal: bool = False
-    """Whether nothing can be trained."""
+    """Whether it rules out training."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A recipe, or a network that is compared, with its forecast or why it cannot run."""
+    """A recipe, or a network to compare, with its forecast or the reason why it cannot run."""
 
     name: str
     forecast: Forecast | None
@@ -81,7 +81,7 @@ class Row:
 def doctor(options: DoctorOptions) -> None:
     """Print the checklist and, for DATA, the forecasts; the last line sums up.
 
-    Raises ThawnetError when DATA or a flag is wrong; what is missing here is a finding.
+    Raises ThawnetError if DATA or a flag is wrong; what this machine lacks is only reported.
     """
     train = options.train
     if train.resume is not None:
@@ -130,7 +130,7 @@ def _require_comparable(options: DoctorOptions) -> None:
 
 
 def checklist(options: TrainOptions, others: Others) -> Iterator[Check]:
-    """Yield the checks of this machine, also where torch is not installed."""
+    """Yield the checks of this machine; those of torch only if it is installed."""
     yield Check("python", f"{platform.python_version()}, {platform.system()} {platform.machine()}")
     yield _packages()
     if not missing(["torch"]):
@@ -146,7 +146,7 @@ def checklist(options: TrainOptions, others: Others) -> Iterator[Check]:
     sizes = [size for _, size in cache_entries()]
     yield Check("cache", f"{len(sizes)} entries, {_gigabytes(sum(sizes))} (thawnet cache list)")
     if not missing(["huggingface_hub"]):
-        yield _hub()
+        yield _hub(options)
     values = [f"{name}={os.environ[name]}" for name in VARIABLES if name in os.environ]
     yield Check("variables", ", ".join(values) or f"none of {', '.join(VARIABLES)} is set")
     if (embedded.BUNDLE / "model.json").is_file():
@@ -195,13 +195,13 @@ def _cores(threads: int) -> Check:
 
 
 class Others:
-    """Cores that other programs keep busy, from its making on."""
+    """Cores kept busy by other programs since this object was created."""
 
     def __init__(self) -> None:
         self._before = self._reading()
 
     def busy(self) -> float | None:
-        """Return the mean number of cores since the start, None where nobody says."""
+        """Return the mean number of busy cores, None if the system does not report it."""
         now = self._reading()
         if self._before is None or now is None:
             return None
@@ -210,18 +210,18 @@ class Others:
 
     @staticmethod
     def _reading() -> tuple[float, float] | None:
-        """Return the time, and the seconds that all cores computed for others (proc(5))."""
+        """Return the time and the CPU seconds of all other processes (proc(5)), None if unknown."""
         try:
             line = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0]
             user, nice, system = (int(value) for value in line.split()[1:4])
             ticks = os.sysconf("SC_CLK_TCK")
-        except (OSError, ValueError, AttributeError):  # no Linux
+        except (OSError, ValueError, AttributeError):  # not Linux
             return None
         return time.perf_counter(), (user + nice + system) / ticks - time.process_time()
 
 
 def _load(busy: float) -> Check:
-    """Judge how much others compute: threads that wait for each other suffer out of proportion."""
+    """Judge the load of other programs, which slows threads that wait for each other most."""
     cores = os.cpu_count() or 1
     todo = "stop what else computes and ask again: minutes are right only for as long as it does"
     load = f"other programs keep {busy:.1f} of {cores} cores busy"
@@ -250,18 +250,25 @@ def _free(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def _hub() -> Check:
+def _hub(options: TrainOptions) -> Check:
+    from ..data.sources.cifar import LAYOUTS
     from ..net.http import FetchError
     from ..net.hub import endpoint, require_answer
 
     try:
         require_answer()
     except FetchError as error:
+        lacking = []
+        if options.weights in (None, "imagenet"):
+            lacking.append("--weights FILE")
+        if options.data in LAYOUTS and options.data_dir is None:
+            lacking.append("--data-dir FOLDER")
         todo = (
-            "give --weights FILE and --data-dir, or a mirror with HF_ENDPOINT; "
-            "`thawnet train digits` needs neither"
+            f"give {' and '.join(lacking)}, or a mirror with HF_ENDPOINT; `thawnet train digits` "
+            "needs neither"
         )
-        return Check("hub", f"{endpoint()} cannot be reached ({error})", todo)
+        found = f"{endpoint()} cannot be reached ({error})"
+        return Check("hub", found, todo if lacking and options.data != "digits" else "")
     return Check("hub", f"{endpoint()} answers")
 
 
@@ -276,9 +283,10 @@ def _version(package: str) -> str:
 
 
 def _forecasts(options: TrainOptions, backbones: Sequence[str]) -> tuple[str, list[Row]]:
-    """Open DATA as `train` does, and predict each recipe, the one taken by default first.
+    """Open DATA as `train` does; return its description and a forecast of each recipe.
 
-    Or, with backbones, this one recipe with each of them.
+    The default recipe comes first; if --recipe names one, it is the only one. With backbones, that
+    recipe is forecast with each of them instead.
     """
     began = time.perf_counter()
     from ..data.sources.open import open_source
@@ -332,7 +340,7 @@ def _forecasts(options: TrainOptions, backbones: Sequence[str]) -> tuple[str, li
 def _verdict(
     options: TrainOptions, checks: Sequence[Check], rows: Sequence[Row]
 ) -> tuple[bool, str]:
-    """Return whether the run can start, and the last line."""
+    """Return whether the run can start, and the summary line."""
     fatal = next((check for check in checks if check.fatal), None)
     if fatal is not None:
         return False, f"not ready: {fatal.name}: {fatal.found}; {fatal.todo}"
@@ -364,7 +372,7 @@ def _verdict(
 def _quickest(
     options: TrainOptions, checks: Sequence[Check], rows: Sequence[Row]
 ) -> tuple[bool, str]:
-    """Return the verdict on the quickest of the networks that are compared."""
+    """Return the verdict on the quickest of the compared networks."""
     usable = [row for row in rows if row.forecast is not None]
     best = min(usable, key=lambda row: row.forecast.total if row.forecast else 0, default=rows[0])
     ready, summary = _verdict(replace(options, backbone=best.name), checks, [best])
@@ -373,7 +381,7 @@ def _quickest(
 
 
 def command(options: TrainOptions) -> str:
-    """Return the call of `train` with these options, as a person types it."""
+    """Return the `thawnet train` command line of these options."""
     words = ["thawnet", "train", options.data]
     for name, value in chosen_flags(options):
         words.append(f"--{name.replace('_', '-')}")
@@ -383,12 +391,17 @@ def command(options: TrainOptions) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """Return a time to allow for, rounded up."""
+    """Format a duration, rounded up."""
     if seconds < 90:
         return f"{10 * math.ceil(seconds / 10)} seconds"
     if seconds < 5400:
         return f"{math.ceil(seconds / 60)} minutes"
     return f"{math.ceil(seconds / 360) / 10} hours"
+
+
+def _time(seconds: float) -> str:
+    """Format a duration for a column, finely enough to tell networks apart."""
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
 
 
 def _gigabytes(size: float) -> str:
@@ -437,7 +450,7 @@ def _comparison(data: str, rows: Sequence[Row]) -> Iterator[str]:
     yield ""
     cells = [
         (
-            *(row.name, f"{expected.total / 60:.1f}", f"{expected.head_alone / 60:.1f}"),
+            *(row.name, _time(expected.total), _time(expected.head_alone)),
             *(_gigabytes(expected.memory), _gigabytes(expected.written)),
             *(f"{expected.size} px", expected.train_from),
         )
@@ -452,12 +465,13 @@ def _comparison(data: str, rows: Sequence[Row]) -> Iterator[str]:
 
 def _cells(forecast: Forecast) -> tuple[str, ...]:
     compiled = ", compiled" if forecast.compiled else ""
+    head, *finetune = map(str, forecast.epochs)
     return (
         forecast.recipe,
-        f"{forecast.total / 60:.1f}",
+        _time(forecast.total),
         _gigabytes(forecast.memory),
         _gigabytes(forecast.written),
         f"{forecast.size} px",
         forecast.train_from,
-        " + ".join(map(str, forecast.epochs)) + compiled,
+        " + ".join(["solved" if forecast.solved else head, *finetune]) + compiled,
     )

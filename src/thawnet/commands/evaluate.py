@@ -1,4 +1,4 @@
-"""The command `evaluate`: a trained network measured on labelled images, as a table or JSON."""
+"""The command `evaluate`: measure a network on labelled images, as a table or JSON."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ class EvaluateOptions:
 
 
 def evaluate(options: EvaluateOptions) -> None:
-    """Evaluate under progress bars and print the figures on stdout.
+    """Evaluate with progress bars and print the metrics on stdout.
 
-    Raises what `evaluation.evaluate` does, and DataError in the end if an image could not be read.
+    Raises what `evaluation.evaluate` does, and DataError at the end if an image could not be read.
     """
     if options.workers is not None and options.workers < 1:
         raise UsageError(f"--workers {options.workers}: must be at least 1")
@@ -60,7 +60,7 @@ def evaluate(options: EvaluateOptions) -> None:
         *(console.progress, console.say, options.reading),
     )
     if options.json:
-        # ASCII, so that a name that is not UTF-8 can be written too.
+        # ASCII, so that names that are not valid UTF-8 can be written too.
         console.result(json.dumps(measured.as_dict(), indent=2))
     else:
         for line in table(measured):

@@ -1,4 +1,4 @@
-"""The command `export`: a trained network in the form that another program runs."""
+"""The command `export`: convert a trained network for another program."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ class ExportOptions:
 
 
 def export(options: ExportOptions) -> None:
-    """Write a network in another form and print what was written and how it agrees.
+    """Export a network and print how closely the export agrees with the original.
 
-    Raises UsageError for a wrong call or missing packages, BundleError when the bundle is not
-    whole, cannot be written so, or does not pass the gate.
+    Raises UsageError for wrong options or missing packages, BundleError if the bundle is
+    incomplete, cannot be converted, or the export differs too much from the original.
     """
     _check(options)
     from ..bundle.format import DESCRIPTION, ONNX, read_description, read_onnx
@@ -77,7 +77,7 @@ def export(options: ExportOptions) -> None:
         line = _page(options, description, onnx, model, out)
     else:
         line = _int8(options, description, onnx, out)
-    if options.to in SUFFIXES:  # the others hold these themselves
+    if options.to in SUFFIXES:  # the other forms contain these
         console.say(f"classes, preprocessing and temperature: {description.path / DESCRIPTION}")
     console.result(f"{out}: {line}")
 
@@ -107,7 +107,7 @@ def _check(options: ExportOptions) -> None:
 
 
 def _free(options: ExportOptions, description: Description) -> Path:
-    """Return the path to write. Raises UsageError when something is there."""
+    """Return the path to write. Raises UsageError if it exists."""
     name = options.model.resolve().name
     if options.to == INT8:
         default = f"{name}-int8"
@@ -136,7 +136,7 @@ def _openvino(onnx: bytes, model: Model, out: Path) -> str:
     network, weights, off = to_openvino(onnx, model)
     beside = out.with_suffix(".bin")
     _write(beside, weights)
-    _write(out, network)  # last: it is the one that is opened, and it needs the other
+    _write(out, network)  # last: this is the file that users open, and it needs the other
     return f"{_megabytes(len(network) + len(weights))} with {beside.name}, {_same(off)}"
 
 

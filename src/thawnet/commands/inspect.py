@@ -1,4 +1,4 @@
-"""The command `inspect`: an audit printed for a person, or as JSON."""
+"""The command `inspect`: audit a data set, as text, JSON or a web page."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ..data.reading import AS_IT_IS, Reading
 if TYPE_CHECKING:
     from ..audit.contents import Audit, Group, Member, Part
 
-ALL_CLASSES = 12  # more are summarised by the smallest and the largest
+ALL_CLASSES = 12  # if there are more, only the smallest and largest are listed
 EXTREMES = 5
 GROUPS = 10
 
@@ -53,7 +53,7 @@ class InspectOptions:
 
 
 def inspect(options: InspectOptions) -> None:
-    """Audit DATA under progress bars and print the report on stdout."""
+    """Audit DATA with progress bars and print the report on stdout."""
     from ..audit.audit import audit
     from ..data.sources.open import open_source
 
@@ -82,7 +82,7 @@ def inspect(options: InspectOptions) -> None:
 
 
 def report(audit: Audit, width: int) -> Iterator[str]:
-    """Yield the lines of the report, wrapped at `width` columns but for names of files."""
+    """Yield the lines of the report, wrapped at `width` columns except for file names."""
     images = sum(part.images for part in audit.parts)
     yield f"{audit.name}: {counted(images, 'image')} in {counted(len(audit.classes), 'class')}"
     yield ""
@@ -185,7 +185,7 @@ def _kind(group: Group) -> str:
 
 
 def _named(picture: Member) -> str:
-    """Add part and class to a name that does not say them itself, as a path mostly does."""
+    """Return an image's name, with its class added unless a folder in the name says it."""
     words = picture.name.split("/")
     label = "" if picture.label in words else f" ({picture.label})"
     return f"{picture.name}{label}"

@@ -1,4 +1,4 @@
-"""The command `predict`: a line per image, for all images or this process's share."""
+"""The command `predict`: classify images, all of them or this process's share."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ..bundle.model import Prediction
     from ..bundle.picture import Picture
 
-# Variables that launchers set for each process: its number from 0, and how many there are.
+# Variables that launchers set for each process: its rank, from 0, and the number of processes.
 LAUNCHERS = (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS"))
 COLUMNS = ("image", "rank", "class", "probability", "unfamiliar", "error")
 
@@ -42,7 +42,11 @@ class PredictOptions:
     status is 1.
     """
 
-    images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="IMAGES...")]
+    images: Annotated[
+        tuple[str, ...],
+        tyro.conf.Positional,
+        tyro.conf.arg(metavar="IMAGES...", help_behavior_hint="(required)"),
+    ]
     """Image files; folders, for all images in them; patterns, as 'photos/**/*.jpg'; or - for a list
     of names on stdin (one per line, or separated by NUL as find -print0 writes them)."""
     model: Annotated[Path | None, option("RUN")] = None
@@ -88,7 +92,7 @@ class Shard:
     number: int
     count: int
     source: str
-    """The flag or variables that name it."""
+    """The flag or variables that set it."""
 
     @property
     def rows(self) -> slice:
@@ -102,9 +106,9 @@ class Shard:
 
 
 def find_shard(flag: str | None, environment: Mapping[str, str]) -> Shard | None:
-    """Return the share that --shard or a launcher names, None for everything; the flag wins.
+    """Return the share set by --shard, or else by a launcher; None for all images.
 
-    Raises UsageError for a wrong one.
+    Raises UsageError if it is invalid.
     """
     if flag is not None:
         match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", flag, re.ASCII)
@@ -124,8 +128,8 @@ def find_shard(flag: str | None, environment: Mapping[str, str]) -> Shard | None
 def predict(options: PredictOptions) -> None:
     """Print a prediction for each image.
 
-    Raises DataError in the end if an image could not be read, UsageError for a wrong call,
-    BundleError when there is no network to predict with.
+    Raises DataError at the end if an image could not be read, UsageError for wrong options,
+    BundleError if there is no network to predict with.
     """
     _check(options)
     shard = find_shard(options.shard, os.environ)
@@ -161,12 +165,12 @@ def predict(options: PredictOptions) -> None:
             f"'{escaped(address)}' is an address; nothing is fetched without --allow-url"
         )
     if options.sort_into is not None:
-        names = Names(dict.fromkeys(names))  # one that is named twice is moved once
-    # A pipe is read if it was named itself, and cannot be sorted.
+        names = Names(dict.fromkeys(names))  # an image named twice is moved once
+    # Pipes are read only if named explicitly, and cannot be sorted.
     pipes = set() if options.sort_into else set(filter(is_pipe, options.images))
 
     def picture(name: str) -> Picture:
-        """Return an image, or what gets it when a thread is ready for it."""
+        """Return an image's name, or a function that reads it once a thread is ready."""
         if is_address(name):
             return partial(fetch_image, name)
         return partial(read_pipe, Path(name)) if name in pipes else name
@@ -178,7 +182,7 @@ def predict(options: PredictOptions) -> None:
         line = sorting = Sorting(
             options.sort_into, model.classes, options.unsure, how, options.dry_run
         )
-    # On a terminal the results themselves show how far it is.
+    # On a terminal, the results themselves show the progress.
     watch = unwatched if out is None and sys.stdout.isatty() else console.progress
     started = time.perf_counter()
     broken = 0
@@ -262,7 +266,7 @@ def _whole(name: str, environment: Mapping[str, str], below: int = 10**9) -> int
 
 @contextmanager
 def _output(out: Path | None) -> Iterator[Callable[[str], object]]:
-    """Yield the function that writes lines."""
+    """Yield a function that writes a line."""
     if out is None:
         yield console.result
         return
@@ -286,7 +290,7 @@ def _text(name: str, prediction: Prediction | ImageError) -> str:
 
 
 def _json(name: str, prediction: Prediction | ImageError) -> str:
-    # ASCII, so that a name that is not UTF-8 can be written too.
+    # ASCII, so that names that are not valid UTF-8 can be written too.
     if isinstance(prediction, ImageError):
         return json.dumps({"image": name, "error": str(prediction)})
     return json.dumps({"image": name, **prediction.as_dict()})

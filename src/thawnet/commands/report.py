@@ -1,4 +1,4 @@
-"""The command `report`: the page that explains a finished run, written again."""
+"""The command `report`: write the report of a finished run again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command `serve`: a trained network as a service, and the page that uses it."""
+"""The command `serve`: serve a trained network as a web page and a JSON API."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ class ServeOptions:
 
 
 def serve(options: ServeOptions) -> None:
-    """Serve until a signal asks to stop.
+    """Serve until SIGINT or SIGTERM.
 
-    Raises UsageError for a wrong call or an address that cannot be listened on, BundleError when
+    Raises UsageError for wrong options or an address that cannot be listened on, BundleError if
     there is no network to predict with.
     """
     token = options.token or os.environ.get(TOKEN) or None
@@ -150,7 +150,7 @@ def _settings(options: ServeOptions, model: Model, token: str | None) -> Setting
 
 
 def _pictures(folder: Path) -> dict[str, Path]:
-    """Return the first images of a folder by name."""
+    """Return the first images of a folder, by file name."""
     from ..image.decode import SUFFIXES
 
     try:

@@ -1,4 +1,4 @@
-"""The command `train`: both phases, and the accuracy as the last line."""
+"""The command `train`: train in both phases and print the accuracy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def train(options: TrainOptions) -> Outcome:
-    """Train, and print the accuracy as the last line on stdout; what to do next goes to stderr."""
+    """Train, and print the accuracy as the last line on stdout; hints on its use go to stderr."""
     require_installed("training", TRAIN_PACKAGES)
     from .. import job
     from ..report.gather import REPORT

@@ -1,1 +1,1 @@
-"""The base of every room: errors, text, files, console; nothing here knows of images."""
+"""Shared base of all packages: errors, text, files, console; nothing here is about images."""

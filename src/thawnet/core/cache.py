@@ -1,8 +1,9 @@
-"""A cache entry that takes minutes: built once, by one process, across stops and power cuts.
+"""Cache entries that take minutes: built once, by one process, resumed after stops and power cuts.
 
-It grows in a hidden folder beside its final place, under a lock that the system releases when its
-holder dies. Every few seconds the work so far is synced and noted; the next attempt continues from
-the note. The whole entry appears by a rename. Its files called .note* belong to the building alone.
+An entry is built in a hidden folder beside its final path, under a lock that the system releases
+when its holder dies. Every few seconds the work so far is synced and a note says what it contains;
+the next attempt continues from the note. The finished entry appears by a rename. Its .note* files
+exist only while it is built.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from .errors import DataError, RunError
 from .files import PART, cache_entries, clear_disk_errors, publish, sweep, sync_file, write_json
 
 KEEP = "THAWNET_KEEP_SECONDS"
-KEEP_SECONDS = 20.0  # of work that a stop may cost; half a minute with what a slow disk adds
-ABANDONED = 7 * 86400.0  # seconds after which an unfinished entry is taken for forgotten
+KEEP_SECONDS = 20.0  # of work that a stop may lose; half a minute on a slow disk
+ABANDONED = 7 * 86400.0  # seconds without a change after which an unfinished entry is removed
 LOCK = ".lock"
-NOTE = ".note"  # hidden, as no file of an unpacked archive is
+NOTE = ".note"  # hidden, unlike any file of an unpacked archive
 
 
 class Pace:
-    """Tells when to keep unfinished work again: every THAWNET_KEEP_SECONDS, by default 20."""
+    """Timer for saving unfinished work: every THAWNET_KEEP_SECONDS, by default 20."""
 
     def __init__(self) -> None:
         chosen = os.environ.get(KEEP, str(KEEP_SECONDS))
@@ -41,16 +42,16 @@ class Pace:
         self._last = time.monotonic()
 
     def due(self) -> bool:
-        """True if the last time was long enough ago."""
+        """Return whether it is time to save the work."""
         return time.monotonic() - self._last >= self._every
 
     def restart(self) -> None:
-        """Start counting afresh, once the work is kept."""
+        """Restart the timer, once the work is saved."""
         self._last = time.monotonic()
 
 
 class Building:
-    """An unfinished entry: the folder it grows in, and notes of how far it is.
+    """An unfinished entry: the folder it is built in, and notes of its progress.
 
     Several members of a team may write into one folder; each has its own note.
     """
@@ -62,28 +63,28 @@ class Building:
         self._note = f"{NOTE}-{member}.json"
 
     def open(self, name: str) -> IO[bytes]:
-        """Open a file of the folder to read and write, from its first byte; made if missing."""
+        """Open a file of the folder for reading and writing at its start; create it if missing."""
         return os.fdopen(os.open(self.folder / name, os.O_RDWR | os.O_CREAT, 0o644), "r+b")
 
     def keep(self, note: Any, *files: IO[bytes]) -> None:
-        """Bring files to the disk, then this member's note, a JSON value, of what they hold.
+        """Sync files to disk, then this member's note of what they contain, a JSON value.
 
-        Raises FileNotFoundError when somebody removed the folder or one of the files.
+        Raises FileNotFoundError if the folder or one of the files was removed.
         """
         for file in files:
             sync_file(file)
-        # Else a note of files that nobody can reach would make the folder anew.
+        # Otherwise the note would recreate the folder, without the files that it describes.
         if not self.folder.is_dir() or any(not os.fstat(file.fileno()).st_nlink for file in files):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.folder))
         write_json(self.folder / self._note, note)
         self.pace.restart()
 
     def notes(self) -> list[Any]:
-        """Return the latest note of each member, of this process or an earlier one."""
+        """Return the latest note of each member, written by this process or an earlier one."""
         return [json.loads(path.read_text()) for path in _notes(self.folder)]
 
     def replace_notes(self, note: Any) -> None:
-        """Replace the notes of all members by one of this member."""
+        """Replace the notes of all members by a single note of this member."""
         others = [path for path in _notes(self.folder) if path.name != self._note]
         self.keep(note)
         for path in others:
@@ -98,10 +99,10 @@ def _notes(folder: Path) -> list[Path]:
 def building(path: Path, tell: Callable[[str], None]) -> Iterator[Building | None]:
     """Yield the unfinished entry that becomes `path` when the block ends without an error.
 
-    Yields None, after waiting, if another process finished it meanwhile. What is noted when the
-    block is left by an error stays for the next attempt, unless a DataError judged it.
-    tell: is given one line if another process must be waited for.
-    Raises RunError when the disk refuses.
+    Yields None if the entry is complete already, for example because another process built it while
+    this one waited. After an error, work that has a note is kept for the next attempt, but not
+    after a DataError. tell: receives one line if another process must be waited for.
+    Raises RunError on a disk error.
     """
     folder = _part(path)
     with clear_disk_errors(path):
@@ -122,15 +123,16 @@ def building(path: Path, tell: Callable[[str], None]) -> Iterator[Building | Non
                     shutil.rmtree(folder, ignore_errors=True)
                 raise
             publish(folder, path)
-            for note in path.glob(f"{NOTE}*"):  # only now: a stop before would cost everything
+            for note in path.glob(f"{NOTE}*"):  # not before: a stop would lose all work
                 note.unlink()
 
 
 @contextmanager
 def locked(path: Path, doing: str, tell: Callable[[str], None]) -> Iterator[None]:
-    """Hold the lock of an entry, alone; the system releases it when its holder dies.
+    """Hold the exclusive lock of an entry; the system releases it when its holder dies.
 
-    doing: what all do who ask for it, for the line that `tell` is given if one must wait.
+    doing: what the lock is for, such as 'building'. tell: receives one line if another process must
+    be waited for.
     """
     from filelock import FileLock, Timeout
 
@@ -144,7 +146,7 @@ def locked(path: Path, doing: str, tell: Callable[[str], None]) -> Iterator[None
         yield
     finally:
         if not _part(path).is_dir():
-            _unlink(_lock_file(path))  # those who wait try again, on a new one
+            _unlink(_lock_file(path))  # waiting processes try again, on a new one
         lock.release()
 
 
@@ -157,13 +159,13 @@ def _lock_file(path: Path) -> Path:
 
 
 def _unlink(lock: Path) -> None:
-    """Remove a lock file that this process holds, where the system lets it: Windows does not."""
+    """Remove a lock file that this process holds, if the system allows it; Windows does not."""
     with suppress(OSError):
         lock.unlink()
 
 
 def _sweep(parent: Path) -> None:
-    """Remove unfinished entries that nobody has touched for a week and nobody builds."""
+    """Remove unfinished entries that have not changed for a week and are not being built."""
     for part in parent.glob(f".*{PART}"):
         try:
             newest = max(file.stat().st_mtime for file in [part, *part.iterdir()])
@@ -174,9 +176,9 @@ def _sweep(parent: Path) -> None:
 
 
 def remove(entry: Path) -> bool:
-    """Remove an entry, finished or not; return False, and leave it, if it is being built.
+    """Remove an entry, finished or not; if it is being built, leave it and return False.
 
-    Raises RunError when the disk refuses.
+    Raises RunError on a disk error.
     """
     from filelock import FileLock, Timeout
 
@@ -192,10 +194,10 @@ def remove(entry: Path) -> bool:
 
 
 def clear_cache(tell: Callable[[str], None]) -> int:
-    """Remove every cache entry, finished or not, and return how many bytes they took.
+    """Remove every cache entry, finished or not, and return the bytes freed.
 
-    tell: is given one line for each that another process is building, which stays.
-    Raises RunError when the disk refuses.
+    tell: receives one line for each entry that stays because another process is building it.
+    Raises RunError on a disk error.
     """
     removed = 0
     for entry, size in cache_entries():

@@ -8,16 +8,15 @@ from rich.cells import cell_len
 
 from .text import printable
 
-FIRST = 22  # at least so wide, so that the second columns of blocks stand below each other
+FIRST = 22  # minimum width, so that the second columns of several blocks line up
 
 
 def aligned(
     rows: Sequence[tuple[str, ...]], numbers: bool = False, first: int = FIRST
 ) -> list[str]:
-    """Pad the columns of one block to equal width on a terminal.
+    """Return the rows of one block as lines with aligned columns.
 
-    numbers: what stands in all columns but the first, so that it ends below each other. first: the
-    least width of the first column.
+    numbers: right-align all columns but the first. first: minimum width of the first column.
     """
     cells = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]

@@ -29,11 +29,11 @@ from rich.text import Text
 from .errors import RunError
 from .text import duration, printable
 
-LINE_SECONDS = 1.0  # between two states of a line in a notebook
+LINE_SECONDS = 1.0  # between updates of a progress line in a notebook
 
 
 class _Stderr:
-    """Stderr as it is at each moment. A line that nobody can read is no reason to stop."""
+    """The current `sys.stderr`; a line that cannot be written does not stop the job."""
 
     def write(self, text: str) -> int:
         with suppress(OSError, ValueError):  # a terminal or a reader that went away
@@ -50,13 +50,13 @@ class _Stderr:
 
 _console = Console(file=cast("IO[str]", _Stderr()), highlight=False, soft_wrap=True, emoji=False)
 _rank = 0
-_muted = ContextVar("muted", default=False)  # of each thread
+_muted = ContextVar("muted", default=False)  # per thread
 
 
 def prepare() -> None:
-    """Make stdout and stderr take any text: what their encoding lacks is escaped.
+    """Make stdout and stderr accept any text: characters that their encoding lacks are escaped.
 
-    A stream that is closed, as of a service or pythonw, becomes one that nobody reads.
+    A missing stream, as in a service or under pythonw, is replaced by the null device.
     """
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
@@ -67,14 +67,14 @@ def prepare() -> None:
 
 
 def follow(rank: int) -> None:
-    """Set this process's rank: of several that do one job, only 0 prints; all tell failures."""
+    """Set the rank of this process: only rank 0 prints, but every rank reports failures."""
     global _rank
     _rank = rank
 
 
 @contextmanager
 def muted() -> Iterator[None]:
-    """Say nothing and show no bar in this thread until the block is done."""
+    """Suppress the lines and progress bars of this thread within the block."""
     before = _muted.set(True)
     try:
         yield
@@ -97,13 +97,13 @@ def say(text: str) -> None:
 
 
 def fail(text: str) -> None:
-    """Print why the command ends on stderr, from any rank."""
+    """Print on stderr, from any rank, why the command failed."""
     who = f"thawnet, rank {_rank}" if _rank else "thawnet"
     _console.print(f"{who}: {printable(text)}", markup=False)
 
 
 def result(text: str) -> None:
-    """Print lines on stdout; terminal codes in them reach a pipe, but no terminal."""
+    """Print lines on stdout; terminal codes are removed on a terminal, but not in a pipe."""
     if not _rank:
         if sys.stdout.isatty():
             text = "\n".join(map(printable, text.split("\n")))
@@ -122,12 +122,12 @@ def result(text: str) -> None:
 
 @contextmanager
 def without_stdout() -> Iterator[None]:
-    """Let go of what native code prints on stdout meanwhile, as torch does with a whole graph."""
+    """Discard what native code prints on stdout within the block, as torch does with a graph."""
     with suppress(OSError, ValueError):
         sys.stdout.flush()
     try:
         own = os.dup(1)
-    except OSError:  # there is none
+    except OSError:  # no stdout
         yield
         return
     nothing = os.open(os.devnull, os.O_WRONLY)
@@ -141,7 +141,7 @@ def without_stdout() -> Iterator[None]:
 
 
 def drop_stdout() -> None:
-    """Discard what Python still buffers for stdout: it would fail again at exit."""
+    """Discard Python's buffer for stdout: writing it at exit would fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -151,8 +151,8 @@ def progress(
 ) -> Iterator[Callable[[int], None]]:
     """Show a bar with speed and time left on a terminal; yield the function that advances it.
 
-    total: None if it is not known. A notebook gets a line that is written over; a log file, where a
-    bar is noise, nothing.
+    total: None if unknown. A notebook gets a line that is overwritten. A log file gets nothing, as
+    a bar would be noise there.
     """
     hidden = bool(_rank) or _muted.get()
     if _in_notebook() and not hidden:
@@ -178,13 +178,13 @@ def progress(
 
 
 def _in_notebook() -> bool:
-    """Whether stderr is a notebook's: of its kernel, or of a command that begins with `!`."""
+    """Return whether stderr goes to a notebook, from its kernel or from a `!` command."""
     return "ipykernel" in sys.modules or "JPY_PARENT_PID" in os.environ
 
 
 @contextmanager
 def _line(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Show how far it is in a line that is written over, without the codes of a terminal."""
+    """Show progress in a line that is overwritten, without terminal codes."""
     began = shown = time.monotonic()
     done = width = 0
 

@@ -1,7 +1,7 @@
-"""What a container or a batch system lets this process use: Linux control groups, v1 and v2.
+"""CPU and memory limits of containers and batch systems: Linux control groups, v1 and v2.
 
 Version 2 has one tree of groups, version 1 one for each resource (Documentation/admin-guide/
-cgroup-v2.rst and cgroup-v1/ of the kernel). A group is limited by all those above it.
+cgroup-v2.rst and cgroup-v1/ of the kernel). The limits of all its ancestors apply to a group.
 """
 
 from __future__ import annotations
@@ -11,40 +11,40 @@ from pathlib import Path
 
 ROOT = Path("/sys/fs/cgroup")
 OWN = Path("/proc/self/cgroup")
-UNLIMITED = 2**60  # bytes: version 1 writes a number of pages that no machine has
+UNLIMITED = 2**60  # bytes; for no limit, version 1 writes more pages than any machine has
 
 
 def cpu_quota() -> float | None:
-    """Return how many cores' time this process may take, None without a limit."""
+    """Return the CPU quota of this process in cores, or None if there is no limit."""
     quotas = []
     for group in _groups("cpu"):
         words = _words(group / "cpu.max") or [
             *_words(group / "cpu.cfs_quota_us"),
             *_words(group / "cpu.cfs_period_us"),
         ]
-        if len(words) == 2 and words[0].isdigit() and int(words[1]):  # else 'max', or -1
+        if len(words) == 2 and words[0].isdigit() and int(words[1]):  # no limit is 'max' or -1
             quotas.append(int(words[0]) / int(words[1]))
     return min(quotas, default=None)
 
 
 def memory_limit() -> int | None:
-    """Return the bytes that this process and its neighbours in the group may take, if limited."""
+    """Return the memory limit in bytes, shared with the rest of the group, or None."""
     return min((limit for limit, _ in _memory()), default=None)
 
 
 def memory_left() -> int | None:
-    """Return the bytes that are left of that, None without a limit."""
+    """Return the bytes left within the memory limit, or None if there is no limit."""
     return min((left for _, left in _memory()), default=None)
 
 
 def _memory() -> Iterator[tuple[int, int]]:
-    """Yield the limit of each group above this process that has one, and what is left of it."""
+    """Yield (limit, bytes left) for each group of this process that has a memory limit."""
     for group in _groups("memory"):
         words = _words(group / "memory.max") or _words(group / "memory.limit_in_bytes")
         taken = _words(group / "memory.current") or _words(group / "memory.usage_in_bytes")
         if words and words[0].isdigit() and int(words[0]) < UNLIMITED:
             limit, used = int(words[0]), int(taken[0]) if taken else 0
-            # Files that were read count too, and are given up when memory is short.
+            # The page cache counts as used, but the kernel reclaims it when memory is short.
             yield limit, max(0, limit - used + _reclaimable(group))
 
 
@@ -56,14 +56,14 @@ def _reclaimable(group: Path) -> int:
 
 
 def _groups(controller: str) -> Iterator[Path]:
-    """Yield the folders of this process's group and of those above it, in both versions."""
+    """Yield the folders of this process's group and its ancestors, in both versions."""
     for line in _lines(OWN):
         _, names, path = line.split(":", 2)
         if names and controller not in names.split(","):
             continue
         root = ROOT if not names else ROOT / controller
         own = root / path.strip("/")
-        # In a container the path is often that of the machine, and only the root is there.
+        # Inside a container the path is often the host's, and only the root exists.
         folder = own if own.is_dir() else root
         while True:
             yield folder

@@ -3,7 +3,7 @@
     ThawnetError                 exit 1   a job failed; the message is one sentence for a person
     |-- UsageError               exit 2   the call itself is wrong (flag, recipe, layer, backbone)
     |   `-- RecipeError                   a recipe file or field
-    |-- DataError                         what was found at DATA cannot be trained on
+    |-- DataError                         the data cannot be trained on
     |   `-- ImageError                    one image cannot be read
     |-- WeightsError                      weights cannot be found, read or fitted to the network
     |-- BundleError                       a bundle cannot be made, opened or trusted
@@ -11,10 +11,10 @@
     |   |-- DivergedError                 loss or gradient became NaN or infinite
     |   |-- DiskFullError                 there is no room left to write
     |   `-- RankLostError                 another process of the same run is gone
-    `-- InterruptedRunError      exit 130/143   Ctrl-C or SIGTERM, after the state was kept
+    `-- InterruptedRunError      exit 130/143   Ctrl-C or SIGTERM, after the state was saved
 
-A message says what was received and what to do about it: one line that a terminal shows as it is,
-whatever the names and values in it hold.
+A message is one line that says what was received and what to do about it. It is safe to print on a
+terminal, whatever names and values it contains.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .text import SHOWN, sentence
 
 
 class ThawnetError(Exception):
-    """Root of the tree; `exit_code` is what the command line ends with."""
+    """Root of the tree; `exit_code` is the exit status of the command line."""
 
     exit_code = 1
 
@@ -77,13 +77,13 @@ class RankLostError(RunError):
 
 
 class InterruptedRunError(ThawnetError):
-    """The user or the system asked to stop; what was done is kept."""
+    """The user or the system stopped the run; the work done so far is saved."""
 
     exit_code = 130
 
 
 def suggest(received: str, known: Iterable[str]) -> str:
-    """Return `the nearest are a, b` for a misspelt name, or the whole list if nothing is near."""
+    """Suggest the names nearest to a misspelt one, or list up to 12 known ones if none is near."""
     names = list(known)
     near = difflib.get_close_matches(received, names, n=3, cutoff=0.5)
     if len(near) == 1:
@@ -95,22 +95,23 @@ def suggest(received: str, known: Iterable[str]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of another library's error, cut where it is long, or its kind."""
+    """Return the first line of another library's error, shortened, or its type if it is empty."""
     line = next(iter(str(error).strip().splitlines()), type(error).__name__)
     return line if len(line) <= 2 * SHOWN else f"{line[: 2 * SHOWN]}..."
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error and those during whose handling it was raised."""
+    """Yield an error and all errors in its `__context__` chain."""
     while error is not None:
         yield error
         error = error.__context__
 
 
 def is_stop(error: BaseException) -> bool:
-    """True if Ctrl-C or SIGTERM is behind an error.
+    """Return whether Ctrl-C or SIGTERM caused an error.
 
-    C++ that was calling Python turns it into a RuntimeError, or an ImportError where it was being
-    imported; Python, while it makes a class, into a RuntimeError.
+    C++ code that calls Python turns KeyboardInterrupt into a RuntimeError, or into an ImportError
+    while it is being imported. Python raises a RuntimeError if it is interrupted while it creates a
+    class.
     """
     return any(isinstance(link, KeyboardInterrupt) for link in chain(error))

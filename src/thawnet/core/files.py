@@ -1,4 +1,4 @@
-"""Files that must survive: written beside, fsynced, renamed; and where caches live."""
+"""Durable files: written to a temporary sibling, fsynced, renamed; and where caches live."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from typing import IO, Any
 
 from .errors import DiskFullError, RunError, chain
 
-SYNC_ONE_BY_ONE = 100  # files
+SYNC_ONE_BY_ONE = 100  # files; with more, their whole mount is synced
 TEMPORARY = ".tmp"
-MAX_NAME = 255  # bytes of one name, what Linux allows
+MAX_NAME = 255  # bytes of a file name on Linux
 PART = ".part"
-_HELD = (5, 32)  # Windows' errors where a scanner or a viewer holds a file for a moment
+_HELD = (5, 32)  # Windows errors while a scanner or a viewer holds a file for a moment
 _MOVES = 20  # attempts, a tenth of a second apart
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
-_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # of mounts without fsync
-_UNREADABLE = (errno.EACCES, errno.EPERM)  # of folders that may be written to, but not read
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)  # mounts without fsync
+_UNREADABLE = (errno.EACCES, errno.EPERM)  # folders that are writable but not readable
 
 
 @contextmanager
 def clear_disk_errors(path: Path) -> Iterator[None]:
-    """Turn an OSError under `path` into a RunError that names the path and the way out.
+    """Turn an OSError into a RunError that names `path` and what to do.
 
-    torch's writer, C++ that is called back, raises a RuntimeError while it handles one.
+    An OSError inside torch's C++ file writer surfaces as a RuntimeError; that is handled too.
     """
     try:
         yield
@@ -64,9 +64,9 @@ def clear_disk_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def stops_caught(catch: Callable[[int], object]) -> Iterator[None]:
-    """Give Ctrl-C and SIGTERM to `catch`, and let the first of them act when the block is done."""
+    """Pass Ctrl-C and SIGTERM to `catch`, and raise the first one again when the block ends."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # Python runs signal handlers in the main thread alone
+        yield  # Python runs signal handlers only in the main thread
         return
     caught: list[int] = []
 
@@ -86,13 +86,12 @@ def stops_caught(catch: Callable[[int], object]) -> Iterator[None]:
 
 
 def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Write a file so that a reader finds the old content or the new, never a part.
+    """Write a file atomically: readers see the old content or the new, never a part.
 
-    `write` receives a binary handle. The folder of `path` is made if missing.
-    Raises RunError when the disk refuses.
+    write: receives a binary handle. The folder of `path` is created if it is missing.
+    Raises RunError on a disk error.
     """
-    # A signal handler that raises inside torch's writer, which is C++ that calls back into Python,
-    # would come out of it as another error.
+    # What a signal handler raises inside torch's C++ writer would surface as another error.
     with stops_caught(lambda _number: None), new_file(path) as file:
         write(file)
 
@@ -101,9 +100,9 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 def new_file(path: Path, keep_part: Callable[[Path], object] | None = None) -> Iterator[IO[bytes]]:
     """Yield a binary handle on a file that becomes `path` when the block ends without an error.
 
-    keep_part: for a file so long that a part is worth keeping. After an error what was written
-    stays as `path` with .part behind its name, and this is called with that path; without it,
-    nothing stays. The folder of `path` is made if missing. Raises RunError when the disk refuses.
+    keep_part: for large files. After an error, what was written is kept as `path` with .part
+    appended, and `keep_part` is called with that path. Without it, nothing is kept.
+    The folder of `path` is created if it is missing. Raises RunError on a disk error.
     """
     with clear_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,7 +113,7 @@ def new_file(path: Path, keep_part: Callable[[Path], object] | None = None) -> I
                 sync_file(file)
             _move(temporary, path)
         except BaseException:
-            with suppress(FileNotFoundError):  # it is in its place already
+            with suppress(FileNotFoundError):  # already renamed
                 if keep_part is not None and temporary.stat().st_size:
                     part = path.with_name(f"{path.name}{PART}")
                     _move(temporary, part)
@@ -126,12 +125,12 @@ def new_file(path: Path, keep_part: Callable[[Path], object] | None = None) -> I
 
 
 def write_text(path: Path, text: str) -> None:
-    """`write_atomic` for UTF-8 text."""
+    """Write UTF-8 text with `write_atomic`."""
     write_atomic(path, lambda file: file.write(text.encode()))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """`write_atomic` for JSON, indented, NaN refused."""
+    """Write indented JSON with `write_atomic`; NaN is refused."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -139,7 +138,7 @@ def write_json(path: Path, value: Any) -> None:
 def new_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder that becomes `path` when the block ends without an error.
 
-    Its files, also those in folders inside, are on the disk first. What was at `path` is replaced.
+    All its files are synced to disk first. An existing folder at `path` is replaced.
     """
     with clear_disk_errors(path):
         temporary = _beside(path)
@@ -154,19 +153,19 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def _beside(path: Path) -> Path:
-    """Return a name that nobody has, for what becomes `path`; `sweep` knows it."""
+    """Return a unique temporary name beside `path`, which `sweep` recognises."""
     return path.with_name(f".{path.name}.{os.urandom(4).hex()}{TEMPORARY}")
 
 
 def publish(folder: Path, path: Path) -> None:
-    """Bring all of a folder to the disk, then rename it to `path`, where nothing is."""
+    """Sync a folder to disk, then rename it to `path`, which must not exist."""
     sync_files([file for file in folder.rglob("*") if file.is_file()])
     _move(folder, path)
     sync_folder(path.parent)
 
 
 def _move(source: Path, target: Path) -> None:
-    """Rename, and where Windows says that another program holds it, try again for a while."""
+    """Rename; on Windows, retry for a while if another program holds the file."""
     for attempt in range(_MOVES):
         try:
             source.replace(target)
@@ -178,7 +177,7 @@ def _move(source: Path, target: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed writers left in a folder that no other process writes to now."""
+    """Remove what killed writers left in a folder; no other process may be writing to it."""
     for leftover in folder.glob(f".*{TEMPORARY}"):
         if leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
@@ -187,16 +186,16 @@ def sweep(folder: Path) -> None:
 
 
 def sync_files(files: Sequence[Path]) -> None:
-    """Bring files of one disk to it; many, all at once."""
+    """Sync files of one mount to disk, by syncing the whole mount if they are many."""
     if len(files) > SYNC_ONE_BY_ONE and _sync_mount(files[0]):
         return
     for file in files:
-        with file.open("r+b") as opened:  # Windows syncs no handle that only reads
+        with file.open("r+b") as opened:  # Windows cannot sync a read-only handle
             sync_file(opened)
 
 
 def sync_file(file: IO[bytes]) -> None:
-    """Bring what was written to an open file to its disk, if its mount offers that."""
+    """Sync an open file to disk, if its mount supports that."""
     file.flush()
     try:
         os.fsync(file.fileno())
@@ -206,7 +205,7 @@ def sync_file(file: IO[bytes]) -> None:
 
 
 def _sync_mount(file: Path) -> bool:
-    """Bring all of the mount that a file lies on to its disk; return False where that cannot be.
+    """Sync the whole mount of a file to disk; return False if that is not possible.
 
     100,000 single fsyncs take minutes, and os.sync waits for every other mount of the machine too.
     """
@@ -220,9 +219,9 @@ def _sync_mount(file: Path) -> bool:
 
 
 def sync_folder(path: Path) -> None:
-    """Make a rename in `path` durable, where the system and the mount offer that.
+    """Make a rename in `path` durable, if the system and the mount support that.
 
-    Windows has no handle on a folder and needs none.
+    Windows has no folder handles and needs none.
     """
     if sys.platform == "win32":
         return
@@ -244,7 +243,7 @@ def sha256_file(path: Path) -> str:
 
 
 def fingerprint(value: Any) -> str:
-    """Return 16 hexadecimal digits that name a JSON-able value."""
+    """Return a fingerprint of a JSON-able value: 16 hexadecimal digits."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -252,12 +251,12 @@ def fingerprint(value: Any) -> str:
 def cache_folder() -> Path:
     """Return $THAWNET_CACHE, or the user's cache folder for thawnet.
 
-    Raises RunError where there is neither, as for a container's user without a home.
+    Raises RunError if there is neither, as for a container user without a home folder.
     """
     chosen = os.environ.get("THAWNET_CACHE")
     if chosen:
         return Path(chosen)
-    # A variable that is empty or relative is to be ignored (XDG Base Directory Specification).
+    # An empty or relative variable must be ignored (XDG Base Directory Specification).
     variable = {"win32": "LOCALAPPDATA", "darwin": ""}.get(sys.platform, "XDG_CACHE_HOME")
     base = Path(os.environ.get(variable, ""))
     if not base.is_absolute():
@@ -272,10 +271,10 @@ def cache_folder() -> Path:
 
 
 def find_temporary_folder() -> None:
-    """Let temporary files lie in the cache where the system's folders for them are read-only.
+    """Put temporary files into the cache if the system's folders for them are read-only.
 
-    torch asks for such a folder as it is imported. Where the cache cannot be written either,
-    nothing is changed.
+    torch needs such a folder when it is imported. If the cache is not writable either, nothing
+    changes.
     """
     try:
         tempfile.gettempdir()
@@ -283,27 +282,27 @@ def find_temporary_folder() -> None:
         with suppress(RunError, OSError):
             folder = cache_folder() / "temporary"
             folder.mkdir(parents=True, exist_ok=True)
-            os.environ["TMPDIR"] = str(folder.absolute())  # which processes that are started ask
-            tempfile.tempdir = None  # asks again
+            os.environ["TMPDIR"] = str(folder.absolute())  # for child processes
+            tempfile.tempdir = None  # looked up again
 
 
 def cache_entries() -> list[tuple[Path, int]]:
-    """Return every store, unpacked archive, feature file set and download, with its bytes.
+    """Return every store, unpacked archive, set of features and download with its size in bytes.
 
-    Hidden ones are unfinished.
+    Hidden entries are unfinished.
     """
     return [
         (path, _size(path))
         for kind in ("stores", "archives", "features", "downloads")
         for path in sorted((cache_folder() / kind).glob("*"))
-        if path.is_dir()  # and no lock
+        if path.is_dir()  # not a lock
     ]
 
 
 def _size(folder: Path) -> int:
     total = 0
     for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):  # of an entry that is growing, or going
+        with suppress(FileNotFoundError):  # an entry is being built or removed
             status = path.stat()
             total += status.st_size if stat.S_ISREG(status.st_mode) else 0
     return total

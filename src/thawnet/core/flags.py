@@ -1,4 +1,4 @@
-"""Dataclasses as options of the command line, and how its help shows them."""
+"""Command-line options from dataclasses, and how the help shows them."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from tyro.constructors import (
 
 
 def option(placeholder: str | None = None) -> Any:
-    """Describe an option that may be left out.
+    """Annotate an optional command-line option.
 
-    placeholder: stands for its value in the help; None for the name of its type.
+    placeholder: stands for its value in the help; None shows the name of its type.
     """
     return tyro.conf.arg(metavar=placeholder, help_behavior_hint=_hint)
 
 
 def _hint(default: str) -> str:
-    """Return how the help states a default; where it is nothing, the option's own text does."""
+    """Return the help's note of a default; the option's own text explains an empty default."""
     return "" if default in ("None", "False", "''", "") else f"(default: {default})"
 
 
 Switch = Annotated[bool, option()]
-"""An option that is off unless its name is there."""
+"""A flag that is off unless it is given."""
 
 
 def parse(options: Any, words: Sequence[str], **others: Any) -> Any:
-    """Return the options that `words` give; wrong ones end the program with status 2, as tyro does.
+    """Parse `words` into options; if they are invalid, tyro exits with status 2.
 
-    options: a dataclass or a union of them. others: as tyro.cli takes them.
+    options: a dataclass or a union of them. others: passed on to tyro.cli.
     """
     config = (tyro.conf.DisallowNone, tyro.conf.FlagCreatePairsOff)
     return tyro.cli(options, args=words, config=config, registry=_registry, **others)
@@ -45,7 +45,7 @@ def parse(options: Any, words: Sequence[str], **others: Any) -> Any:
 
 @functools.cache
 def texts(options: type) -> dict[str, str]:
-    """Return the text under each field of a dataclass, by name, in one line."""
+    """Return the docstring of each field of a dataclass as one line, by field name."""
     import docstring_parser  # tyro's own
 
     described = docstring_parser.parse_from_object(options).params
@@ -57,7 +57,7 @@ _registry = ConstructorRegistry()
 
 @_registry.struct_rule
 def _dataclass_rule(info: StructTypeInfo) -> StructConstructorSpec | None:
-    """Take a text as one paragraph; tyro 1.0 breaks it where its lines break."""
+    """Show the docstring of a field as one paragraph; tyro 1.0 keeps its line breaks."""
     kind: type = info.type
     own = getattr(kind, "__dataclass_fields__", None)
     if own is None or kind.__module__.startswith("tyro."):

@@ -1,4 +1,4 @@
-"""Cores and memory: how much there is, how much this process takes, and keeps when it is freed."""
+"""CPU cores and memory: what is available, what this process uses, and what glibc keeps of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ _PAUSE = 0.02  # seconds between two measurements
 def available_cores() -> int:
     """Return the number of cores this process may use.
 
-    Batch systems limit which cores, containers how much time of them; a part of one counts as one.
+    Batch systems limit the set of cores, containers the time on them. A time limit is rounded down
+    to whole cores, but to at least one.
     """
     hold = hasattr(os, "sched_getaffinity")  # Linux
     cores = len(os.sched_getaffinity(0)) if hold else os.cpu_count() or 1
@@ -25,9 +26,9 @@ def available_cores() -> int:
 
 
 def total_memory() -> int | None:
-    """Return the bytes of memory that this process may use, None if unknown.
+    """Return the bytes of memory that this process may use, or None if unknown.
 
-    On Linux a container's limit counts if it is lower than what the machine has.
+    On Linux, a container's limit applies if it is lower than the memory of the machine.
     """
     try:
         machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -38,7 +39,7 @@ def total_memory() -> int | None:
 
 
 def available_memory() -> int | None:
-    """Return the bytes that can be taken without swapping, None if unknown."""
+    """Return the bytes that can be allocated without swapping, or None if unknown."""
     try:
         machine = _kilobytes(Path("/proc/meminfo"), "MemAvailable")
     except (OSError, KeyError):
@@ -48,7 +49,7 @@ def available_memory() -> int | None:
 
 
 def used_memory() -> int:
-    """Return this process's anonymous resident bytes; other systems than Linux give its peak."""
+    """Return this process's anonymous resident bytes; outside Linux its peak, on Windows 0."""
     try:
         return _kilobytes(Path("/proc/self/status"), "RssAnon")
     except (OSError, KeyError):
@@ -65,7 +66,7 @@ def _largest() -> int:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep large blocks that are freed, instead of returning each to the system.
+    """Make glibc keep large freed blocks instead of returning each to the system.
 
     Activations are allocated and freed at every layer; fetching fresh pages each time cost a fifth
     of a training step and up to half of a pass through frozen layers (2 cores, 160 px).
@@ -77,10 +78,10 @@ def keep_freed_memory() -> None:
 
 
 def return_large_blocks() -> None:
-    """Let glibc return blocks of 128 kB and more as they are freed.
+    """Make glibc return blocks of 128 kB and more as soon as they are freed.
 
-    Else each that is returned raises the size from which on that is done, to 32 MB in the end, and
-    a process that held many requests once keeps their memory.
+    By default each returned block raises this threshold, up to 32 MB, so a process that once held
+    many requests keeps their memory.
     """
     mallopt = _glibc("mallopt")
     if mallopt is not None:
@@ -88,14 +89,14 @@ def return_large_blocks() -> None:
 
 
 def return_freed_memory() -> None:
-    """Let glibc return what it keeps, so that memory can be measured afresh."""
+    """Make glibc return the memory that it keeps, so that its use can be measured afresh."""
     trim = _glibc("malloc_trim")
     if trim is not None:
         trim(0)
 
 
 def _glibc(name: str) -> Any:
-    """Return a function of glibc, None where there is none; musl has neither of these."""
+    """Return a function of glibc, or None; musl has neither mallopt nor malloc_trim."""
     if sys.platform != "linux":
         return None
     import ctypes
@@ -104,7 +105,7 @@ def _glibc(name: str) -> Any:
 
 
 class PeakMemory:
-    """Within the block, measures the most that the process takes, `bytes`."""
+    """Peak memory of the process within a `with` block, as `bytes`."""
 
     def __init__(self) -> None:
         self.bytes = used_memory()

@@ -24,16 +24,16 @@ def missing(packages: Sequence[str]) -> list[str]:
 
 
 def require_installed(job: str, packages: Sequence[str], install: str = INSTALL) -> None:
-    """Raise UsageError with the pip line `install` when packages are missing."""
+    """Raise UsageError with the pip command `install` if packages are missing."""
     if lacking := missing(packages):
         raise _lacking(job, lacking, install)
 
 
 @contextmanager
 def told_when_missing(job: str) -> Iterator[None]:
-    """Raise UsageError with the pip line when an import inside lacks a package of the train extra.
+    """Raise UsageError with the pip command if an import inside lacks a package of the train extra.
 
-    For jobs whose needs depend on the data.
+    For jobs whose requirements depend on the data.
     """
     try:
         yield

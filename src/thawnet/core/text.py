@@ -1,4 +1,4 @@
-"""Text for people: names and values from outside made harmless, commands that can be pasted."""
+"""Text for people: untrusted names and values made harmless, commands that can be pasted."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import shlex
 import sys
 import unicodedata
 
-MAX_NAME = 1000  # characters; a file's name has 255 bytes
+MAX_NAME = 1000  # characters; a file name has at most 255 bytes
 SHOWN = 200  # characters of a value in a message
-# They turn the direction of the text that follows. Names in Hebrew and Arabic need none of them: at
-# most the marks U+200E and U+200F, which turn nothing but their neighbours.
+# These change the direction of the text that follows. Hebrew and Arabic names do not need them: at
+# most they need the marks U+200E and U+200F, which affect only their neighbours.
 TURNING = re.compile("[\u202a-\u202e\u2066-\u2069]")
-LONGEST = 10_000  # characters of a message; two of the longest paths that Linux takes have room
+LONGEST = 10_000  # characters of a message; room for two paths of the maximum length on Linux
 
 _clipping = reprlib.Repr()
 _clipping.maxstring = _clipping.maxother = SHOWN
@@ -26,12 +26,12 @@ def printable(text: str) -> str:
     """Return text as one line, without terminal codes."""
     if text.isprintable():
         return text
-    # Of what Python calls unprintable only spaces stay, such as the one that does not break.
+    # Spaces stay, such as the no-break space, although Python calls them unprintable.
     return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else "?" for c in text)
 
 
 def escaped(text: str) -> str:
-    """Return text as one line, codes escaped as Python does, so that names stay different."""
+    """Return text as one line, escaped as in Python, so that different names stay different."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -48,7 +48,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time for a person, to about two digits."""
+    """Return a duration as readable text, to about two digits."""
     if seconds < 0.1:
         return f"{1000 * seconds:.0f} ms"
     if seconds < 10:
@@ -62,7 +62,7 @@ def duration(seconds: float) -> str:
 
 
 def command_line(*words: object) -> str:
-    """Return a command to paste into this system's shell, which `printable` leaves as it is."""
+    """Return a command quoted for this system's shell; `printable` does not change it."""
     if sys.platform == "win32":
         from subprocess import list2cmdline
 
@@ -71,14 +71,14 @@ def command_line(*words: object) -> str:
 
 
 def resume_command(run: object) -> str:
-    """Return the command that continues an unfinished run; run: its folder."""
+    """Return the command that resumes the unfinished run in the folder `run`."""
     return command_line("thawnet", "train", "--resume", run)
 
 
 def _quoted(word: str) -> str:
     if printable(word) == word:
         return shlex.quote(word)
-    # Quotes whose octal escapes bash, zsh and POSIX 2024 know; a name's bytes need not be UTF-8.
+    # bash, zsh and POSIX 2024 know octal escapes in $'...'; a name's bytes need not be UTF-8.
     escaped = "".join(
         f"\\{c}"
         if c in "\\'"
@@ -91,25 +91,25 @@ def _quoted(word: str) -> str:
 
 
 def shown(value: object) -> str:
-    """Return a value as Python writes it, cut where it is long or deep."""
+    """Return the repr of a value, shortened if it is long or deeply nested."""
     try:
         text = _clipping.repr(value)
-    except ValueError:  # an int of more digits than Python writes out
+    except ValueError:  # an int with more digits than Python converts
         return f"{type(value).__name__} of too many digits"
     return text if len(text) <= 2 * SHOWN else f"{text[: 2 * SHOWN]}..."
 
 
 def sentence(text: str) -> str:
-    """Return text as one line without terminal codes, the middle left out if it is long."""
+    """Return text as one line without terminal codes; a long text loses its middle."""
     text, half = printable(text), LONGEST // 2 - 3
     return text if len(text) <= LONGEST else f"{text[:half]} ... {text[-half:]}"
 
 
 def fault_of_name(name: str) -> str | None:
-    """Return what is wrong with a class's name, or None.
+    """Return what is wrong with a class name, or None.
 
-    Terminals, pages and tables would obey control characters, and a long name hides all else.
-    Direction controls make a name look like another.
+    Terminals, pages and tables would obey control characters, and a long name hides everything
+    else. Direction controls make one name look like another.
     """
     if len(name) > MAX_NAME:
         return f"class '{printable(name[:40])}...' has {len(name):,} characters, over {MAX_NAME:,}"
@@ -126,30 +126,30 @@ def fault_of_name(name: str) -> str | None:
 
 
 def unreadable(name: str, reason: object) -> str:
-    """Return the line of an image that cannot be read, made safe to show."""
+    """Return the line that reports an unreadable image, safe to print."""
     return f"{escaped(name)}  cannot be read: {escaped(str(reason))}"
 
 
 def csv_row(*cells: str) -> str:
-    """Return a row of a CSV file, its cells as `to_cell` writes them, without its end."""
+    """Return a row of a CSV file without its line ending; `to_cell` escapes the cells."""
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="").writerow(map(to_cell, cells))
-    # A file name need not be UTF-8; the bytes that are not become \udc..., as Python shows them.
+    # A file name need not be UTF-8; other bytes are written as \udc..., as in Python.
     return text.getvalue().encode(errors="backslashreplace").decode()
 
 
 def to_cell(text: str) -> str:
-    """Return text as a cell that no spreadsheet runs as a formula; `from_cell` undoes it.
+    """Return text as a cell that no spreadsheet runs as a formula; `from_cell` reverses it.
 
-    What begins with = @ tab or CR, or with + or - and is no number, gets an apostrophe in front
-    (https://owasp.org/www-community/attacks/CSV_Injection), and so does what begins with
-    apostrophes before those, that none is ambiguous.
+    An apostrophe is prepended to text that begins with = @ tab or CR, or with + or - unless it is a
+    number (https://owasp.org/www-community/attacks/CSV_Injection). Such text after leading
+    apostrophes gets one too, so that no cell is ambiguous.
     """
     return f"'{text}" if _is_formula(text.lstrip("'")) else text
 
 
 def from_cell(cell: str) -> str:
-    """Return the text of which `to_cell` made a cell."""
+    """Return the text that `to_cell` turned into a cell."""
     return cell[1:] if cell[:1] == "'" and _is_formula(cell.lstrip("'")) else cell
 
 

@@ -23,11 +23,11 @@ _WORDS = {
 
 
 def typed(hint: Any, value: Any, name: str = "", strict: bool = True) -> Any:
-    """Return a value as the type that `hint` annotates; a table becomes a dataclass.
+    """Convert a value to the type `hint`; a table becomes a dataclass.
 
-    name: where the value stands, for errors. strict: refuse fields that a dataclass does not have.
-    Raises ValueError with one sentence that names the field, what it must be and what it is, or the
-    dataclass's own ThawnetError.
+    name: the field's name in errors. strict: refuse fields that a dataclass does not have.
+    Raises ValueError with one sentence that names the field, what it must be and what was received,
+    or the dataclass's own ThawnetError.
     """
     origin, inner = typing.get_origin(hint) or hint, typing.get_args(hint)
     if types.NoneType in inner:
@@ -40,10 +40,10 @@ def typed(hint: Any, value: Any, name: str = "", strict: bool = True) -> Any:
         hints = inner[:1] * len(value) if inner[-1] is ... else inner
         if len(hints) == len(value):
             return tuple(typed(*pair, name, strict) for pair in zip(hints, value, strict=True))
-    # As a call in Python has them: paths for text and text for paths, and NumPy's numbers.
+    # Python callers pass paths for text, text for paths, and NumPy numbers.
     if hint in (Path, str) and isinstance(value, str | Path):
         return hint(value)
-    # A bool is an int to Python; to a reader of a recipe it is not.
+    # A bool is an int in Python, but not in a recipe.
     if hint is int and isinstance(value, Integral) and not isinstance(value, bool):
         return int(value)
     if hint is float and isinstance(value, Real) and not isinstance(value, bool):
@@ -57,7 +57,7 @@ def typed(hint: Any, value: Any, name: str = "", strict: bool = True) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Return a dataclass as JSON holds it and `typed` reads it back: tables, and paths as text."""
+    """Return a dataclass as JSON-able values, paths as text; `typed` reads it back."""
     if dataclasses.is_dataclass(value):
         fields = dataclasses.fields(value)
         return {field.name: plain(getattr(value, field.name)) for field in fields}

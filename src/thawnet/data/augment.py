@@ -1,4 +1,4 @@
-"""Limits of random training views; plain numbers, so that recipes need no torch."""
+"""Limits of random training views, as plain numbers, so that recipes do not import torch."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""RandAugment's colour operations and random erasing, on a batch on its device.
+"""RandAugment's colour operations and random erasing, applied to a batch on its device.
 
 Cubuk et al. 2020, "RandAugment: Practical automated data augmentation with a reduced search space".
-Its rotations, shifts and shears are left out: a view's one affine resample does those.
+Its rotations, shifts and shears are left out: views.py rotates and shifts in one affine resample.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Operation = Callable[[torch.Tensor, float], torch.Tensor]
 
 
 def _tv(name: str) -> Any:
-    # Imported here: it takes a second, and most recipes recolour nothing.
+    # Imported here: it takes a second, and most recipes use no colour operations.
     from torchvision.transforms.v2 import functional
 
     return getattr(functional, name)
@@ -30,7 +30,7 @@ def _enhance(name: str, sign: int) -> Operation:
 
 
 # Each maps uint8 pixels and a magnitude, 0 to 30, to uint8 pixels; the ranges are those of
-# torchvision's RandAugment. Number 0 leaves the image as it is.
+# torchvision's RandAugment. Number 0 is the identity.
 OPERATIONS: tuple[Operation, ...] = (
     lambda pixels, magnitude: pixels,
     lambda pixels, magnitude: _tv("autocontrast")(pixels),
@@ -45,10 +45,10 @@ OPERATIONS: tuple[Operation, ...] = (
 
 
 def recolour(pixels: torch.Tensor, operations: NDArray[np.int64], magnitude: float) -> torch.Tensor:
-    """Apply to each image its operations, one after another.
+    """Apply each image's colour operations in order.
 
-    pixels: (n, 3, h, w) float32, 0..255, returned rounded. operations: (n, k), numbers into
-    OPERATIONS. Images that take the same operation go through it together.
+    pixels: (n, 3, h, w) float32, 0..255, returned rounded. operations: (n, k), indices into
+    OPERATIONS. Images with the same operation are processed together.
     """
     whole = pixels.round().clamp(0, 255).to(torch.uint8)
     for turn in operations.T:
@@ -60,9 +60,9 @@ def recolour(pixels: torch.Tensor, operations: NDArray[np.int64], magnitude: flo
 
 
 def erase(pixels: torch.Tensor, rectangles: torch.Tensor) -> torch.Tensor:
-    """Set a rectangle of each image to 0, the mean colour once normalised.
+    """Set a rectangle of each image to 0, the mean colour after normalisation.
 
-    pixels: (n, 3, h, w). rectangles: (n, 4) on the same device, left, top, right,
+    pixels: (n, 3, h, w). rectangles: (n, 4) on the same device; left, top, right and
     bottom as shares of the side.
     """
     height, width = pixels.shape[-2:]

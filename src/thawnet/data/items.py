@@ -1,4 +1,4 @@
-"""Labelled images that are read one by one, and the data sets that they form."""
+"""Labelled images that are read one by one, and the data sets made of them."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ from .names import Names
 
 PARTS = ("train", "val", "test")
 VALIDATION_NAMES = ("val", "valid", "validation")
-# What people call the parts, in folders, tables and shards alike.
+# Common names of the parts, in folders, tables and shards alike.
 PART_OF = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(VALIDATION_NAMES, "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-MOST_MISSING = 0.5  # share of a table's files; above it the paths are wrong, not some files lost
+MOST_MISSING = 0.5  # share of a table's files; above it, the paths must be wrong
 
 Raw = bytes | NDArray[np.uint8]
 
-# (what is done, to how many images) -> a bar, entered for the function that advances it.
+# (title, number of images) -> a progress bar; entering it gives the function that advances it.
 Watch = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 
 @contextmanager
 def unwatched(_title: str, _images: int) -> Iterator[Callable[[int], None]]:
-    """Show nothing."""
+    """Show no progress bar."""
     yield lambda done: None
 
 
 @dataclass(frozen=True)
 class Items:
-    """Labelled images that are read one by one. No field holds Python objects for each image."""
+    """Labelled images that are read one by one; no field holds a Python object per image."""
 
     names: Sequence[str]
-    """For messages and lists."""
+    """Image names, for messages and lists."""
     labels: NDArray[np.int64]
-    """Class positions, (n,)."""
+    """Class indices, (n,)."""
     hashes: NDArray[np.uint8]
-    """SHA-256 of each image as stored, (n, 32): exact duplicates share one."""
+    """SHA-256 of each image as stored, (n, 32); equal for exact duplicates."""
     read: Callable[[int], Raw]
-    """From a position to encoded bytes, or to a (height, width, 3) uint8 array."""
+    """Returns the image at a position: encoded bytes, or a (height, width, 3) uint8 array."""
     groups: NDArray[np.int64] | None = None
-    """Groups that the user keeps together (a patient, a video), (n,); -1 for none."""
+    """The user's groups (a patient, a video), kept together by splits, (n,); -1 for none."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -67,39 +67,39 @@ class Items:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Name the content: every image's hash and label, in order."""
+        """Fingerprint of every image's hash and label, in order."""
         digest = hashlib.sha256(self.labels.tobytes())
         digest.update(np.ascontiguousarray(self.hashes).data)
         return digest.hexdigest()[:16]
 
     @property
     def ties(self) -> NDArray[np.int64]:
-        """See `tied`: what must stay on one side of a split, (n,) int64."""
+        """Numbers of the sets that a split keeps together, (n,) int64; see `tied`."""
         return tied(self.hashes, self.groups)
 
 
 @dataclass(frozen=True)
 class Source:
-    """The data at DATA.
+    """A data set: its classes, its parts, and how to open each part.
 
-    Raises DataError for a class whose name is too long or holds control characters.
+    Raises DataError if a class name is too long or holds control characters.
     """
 
     name: str
     classes: tuple[str, ...]
     parts: frozenset[str]
     open_part: Callable[[str], Items]
-    """Reads the list of one part. Nothing of a part is touched before, so a run that never asks for
-    'test' never opens it."""
+    """Lists the images of one part. A part is not touched before that, so a run that never opens
+    'test' never reads it."""
     mirror_safe: bool = True
-    """False where a mirrored image means something else, as for digits."""
+    """False if mirroring changes what an image means, as for digits."""
     notes: tuple[str, ...] = ()
     superclasses: dict[str, str] | None = None
-    """The group that the data's author put each class in, None where there are none."""
+    """The superclass that the data's author gave each class; None if there are none."""
     check_part: Callable[[str], None] = lambda part: None
-    """Raises DataError where names and labels alone show that nothing can be measured on a part."""
+    """Raises DataError if names and labels alone show that a part cannot be measured on."""
     unlabelled: tuple[str, ...] = ()
-    """Folders of images without classes, such as the test/ of a competition: no parts."""
+    """Folders of images without classes, such as a competition's test/. They are not parts."""
 
     def __post_init__(self) -> None:
         fault = next(filter(None, map(fault_of_name, self.classes)), None)
@@ -107,7 +107,7 @@ class Source:
             raise DataError(f"'{self.name}': {fault}; give it another")
 
     def require_train(self) -> None:
-        """Raise DataError where there are only images to measure on."""
+        """Raise DataError if there are no images to train on."""
         if "train" not in self.parts:
             there = " and ".join(sorted(self.parts))
             raise DataError(
@@ -116,7 +116,7 @@ class Source:
             )
 
     def opened_once(self) -> Source:
-        """Return the same source, which reads the list of each part once at most."""
+        """Return a copy that lists the images of each part at most once."""
         return replace(self, open_part=cache(self.open_part))
 
 
@@ -129,17 +129,17 @@ def sha256_rows(images: Iterable[bytes]) -> NDArray[np.uint8]:
 
 
 def spread_over(count: int, most: int) -> NDArray[np.int64]:
-    """Return at most so many of `count` positions, evenly spread from the first to the last."""
+    """Return at most `most` of `count` positions, evenly spread from the first to the last."""
     return np.unique(np.linspace(0, count - 1, most).astype(np.int64))
 
 
 def tied(hashes: NDArray[np.uint8], groups: NDArray[np.int64] | None) -> NDArray[np.int64]:
     """Number the sets of images that must stay on one side of a split, (n,) int64.
 
-    Exact duplicates (one hash) stay together, and so does a group (groups, (n,) int64, -1 for
-    none); a duplicate that two groups share ties both. Sets are numbered as they first appear.
+    Exact duplicates (equal hashes) stay together, and so does a group (groups: (n,) int64, -1 for
+    none). Two groups that share a duplicate form one set. Sets are numbered by first appearance.
     """
-    # A set of copies is a number from here on: 32 bytes take room, and compare slowly.
+    # Duplicates get a common number: hashes of 32 bytes take memory and are slow to compare.
     words = np.ascontiguousarray(hashes).view(np.int64).T  # (4, n)
     order = np.lexsort(words)
     fresh = np.zeros(len(order), bool)
@@ -151,7 +151,7 @@ def tied(hashes: NDArray[np.uint8], groups: NDArray[np.int64] | None) -> NDArray
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
 
-        # A graph of sets of copies and of groups; an image of a group joins one of each.
+        # A graph of duplicate sets and groups; each image in a group links its set to its group.
         member = np.flatnonzero(groups >= 0)
         copies = int(ties.max()) + 1
         nodes = copies + int(groups.max()) + 1

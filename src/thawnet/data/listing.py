@@ -1,4 +1,4 @@
-"""Image files on disk as Items, hashed in parallel; and any Items read one by one."""
+"""Image files on disk as Items, hashed in parallel, and the reading of single items."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def listed_items(
     watch: Watch,
     groups: NDArray[np.int64] | None = None,
 ) -> Items:
-    """Return the files `names` under `root` as items, hashing all of them under a progress bar."""
+    """Return the files `names` under `root` as items, hashing them behind a progress bar."""
 
     def digests(rows: range) -> bytes:
         return b"".join(_hash_or_name(root, names[row]) for row in rows)
@@ -49,7 +49,7 @@ def listed_items(
 
 
 def _hash_or_name(root: Path, name: str) -> bytes:
-    """A file that cannot be read keeps a hash of its own; the store lists it as broken."""
+    """Return a file's hash, or its `hash_of_unread`; the store then lists the file as broken."""
     try:
         return hashlib.sha256(read_file(root / name)).digest()
     except (OSError, ImageError):
@@ -57,14 +57,14 @@ def _hash_or_name(root: Path, name: str) -> bytes:
 
 
 def hash_of_unread(name: str) -> bytes:
-    """Return what stands for the content of a file that could not be read when it was listed."""
+    """Return the placeholder hash of a file that could not be read when it was listed."""
     return hashlib.sha256(os.fsencode(name)).digest()
 
 
 def read_or_reason(items: Items, position: int) -> Raw | str:
-    """Return an image as its source holds it, or why there is none.
+    """Return an image as its source holds it, or the reason why it cannot be read.
 
-    Raises RunError for one that was there when the images were listed and is gone.
+    Raises RunError if it could be read when the images were listed.
     """
     try:
         return items.read(position)
@@ -73,7 +73,7 @@ def read_or_reason(items: Items, position: int) -> Raw | str:
     except OSError as error:
         name, reason = items.names[position], error.strerror or str(error)
         if items.hashes[position].tobytes() != hash_of_unread(name):
-            # Not a broken image: a store would call it so for ever.
+            # The image is not broken, but a store would list it as broken for ever.
             raise RunError(
                 f"'{name}' was there when the images were listed and cannot be read now "
                 f"({reason}); bring the data back and start again"

@@ -1,4 +1,4 @@
-"""Many strings in two arrays: what 100,000 paths take as Python strings, a million take here."""
+"""Many strings in two arrays: a million paths take the memory of 100,000 Python strings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import overload
 
 
 class Names(Sequence[str]):
-    """An immutable list of names, one block of bytes; a file name of any encoding survives."""
+    """An immutable list of names in one block of bytes; file names of any encoding survive."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._bytes = bytearray()

@@ -1,4 +1,4 @@
-"""Work on many inputs in a few threads: in order, with bounded memory."""
+"""Ordered processing of many inputs in a few threads, with bounded memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TypeVar
 Input = TypeVar("Input")
 Output = TypeVar("Output")
 
-AHEAD = 4  # inputs under way per thread: one that is slow does not make the others wait at once
+AHEAD = 4  # inputs in flight per thread, so that a slow one does not stall the others at once
 
 
 def in_order(
@@ -22,9 +22,9 @@ def in_order(
 ) -> Iterator[Output]:
     """Yield work(input) for each input, in order.
 
-    Unlike Executor.map, which takes all inputs at once, at most AHEAD a thread are under way, which
-    bounds memory and the time to stop. threads: a running pool of `workers`; without it one is made
-    that ends with the work.
+    Unlike Executor.map, which submits all inputs at once, this keeps at most AHEAD per thread in
+    flight, which bounds memory and the time to stop. threads: a running pool of `workers` threads;
+    by default, one is created for this call.
     """
     waiting: deque[Future[Output]] = deque()
     with nullcontext(threads) if threads else ThreadPoolExecutor(workers) as pool:
@@ -37,6 +37,6 @@ def in_order(
 
 
 def blocks(count: int, size: int, first: int = 0) -> Iterator[range]:
-    """Cut first..count into ranges of `size`; handing work over one by one costs an eighth."""
+    """Yield ranges of `size` from `first` to `count`; single inputs cost an eighth of the time."""
     for start in range(first, count, size):
         yield range(start, min(start + size, count))

@@ -1,4 +1,4 @@
-"""Files, folders, patterns and a list on stdin as the names of image files."""
+"""Image names from arguments: files, folders, patterns, addresses and a list on stdin."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ from .sources.leftovers import is_leftover
 from .sources.visible import is_folder, is_image, visible
 
 STDIN = "-"
-# How image files begin.
+# First bytes of image files.
 _IMAGES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")
-LONGEST = 2**15  # bytes of a path, and more; Linux takes 4,096
+LONGEST = 2**15  # bytes, more than any path takes; Linux allows 4,096
 
 
 def image_names(names: Sequence[str], stdin: Iterable[bytes]) -> Names:
-    """Return the images that arguments name, in their order, repeated ones repeatedly.
+    """Return the images that arguments name, in order, including repeats.
 
-    names: files, whatever they are called; folders, for every image file below them, a folder's
-    own first, sorted; patterns with * ? [] and ** for any depth, for the image files that they
-    match, sorted; addresses; '-' for the names on `stdin`, pieces of bytes: one per line, or ended
-    by NULs if there are any, as `find -print0` writes them.
+    Each argument is one of:
+    - a file, whatever its name, or an address;
+    - a folder: every image file below it, sorted, a folder's own files first;
+    - a pattern with * ? [], and ** for any depth: the image files that match, sorted;
+    - '-': the names on `stdin`, an iterable of chunks. They are one per line, or terminated by NULs
+      if there are any, as `find -print0` writes them.
     Raises DataError for a folder or a pattern without images.
     """
     return Names(name for argument in names for name in _meant(argument, stdin))
@@ -43,14 +45,14 @@ def _meant(argument: str, stdin: Iterable[bytes]) -> Iterator[str]:
     elif os.path.isdir(argument):  # noqa: PTH112 - False, where Path raises for odd names
         yield from _some(_below(argument), f"no image files under the folder '{argument}'")
     elif is_address(argument):
-        yield argument  # its ? is no pattern's
+        yield argument  # a ? in an address is not a wildcard
     elif glob.has_magic(argument) and not os.path.lexists(argument):
         matches = glob.iglob(argument, recursive=True)  # noqa: PTH207 - as it was typed, ./ included
         asked = set(argument.split(os.sep))  # noqa: PTH206 - as above
         files = iter(sorted(name for name in matches if _is_image_file(name, asked)))
         yield from _some(files, f"no image file matches '{argument}'")
     else:
-        yield argument  # also one that is missing: it is reported in its place
+        yield argument  # even if it is missing: it is reported in its turn
 
 
 def _listed(stdin: Iterable[bytes]) -> Iterator[bytes]:
@@ -58,12 +60,12 @@ def _listed(stdin: Iterable[bytes]) -> Iterator[bytes]:
     first = next(pieces, b"")
     if first.startswith(_IMAGES):
         raise DataError("-: stdin holds an image and no names; name it /dev/stdin to predict it")
-    if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # PowerShell writes it so
+    if first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # as PowerShell writes it
         text = b"".join(chain((first,), pieces)).decode("utf-16", errors="replace")
         yield from map(os.fsencode, text.splitlines())
         return
     pieces = chain((first.removeprefix(codecs.BOM_UTF8),), pieces)
-    # The first name, which may hold line breaks, ends within this or there are no NULs.
+    # If names end in NULs, the first NUL comes within LONGEST bytes. Names may hold line breaks.
     while b"\0" not in rest and len(rest) < LONGEST and (piece := next(pieces, b"")):
         rest += piece
     end, after = (b"\0", b"") if b"\0" in rest else (b"\n", b"\r")
@@ -90,7 +92,7 @@ def _below(folder: str) -> Iterator[str]:
 
 def _some(names: Iterator[str], otherwise: str) -> Iterator[str]:
     count = 0
-    for count, name in enumerate(names, start=1):  # noqa: B007 - looked at behind the loop
+    for count, name in enumerate(names, start=1):  # noqa: B007 - used after the loop
         yield name
     if not count:
         raise DataError(
@@ -99,7 +101,7 @@ def _some(names: Iterator[str], otherwise: str) -> Iterator[str]:
 
 
 def _is_image_file(name: str, asked: set[str]) -> bool:
-    """Whether a match is an image, and in no leftover folder but those that were asked for."""
+    """Return whether a match is an image; leftover folders count only if the pattern names them."""
     *folders, file = name.split(os.sep)  # noqa: PTH206 - as above
     left_over = any(is_leftover(folder) for folder in folders if folder not in asked)
     return is_image(file) and not left_over and not os.path.isdir(name)  # noqa: PTH112 - as above

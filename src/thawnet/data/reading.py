@@ -1,4 +1,4 @@
-"""How DATA is read where its form alone leaves more than one reading."""
+"""How to read DATA where its form is ambiguous."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Reading:
     JSON."""
 
     def resolved(self) -> Reading:
-        """Return the same with paths that hold from anywhere."""
+        """Return a copy with absolute paths."""
         images, names = (path and path.resolve() for path in (self.images, self.class_names))
         return replace(self, images=images, class_names=names)
 

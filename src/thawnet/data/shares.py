@@ -1,4 +1,4 @@
-"""The shares of a data set's images that train, validate and test; plain numbers for recipes."""
+"""Shares of the images for training, validation and test, as plain numbers for recipes."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Shares:
-    """How images are shared out that do not lie in parts of their own."""
+    """How to split images that do not come in parts."""
 
     seed: int = 0
-    """Decides which images go where."""
+    """Seed of the splits."""
     test: float = 0.0
-    """Share that tests; 0 for a tenth, of small classes more, or none where images are folded."""
+    """Test share. 0 for a tenth, more of small classes, or none if the images are folded."""
     val: float = 0.0
-    """Share of the others that validates, unless they are folded; 0 as for `test`."""
+    """Validation share of the others, unless they are folded. 0 as for `test`."""
     folds: int = 5
-    """Folds of few images: each is validated by a network that learnt from the others."""
-    few: int = 500
-    """Up to so many images are folded."""
+    """Folds of a small data set: each is validated by a network trained on the others."""
+    few: int = 1000
+    """Data sets of at most this many images are folded (cross-validated)."""
 
     @classmethod
     def of(cls, recipe: Mapping[str, Any]) -> Shares:
-        """Return those of a recipe, as in recipe.toml; one of an older thawnet lacks some.
+        """Return the shares of a recipe, as in recipe.toml; older recipes lack some of them.
 
-        Only images whose head is solved are folded.
+        Images are folded only if the head is solved, not trained.
         """
         solved = int(recipe["head"].get("solve_images", 0))
         return cls(

@@ -1,4 +1,4 @@
-"""Splits of images into parts that train, validate and test."""
+"""Splits of images into training, validation and test parts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .items import Items, Source
 from .shares import Shares
 from .store import ImageStore
 
-TENTH = 0.1  # of the images, that test, and of the others, that validate
+TENTH = 0.1  # of the images for test, and of the others for validation
 VALIDATION_LIMIT = 2500  # images
 
 Part = TypeVar("Part", Items, ImageStore)
@@ -29,15 +29,15 @@ def split_off(
     share: float = 0.0,
     limit: int | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Split rows into (rest, part), both sorted; the same inputs give the same on every machine.
+    """Split rows into (rest, part), both sorted; equal inputs give equal splits on every machine.
 
-    - A row's lot is drawn from its content, `hashes`, and the seed: it goes to the part if its lot
-      is below the share. So it stays where it is when other rows come or go.
-    - share: 0 for TENTH, or as much of it as gives `limit` rows in the mean; of classes of which
-      that is fewer than 5, as many as 5 in the mean, at most a quarter. As a class grows its share
-      falls, so that a row may leave the part, but none comes into it.
-    - A class of two rows or more has one in the part, and at most half of them; the rest keeps at
-      least one row of every class. Where lots give a class none, its lowest goes.
+    - A row's lot in [0, 1) depends on its content, `hashes`, and the seed. The row goes to the part
+      if its lot is below the share, so it stays where it is when other rows come or go.
+    - share: 0 for TENTH, reduced if need be to give `limit` rows on average. A class that would
+      average fewer than 5 rows has a larger share: 5 rows on average, at most a quarter. As a class
+      grows its share falls, so rows may leave the part, but none enters it.
+    - A class of two rows or more has at least one in the part, and at most half of them. The rest
+      keeps at least one row of every class. If no lot is low enough, the lowest goes.
     - Rows with the same number in `ties` (duplicates, groups: items.tied) stay together.
     """
     whole = TENTH if limit is None else min(TENTH, limit / max(1, len(labels)))
@@ -49,7 +49,7 @@ def split_off(
     drawn = lots(hashes, ties, seed)
 
     def take(tie: int) -> int:
-        """Take a set of rows, unless a class would have none left; return how many it has."""
+        """Move a set to the part unless that empties a class; return how many rows were moved."""
         lost = np.bincount(labels[rows[ends[tie] - sizes[tie] : ends[tie]]], minlength=len(left))
         if ((left > 0) & (left <= lost)).any():
             return 0
@@ -75,16 +75,16 @@ def split_off(
 
 
 def first_of_each(ties: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the first row of each set; ties: numbers of sets from 0, (n,), see items.tied."""
+    """Return the first row of each set; ties: set numbers from 0, (n,), see items.tied."""
     return np.unique(ties, return_index=True)[1]
 
 
 def lots(hashes: NDArray[np.uint8], ties: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
-    """Return a number in [0, 1) for each set of rows, as if drawn: by content and seed alone.
+    """Return a pseudorandom number in [0, 1) for each set of rows, from its content and the seed.
 
-    hashes: (n, 32). ties: numbers of sets from 0, (n,); the smallest hash speaks for its set. The
+    hashes: (n, 32). ties: set numbers from 0, (n,). The smallest hash of a set represents it. The
     bits of a hash are random already; the finaliser of SplitMix64 (Steele et al. 2014, "Fast
-    splittable pseudorandom number generators") brings the seed in.
+    splittable pseudorandom number generators") mixes in the seed.
     """
     beginnings = np.ascontiguousarray(hashes[:, :8]).view("<u8")[:, 0].astype(np.uint64)
     bits = np.full(ties.max(initial=-1) + 1, np.iinfo(np.uint64).max)
@@ -99,10 +99,10 @@ def lots(hashes: NDArray[np.uint8], ties: NDArray[np.int64], seed: int) -> NDArr
 def folded(
     labels: NDArray[np.int64], ties: NDArray[np.int64], hashes: NDArray[np.uint8], shares: Shares
 ) -> NDArray[np.int64]:
-    """Return the fold of each row, 0 to shares.folds - 1, (n,): each has its share of every class.
+    """Return the fold of each row, 0 to shares.folds - 1, (n,), stratified by class.
 
-    A set of rows with the same number in `ties` stays in one fold. Sets are dealt out in the order
-    of their lots, each class going on where the one before ended, to the fold with fewest of it.
+    Rows with the same number in `ties` stay in one fold. Each class deals out its sets, largest
+    first and then by lot, to the fold with the fewest rows of that class.
     """
     sizes = np.bincount(ties)
     drawn = lots(hashes, ties, shares.seed)
@@ -113,7 +113,7 @@ def folded(
         members = np.flatnonzero(leaders == label)
         own = np.zeros(shares.folds, np.int64)
         for tie in members[np.lexsort((drawn[members], -sizes[members]))].tolist():
-            # The emptiest of this class, and of those the emptiest of all.
+            # The fold with fewest rows of this class, and among equals the smallest fold.
             fold[tie] = np.lexsort((whole, own))[0]
             own[fold[tie]] += sizes[tie]
             whole[fold[tie]] += sizes[tie]
@@ -122,20 +122,20 @@ def folded(
 
 @dataclass(frozen=True)
 class TrainTest:
-    """The images of a run by part; the test part is opened when it is read."""
+    """The images of a run by part; the test part is opened only when it is needed."""
 
     train: Items
     val: Items | None
     test: Callable[[], Items] | None
-    """Opens the test part; None where a run began with one that has been taken away since."""
+    """Opens the test part. None if all images are folded, or if the run's test part is gone."""
     fingerprint: str
-    """Of all but the test part."""
+    """Fingerprint of the training and validation images and the classes."""
     folded: bool
-    """Whether the training images validate each other, see `folded`."""
+    """Whether the training images are cross-validated, see the function `folded`."""
 
 
 def check_parts(source: Source, tested: bool) -> None:
-    """Raise DataError where names and labels alone show that a part cannot be used.
+    """Raise DataError if names and labels alone show that a part cannot be used.
 
     tested: whether the test part will be read.
     """
@@ -149,11 +149,11 @@ def check_parts(source: Source, tested: bool) -> None:
 
 
 def arrange(source: Source, shares: Shares, own_test: bool | None = None) -> TrainTest:
-    """Give a source without a test part one, and open what training needs.
+    """Open the parts that training needs, splitting off a test part if the source has none.
 
-    Few images (`Shares.few`) are folded, and all train, unless a share of them is to test. A
-    validation part beside few tests them.
-    own_test: whether the source had a test part when its run began; it may be gone since.
+    Up to `Shares.few` images are folded: all train, unless `shares.test` sets some aside. If
+    they come with a validation part but no test part, the validation part becomes the test part.
+    own_test: whether the source had a test part when its run began. If it is gone, none is made.
     """
     test: Callable[[], Items] | None
     source.require_train()
@@ -161,13 +161,13 @@ def arrange(source: Source, shares: Shares, own_test: bool | None = None) -> Tra
     val = source.open_part("val") if "val" in source.parts else None
     train, few = everything, len(everything) <= shares.few
     if "test" in source.parts:
-        test = lambda: source.open_part("test")  # noqa: E731 - beside its like
+        test = lambda: source.open_part("test")  # noqa: E731 - like the lambdas below
     elif own_test or (few and val is None and not shares.test):
         test = None
     elif few and val is not None:
         test, val = (lambda items=val: items), None
     else:
-        # Another stream than the validation split's, so that the two do not mirror each other.
+        # Another seed than the validation split's, so that the two splits are independent.
         rest, part = split_off(
             everything.labels,
             everything.ties,
@@ -181,7 +181,7 @@ def arrange(source: Source, shares: Shares, own_test: bool | None = None) -> Tra
 
 
 def divide(images: Part, other: Part | None, shares: Shares) -> tuple[Part, Part]:
-    """Return what trains and what validates: `other`, or a share of the training images."""
+    """Return the training and validation images; without `other`, a share of `images` validates."""
     if other is not None:
         return images, other
     rest, part = split_off(

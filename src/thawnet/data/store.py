@@ -30,7 +30,7 @@ from .parallel import blocks, in_order
 VERSION = 4
 BLOCK = 8  # images a thread decodes at a time
 
-# While a store grows: of each image the SHA-256 of its pixels, height and width; 0 of a broken one.
+# While a store is built, one record per image: SHA-256 of its pixels, height, width; 0 if broken.
 RECORDS = f"{NOTE}-images.bin"
 RECORD = np.dtype([("own", "u1", 32), ("shape", "<i4", 2)])
 RECORDS_AT_ONCE = 65_536
@@ -40,36 +40,36 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Typical:
-    """What the images of a data set are like."""
+    """Typical size and bit depth of a data set's images."""
 
     short: int
-    """Median of the short side, pixels."""
+    """Median of the short side in pixels; `long` likewise."""
     long: int
     bits: int = 0
-    """The most bits of 16 that any grey levels use; 0 where there are none in 16."""
+    """Most bits that the grey levels of any 16-bit image use; 0 if there is no such image."""
 
 
 @dataclass(frozen=True)
 class ImageStore:
-    """Images of one short side, some of them, in a given order."""
+    """Reduced images of one side length, or a subset of them in a given order."""
 
     pixels: NDArray[np.uint8]
-    """Flat, memory-mapped."""
+    """All pixels, flat and memory-mapped."""
     offsets: NDArray[np.int64]
     """First byte of each image."""
     shapes: NDArray[np.int32]
     """Height and width, (n, 2)."""
     all_labels: NDArray[np.int64]
-    """As in Items, like the next two and `all_groups`."""
+    """As in Items; so are the next two and `all_groups`."""
     all_hashes: NDArray[np.uint8]
     all_names: Sequence[str]
     rows: NDArray[np.int64]
-    """The images meant, in order."""
+    """The selected images, in order."""
     side: int
     content: str
-    """Names the pixels and labels."""
+    """Fingerprint of the pixels and labels."""
     broken: tuple[tuple[str, str], ...] = ()
-    """Name and reason of what could not be read."""
+    """Name and reason of every image that could not be read."""
     all_groups: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
@@ -77,7 +77,7 @@ class ImageStore:
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """Class positions, (n,) int64."""
+        """Class indices, (n,) int64."""
         return self.all_labels[self.rows]
 
     @property
@@ -87,7 +87,7 @@ class ImageStore:
 
     @property
     def ties(self) -> NDArray[np.int64]:
-        """A number of each image, (n,) int64; a split keeps equal ones together. See items.tied."""
+        """Numbers of the sets that a split keeps together, (n,) int64; see items.tied."""
         groups = None if self.all_groups is None else self.all_groups[self.rows]
         return tied(self.hashes, groups)
 
@@ -98,7 +98,7 @@ class ImageStore:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Name the images meant: the store's content and the rows taken from it."""
+        """Fingerprint of the store's content and the selected rows."""
         return fingerprint([self.content, hashlib.sha256(self.rows.tobytes()).hexdigest()])
 
     def subset(self, rows: NDArray[np.int64]) -> ImageStore:
@@ -107,7 +107,7 @@ class ImageStore:
 
     @cached_property
     def squares(self) -> NDArray[np.uint8] | None:
-        """All images, (n, side, side, 3), if all are square: numpy gathers a batch at once."""
+        """All images, (n, side, side, 3), if all are square: a batch is then a single gather."""
         if (self.shapes == self.side).all():
             return self.pixels.reshape(-1, self.side, self.side, 3)
         return None
@@ -115,9 +115,9 @@ class ImageStore:
     def batch(
         self, positions: NDArray[np.int64], along: NDArray[np.float32] | None = None
     ) -> NDArray[np.uint8]:
-        """Return (n, side, side, 3): squares cut from the images at `positions`.
+        """Return squares cut from the images at `positions`, (n, side, side, 3).
 
-        along: where on the longer side to cut, 0 (first) to 1 (last); the middle without it.
+        along: where to cut the longer side, 0 (start) to 1 (end); by default the middle.
         """
         rows = self.rows[positions]
         if self.squares is not None:
@@ -135,7 +135,7 @@ class ImageStore:
 
 
 def typical_image(items: Items) -> Typical:
-    """Return what up to 100 images spread over the list are like."""
+    """Measure up to 100 images spread over the list; raise DataError if none can be read."""
     sides: list[tuple[int, int]] = []
     bits = 0
     reason = ""
@@ -163,9 +163,9 @@ def open_store(
     workers: int,
     tell: Tell = lambda text: None,
 ) -> ImageStore:
-    """Return the store of these images, reduced so, building it in the cache if need be.
+    """Return the store of these images after reduction, building it in the cache if needed.
 
-    `progress` is called with how many more images are done, `tell` with a line for a person.
+    `progress` is called with the number of images newly done, `tell` with a line for the user.
     Raises RunError when the cache cannot be written.
     """
     path = store_folder(items, how)
@@ -173,13 +173,13 @@ def open_store(
         store = load(path, items)
         if not (any(why.startswith(LACKING) for _, why in store.broken) and reads_heic()):
             return store
-        remove(path)  # the package that some images lacked is here now
+        remove(path)  # the package that some images needed is now installed
     build(path, items, how, progress, workers, tell)
     return load(path, items)
 
 
 def require_every_class(store: ImageStore, items: Items, classes: Sequence[str]) -> None:
-    """Raise DataError when no image of a class could be read, as training needs."""
+    """Raise DataError if no image of some class could be read: training needs one of each."""
     missing = np.setdiff1d(items.labels, store.all_labels)
     if len(missing):
         label_of = dict(zip(items.names, items.labels.tolist(), strict=True))
@@ -197,7 +197,7 @@ def require_every_class(store: ImageStore, items: Items, classes: Sequence[str])
 
 
 def store_folder(items: Items, how: Reduction) -> Path:
-    """Return where the cache keeps the store of these images, reduced so."""
+    """Return the cache folder of the store of these images after reduction."""
     key = fingerprint([VERSION, items.fingerprint, asdict(how), PIL.__version__])
     return cache_folder() / "stores" / key
 
@@ -212,7 +212,7 @@ def build(
 ) -> None:
     """Decode and reduce images into a folder, listing those that cannot be read.
 
-    An interrupted attempt is resumed; the bytes are the same.
+    An interrupted build is resumed, and gives the same bytes.
     """
     with building(path, tell) as work:
         if work is not None:
@@ -221,13 +221,13 @@ def build(
 
 def _grow(work: Building, items: Items, how: Reduction, progress: Progress, workers: int) -> None:
     def read_some(positions: range) -> list[tuple[NDArray[np.uint8], bytes] | str]:
-        # Read before any is decoded: shards are read in order, or again from the start of a group.
+        # Read all before decoding: out of order, a shard's row group is read again from its start.
         raw = [read_or_reason(items, position) for position in positions]
         return [_reduce(image, how) for image in raw]
 
     with work.open("pixels.bin") as pixels, work.open(RECORDS) as records:
         position, written, broken = _noted(work, pixels, records)
-        # Images and bytes of pixels, of whole blocks, at whatever moment a stop comes.
+        # Images and pixel bytes of whole blocks, consistent whenever an interrupt comes.
         reached = (position, written)
 
         def keep() -> None:
@@ -264,7 +264,7 @@ def _grow(work: Building, items: Items, how: Reduction, progress: Progress, work
 
 
 def _reduce(raw: Raw | str, how: Reduction) -> tuple[NDArray[np.uint8], bytes] | str:
-    """Return an image and the hash of its pixels, or why there is none."""
+    """Return an image's pixels and their hash, or the reason why it cannot be read."""
     if isinstance(raw, str):
         return raw
     try:
@@ -278,9 +278,9 @@ def _reduce(raw: Raw | str, how: Reduction) -> tuple[NDArray[np.uint8], bytes] |
 def _noted(
     work: Building, pixels: IO[bytes], records: IO[bytes]
 ) -> tuple[int, int, list[tuple[int, str]]]:
-    """Return the images that are done, the bytes of their pixels, and which are broken.
+    """Return the number of images done, the bytes of their pixels, and the broken images.
 
-    The files are cut back to that; shorter ones are begun again.
+    The files are truncated to these sizes; if one is shorter, both start afresh.
     """
     done, written, broken = 0, 0, []
     for note in work.notes():
@@ -294,7 +294,7 @@ def _noted(
 
 
 def _summed(records: IO[bytes], labels: NDArray[np.int64]) -> tuple[NDArray[np.int32], str]:
-    """Return the shapes of all images, 0 x 0 of the broken, and what names the others' content."""
+    """Return the shapes of all images, 0 x 0 if broken, and a fingerprint of the others."""
     shapes = np.empty((len(labels), 2), dtype=np.int32)
     digest = hashlib.sha256()
     records.seek(0)
@@ -307,7 +307,7 @@ def _summed(records: IO[bytes], labels: NDArray[np.int64]) -> tuple[NDArray[np.i
 
 
 def load(path: Path, items: Items) -> ImageStore:
-    """Open a store with what `items` tells of each image; it was built from the same content."""
+    """Open a store; labels, hashes, names and groups come from `items`, which has its content."""
     meta = json.loads((path / "meta.json").read_text())
     shapes = np.load(path / "shapes.npy", allow_pickle=False)
     readable = np.flatnonzero(shapes[:, 0])
@@ -323,7 +323,7 @@ def load(path: Path, items: Items) -> ImageStore:
         shapes=shapes,
         all_labels=whole.labels,
         all_hashes=whole.hashes,
-        # Not kept in the store: it is named by content alone, and content may lie elsewhere too.
+        # Not kept in the store: its key is content alone, which may have other names elsewhere.
         all_names=whole.names,
         all_groups=whole.groups,
         rows=np.arange(len(readable)),

@@ -1,6 +1,6 @@
-"""Views: seeded training pictures as one affine resample, made on the device.
+"""Views: seeded, augmented images, made on the device by one affine resample.
 
-A view is a function of (seed, epoch, position in the part), never of the batch it falls into.
+A view depends on (seed, epoch, position in the part), never on the batch it falls into.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Views:
     angle: Floats
     """Radians."""
     width: Floats
-    """Shown share of the image's side."""
+    """Share of the image's width that is shown; `height` likewise."""
     height: Floats
     shift_x: Floats
     """In half sides, so 1 moves the middle to the edge."""
@@ -40,7 +40,7 @@ class Views:
     along: Floats
     """See ImageStore.batch."""
     operations: NDArray[np.int64]
-    """(n, k), numbers into colour.OPERATIONS."""
+    """(n, k), indices into colour.OPERATIONS."""
     erased: Floats
     """(n, 4), see colour.erase."""
 
@@ -50,7 +50,7 @@ class Views:
 
     @cached_property
     def moves(self) -> bool:
-        """True if any image is turned, scaled or shifted, and not only mirrored."""
+        """True if any image is rotated, scaled or shifted, and not only mirrored."""
         return bool(
             self.angle.any()
             or (self.width != 1).any()
@@ -153,16 +153,16 @@ def render(
         raw = sent(images.batch(positions, views.along), device)
     else:
         raw = resident[sent(images.rows[positions], device)]
-    # Planes one after another: enlarging them so takes 5.5 instead of 14 ms for 256 images.
+    # Contiguous planes: enlarging 256 images then takes 5.5 ms instead of 14 ms.
     pixels = raw.permute(0, 3, 1, 2).float().contiguous()  # (n, 3, side, side), 0..255
     recoloured = bool(views.operations.any())
     if not recoloured:
-        # Behind the interpolation it gives the same, on many more pixels.
+        # After the enlargement it would give the same, on many more pixels.
         pixels = _normalised(pixels, spec)
     if spec.side < spec.size:
         pixels = _enlarge(pixels, spec)
     if not views.moves:
-        # Nothing but mirroring: a cut gives the same numbers at a tenth of the time.
+        # Only mirrored: a crop gives the same numbers in a tenth of the time.
         inset = (pixels.shape[-1] - spec.size) // 2
         pixels = pixels[..., inset : inset + spec.size, inset : inset + spec.size]
         mirrored = views.mirror < 0
@@ -178,7 +178,7 @@ def render(
 
 
 def _normalised(pixels: torch.Tensor, spec: Preprocess) -> torch.Tensor:
-    """Return pixels in 0..255 less the mean, in standard deviations of each channel."""
+    """Return pixels in 0..255, scaled to [0, 1] and normalised by each channel's mean and std."""
     mean, std = (
         sent(np.array(values, np.float32), pixels.device).view(1, 3, 1, 1)
         for values in (spec.mean, spec.std)
@@ -188,24 +188,25 @@ def _normalised(pixels: torch.Tensor, spec: Preprocess) -> torch.Tensor:
 
 def _enlarge(pixels: torch.Tensor, spec: Preprocess) -> torch.Tensor:
     """Resample squares to the network's size."""
-    # Mostly empty, and yet faster than F.interpolate: from 32 to 128 px on a core six times.
+    # Mostly zeros, yet six times as fast as F.interpolate (32 to 128 px, one core).
     down, across = _weights(spec, pixels.device)
     return down @ pixels @ across
 
 
 @lru_cache(maxsize=4)
 def _weights(spec: Preprocess, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return `enlarging` on a device and its transpose, once: pieces may be of two images."""
+    """Return `enlarging` and its transpose on a device; cached, as a batch may be of two images."""
     weights = enlarging(spec.side, spec.size, spec.enlarge)
-    # They outlive the inference mode in which they may be asked for first.
+    # The cache outlives the inference mode that the first call may be made in.
     with torch.inference_mode(False):
         return sent(weights, device), sent(np.ascontiguousarray(weights.T), device)
 
 
 def _affine(pixels: torch.Tensor, views: Views, spec: Preprocess) -> torch.Tensor:
-    """Resample squares, edges reflected, around a middle of the network's size.
+    """Apply the affine maps of views to squares and cut the middle to the network's size.
 
-    As they are enlarged: blurred views teach less of images that are seen sharp.
+    Edges are reflected. Interpolates as `_enlarge` does: evaluation sees sharp images, for which
+    training on blurred ones is worse.
     """
     share = spec.size / pixels.shape[-1]
     cos, sin = np.cos(views.angle) * share, np.sin(views.angle) * share

@@ -30,15 +30,15 @@ from ..training.gate import GATE_TIE, agreement, squares_of
 if TYPE_CHECKING:
     import onnx
 
-CALIBRATION_IMAGES = 500  # of training, evenly spread, on which ranges are found
+CALIBRATION_IMAGES = 500  # training images, evenly spread, from which ranges are taken
 CALIBRATION_BATCH = 20
-GATE_LOSS = 0.005  # of the validation images, that int8 may lose though it is more than chance
-TIMED_IMAGES = 256  # of validation, on which the speed is found
-ROUNDS = 5  # of timing, both networks in turn
+GATE_LOSS = 0.005  # of the validation images: loss that int8 is allowed even beyond chance
+TIMED_IMAGES = 256  # validation images on which the speed is measured
+ROUNDS = 5  # of timing, alternating between both networks
 
-# Operators computed in integers. Relu and Clip are there to vanish: where what follows a
-# convolution is a range, the output's own range does it. The preprocessing in front has none of
-# these and stays as it is.
+# Operators computed in integers. Relu and Clip are listed so that they can be removed: after a
+# convolution, the range of its quantised output does the clipping. The preprocessing in front stays
+# in float32, see _kept_in_float.
 CONV = "Conv"
 OPERATORS = (CONV, "Gemm", "MatMul", "Add", "GlobalAveragePool", "Relu", "Clip", "Flatten")
 
@@ -49,9 +49,9 @@ class Quantised:
 
     onnx: bytes
     figures: dict[str, Any]
-    """The gate's, as they stand under `export` in model.json."""
+    """The gate's figures, as stored under `export` in model.json."""
     worse: str = ""
-    """Evidence that int8 is worse by more than chance, '' where there is none."""
+    """Evidence that int8 is worse by more than chance, '' if there is none."""
 
 
 def quantise(
@@ -61,13 +61,13 @@ def quantise(
     val: ImageStore,
     anyway: bool = False,
 ) -> Quantised:
-    """Return the network of a bundle in int8, calibrated on images of `train`, tried on `val`.
+    """Return a bundle's network in int8, calibrated on images of `train` and tested on `val`.
 
     content: its ONNX model. Weights are quantised per output channel, activations per tensor, after
     Jacob et al. 2018 (https://arxiv.org/abs/1712.05877), in ONNX's QDQ form: the model keeps the
     types of its inputs and outputs.
-    Raises BundleError when ONNX Runtime cannot quantise the network, or, unless `anyway`, when
-    it is worse, see `loss`.
+    Raises BundleError when ONNX Runtime cannot quantise the network, or, unless `anyway`, when the
+    result is worse, see `evidence_of_loss`.
     """
     crop = description.meaning.preprocess.crop
     rows = spread_over(len(train), CALIBRATION_IMAGES)
@@ -100,7 +100,7 @@ def write_quantised(
 ) -> None:
     """Write the bundle of a quantised network; description, trained_on: of the float32 one."""
     facts, backbone = dict(description.facts), description.architecture.backbone
-    # These figures are float32's.
+    # These figures are those of the float32 network.
     origin = {name: facts.pop(name, None) for name in ("metrics", "export")}
     facts["export"] = network.figures
     facts["quantised_from"] = {"sha256": description.sha256, **origin}
@@ -122,8 +122,8 @@ def evidence_of_loss(
 ) -> str:
     """Return the evidence that a rounded network is worse, '' if chance or GATE_LOSS explains it.
 
-    exact, rounded: logits, (n, classes), of the same images. McNemar's exact test on the images
-    whose class changes, those aside whose two first classes were as good as equal before.
+    exact, rounded: logits, (n, classes), of the same images. McNemar's exact test is applied to the
+    images that become right or wrong, except those whose two top classes were nearly tied before.
     """
     shares = np.sort(softmax(exact.astype(np.float64), axis=1), axis=1)
     decided = shares[:, -1] - shares[:, -2] >= GATE_TIE
@@ -136,7 +136,7 @@ def evidence_of_loss(
 
 
 class _Reader:
-    """Squares in batches, as ONNX Runtime's calibrator asks for them."""
+    """Squares in batches, in the interface that ONNX Runtime's calibrator reads."""
 
     def __init__(self, squares: NDArray[np.uint8], advance: Callable[[int], None]) -> None:
         starts = range(0, len(squares), CALIBRATION_BATCH)
@@ -177,7 +177,7 @@ def _static(
                 # Signed activations take 1.8 times as long.
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
-                # An activation's range is all that was seen. Entropy, averages and the outermost
+                # An activation's range is the full range seen. Entropy, averages and the outermost
                 # percentiles gave the same accuracy: docs/experiments.md.
                 calibrate_method=quantization.CalibrationMethod.MinMax,
             )
@@ -193,9 +193,9 @@ def _static(
 def _kept_in_float(model: onnx.ModelProto) -> list[str]:
     """Return the names of nodes that stay in float32.
 
-    All up to the first convolution: on three channels integers gain nothing; with it MobileNetV2
-    takes a quarter longer. And those that logits do not depend on, such as the unfamiliarity's,
-    which are small.
+    These are the nodes up to and including the first convolution: on three channels integers gain
+    nothing, and with it in integers MobileNetV2 takes a quarter longer. The nodes that the logits
+    do not depend on, such as the unfamiliarity's, are small and stay in float32 too.
     """
     needed = {node.name for node in needed_for(model.graph, {LOGITS})}
     first = next((node for node in model.graph.node if node.op_type == CONV), None)
@@ -207,7 +207,7 @@ def _kept_in_float(model: onnx.ModelProto) -> list[str]:
 
 
 def images_per_second(models: Sequence[Model], squares: NDArray[np.uint8]) -> list[float]:
-    """Time models in turn on the same squares, on all cores; return the median speed of each."""
+    """Time models in turn on the same squares and all cores; return each one's median speed."""
     speeds: list[list[float]] = [[] for _ in models]
     with console.progress("timing", ROUNDS * len(models) * len(squares)) as advance:
         for _ in range(ROUNDS):

@@ -1,4 +1,4 @@
-"""The network of a bundle as OpenVINO keeps one: NAME.xml and NAME.bin."""
+"""A bundle's network in OpenVINO's format: NAME.xml and NAME.bin."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ..core.errors import BundleError, first_line
 
 
 def to_openvino(onnx: bytes, model: Model) -> tuple[bytes, bytes, float]:
-    """Return a bundle's ONNX model as OpenVINO's .xml and .bin, and how far its logits are off.
+    """Return a bundle's ONNX model as OpenVINO's .xml and .bin, and its logits' largest error.
 
     Inputs and outputs keep their names; weights stay float32. Both files are read again here, run
     by OpenVINO on the CPU, and compared with `model`, which ONNX Runtime runs.
-    Raises BundleError when OpenVINO cannot read the network or computes something else.
+    Raises BundleError when OpenVINO cannot convert the network or its logits differ.
     """
-    # Importing OpenVINO, and openvino.convert_model, report that to Google Analytics where the
-    # package openvino-telemetry can be imported, which comes with it.
+    # Importing OpenVINO and calling openvino.convert_model are reported to Google Analytics if the
+    # package openvino-telemetry, which comes with it, can be imported.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
@@ -31,7 +31,7 @@ def to_openvino(onnx: bytes, model: Model) -> tuple[bytes, bytes, float]:
         try:
             core = openvino.Core()
             openvino.save_model(core.read_model(onnx), file, compress_to_fp16=False)
-            # In float32: by default a processor with bfloat16 computes in that.
+            # By default a processor with bfloat16 computes in bfloat16.
             exact = {"INFERENCE_PRECISION_HINT": "f32"}
             compiled = core.compile_model(core.read_model(file), "CPU", exact)
             logits = [np.array(compiled({IMAGES: squares[:n]})[LOGITS]) for n in (1, PROBES)]
@@ -41,5 +41,5 @@ def to_openvino(onnx: bytes, model: Model) -> tuple[bytes, bytes, float]:
             ) from error
         reference = model.outputs(squares).logits
         off = max(require_same(each, reference[: len(each)], "OpenVINO") for each in logits)
-        del compiled, core  # which hold the files open, and Windows removes no open file
+        del compiled, core  # they hold the files open, and Windows cannot delete open files
         return file.read_bytes(), file.with_suffix(".bin").read_bytes(), off

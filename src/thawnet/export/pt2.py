@@ -1,4 +1,4 @@
-"""The network of a bundle rebuilt in PyTorch, and as a program that PyTorch alone runs."""
+"""A bundle's network rebuilt in PyTorch, and as a program that needs only PyTorch."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def rebuild(description: Description) -> Network:
     )
     try:
         network.net.load_state_dict(load(content))
-    # A dtype that torch lacks is a KeyError of safetensors.
+    # safetensors raises KeyError for a dtype that torch lacks.
     except (RuntimeError, SafetensorError, KeyError, ValueError) as error:
         raise BundleError(
             f"'{description.path / WEIGHTS}' does not fit {architecture.backbone} "
@@ -42,19 +42,19 @@ def rebuild(description: Description) -> Network:
 
 
 def to_pt2(description: Description, model: Model) -> tuple[bytes, float]:
-    """Return a bundle's network as torch.export.save writes it, and how far its logits are off.
+    """Return a bundle's network as torch.export.save writes it, and its logits' largest error.
 
-    The program takes squares, (n, crop, crop, 3) uint8, as preprocess.squared cuts them, and gives
-    logits, (n, classes) float32; n is free. It runs without timm and thawnet. It is loaded again
-    here and compared with `model`, the ONNX one.
-    Raises BundleError when it cannot be exported or gives other logits.
+    The program takes squares, (n, crop, crop, 3) uint8, as preprocess.squared cuts them, and
+    returns logits, (n, classes) float32; n is free. It runs without timm and thawnet. It is loaded
+    again here and compared with `model`, which runs the ONNX model.
+    Raises BundleError when the network cannot be exported or its logits differ.
     """
     squares = probe_squares(model.preprocess)
     whole = _Logits(from_pixels(outputs(rebuild(description)), model.preprocess))
     file = io.BytesIO()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch, about itself
+            warnings.simplefilter("ignore")  # torch's own, about itself
             program = torch.export.export(
                 whole,
                 (torch.from_numpy(squares),),
@@ -75,7 +75,7 @@ def to_pt2(description: Description, model: Model) -> tuple[bytes, float]:
 
 
 class _Logits(torch.nn.Module):
-    """The first output of a module alone."""
+    """A module that returns only the first output of another."""
 
     def __init__(self, module: torch.nn.Module) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Bytes to an upright RGB image, inside limits."""
+"""Decoding of image files to upright RGB images, within limits."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from . import jpeg
 from .heic import add_heic, is_heic
 from .profiles import to_srgb
 
-# 64 million pixels are 192 MB as RGB: what most phones take, far below what hurts.
+# 64 million pixels are 192 MB as RGB: as many as most phones take, too few to do harm.
 MAX_PIXELS = 64_000_000
 _MOST = f"at most {MAX_PIXELS * 3 / 1e6:,.0f} MB ({MAX_PIXELS:,} pixels) are decoded"
-# Of a JPEG that is decoded at a fraction of its size: half a second for the 200 million of a phone.
+# Limit for a JPEG decoded at reduced size: the 200 million of a phone take half a second.
 MAX_JPEG_PIXELS = 256_000_000
-# Left for the antialiased reduction after a JPEG's own: 2 as in Pillow's thumbnail.
+# The factor left for the antialiased reduction after the JPEG's own; 2 as in Pillow's thumbnail.
 DRAFT = 2
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
 _JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
@@ -33,22 +33,22 @@ SUFFIXES = frozenset(
     [*_JPEG, *_PORTABLE, *_BOXES, ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"]
 )
 NAMED = "JPEG, PNG, WebP, HEIC, AVIF, GIF, BMP, TIFF or PPM"
-LEVEL_BITS = (8, 10, 12, 14, 16)  # that cameras and scanners put into 16
+LEVEL_BITS = (8, 10, 12, 14, 16)  # that cameras and scanners store in 16
 
 # Pillow also logs some of what it raises; without a handler Python would print that.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 def decode(data: bytes, least_side: int | None = None, bits: int = 0) -> Image.Image:
-    """Return the first frame as an upright RGB image in the colours of sRGB.
+    """Return the first frame as an upright sRGB image.
 
-    EXIF orientation is applied, an ICC profile too; transparency is laid over white.
-    bits: of grey levels in 16 bits, those that are used; they are scaled to 8. 0: the fewest of
-    LEVEL_BITS that hold the brightest of the image.
-    least_side: pixels of the short side that the image will be reduced to. A JPEG more than
-    DRAFT times as large is then decoded at 1/2, 1/4 or 1/8 of its size, which costs a fraction;
-    without it, one over MAX_PIXELS is.
-    Raises ImageError with the reason when the bytes are not an image, are damaged, or would be
+    EXIF orientation and ICC profile are applied; transparency is composited over white.
+    bits: how many bits 16-bit grey levels use; they are scaled to 8. 0: the fewest of LEVEL_BITS
+    that hold the image's brightest level.
+    least_side: short side in pixels that the image will be reduced to. A JPEG more than DRAFT times
+    as large is decoded at 1/2, 1/4 or 1/8 of its size, which is much faster. Without `least_side`,
+    only a JPEG over MAX_PIXELS is decoded at reduced size.
+    Raises ImageError with the reason if the bytes are not an image, are damaged, or would be
     decoded to more than MAX_PIXELS pixels.
     """
     with _reasons():
@@ -56,14 +56,14 @@ def decode(data: bytes, least_side: int | None = None, bits: int = 0) -> Image.I
 
 
 def upright_rgb(image: Image.Image, bits: int = 0) -> Image.Image:
-    """Return an opened image as `decode` does; raises ImageError with the reason."""
+    """Convert an opened image as `decode` does. Raises ImageError with the reason."""
     with _reasons():
         _check_pixels(*image.size)
         return _upright_rgb(image, bits)
 
 
 def level_bits(data: bytes) -> int:
-    """Return how many of 16 bits an image's grey levels use, 0 of all other images and damage."""
+    """Return how many bits 16-bit grey levels use; 0 for other and for damaged images."""
     try:
         with _reasons():
             image = _opened(data)
@@ -73,9 +73,9 @@ def level_bits(data: bytes) -> int:
 
 
 def size(data: bytes) -> tuple[int, int]:
-    """Return (width, height) as the header gives them, before EXIF turns them; raises ImageError.
+    """Return (width, height) from the header, before EXIF rotation. Raises ImageError.
 
-    A file that is damaged further on, or of too many pixels, passes.
+    A file that is damaged after its header, or has too many pixels, passes.
     """
     with _reasons():
         return _opened(data).size
@@ -85,7 +85,7 @@ def _opened(data: bytes) -> Image.Image:
     if not data:
         raise ImageError("the file is empty (0 bytes)")
     if data.startswith(b"\xff\xd8\xff"):
-        # Image.open refuses over 179 million pixels, at whatever scale they are to be decoded.
+        # Image.open refuses over 179 million pixels, even if they will be decoded at reduced size.
         return JpegImagePlugin.jpeg_factory(io.BytesIO(data))
     formats = (*FORMATS, add_heic()) if is_heic(data) else FORMATS
     return Image.open(io.BytesIO(data), formats=formats)
@@ -105,7 +105,7 @@ def _decoded(image: Image.Image, data: bytes, least_side: int | None, bits: int 
         raise ImageError(
             f"{width} x {height} pixels; of a JPEG at most {MAX_JPEG_PIXELS:,} are read"
         )
-    # Only a JPEG can; of the sizes it offers this takes the smallest that is enough.
+    # Has an effect on JPEGs only: selects the smallest decoding size that is large enough.
     if least_side is not None:
         image.draft(None, (DRAFT * least_side, DRAFT * least_side))
     elif width * height > MAX_PIXELS:
@@ -132,16 +132,16 @@ def _reasons() -> Iterator[None]:
         raise
     except UnidentifiedImageError:
         raise ImageError("not an image in a known format") from None
-    except Image.DecompressionBombError as error:  # beyond Pillow's own limit, a higher one
+    except Image.DecompressionBombError as error:  # over Pillow's own, higher limit
         raise ImageError(f"its pixels would take far too much memory; {_MOST}") from error
     except Exception as error:  # Pillow's plugins raise nearly anything on damaged input
         raise ImageError(f"damaged: {first_line(error)}") from error
 
 
 class _Quiet:
-    """Ignores Pillow's warnings (a bomb, odd EXIF) while any thread decodes.
+    """Ignore Pillow's warnings (decompression bombs, odd EXIF) while any thread decodes.
 
-    With warnings.catch_warnings in each thread, one would restore what another had set.
+    With warnings.catch_warnings in each thread, one thread would undo the filters of another.
     """
 
     def __init__(self) -> None:
@@ -182,31 +182,31 @@ def _upright_rgb(image: Image.Image, bits: int) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Turn an image as its EXIF says; what cannot be read there says nothing."""
+    """Apply the EXIF orientation; EXIF data that cannot be read is ignored."""
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # the pixels are whole; Pillow raises nearly anything on damaged EXIF
+    except Exception:  # the pixels are intact; Pillow raises nearly anything on damaged EXIF
         return image
 
 
 @dataclass(frozen=True)
 class Stored:
-    """The form of an image in its file."""
+    """How an image is stored in its file."""
 
     format: str
-    """Pillow's name of it."""
+    """Pillow's name of the format."""
     mode: str
-    """Pillow's name of its colours, and how many of 16 bits its grey levels use."""
+    """Pillow's mode; for 16-bit grey, how many bits the levels use."""
     size: tuple[int, int]
     """Width and height in pixels, upright."""
     turned: bool = False
-    """EXIF says to turn or mirror it."""
+    """Whether EXIF rotates or mirrors it."""
     animated: bool = False
-    """There are frames after the first."""
+    """Whether it has more than one frame."""
 
 
 def decode_stored(data: bytes) -> tuple[Image.Image, Stored]:
-    """Return what `decode` does, and how the image lies in its file; raises as it does."""
+    """Return the image as `decode` does, and how it is stored. Raises as `decode` does."""
     with _reasons():
         image = _opened(data)
         # A JPEG of several pictures (MPO) is a photo with its preview, not an animation.
@@ -243,6 +243,6 @@ def _to_rgb(image: Image.Image, bits: int) -> Image.Image:
 
 
 def _level_bits(image: Image.Image) -> int:
-    """Return how many bits the levels of 16-bit grey use: 12 of many cameras and X-rays."""
+    """Return how many bits 16-bit grey levels use, such as 12 from many cameras and X-rays."""
     brightest = int(np.asarray(image).max())
     return next(bits for bits in LEVEL_BITS if brightest < 2**bits)

@@ -1,4 +1,4 @@
-"""The bytes of image files and pipes, inside limits."""
+"""Reading of image files and pipes, within limits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from ..core.errors import ImageError
 
 MAX_FILE_BYTES = 512 * 2**20
-PIPE_SECONDS = 60  # without a byte; a download may take as long to begin
+PIPE_SECONDS = 60  # without a byte; a download may take that long to begin
 
 
 def read_file(path: Path) -> bytes:
@@ -28,7 +28,7 @@ def read_file(path: Path) -> bytes:
 
 
 def is_pipe(name: str) -> bool:
-    """Whether this names a pipe; False where nothing can be called so."""
+    """Return whether a name is that of a pipe; False if it is missing or not a valid name."""
     try:
         return stat.S_ISFIFO(os.stat(name).st_mode)  # noqa: PTH116 - Path raises for odd names
     except (OSError, ValueError):
@@ -36,9 +36,9 @@ def is_pipe(name: str) -> bool:
 
 
 def read_pipe(path: Path) -> bytes:
-    """Return all that comes out of a pipe, for one that a person named: /dev/fd/63, a named pipe.
+    """Return the content of a pipe that the user named, such as /dev/fd/63 or a named pipe.
 
-    Raises OSError, or ImageError when too much comes, or nothing for PIPE_SECONDS.
+    Raises OSError, or ImageError for more than MAX_FILE_BYTES or nothing for PIPE_SECONDS.
     """
     content = bytearray()
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as pipe:  # noqa: PTH123 - a descriptor

@@ -1,4 +1,4 @@
-"""HEIC, the form of photos that iPhones save, read by pillow-heif where it is installed."""
+"""HEIC, the photo format of iPhones, read by pillow-heif if it is installed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ LACKING = f"HEIC, which is read where pillow-heif is installed: {INSTALL}"
 
 
 def is_heic(data: bytes) -> bool:
-    """Whether a file says that it is HEIC or HEIF, whatever it is called."""
+    """Return whether a file's first bytes mark it as HEIC or HEIF, whatever its name."""
     return data[4:8] == b"ftyp" and data[8:12] != b"avif" and bool(_BRANDS.search(data[8:32]))
 
 
 def reads_heic() -> bool:
-    """Whether HEIC can be read here."""
+    """Return whether HEIC can be read here."""
     try:
         add_heic()
     except ImageError:
@@ -29,14 +29,14 @@ def reads_heic() -> bool:
 
 @cache
 def add_heic() -> str:
-    """Let Pillow read HEIC; return its name of the format.
+    """Register HEIC with Pillow; return Pillow's name of the format.
 
-    Raises ImageError with the pip line where pillow-heif is not installed.
+    Raises ImageError with the pip command if pillow-heif is not installed.
     """
     try:
         from pillow_heif import register_heif_opener
     except ImportError:
         raise ImageError(f"{LACKING}; or save the photo as JPEG") from None
-    # The image itself, never a preview in the file; threads decode different images.
+    # Never the previews in a file. One thread each: images are decoded in parallel already.
     register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=1)
     return "HEIF"

@@ -8,9 +8,10 @@ _SCAN = 0xDA
 
 
 def streams(data: bytes) -> bool:
-    """Whether a JPEG is decoded row by row: one scan of all its colours, not progressive.
+    """Return whether a JPEG is decoded row by row: one scan of all its colours, not progressive.
 
-    A decoder keeps every coefficient of any other, 2 bytes each, at whatever size it is decoded.
+    For any other, the decoder keeps every coefficient in memory, 2 bytes each, even if it decodes
+    at reduced size.
     """
     at, colours = 2, 0
     while at + 4 <= len(data) and data[at] == 0xFF:

@@ -13,48 +13,48 @@ from PIL import Image
 from ..core.errors import ImageError
 from .decode import MAX_PIXELS
 
-MAX_SIDE = 4096  # pixels; no network sees more
-CUT = 1.5  # times as long as short: a crop of the middle loses a third
-CUBIC = -0.75  # torch's and ONNX's; -0.5, Pillow's, is less sharp, and half a point worse on CIFAR
+MAX_SIDE = 4096  # pixels; the largest input of a network
+CUT = 1.5  # long side / short side at which a centre crop loses a third
+CUBIC = -0.75  # as in torch and ONNX; Pillow's -0.5 is less sharp, half a point worse on CIFAR
 Fit = Literal["crop", "squash", "pad"]
 Enlargement = Literal["bicubic", "bilinear"]
 
 
 @dataclass(frozen=True)
 class Reduction:
-    """The first step from an image to the network: what the store keeps."""
+    """The first preprocessing step: the reduced image that the store keeps."""
 
     side: int
-    """Pixels: of the short side to crop, of both sides to squash, of the long side to pad."""
+    """In pixels: the short side for 'crop', both sides for 'squash', the long side for 'pad'."""
     fit: Fit = "crop"
-    """'crop': the middle square is seen. 'squash': all of it, out of proportion. 'pad': all of it,
-    with `fill` around it."""
+    """'crop': the centre square is used. 'squash': the whole image, out of proportion. 'pad': the
+    whole image, with `fill` around it."""
     fill: tuple[int, int, int] = (0, 0, 0)
     bits: int = 0
-    """Of grey levels in 16 bits, those that are used; 0 for what each image uses itself."""
+    """How many bits 16-bit grey levels use; 0 to find out for each image."""
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Steps from an image to the network: reduce once, crop the middle, enlarge, normalise."""
+    """Steps from an image to the network: reduce once, crop the centre, enlarge, normalise."""
 
     size: int
-    """Pixels a side that the network sees."""
+    """Side of the network's input in pixels."""
     side: int
-    """Pixels of the short side that the store keeps; see Reduction. It is antialiased."""
+    """Side of the image that the store keeps, in pixels; see Reduction. It is antialiased."""
     mean: tuple[float, float, float]
     """Per channel, for pixels in [0, 1]; so is std."""
     std: tuple[float, float, float]
     fit: Fit = "crop"
-    """See Reduction; an image is padded with `mean`, which is nothing to the network."""
+    """See Reduction; an image is padded with `mean`, which is zero after normalisation."""
     bits: int = 0
-    """See Reduction; what the training images used, so that a dark image stays dark."""
+    """See Reduction; the number that the training images used, so that a dark image stays dark."""
     enlarge: Enlargement = "bicubic"
-    """How a crop of fewer pixels than the network sees is enlarged; see `enlarging`."""
+    """How a crop that is smaller than the network's input is enlarged; see `enlarging`."""
 
     @property
     def crop(self) -> int:
-        """Pixels a side cut from the middle of the reduced image; never more than `size`."""
+        """Side of the centre crop of the reduced image in pixels, at most `size`."""
         return min(self.side, self.size)
 
     @property
@@ -64,7 +64,7 @@ class Preprocess:
         return Reduction(self.side, self.fit, (red, green, blue), self.bits)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the specification as in model.json, which lacks `fit` and `bits` as usual."""
+        """Return the specification for model.json, without `fit` and `bits` at their defaults."""
         fields = {**asdict(self), "crop": self.crop, "reduce": "bicubic"}
         for name in ("fit", "bits"):
             if fields[name] == getattr(Preprocess, name):
@@ -73,19 +73,19 @@ class Preprocess:
 
 
 def store_side(size: int, short: int, long: int, fit: Fit = "crop") -> int:
-    """Return the side to keep, never enlarged on disk; short, long: the data's typical sides.
+    """Return the side to store in pixels; short, long: the typical sides of the data's images.
 
-    To crop it is ceil(size / 0.875), the field's usual ratio between the resized image and the
-    crop; what is squashed or padded is seen whole. Images smaller than that are kept as they are
-    and enlarged on the device.
+    For 'crop' it is ceil(size / 0.875), the usual ratio between the resized image and the crop; for
+    'squash' and 'pad' the whole image is used. Smaller images are stored as they are and enlarged
+    on the device.
     """
     return min(math.ceil(size / 0.875), short) if fit == "crop" else min(size, long)
 
 
 def reduce(image: Image.Image, how: Reduction) -> NDArray[np.uint8]:
-    """Resize an RGB image to what the store keeps; return (height, width, 3) uint8.
+    """Resize an RGB image to the size that the store keeps; return (height, width, 3) uint8.
 
-    Raises ImageError when that would be more than MAX_PIXELS, as for a picture of 1 x 60,000.
+    Raises ImageError if that is more than MAX_PIXELS, as for an image of 1 x 60,000.
     """
     width, height = image.size
     side = how.side
@@ -117,14 +117,14 @@ def _target(width: int, height: int, how: Reduction) -> tuple[int, int]:
 
 
 def enlarging(side: int, size: int, how: Enlargement) -> NDArray[np.float32]:
-    """Return the weights, (size, side), by which `side` pixels in a row become `size`.
+    """Return the interpolation weights, (size, side), from a row of `side` pixels to `size`.
 
-    As torch's interpolate has them: 'bicubic' is Keys 1981, "Cubic convolution interpolation for
-    digital image processing", with a = CUBIC. Beyond its edge a row goes on as it ends. Both are
-    separable: an image x is enlarged to w @ x @ w.T.
+    They are those of torch's interpolate: 'bicubic' is Keys 1981, "Cubic convolution interpolation
+    for digital image processing", with a = CUBIC. The edge pixels are repeated beyond the edge.
+    Both methods are separable: an image x is enlarged to w @ x @ w.T.
     """
     centres = (np.arange(size)[:, None] + 0.5) * side / size - 0.5
-    far = np.abs(centres - np.arange(-2, side + 2))  # (size, side + 4), pixels of the image
+    far = np.abs(centres - np.arange(-2, side + 2))  # (size, side + 4), in pixels of the image
     if how == "bilinear":
         weights = np.maximum(0, 1 - far)
     else:
@@ -138,7 +138,7 @@ def enlarging(side: int, size: int, how: Enlargement) -> NDArray[np.float32]:
 
 
 def centre_crop(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """Cut the middle `side` x `side` of (height, width, 3)."""
+    """Return the centre `side` x `side` of an image, (height, width, 3)."""
     height, width = pixels.shape[:2]
     top, left = (height - side) // 2, (width - side) // 2
     return pixels[top : top + side, left : left + side]
@@ -147,8 +147,8 @@ def centre_crop(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 def seen_box(width: int, height: int, spec: Preprocess) -> tuple[float, float, float, float]:
     """Return the part of an upright image that the network sees.
 
-    Left, top, right and bottom as shares of the image's width and height, 0 to 1; beyond where it
-    is padded.
+    Left, top, right and bottom as shares of the image's width and height, 0 to 1, or beyond that
+    range if the image is padded.
     """
     if spec.fit == "squash":
         return 0.0, 0.0, 1.0, 1.0
@@ -159,10 +159,10 @@ def seen_box(width: int, height: int, spec: Preprocess) -> tuple[float, float, f
 
 
 def squared(image: Image.Image, spec: Preprocess) -> NDArray[np.uint8]:
-    """Reduce an upright RGB image and cut its middle; return (crop, crop, 3) uint8.
+    """Reduce an upright RGB image and crop its centre; return (crop, crop, 3) uint8.
 
-    In two steps as the store does for evaluation: first the square that it keeps, then the crop.
-    One step would be a pixel off where both differences of sides are odd.
+    It is cropped in two steps, as the store does for evaluation: first the square that the store
+    keeps, then the crop. A single step would be a pixel off if both differences of sides are odd.
     Raises ImageError for an image that is too narrow.
     """
     return centre_crop(centre_crop(reduce(image, spec.reduction), spec.side), spec.crop)

@@ -1,4 +1,4 @@
-"""ICC profiles: colours as a camera or program saved them, to sRGB."""
+"""Conversion of colours from embedded ICC profiles to sRGB."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageCms
 
-MAX_PROFILE = 2**22  # bytes; those of printers take 2 MB, of cameras 500 bytes
-LEVELS = 2  # of 255: a profile that changes no colour by more is sRGB itself
+MAX_PROFILE = 2**22  # bytes; printer profiles take 2 MB, camera profiles 500 bytes
+LEVELS = 2  # of 255; a profile that changes no colour by more counts as sRGB
 
 
 def to_srgb(image: Image.Image) -> Image.Image:
-    """Convert the colours of an image by the ICC profile in it; without a usable one, as it is.
+    """Convert an image to sRGB by its embedded ICC profile, if it has a usable one.
 
     Browsers and viewers do the same, so a photo has the colours that a person sees.
     """
@@ -30,7 +30,7 @@ def to_srgb(image: Image.Image) -> Image.Image:
 
 @lru_cache(maxsize=32)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """Return the conversion to sRGB, None where it is not needed or the profile is of no use."""
+    """Return the conversion to sRGB, or None if it is not needed or the profile is unusable."""
     try:
         transform = ImageCms.buildTransform(
             io.BytesIO(profile),
@@ -40,7 +40,7 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
             flags=ImageCms.Flags.NOCACHE,  # threads share it
         )
     except ImageCms.PyCMSError:
-        return None  # damaged, or of other channels than the image has
+        return None  # damaged, or for other channels than the image has
     if mode in ("RGB", "RGBA"):
         colours = _lattice().convert(mode)
         changed = np.asarray(transform.apply(colours), np.int16) - np.asarray(colours)
@@ -50,6 +50,6 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 
 
 def _lattice() -> Image.Image:
-    """Return 9 x 9 x 9 colours, evenly spread."""
+    """Return an image of 9 x 9 x 9 evenly spaced colours."""
     levels = np.linspace(0, 255, 9).astype(np.uint8)
     return Image.fromarray(np.stack(np.meshgrid(levels, levels, levels), -1).reshape(27, 27, 3))

@@ -1,1 +1,1 @@
-"""Numbers that a classifier is judged by; no torch, no HTML."""
+"""Metrics of a classifier; no torch, no HTML."""

@@ -1,4 +1,4 @@
-"""Accuracies with their intervals."""
+"""Accuracies with their confidence intervals."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from ..core.text import counted
 from .result import CalibrationErrors, LearningPoint, Regression
 
-HELPS = 0.02  # of accuracy: photos that add less than that help little
-SIGNIFICANT = 0.05  # p from which on a difference is called chance
-AT_ONCE = 1024  # images whose logits are worked on: with many classes all of them are too much
+HELPS = 0.02  # of accuracy; more photos that add less help little
+SIGNIFICANT = 0.05  # p; at or above this, a difference may be chance
+AT_ONCE = 1024  # images per block: with many classes, all logits at once take too much memory
 
 
 def interval(accuracy: float, images: int, z: float = 1.959964) -> tuple[float, float]:
-    """Return Wilson's 95 % score interval of a share of hits, both in [0, 1].
+    """Return Wilson's 95 % score interval of an accuracy, both ends in [0, 1].
 
     Wilson 1927, "Probable inference, the law of succession, and statistical inference".
     """
@@ -28,7 +28,7 @@ def interval(accuracy: float, images: int, z: float = 1.959964) -> tuple[float, 
 
 
 def quote(part: str, accuracy: float, images: int) -> str:
-    """Return an accuracy as it is quoted everywhere.
+    """Return an accuracy as all output quotes it.
 
     >>> quote("test", 0.7654, 10_000)
     'test accuracy: 76.54 % (95 % interval 75.70-77.36, 10,000 images)'
@@ -41,9 +41,9 @@ def quote(part: str, accuracy: float, images: int) -> str:
 
 
 def standing(accuracy: float, regression: Regression) -> str:
-    """Return how a run stands against logistic regression, in a sentence without its full stop.
+    """Compare a run with logistic regression, in a sentence without its full stop.
 
-    accuracy: of the run, on the images that `regression` was measured on too.
+    accuracy: of the run, on the same images as that of `regression`.
     """
     points = 100 * (accuracy - regression.accuracy)
     p = regression.mcnemar_p
@@ -59,7 +59,7 @@ def standing(accuracy: float, regression: Regression) -> str:
 
 
 def more_photos(curve: Sequence[LearningPoint]) -> str:
-    """Return what a learning curve says of more photos, in two sentences.
+    """Return two sentences on whether more photos would help, from a learning curve.
 
     curve: of the head alone, from a quarter of the images to all.
     """
@@ -77,10 +77,10 @@ def more_photos(curve: Sequence[LearningPoint]) -> str:
 
 
 def calibrated(errors: CalibrationErrors, fitted_on: int) -> str:
-    """Return what the temperature did to the expected calibration error.
+    """Describe the effect of the temperature on the expected calibration error.
 
     errors: of the measured images. fitted_on: how many other images the
-    temperature was fitted on, 0 where none was.
+    temperature was fitted on, 0 if none was fitted.
     """
     before, after = errors.uncalibrated, errors.calibrated
     if not fitted_on:
@@ -95,7 +95,7 @@ def calibrated(errors: CalibrationErrors, fitted_on: int) -> str:
 
 
 def slices(images: int) -> Iterator[slice]:
-    """Cut so many images into pieces of AT_ONCE."""
+    """Yield slices of AT_ONCE images that cover all of them."""
     for first in range(0, images, AT_ONCE):
         yield slice(first, first + AT_ONCE)
 
@@ -111,6 +111,6 @@ def top_k(logits: NDArray[np.float32], labels: NDArray[np.int64], k: int) -> flo
 
 
 def balanced_accuracy(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    """Return the mean over the classes present of each class's share of hits."""
+    """Return the mean recall over the classes that have images."""
     hits = logits.argmax(axis=1) == labels
     return float(np.mean([hits[labels == label].mean() for label in np.unique(labels)]))

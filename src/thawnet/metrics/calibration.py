@@ -1,4 +1,4 @@
-"""Calibration of probabilities: the expected error, and the temperature that mends it.
+"""Calibration of probabilities: expected calibration error and temperature scaling.
 
 Guo et al. 2017, "On calibration of modern neural networks".
 """
@@ -15,15 +15,15 @@ from .accuracy import slices
 
 BINS = 15  # as in the paper
 LEAST, MOST = 0.05, 20.0
-# How far the logarithm of the temperature is expected to be from 0. It decides on a handful of
-# images only, which are often all right and would ask for a temperature of nothing.
+# Standard deviation of the normal prior on the temperature's logarithm. It matters only for a
+# handful of images: they are often all classified correctly, which drives the temperature to 0.
 PRIOR = 0.5
-PARTS = 5  # in which a temperature shows whether it helps
+PARTS = 5  # folds that check whether a temperature helps
 
 
 @dataclass(frozen=True)
 class Bin:
-    """Images of about the same confidence: its mean and their accuracy, in [0, 1], and number."""
+    """Images of similar confidence: mean confidence, accuracy (both in [0, 1]) and number."""
 
     confidence: float
     accuracy: float
@@ -31,11 +31,11 @@ class Bin:
 
 
 def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    """Return the temperature, 0.05 to 20, that logits are to be divided by.
+    """Return the temperature, 0.05 to 20, by which to divide logits.
 
-    logits: (n, classes) of images that nothing was learnt from. labels: class positions, (n,).
-    It minimises the cross-entropy of these images plus that of its own logarithm under a normal
-    prior.
+    logits: (n, classes), of images that were not trained on. labels: class positions, (n,).
+    It minimises the cross-entropy of these images plus the negative log density of a normal prior
+    on its logarithm.
     """
     from scipy.optimize import minimize_scalar
 
@@ -48,10 +48,9 @@ def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> f
 
 
 def helpful_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    """Return `fit_temperature`'s, or 1 where that does not help on images that it is not fitted on.
+    """Return the fitted temperature, or 1 if cross-validation finds that it does not help.
 
-    Whether it helps is found out in PARTS parts of the images, each with the temperature of the
-    others.
+    Each of PARTS folds of the images is scored with the temperature fitted on the others.
     """
     part = np.random.default_rng(0).permutation(len(labels)) % PARTS
     with_it, without = 0.0, 0.0
@@ -68,10 +67,10 @@ def helpful_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) 
 def calibration_error(
     logits: NDArray[np.float32], labels: NDArray[np.int64], temperature: float = 1.0
 ) -> float:
-    """Return the expected calibration error of the class predicted, 0 to 1.
+    """Return the expected calibration error of the predicted class, 0 to 1.
 
-    logits: (n, classes). Images are binned by the probability of that class; it is the mean over
-    images of how far a bin's share of hits is from its mean probability.
+    logits: (n, classes). Images are binned by the probability of that class. The error is the mean
+    over images of the gap between their bin's accuracy and its mean probability.
     """
     bins = bins_of(logits, labels, temperature)
     gaps = [one.images * abs(one.accuracy - one.confidence) for one in bins]
@@ -81,9 +80,9 @@ def calibration_error(
 def bins_of(
     logits: NDArray[np.float32], labels: NDArray[np.int64], temperature: float = 1.0
 ) -> list[Bin]:
-    """Return the images in bins of the probability of the class predicted, without empty ones.
+    """Bin images by the probability of the predicted class, without empty bins.
 
-    As for `calibration_error`: BINS bins of one width, the least sure first.
+    As in `calibration_error`: BINS bins of equal width, the lowest probability first.
     """
     confidences = np.concatenate(
         [_largest_share(logits[some], temperature) for some in slices(len(labels))]
@@ -100,9 +99,9 @@ def bins_of(
 
 
 def _largest_share(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
-    """Return the largest probability of each row of logits, (n, classes).
+    """Return the largest softmax probability of each row of logits, (n, classes).
 
-    In numpy, so that measuring needs no more packages than predicting does.
+    It uses only numpy, so that evaluating needs no more packages than predicting.
     """
     exponents = logits.astype(np.float64) / temperature
     powers = np.exp(exponents - exponents.max(axis=1, keepdims=True))  # the largest is 1
@@ -113,7 +112,7 @@ def _largest_share(logits: NDArray[np.float32], temperature: float) -> NDArray[n
 def _cross_entropy(
     logits: NDArray[np.float32], labels: NDArray[np.int64], temperature: float
 ) -> float:
-    """Return the sum over images, in nats."""
+    """Return the cross-entropy summed over images, in nats."""
     from scipy.special import log_softmax
 
     total = 0.0

@@ -1,4 +1,4 @@
-"""The confusion matrix, its pairs, and an order of classes that shows them."""
+"""The confusion matrix, its confused pairs, and an order of classes that groups them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Confusion:
-    """A number of images of the class `true` that were taken for the class `predicted`."""
+    """The number of images of class `true` that were predicted as class `predicted`."""
 
     true: str
     predicted: str
@@ -21,7 +21,7 @@ class Confusion:
 def confusion_matrix(
     labels: NDArray[np.int64], predicted: NDArray[np.int64], classes: int
 ) -> NDArray[np.int64]:
-    """Return counts, (classes, classes): entry [i, j] of images of class i predicted as class j.
+    """Return counts, (classes, classes): [i, j] counts images of class i predicted as class j.
 
     labels, predicted: class positions, (n,).
     """
@@ -34,7 +34,7 @@ def confusions(
 ) -> tuple[Confusion, ...]:
     """Return every pair of classes that was confused, the most frequent first.
 
-    labels, predicted: positions in `classes`, (n,). Equally frequent pairs are in their order.
+    labels, predicted: positions in `classes`, (n,). Ties are in the order of `classes`.
     """
     wrong = labels != predicted
     codes, counts = np.unique(labels[wrong] * len(classes) + predicted[wrong], return_counts=True)
@@ -46,11 +46,11 @@ def confusions(
 
 
 def confused_order(matrix: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the classes so that those that are confused lie beside each other, (classes,).
+    """Return the classes in an order that puts confused ones side by side, (classes,).
 
-    matrix: see confusion_matrix. Classes are clustered by the share of their images that are
-    taken for each other, average linkage, and the tree's leaves put in the order that has the most
-    alike beside each other (Bar-Joseph et al. 2001, "Fast optimal leaf ordering for hierarchical
+    matrix: see confusion_matrix. Classes are clustered with average linkage by the share of their
+    images that are confused with each other. The leaves of the tree are ordered to put the most
+    similar side by side (Bar-Joseph et al. 2001, "Fast optimal leaf ordering for hierarchical
     clustering").
     """
     from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering

@@ -16,7 +16,7 @@ SMALLEST_P = 1e-6  # below this a p is not spelt out
 
 @dataclass(frozen=True)
 class Pairs:
-    """Numbers of images that both get right, only A, only B, and neither."""
+    """Numbers of images that both classifiers, only A, only B, or neither get right."""
 
     both: int
     only_a: int
@@ -25,27 +25,27 @@ class Pairs:
 
     @property
     def images(self) -> int:
-        """Images in all."""
+        """Total number of images."""
         return self.both + self.only_a + self.only_b + self.neither
 
     @property
     def accuracy_a(self) -> float:
-        """A's share of hits."""
+        """Accuracy of A."""
         return (self.both + self.only_a) / self.images
 
     @property
     def accuracy_b(self) -> float:
-        """B's share of hits."""
+        """Accuracy of B."""
         return (self.both + self.only_b) / self.images
 
     @property
     def difference(self) -> float:
-        """Accuracy of B less that of A, -1 to 1."""
+        """Accuracy of B minus that of A, -1 to 1."""
         return (self.only_b - self.only_a) / self.images
 
 
 def count_pairs(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Pairs:
-    """Return the counts of two lists of hits, (n,) each, of the same images in the same order."""
+    """Return the counts of two arrays of hits, (n,) each, of the same images in the same order."""
     return Pairs(
         both=int((a & b).sum()),
         only_a=int((a & ~b).sum()),
@@ -55,14 +55,14 @@ def count_pairs(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> Pairs:
 
 
 def mcnemar(pairs: Pairs) -> float:
-    """Return the two-sided p of McNemar's exact test of A and B being right equally often.
+    """Return the two-sided p of McNemar's exact test that A and B are right equally often.
 
-    Only images that one gets right and the other wrong tell; if neither network is better, each
-    is A's or B's with even odds, so the count is binomial with a half. McNemar 1947, "Note on the
-    sampling error of the difference between correlated proportions"; recommended for classifiers
-    trained once by Dietterich 1998, "Approximate statistical tests for comparing supervised
-    classification learning algorithms". It speaks of these two networks on these images; another
-    seed of the same recipe is another network.
+    Only images that one gets right and the other wrong count. If neither network is better, each
+    is A's or B's with even odds, so their number is binomial with p = 1/2. McNemar 1947, "Note on
+    the sampling error of the difference between correlated proportions"; recommended for
+    classifiers trained once by Dietterich 1998, "Approximate statistical tests for comparing
+    supervised classification learning algorithms". The test compares these two networks on these
+    images; another seed of the same recipe gives another network.
     """
     from scipy.stats import binomtest
 
@@ -71,12 +71,12 @@ def mcnemar(pairs: Pairs) -> float:
 
 
 def difference_interval(pairs: Pairs) -> tuple[float, float]:
-    """Return the 95 % interval of B's accuracy less A's, both ends in [-1, 1].
+    """Return the 95 % interval of B's accuracy minus A's, both ends in [-1, 1].
 
     Method 10 of Newcombe 1998, "Improved confidence intervals for the difference between binomial
-    proportions based on paired data": the two Wilson intervals combined, less what the pairing
-    makes them share. Chosen because it keeps its coverage with few images and few discordant
-    pairs, where Wald's collapses to a point at none, and needs no iteration as Tango's does.
+    proportions based on paired data": the two Wilson intervals combined, corrected for the
+    correlation of the pairs. It keeps its coverage with few images and few discordant pairs;
+    Wald's interval collapses to a point if there are none. Unlike Tango's, it needs no iteration.
     """
     p_a, p_b, n = pairs.accuracy_a, pairs.accuracy_b, pairs.images
     (low_a, high_a), (low_b, high_b) = interval(p_a, n), interval(p_b, n)
@@ -102,25 +102,25 @@ def pair_table(pairs: Pairs) -> list[str]:
 
 
 def winner(pairs: Pairs) -> str | None:
-    """Return the better one, 'A' or 'B', if McNemar's test tells a difference."""
+    """Return the better classifier, 'A' or 'B', or None if McNemar's test finds no difference."""
     if mcnemar(pairs) >= SIGNIFICANT:
         return None
     return "B" if pairs.difference > 0 else "A"
 
 
 def verdict(pairs: Pairs, images: str) -> str:
-    """Return the comparison in one plain line; images: what they are called."""
+    """Return the comparison in one line; images: a noun for the images."""
     return f"{headline(pairs)}: {evidence(pairs, images)}"
 
 
 def headline(pairs: Pairs) -> str:
-    """Return who is better, if that can be told."""
+    """Return which classifier is better, or that no difference was found."""
     best = winner(pairs)
     return f"{best} is better" if best else "no difference can be told"
 
 
 def evidence(pairs: Pairs, images: str) -> str:
-    """Return what the headline rests on; two decimals, as one image of 10,000 is 0.01 points."""
+    """Return the figures behind the headline, to 0.01 points, which is one image of 10,000."""
     best = winner(pairs)
     low, high = (100 * end for end in difference_interval(pairs))
     a, b, gap = 100 * pairs.accuracy_a, 100 * pairs.accuracy_b, 100 * pairs.difference
@@ -134,7 +134,7 @@ def evidence(pairs: Pairs, images: str) -> str:
 
 
 def p_value(p: float) -> str:
-    """Return a p as it is read: no power of ten, no false precision.
+    """Return a p-value as readable text: no power of ten, no false precision.
 
     >>> p_value(0.0000312), p_value(0.0496), p_value(1e-9)
     ('p = 0.00003', 'p = 0.0496', 'p < 0.000001')
@@ -146,7 +146,7 @@ def p_value(p: float) -> str:
 
 
 def _correlation(pairs: Pairs) -> float:
-    """Return the phi coefficient; a positive one is drawn towards 0, as method 10 does."""
+    """Return the phi coefficient; a positive one is shrunk towards 0, as in method 10."""
     hits_a, hits_b = pairs.both + pairs.only_a, pairs.both + pairs.only_b
     margins = hits_a * (pairs.images - hits_a) * hits_b * (pairs.images - hits_b)
     if margins == 0:

@@ -11,22 +11,22 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class: hits are its images that were taken for it."""
+    """The scores of one class. Hits are its images that were predicted as it."""
 
     name: str
     precision: float
-    """Hits as a share of the images taken for the class, 0 if none was."""
+    """Hits as a share of the images predicted as the class, 0 if there are none."""
     recall: float
     """Hits as a share of its images."""
     f1: float
-    """Their harmonic mean, 0 if there are no hits."""
+    """Harmonic mean of the two, 0 if there are no hits."""
     support: int
-    """Its images, at least one."""
+    """Number of its images, at least one."""
 
 
 @dataclass(frozen=True)
 class Macro:
-    """Means over classes, each counted alike, however many images it has."""
+    """Means over classes, each with the same weight, however many images it has."""
 
     precision: float
     recall: float
@@ -39,7 +39,7 @@ def class_scores(
     """Return a score for each class that has images, in the order of `classes`.
 
     labels, predicted: positions in `classes`, (n,). A class without images has no recall and is
-    left out; what was taken for it lowers the recall of others.
+    left out; images predicted as it lower the recall of their own classes.
     """
     support = np.bincount(labels, minlength=len(classes))
     taken = np.bincount(predicted, minlength=len(classes))

@@ -1,4 +1,4 @@
-"""predictions.csv: a network's answer to each image that its accuracy was measured on."""
+"""predictions.csv: a network's prediction for each image that its accuracy was measured on."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COLUMNS = ("part", "image", "class", "predicted", "probability", "probability_of
 
 @dataclass(frozen=True)
 class Predictions:
-    """The rows of a file, sorted by image, as lists of one length: classes are names."""
+    """The rows of predictions.csv, sorted by image, as lists of equal length. Classes are names."""
 
     part: str
     images: list[str]
@@ -33,7 +33,7 @@ class Predictions:
 
     @property
     def hits(self) -> NDArray[np.bool_]:
-        """Where the class was found, (n,)."""
+        """Which predictions are right, (n,)."""
         pairs = zip(self.predicted, self.classes, strict=True)
         return np.array([predicted == true for predicted, true in pairs])
 
@@ -47,14 +47,14 @@ def write_predictions(
     classes: Sequence[str],
     temperature: float = 1.0,
 ) -> None:
-    """Write a row per image: its names, its class, the class predicted, both probabilities.
+    """Write a row per image: part, image, class, predicted class, and the probabilities of both.
 
     labels: class positions, (n,). logits: (n, classes). Probabilities are the softmax of
-    these, divided by the temperature.
+    the logits divided by the temperature.
     """
 
     def write(file: IO[bytes]) -> None:
-        # A file name need not be UTF-8; bytes that are not become \udc..., as Python shows them.
+        # A file name need not be UTF-8; other bytes are written as \udc..., as in Python.
         text = io.TextIOWrapper(file, "utf-8", "backslashreplace", newline="")
         rows = csv.writer(text, lineterminator="\n")
         rows.writerow(COLUMNS)
@@ -67,7 +67,7 @@ def write_predictions(
                 probabilities = [f"{shares[position]:.6g}" for position in (answer, label)]
                 names = (part, image, classes[label], classes[answer])
                 rows.writerow([*map(to_cell, names), *probabilities])
-        text.detach()  # the file is closed by whoever opened it
+        text.detach()  # the caller closes the file
 
     write_atomic(path, write)
 
@@ -75,7 +75,7 @@ def write_predictions(
 def read_predictions(path: Path) -> Predictions:
     """Read a file that `write_predictions` wrote.
 
-    Raises RunError when it is missing, not of these columns, cut short in a row, empty, or of
+    Raises RunError if it is missing or empty, or has other columns, a row that is cut short, or
     more than one part.
     """
     try:

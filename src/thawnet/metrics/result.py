@@ -17,11 +17,11 @@ T = typing.TypeVar("T")
 
 RESULT = "result.json"  # in a run folder; written last, it marks a run as finished
 LOG = "log.jsonl"
-WHOLE = "in all"  # among the seconds of stages: of the whole run, in all its processes
+WHOLE = "in all"  # key in Result.seconds: the whole run, over all its processes
 
 
 class _Shares:
-    """A part of the result whose accuracies are shares."""
+    """Base class that checks that accuracies are shares, 0 to 1."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -31,33 +31,33 @@ class _Shares:
 
 @dataclass(frozen=True)
 class Validation(_Shares):
-    """One validation of a run, with what training came to until then: a row of log.jsonl."""
+    """One validation of a run, with the state of training at that point: a row of log.jsonl."""
 
     epoch: float
-    """Epochs of the run until then; a fraction where an epoch is validated in parts."""
+    """Epochs of the run so far; a fraction if an epoch is validated in parts."""
     phase: int
     """0 for the head, 1 for fine-tuning."""
     train_loss: float
-    """Cross-entropy in nats, running, without label smoothing."""
+    """Running cross-entropy in nats, without label smoothing."""
     train_accuracy: float
-    """Share of hits while training, 0 to 1."""
+    """Running accuracy while training, 0 to 1."""
     val_loss: float
-    """Cross-entropy in nats on the images that validate."""
+    """Cross-entropy in nats on the validation images."""
     val_accuracy: float
-    """Share of hits on the images that validate, 0 to 1."""
+    """Accuracy on the validation images, 0 to 1."""
     seconds: float = 0.0
-    """Of the epoch until then."""
+    """Seconds of the epoch so far."""
     images_per_second: float = 0.0
-    """Training images a second."""
+    """Training images per second."""
     elapsed: float = 0.0
-    """Seconds of the run's features and training until then."""
+    """Seconds that the run has spent on features and training so far."""
     kept: bool = False
-    """Whether its phase ended with this network."""
+    """Whether the phase kept this network."""
 
 
 @dataclass(frozen=True)
 class CalibrationErrors:
-    """Expected calibration errors, 0 to 1, before and after the temperature."""
+    """Expected calibration errors, 0 to 1, before and after temperature scaling."""
 
     uncalibrated: float
     calibrated: float
@@ -69,7 +69,7 @@ class Scores(_Shares):
 
     accuracy: float
     interval_95: tuple[float, float]
-    """Wilson's interval of the accuracy."""
+    """Wilson's 95 % interval of the accuracy."""
     top_5: float
     balanced_accuracy: float
     expected_calibration_error: CalibrationErrors
@@ -80,7 +80,7 @@ class Scores(_Shares):
 
 @dataclass(frozen=True)
 class Majority(_Shares):
-    """The most frequent class named for every image."""
+    """Baseline that predicts the most frequent class for every image."""
 
     accuracy: float
 
@@ -92,7 +92,7 @@ class Regression(_Shares):
     accuracy: float
     interval_95: tuple[float, float]
     mcnemar_p: float
-    """Exact two-sided p of its answers against the run's."""
+    """Two-sided p of McNemar's exact test against the run."""
     training_images: int
     penalty: float
     """See training/regression.py."""
@@ -100,7 +100,7 @@ class Regression(_Shares):
 
 @dataclass(frozen=True)
 class Baselines:
-    """The baselines of a run, on the images that its headline was measured on."""
+    """The baselines of a run, on the images of its headline accuracy."""
 
     majority_class: Majority
     logistic_regression_on_frozen_features: Regression
@@ -108,7 +108,7 @@ class Baselines:
 
 @dataclass(frozen=True)
 class PhaseResult:
-    """A phase as it ran: its settings on this data, its length, and the epoch it kept."""
+    """A completed phase: its settings on this data, its length, and the epoch it kept."""
 
     name: str
     trains_from: str
@@ -116,37 +116,37 @@ class PhaseResult:
     lr: float
     patience: int
     epochs: int
-    """At most."""
+    """Maximum number of epochs."""
     epochs_run: int
     kept: Validation
-    """The validation whose network it kept, its last one where that is not the result."""
+    """The validation of the network that it kept; its last validation if it kept none."""
     solved: bool = False
-    """Whether it was a head that was solved to its optimum, without steps."""
+    """Whether its head was solved to the optimum, without optimiser steps."""
 
 
 @dataclass(frozen=True)
 class LearningPoint(_Shares):
-    """The head alone after learning from a share of the training images, as it validated."""
+    """Validation of the head alone, trained on a share of the training images."""
 
     images: int
-    """Learnt from, in the mean over folds."""
+    """Number of images trained on, averaged over folds."""
     accuracy: float
     recall: tuple[float, ...]
     """Of each class."""
     gain_95: tuple[float, float]
-    """95 % interval of what learning from all adds to its accuracy, on the same images."""
+    """95 % interval of the gain in accuracy from training on all, on the same validation images."""
 
 
 @dataclass(frozen=True)
 class DataFacts:
-    """The data of a run, by names of its content."""
+    """The data of a run, with fingerprints of its content."""
 
     name: str
     fingerprint: str
     own_test: bool
     """Whether it came with a test part."""
     content: dict[str, str]
-    """Of each part that was measured: the same for the same images under the same classes."""
+    """Fingerprint of each measured part: the same for the same images under the same classes."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ class StartingWeights:
 
 @dataclass(frozen=True)
 class OpenedFrom:
-    """DATA, --data-dir and how it was read, as it is found from anywhere."""
+    """DATA, --data-dir and how to read them, with absolute paths."""
 
     data: str
     data_dir: str | None
@@ -172,20 +172,20 @@ class Result:
     """Everything that result.json holds."""
 
     metrics: dict[str, Scores]
-    """Of 'test' and 'validation', those that were measured."""
+    """Scores of 'test' and 'validation', where measured."""
     temperature: float
-    """The logits are divided by it before the softmax."""
+    """Divides the logits before the softmax."""
     phases: tuple[PhaseResult, ...]
     seconds: dict[str, float]
-    """Of each stage, and WHOLE."""
+    """Of each stage, and of WHOLE."""
     seed: int
     processes: int
     compiled: tuple[bool, ...]
-    """Of each phase."""
+    """Whether each phase was compiled."""
     cached: dict[str, bool]
     """Whether the features of each phase and part were cached."""
     different: tuple[str, ...]
-    """Why this run is not bit for bit what it would have been, if it was resumed elsewhere."""
+    """Why this run may differ in bits from an uninterrupted one, if it was resumed elsewhere."""
     command: str
     finished: str
     """UTC, ISO 8601."""
@@ -198,16 +198,16 @@ class Result:
     standing: str = ""
     """The comparison with logistic regression, a sentence without its full stop."""
     kept: str = "fine-tune"
-    """The phase whose network it is: 'fine-tune', or 'head' where that did not pay."""
+    """The phase whose network was kept: 'fine-tune', or 'head' if fine-tuning did not help."""
     folds: int = 0
-    """Folds in which the training images validated each other, 0 where others did."""
+    """Number of cross-validation folds of the training images, 0 if other images validated."""
     validated_on: str = "validation"
-    """The name of the images that validated: 'validation', 'held-out' (of folds) or 'test'."""
+    """The validation images: 'validation', 'held-out' (of folds) or 'test'."""
     learning_curve: tuple[LearningPoint, ...] = ()
-    """Of a head that was solved, from a quarter of the images to all."""
+    """Of a solved head, from a quarter of the images to all."""
     opened_from: OpenedFrom | None = None
     lines: tuple[str, ...] = ()
-    """For a person, the accuracy last."""
+    """A summary for people, the accuracy last."""
 
     @property
     def headline(self) -> str:
@@ -216,12 +216,12 @@ class Result:
 
     @property
     def crossed(self) -> bool:
-        """Whether that accuracy is cross-validated: of images that trained, each by its fold."""
+        """Whether the quoted accuracy is cross-validated over folds of the training images."""
         return bool(self.folds) and self.headline == "validation"
 
     @property
     def crossing(self) -> str:
-        """How a cross-validated accuracy came about, a sentence without its full stop."""
+        """How a cross-validated accuracy was measured, a sentence without its full stop."""
         return (
             "every image was tested by a network that learnt from the other folds of "
             f"{self.folds}; the one that is kept learnt from all"
@@ -229,27 +229,27 @@ class Result:
 
     @property
     def is_regression(self) -> bool:
-        """Whether the network is its own baseline: a head that was solved, and not fine-tuned."""
+        """Whether the network is its own baseline: a solved head without fine-tuning."""
         return self.kept == "head" and self.phases[0].solved
 
     @property
     def quoted(self) -> str:
-        """The name of that accuracy."""
+        """The name of the quoted accuracy."""
         return "cross-validated" if self.crossed else self.headline
 
     @property
     def scores(self) -> Scores:
-        """The scores of that part."""
+        """The scores of the part whose accuracy is quoted."""
         return self.metrics[self.headline]
 
     @property
     def fitted_on(self) -> int:
-        """Images that the temperature was fitted on, 0 where none was."""
+        """Number of images that the temperature was fitted on, 0 if none was fitted."""
         return self.metrics["validation"].images if "validation" in self.metrics else 0
 
 
 def headline(parts: Container[str]) -> str:
-    """Return which of the parts measured is quoted: 'test' where it was read, else 'validation'."""
+    """Return the part whose accuracy is quoted: 'test' if it was measured, else 'validation'."""
     return "test" if "test" in parts else "validation"
 
 
@@ -261,7 +261,7 @@ def write_result(folder: Path, result: Result) -> None:
 def read_result(folder: Path) -> Result:
     """Read a run folder's result.json.
 
-    Raises FileNotFoundError where there is none, RunError where it is damaged.
+    Raises FileNotFoundError if there is none, RunError if it is damaged.
     """
     result: Result = _parsed(
         folder / RESULT, lambda text: typed(Result, json.loads(text), strict=False)
@@ -270,7 +270,7 @@ def read_result(folder: Path) -> Result:
 
 
 def how_opened(bundle: Path) -> OpenedFrom | None:
-    """Return what data the run of a bundle was given, if the bundle lies in its run folder."""
+    """Return the data of a bundle's run, or None if the bundle is not in its run folder."""
     try:
         return read_result(bundle.absolute().parent).opened_from
     except (OSError, RunError):
@@ -278,12 +278,12 @@ def how_opened(bundle: Path) -> OpenedFrom | None:
 
 
 def write_log(folder: Path, history: Iterable[Validation]) -> None:
-    """Write log.jsonl into a run folder, a line per validation."""
+    """Write log.jsonl into a run folder, one line per validation."""
     write_text(folder / LOG, "".join(json.dumps(asdict(row)) + "\n" for row in history))
 
 
 def read_log(folder: Path) -> list[Validation]:
-    """Read a run folder's log.jsonl. Raises as `read_result` does, also for an empty one."""
+    """Read a run folder's log.jsonl. Raises as `read_result` does; an empty log is damaged."""
 
     def rows(text: str) -> list[Validation]:
         history = [typed(Validation, json.loads(line), strict=False) for line in text.splitlines()]

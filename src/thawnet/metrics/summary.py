@@ -1,4 +1,4 @@
-"""The figures of a network on labelled images, from its outputs."""
+"""The metrics of a network on labelled images, from its outputs."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .calibration import calibration_error
 from .confusion import Confusion, confusions
 from .per_class import ClassScore, Macro, class_scores, macro_average
 
-# How the parts are called where their accuracy is quoted.
+# Names of the parts in quoted accuracies.
 QUOTED = {"train": "training", "val": "validation", "test": "test", "all": "overall"}
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """A share of hits among so many images, 0 to 1, with Wilson's 95 % interval."""
+    """An accuracy, 0 to 1, with its number of images and Wilson's 95 % interval."""
 
     images: int
     accuracy: float
@@ -39,7 +39,7 @@ class Unreadable:
 class Evaluation:
     """The scores of a model on labelled images. Accuracies, shares and scores are 0 to 1.
 
-    A hit is an image whose own class has the largest logit among all of the model's classes, also
+    A hit is an image whose own class has the largest logit among all the model's classes, including
     those that the data lacks.
     """
 
@@ -52,7 +52,7 @@ class Evaluation:
     part: str
     """'train', 'val' or 'test', or 'all' for everything in data without a test part."""
     images: int
-    """Images that were measured: those that could be read."""
+    """Number of images measured: those that could be read."""
     accuracy: float
     """Share of hits."""
     interval_95: tuple[float, float]
@@ -60,19 +60,19 @@ class Evaluation:
     top_5: float | None
     """Share of images whose class is among the five largest logits; None up to five classes."""
     balanced_accuracy: float
-    """Mean over the classes that have images of each one's share of hits."""
+    """Mean recall over the classes that have images."""
     expected_calibration_error: float
     """Of calibrated probabilities; see calibration.calibration_error."""
     superclass_accuracy: float | None
-    """Share of images taken for a class of their own superclass; None if the data has none."""
+    """Share of images predicted as a class of their superclass; None if the data has none."""
     unfamiliar: float | None
     """Share of images unlike the training data; None if the model cannot tell."""
     model_classes: int
     """The number of classes that the model knows."""
     taken_for_others: int
-    """Images taken for a class that has none here."""
+    """Number of images predicted as a class that has no images here."""
     trained_on: int
-    """Images that the model was trained or chosen on: the same bytes, whatever their name."""
+    """Number of images that the model was trained or chosen on: the same bytes under any name."""
     unseen: Accuracy | None
     """Accuracy on the other images; None if there are no others."""
     macro: Macro
@@ -82,7 +82,7 @@ class Evaluation:
     confusions: tuple[Confusion, ...]
     """All pairs of classes that were confused, the most frequent first."""
     unreadable: tuple[Unreadable, ...]
-    """Images that could not be read; the figures leave them out."""
+    """Images that could not be read; the metrics leave them out."""
 
     @property
     def line(self) -> str:
@@ -90,7 +90,7 @@ class Evaluation:
         return quote(QUOTED[self.part], self.accuracy, self.images)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain values, as they stand in JSON, under the names of the fields."""
+        """Return the fields as a dict of plain values for JSON."""
         return asdict(self)
 
 
@@ -109,12 +109,12 @@ def sum_up(
     superclasses: Mapping[str, str] | None = None,
     unreadable: Sequence[Unreadable] = (),
 ) -> Evaluation:
-    """Return the figures of n images, at least one.
+    """Return the metrics of n images, at least one.
 
     logits: (n, classes). labels: positions in `classes`, (n,). trained_on: which images the model
-    was trained or chosen on, (n,). unfamiliar: which it calls so, (n,), None if it cannot.
-    temperature: what logits are divided by before the softmax. superclasses: of each of the data's
-    classes, if it has any. The others stand in the evaluation as they are.
+    was trained or chosen on, (n,). unfamiliar: which images it calls unfamiliar, (n,), or None if
+    it cannot tell. temperature: divides the logits before the softmax. superclasses: the superclass
+    of each of the data's classes, if it has any. The others are copied into the evaluation.
     """
     predicted = logits.argmax(axis=1)
     hits = labels == predicted
@@ -159,9 +159,9 @@ def _superclass_accuracy(
     classes: Sequence[str],
     superclasses: Mapping[str, str],
 ) -> float:
-    """Return the share of images taken for a class of their own superclass.
+    """Return the share of images predicted as a class of their own superclass.
 
-    A class of the model that the data's table does not name is in none of them.
+    A class of the model that is not in `superclasses` belongs to none.
     """
     numbers = {name: number for number, name in enumerate(sorted(set(superclasses.values())))}
     above = np.array([numbers.get(superclasses.get(name, ""), -1) for name in classes])

@@ -1,4 +1,4 @@
-"""An evaluation as lines for a person."""
+"""An evaluation as text for a terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .accuracy import quote
 from .per_class import ClassScore
 from .summary import QUOTED, Evaluation
 
-ALL_CLASSES = 20  # more are shown by the worst
+ALL_CLASSES = 20  # of more classes, only the worst are shown
 WORST = 10
 PAIRS = 10
 UNREADABLE = 10
@@ -18,7 +18,7 @@ MORE = "--json lists all"
 
 
 def table(evaluation: Evaluation) -> Iterator[str]:
-    """Yield the lines, the accuracy last."""
+    """Yield the lines of an evaluation, the accuracy last."""
     yield printable(_heading(evaluation))
     yield ""
     yield from _classes(evaluation)
@@ -105,7 +105,7 @@ def _figures(evaluation: Evaluation) -> list[str]:
 
 
 def _accuracies(evaluation: Evaluation) -> Iterator[str]:
-    """Give the accuracy and say how many of the images the model knows; what to quote is last."""
+    """Yield the accuracy and how many images the model knows; the accuracy to quote is last."""
     count, unseen = evaluation.trained_on, evaluation.unseen
     among = "among those that the model was trained or chosen on"
     if unseen is None:

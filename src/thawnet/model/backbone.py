@@ -15,20 +15,20 @@ from .chain import HEAD, trace
 from .names import require_model
 
 USUAL = "mobilenetv2_100, resnet50 or vit_small_patch16_224"
-STRIDE = 32  # of most networks that take any size, in pixels
-LEAST_PATCH = 8  # of networks whose tokens are patches from the first block to the last
+STRIDE = 32  # pixels; of most networks that take any size
+LEAST_PATCH = 8  # pixels; smallest patch of networks that keep one token per patch throughout
 RESAMPLED = ("pos_embed", "relative_position_bias_table")
-LARGEST_FEATURE = 1e15  # of an ordinary image; their squares have to stay numbers
-LINEAR_HEAD = "linear_head"  # of networks that have no linear classifier of their own
+LARGEST_FEATURE = 1e15  # for an ordinary image; squares of features must stay finite
+LINEAR_HEAD = "linear_head"  # name in networks without a linear classifier of their own
 
 
 class Network(nn.Module):
     """A timm backbone with a linear head, as a list of stages.
 
-    A backbone with another kind of classifier, such as two of them, gets a linear one in its place.
-    Running the stages one after another is the network, so a split is a position in that list. The
-    last stage is the head; its input are the pooled features, (n, features). `net` holds the
-    parameters under timm's own names.
+    A classifier of any other kind, such as a pair of them, is replaced with a linear one. Running
+    the stages in order computes the network, so a split is a position in that list. The last stage
+    is the head; its input is the pooled features, (n, features). `net` holds the parameters under
+    timm's own names.
     """
 
     def __init__(
@@ -39,12 +39,12 @@ class Network(nn.Module):
         padding: str = "",
         epsilon: float | None = None,
     ) -> None:
-        """Build with random weights.
+        """Build the network with random weights.
 
-        size: pixels a side of its input. padding: '' (the model's own) or 'same' (TensorFlow's).
+        size: side of its input, in pixels. padding: '' (the model's own) or 'same' (TensorFlow's).
         epsilon: of every batch-norm, None for the model's own.
-        Raises UsageError for a model that timm does not know or cannot build so, or whose features
-        no linear classifier can read.
+        Raises UsageError for a model that timm does not know, or that cannot be built with these
+        options and a linear classifier, or cannot be cut into stages.
         """
         super().__init__()
         self.backbone = backbone
@@ -71,11 +71,11 @@ class Network(nn.Module):
     @property
     def head(self) -> nn.Linear:
         """The classifier, features -> logits."""
-        return self.net.get_submodule(self.head_name)  # type: ignore[return-value] # see _head_name
+        return self.net.get_submodule(self.head_name)  # type: ignore[return-value] # see _build
 
     @property
     def stages(self) -> list[str]:
-        """Names of the stages in the order of computing; the last is 'head'."""
+        """Names of the stages in order of execution; the last is 'head'."""
         return [stage.name for stage in self._chain.stages]
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -86,20 +86,20 @@ class Network(nn.Module):
 
     @property
     def stage_layers(self) -> list[list[str]]:
-        """Names of the modules that hold weights in each stage; of the head's none."""
+        """Names of the modules that hold weights, for each stage."""
         return [list(stage.layers) for stage in self._chain.stages]
 
     @property
     def layers(self) -> list[str]:
-        """Names of the modules that hold weights, in the order of computing; then the head.
+        """Names of the modules that hold weights, in order of execution; then 'head'.
 
-        Weights of the network itself, such as a class token, stand under the name ''.
+        Weights of the network itself, such as a class token, are listed under the name ''.
         """
         names = [layer for stage in self._chain.stages[:-1] for layer in stage.layers]
         return [*dict.fromkeys(names), HEAD]
 
     def stage_of(self, layer: str) -> int:
-        """Return the position of the stage that holds a layer, one of `layers`."""
+        """Return the position of the stage that holds `layer`, one of `layers`."""
         if layer == HEAD:
             return len(self.stages) - 1
         return next(
@@ -112,7 +112,7 @@ class Network(nn.Module):
 
     @cached_property
     def depths(self) -> dict[str, int]:
-        """Stages between each parameter and the logits, by name; 0 for the head's."""
+        """Number of stages between each parameter and the logits, by name; 0 for the head's."""
         last = len(self.stages) - 1
         depth = {
             layer: last - position
@@ -126,7 +126,7 @@ class Network(nn.Module):
 
     @cached_property
     def attention_blocks(self) -> int:
-        """Blocks of a transformer: attention, and no batch-norm anywhere; 0 of other networks."""
+        """Number of attention blocks of a transformer; 0 for networks with any batch-norm."""
         modules = list(self.net.modules())
         if any(isinstance(module, _BatchNorm) for module in modules):
             return 0
@@ -137,7 +137,7 @@ class Network(nn.Module):
 
     @cached_property
     def undecayed(self) -> frozenset[str]:
-        """Names of parameters that weight decay leaves alone, as position embeddings and tokens."""
+        """Names of parameters exempt from weight decay, such as position embeddings and tokens."""
         names = getattr(self.net, "no_weight_decay", None)
         return frozenset(names()) if callable(names) else frozenset()
 
@@ -146,13 +146,13 @@ class Network(nn.Module):
     def part(self, first: int, last: int | None = None) -> fx.GraphModule:
         """Return stages first..last (exclusive) as one module that shares their weights.
 
-        It may overwrite its input, where the network works in place.
+        The module may overwrite its input if the network has in-place operations.
         """
         return self._chain.part(self.net, first, last)
 
     @cached_property
     def last_map(self) -> int:
-        """The last stage whose input is a feature map, (channels, h, w); 0 if there is none."""
+        """Position of the last stage whose input is a feature map, (channels, h, w); 0 if none."""
         return max(
             (
                 position
@@ -163,14 +163,14 @@ class Network(nn.Module):
         )
 
     def check(self) -> None:
-        """Raise UsageError unless the network takes images of its size, in stages as in one.
+        """Raise UsageError unless the network runs at its size and gives the same output in stages.
 
-        Raises WeightsError where its weights compute no numbers to learn from.
+        Raises WeightsError if its features are NaN or exceed LARGEST_FEATURE.
         """
         last = len(self.stages) - 1
         probe = torch.linspace(-1, 1, 3 * self.size * self.size).view(1, 3, self.size, self.size)
         try:
-            # Not inference_mode: what a network keeps from its first images takes part in training.
+            # Not inference_mode: what a network caches on its first images is used in training.
             with torch.no_grad():
                 whole, features = self.eval()(probe.clone()), self.part(0, last)(probe)
                 staged = self.part(last)(features)
@@ -181,7 +181,7 @@ class Network(nn.Module):
             ) from error
         _ = self.shapes
         most = features.abs().max()
-        if not most <= LARGEST_FEATURE:  # nor is NaN
+        if not most <= LARGEST_FEATURE:  # true for NaN too
             raise WeightsError(
                 f"--weights: the features that they compute reach {most:.0e}, far from any trained "
                 "network's; the file is damaged, or of other numbers than it says"
@@ -194,7 +194,7 @@ class Network(nn.Module):
 
     @cached_property
     def coarse(self) -> int:
-        """The first stage whose input has a sixteenth of the resolution or less."""
+        """Position of the first stage whose input side is at most 1/16 of the image's."""
         sides = self.sides
         return next(
             (position for position, side in enumerate(sides) if side and side * 16 <= self.size),
@@ -203,9 +203,9 @@ class Network(nn.Module):
 
     @cached_property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """The shape of one image at the input of each stage, (channels, height, width) mostly.
+        """Shape of one image at the input of each stage, usually (channels, height, width).
 
-        Raises UsageError where a stage takes no tensor.
+        Raises UsageError if a stage's input is not a tensor.
         """
         training = [module for module in self.modules() if module.training]
         self.eval()
@@ -224,7 +224,7 @@ class Network(nn.Module):
 
     @cached_property
     def sides(self) -> list[int]:
-        """Pixels a side of each stage's input map; 0 once it is pooled."""
+        """Side of each stage's input map, in pixels; 0 for the first stage and after pooling."""
         sides: list[int] = []
         for position, shape in enumerate(self.shapes):
             # (channels, h, w), (h, w, channels) or (tokens, channels)
@@ -235,18 +235,18 @@ class Network(nn.Module):
 
 
 def has_fixed_size(backbone: str) -> bool:
-    """Whether a model is built for one input size, as vision transformers are."""
-    import timm  # here and below: it takes a second, for which what builds no network need not wait
+    """Return whether a model is built for one input size, as vision transformers are."""
+    import timm  # here and below, since importing it takes a second
 
     config = timm.get_pretrained_cfg(backbone)
     return bool(config is not None and config.fixed_input_size)
 
 
 def size_step(backbone: str) -> int:
-    """Return pixels by which input sizes of a model differ, 0 for a model of one size alone.
+    """Return the step between a model's input sizes, in pixels; 0 if it has only one.
 
-    Vision transformers take any multiple of their patch, as position embeddings are resampled. All
-    else with weights for each position takes its own size; other networks go by their stride.
+    Vision transformers take any multiple of their patch, since position embeddings are resampled.
+    Other models with weights for each position take only their own size. The rest step by STRIDE.
     """
     import timm
 
@@ -290,10 +290,10 @@ def _build(backbone: str, classes: int, size: int, padding: str) -> nn.Module:
 
 
 def _keep_nothing_of_weights(net: nn.Module) -> None:
-    """Let every module compute from its weights each time.
+    """Stop modules from caching values computed from their weights.
 
-    In evaluation mode the attention of some networks keeps its biases until its `train` is called;
-    here thawed modules are in evaluation mode, and their weights change.
+    In evaluation mode the attention of some networks caches its biases until `train` is called.
+    Here thawed modules are in evaluation mode while their weights change.
     """
     always = property(lambda _self: True, lambda _self, _mode: None)
     for module in net.modules():
@@ -308,21 +308,21 @@ def _classifier(net: nn.Module) -> Any:
 
 
 def _with_linear_head(net: nn.Module, classes: int) -> nn.Module:
-    """Return a network that gives pooled features with a linear classifier behind them."""
+    """Add a linear classifier to a network that returns pooled features, and return it."""
     kind = type(net)
 
     def forward(self: nn.Module, x: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = self.get_submodule(LINEAR_HEAD)(kind.forward(self, x))
         return logits
 
-    # A kind of its own, as a module around it would change the names of all its weights.
+    # A subclass, because a wrapping module would change the names of all weights.
     net.__class__ = type(kind.__name__, (kind,), {"forward": forward})
     net.add_module(LINEAR_HEAD, nn.Linear(net.head_hidden_size, classes))  # type: ignore[arg-type]
     return net
 
 
 def _glorot(head: nn.Linear) -> None:
-    """Glorot uniform and zero bias, as Keras's Dense (Glorot and Bengio 2010, equation 16)."""
+    """Set Glorot uniform and zero bias, as Keras's Dense (Glorot and Bengio 2010, eq. 16)."""
     limit = math.sqrt(6 / (head.in_features + head.out_features))
     nn.init.uniform_(head.weight, -limit, limit)
     nn.init.zeros_(head.bias)

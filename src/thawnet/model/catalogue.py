@@ -1,4 +1,4 @@
-"""What is known of backbones before one is trained: size, cost, licence, what its weights saw."""
+"""Facts about backbones before training: size, cost, licence, training data of their weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .backbone import has_fixed_size, size_step
 from .names import TORCHVISION, bare, smallest_first
 from .weights import published_size
 
-# A short list to begin with: small to large, convolutional and transformers.
+# A short list to start with, from small to large: convolutional networks and transformers.
 CURATED = {
     "mobilenetv4_conv_small": "smallest: phones, pages, laptops",
     "mobilenetv2_100": "the default: laptops, pages; its caches are small",
@@ -26,28 +26,28 @@ CURATED = {
     "vit_small_patch16_dinov3": "the same, newer; mind its licence",
     "vit_base_patch16_siglip_224": "large; features from images and their captions",
 }
-MOST = 40  # models that a search names
-SIDE = 224  # px a side at which costs are compared, of networks that take any size
+MOST = 40  # models that a search returns
+SIDE = 224  # px; input side at which the costs of networks that take any size are compared
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What timm's registry and the network itself say."""
+    """Facts from timm's registry and from the network itself."""
 
     name: str
     parameters: float
     """In millions."""
     macs: float
-    """Multiplications of one image at `size`, in billions."""
+    """Multiply-accumulates for one image at `size`, in billions."""
     size: int
-    """Pixels a side."""
+    """Side of the input, in pixels."""
     licence: str
     weights: str
     """timm's tag of its published weights, which names what they were trained on."""
 
 
 def search(words: Iterable[str]) -> list[str]:
-    """Return timm's models whose names have all words, the smaller kinds first, at most MOST."""
+    """Return at most MOST of timm's models whose names contain all words, smaller ones first."""
     import timm
 
     asked = [part for word in words for part in word.lower().replace("-", "_").split()]
@@ -57,7 +57,7 @@ def search(words: Iterable[str]) -> list[str]:
 
 
 def facts_of(name: str) -> Facts | None:
-    """Return what is known of a model, None where it cannot be built without its weights."""
+    """Return the facts about a model, None if it cannot be built without its weights."""
     import timm
     from torch.utils.flop_counter import FlopCounterMode
 

@@ -1,8 +1,8 @@
-"""Any timm model as a chain of stages: cut wherever one tensor alone carries everything on.
+"""Any timm model as a chain of stages, cut where a single tensor is all that is passed on.
 
-The model is traced once with torch.fx. A cut between two steps is possible where the later steps
-need nothing but the result of the earlier one, and it is taken at the borders of blocks: directly
-inside the network or inside an nn.Sequential of it, and before the classifier.
+The model is traced once with torch.fx. A cut between two steps is possible where later steps use
+only the result of the earlier one. Cuts are made at block boundaries, directly inside the network
+or inside one of its nn.Sequential modules, and before the classifier.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ import torch
 from torch import fx, nn
 
 HEAD = "head"
-CONSTANT = "constant_"  # begins the names of buffers that a trace adds to its network
+CONSTANT = "constant_"  # prefix of the buffers that tracing adds to a network
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Steps of the trace between two cuts.
+    """The steps of the trace between two cuts.
 
-    name: of the block, as timm names it, unique; the last one's is 'head'. layers: the modules in
-    it that hold weights, in the order of computing. start, stop: its steps, stop excluded.
+    name: timm's name of the block, made unique; 'head' for the last stage. layers: its modules that
+    hold weights, in order of execution. start, stop: the range of its steps, stop excluded.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Chain:
-    """The trace of a network. It names modules and holds none, so that copies may share it."""
+    """The trace of a network; it holds names, not modules, so that copies can share it."""
 
     steps: tuple[fx.Node, ...]
     stages: tuple[Stage, ...]
@@ -47,7 +47,7 @@ class Chain:
     ) -> fx.GraphModule:
         """Return stages first..last (exclusive) as a module that shares the weights of `net`.
 
-        every: it gives the results of all its stages, a tuple, not only the last one's.
+        every: the module returns the results of all its stages, a tuple, not only the last one's.
         """
         stages = self.stages[first:last]
         graph = fx.Graph()
@@ -56,7 +56,7 @@ class Chain:
 
         def copied(node: fx.Node) -> fx.Node:
             if node not in done and node.op == "get_attr":
-                done[node] = graph.node_copy(node)  # a weight, wherever in the trace it was fetched
+                done[node] = graph.node_copy(node)  # a weight, fetched anywhere in the trace
             return done[node]
 
         before = self.steps[stages[0].start - 1]
@@ -80,11 +80,11 @@ class _Tracer(fx.Tracer):
         modules: list[type] = get_notrace_modules()
         super().__init__(autowrap_functions=tuple(functions))
         self._thread = threading.get_ident()
-        # Also timm's own kinds of these, which the default would look into.
+        # Includes timm's subclasses of these, which torch.fx would trace into by default.
         self.whole = (*modules, nn.Linear, nn.Conv2d, nn.LayerNorm)
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
-        """Trace a module of this network; another thread's, which torch.fx patches too, runs."""
+        """Trace a module call; in other threads, which torch.fx patches too, just run it."""
         if threading.get_ident() != self._thread:
             return forward(*args, **kwargs)
         return super().call_module(m, forward, args, kwargs)
@@ -96,9 +96,9 @@ class _Tracer(fx.Tracer):
 def trace(net: nn.Module, head: str, size: int) -> Chain:
     """Trace a network in evaluation mode and cut it into stages; `head` names its classifier.
 
-    size: pixels a side of its input.
+    size: side of its input, in pixels.
     Raises ValueError when the classifier cannot be cut off, and whatever torch.fx raises for a
-    network whose computing depends on its input's values.
+    network whose control flow depends on its input's values.
     """
     parameters = list(inspect.signature(net.forward).parameters.values())
     fixed = {
@@ -111,7 +111,7 @@ def trace(net: nn.Module, head: str, size: int) -> Chain:
     nodes = list(graph.nodes)
     image, (result,) = nodes[0], nodes[-1].all_input_nodes
     needed, open_nodes = {image, result}, [result]
-    while open_nodes:  # assertions and fixed arguments lead to nothing and are left behind
+    while open_nodes:  # drops assertions and fixed arguments, which lead nowhere
         new = set(open_nodes.pop().all_input_nodes) - needed
         needed |= new
         open_nodes += new
@@ -141,7 +141,7 @@ def trace(net: nn.Module, head: str, size: int) -> Chain:
 
 
 class _Observer(fx.Interpreter):
-    """Runs a trace and notes the values of some steps, by name."""
+    """An interpreter of a trace that records the values of some steps, by name."""
 
     def __init__(self, net: nn.Module, graph: fx.Graph, names: Collection[str]) -> None:
         super().__init__(fx.GraphModule(net, graph))
@@ -158,11 +158,11 @@ class _Observer(fx.Interpreter):
 def _hold_constants(
     net: nn.Module, graph: fx.Graph, shape: tuple[int, ...], others: Sequence[Any]
 ) -> None:
-    """Turn tensors that neither pixels nor weights decide into buffers of the network.
+    """Turn tensors that depend on neither pixels nor weights into buffers of the network.
 
-    Rotary position embeddings are such: computed from the image's shape, they would lead past every
-    block as a second tensor, and nothing could be cut between blocks.
-    shape: of an image. others: the network's further arguments, which are fixed.
+    Rotary position embeddings are an example. Computed from the image's shape, they would bypass
+    every block as a second tensor, and no cut between blocks would be possible.
+    shape: of an image. others: the network's other arguments, which are fixed.
     """
     steps = {node.name: node for node in _constant_steps(net, graph)}
     if not steps:
@@ -181,9 +181,9 @@ def _hold_constants(
 
 
 def _constant_steps(net: nn.Module, graph: fx.Graph) -> Iterator[fx.Node]:
-    """Yield the steps that make tensors from shapes and buffers alone, for others to use."""
+    """Yield steps that compute tensors from shapes and buffers alone and feed steps that do not."""
     parameters = {name for name, _ in net.named_parameters()}
-    decided: set[fx.Node] = set()  # by pixels or weights
+    decided: set[fx.Node] = set()  # nodes that depend on pixels or weights
     tensors: set[fx.Node] = set()
     for node in graph.nodes:
         inputs = node.all_input_nodes
@@ -208,14 +208,14 @@ def _constant_steps(net: nn.Module, graph: fx.Graph) -> Iterator[fx.Node]:
 
 
 def _cuts(net: nn.Module, steps: list[fx.Node], head: str) -> list[tuple[int, int]]:
-    """Return the place of each stage's first step and the depth of nesting that it starts at."""
+    """Return the position of each stage's first step and the nesting depth that it starts at."""
     computed = [position for position, node in enumerate(steps) if node.op != "get_attr"]
     where = {node: position for position, node in enumerate(steps)}
     last_use = [
         max((where[user] for user in node.users if user in where), default=0) for node in steps
     ]
     cuts: list[tuple[int, int]] = []
-    needed = 0  # place of the last step that needs something from before the present one
+    needed = 0  # position of the last step that uses a result from before the current one
     for earlier, position in itertools.pairwise(computed):
         if needed <= earlier:
             outside = _modules(steps[earlier]), _modules(steps[position])
@@ -235,7 +235,7 @@ def _cuts(net: nn.Module, steps: list[fx.Node], head: str) -> list[tuple[int, in
 
 
 def _modules(node: fx.Node) -> list[str]:
-    """Return the names of the modules that a step lies in, from the outermost to its own."""
+    """Return the names of the modules around a step, from the outermost to its own."""
     return [str(name) for name, _ in (node.meta.get("nn_module_stack") or {}).values()]
 
 

@@ -1,8 +1,8 @@
-"""Depthwise convolutions whose gradients a CPU computes fast in bfloat16.
+"""Depthwise convolutions with fast bfloat16 gradients on a CPU.
 
-oneDNN (torch 2.15) has fast kernels for the gradient of a depthwise convolution's input where the
-stride is 1, and for that of its weights where they are 3 x 3. What it takes for others is up to 150
-times slower, so their gradients are computed by way of these. Measured: docs/experiments.md.
+For a depthwise convolution, oneDNN (torch 2.15) has fast kernels for the gradient of the input at
+stride 1 and for that of 3 x 3 weights. Its other kernels are up to 150 times slower, so all other
+gradients are computed by way of the fast ones. Measurements: docs/experiments.md.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-TILE = 3  # weights a side whose gradient has a fast kernel
-LARGEST = 7  # weights a side; more would take too many tiles
+TILE = 3  # side of the weights whose gradient has a fast kernel
+LARGEST = 7  # side of the weights; larger ones would take too many tiles
 INPUT, WEIGHT = (True, False), (False, True)
 
 
 def mend_depthwise(net: nn.Module) -> None:
-    """Replace thawed depthwise convolutions with slow gradients, in place; names stay."""
+    """Replace thawed depthwise convolutions whose gradients are slow, in place; names stay."""
     for name, module in list(net.named_modules()):
         if isinstance(module, nn.Conv2d) and _is_slow(module):
             net.set_submodule(name, MendedDepthwise(module))
@@ -42,7 +42,7 @@ def _is_slow(conv: nn.Conv2d) -> bool:
 
 
 class MendedDepthwise(nn.Module):
-    """A depthwise convolution with the same outputs, and the same gradients up to rounding."""
+    """A faster depthwise convolution: the same outputs, and the same gradients up to rounding."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class MendedDepthwise(nn.Module):
         return out
 
     def plain(self) -> nn.Conv2d:
-        """Return the convolution that this stands for, sharing its weights."""
+        """Return an ordinary convolution that shares these weights."""
         from timm.layers.conv2d_same import Conv2dSame
 
         kind = Conv2dSame if self.same else nn.Conv2d
@@ -111,7 +111,7 @@ class _Depthwise(torch.autograd.Function):
 def _of_input(
     gradient: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, stride: int, padding: int
 ) -> torch.Tensor:
-    """Return the gradient of the input: that at stride 1, of outputs with zeros between them."""
+    """Return the input's gradient, at stride 1 from output gradients interleaved with zeros."""
     if stride > 1:
         height, width = (side + 2 * padding - len(weight[0, 0]) + 1 for side in x.shape[-2:])
         spread = torch.zeros(
@@ -125,7 +125,7 @@ def _of_input(
 def _of_weight(
     gradient: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, stride: int, padding: int
 ) -> torch.Tensor:
-    """Return the gradient of the weights, tile by tile: each is a small convolution of its own."""
+    """Return the gradient of the weights, computed tile by tile, each as a small convolution."""
     side = weight.shape[-1]
     if side == TILE:
         return _backward(gradient, x, weight, stride=stride, padding=padding, of=WEIGHT)
@@ -143,7 +143,7 @@ def _of_weight(
 def _backward(
     *tensors: torch.Tensor, stride: int, padding: int, of: tuple[bool, bool]
 ) -> torch.Tensor:
-    """Return the gradient of the input, or of the weights; tensors: outputs', input, weights."""
+    """Return the gradient that `of` selects; tensors: output gradient, input, weights."""
     channels = len(tensors[2])
     strides, paddings = [stride] * 2, [padding] * 2
     found = torch.ops.aten.convolution_backward(

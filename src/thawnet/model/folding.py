@@ -1,4 +1,4 @@
-"""Networks made faster without another number: batch-norms folded, channels last."""
+"""Faster networks with the same results: batch-norms folded, channels last."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def frozen_copy(part: fx.GraphModule, dtype: torch.dtype, device: torch.device) 
     Folding is exact up to rounding and saves a pass over memory per layer.
     """
     folded = copy.deepcopy(part)
-    # A graph and its module refer to each other: dropped, the weights would wait for Python's cycle
-    # collector, which tensors do not hurry, and every validation would add a copy of the tail.
+    # Break the cycle of graph and module. Dropped weights would otherwise wait for Python's
+    # cycle collector, which tensors do not trigger, so a validation would leave a copy of the tail.
     folded.graph.owning_module = None
     for name, module in list(folded.named_modules()):
         if isinstance(module, MendedDepthwise):
@@ -30,9 +30,9 @@ def frozen_copy(part: fx.GraphModule, dtype: torch.dtype, device: torch.device) 
 
 
 def channels_last(module: nn.Module) -> nn.Module:
-    """Lay a module's convolutions out channels last, in place: 130 -> 239 images/s on 2 cores.
+    """Convert a module's convolutions to channels last, in place: 130 -> 239 images/s on 2 cores.
 
-    `Module.to` would do, but for the masks of five dimensions that Swin transformers hold.
+    `Module.to` fails on the five-dimensional masks of Swin transformers.
     """
     for tensor in itertools.chain(module.parameters(), module.buffers()):
         if tensor.dim() == 4:

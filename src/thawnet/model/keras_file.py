@@ -1,12 +1,14 @@
-"""Files that Keras saves: the layers of a model and where their arrays lie, in any of its layouts.
+"""Keras's model files: the layers of a model and where their arrays are, in any of its layouts.
 
-Keras 3 (keras/src/saving/saving_lib.py), in NAME.weights.h5 or within NAME.keras, a zip: a model's
-group `layers` holds a group for each layer, called by its class and number in the order of the
-model, with its arrays in `vars/0`, `vars/1`, ...; later versions note the layer's name there.
+Keras 3 (keras/src/saving/saving_lib.py), in NAME.weights.h5 or inside NAME.keras, a zip: a model's
+group `layers` has one group per layer, named after its class and numbered in the model's order. The
+layer's arrays are in `vars/0`, `vars/1`, ...; later versions store its name as an attribute of
+`vars`.
 
-Legacy .h5 (keras/src/legacy/saving/legacy_h5_format.py): `layer_names` on the root, or on its
-group `model_weights` where a whole model was saved; `weight_names` on each layer's group; below it
-the datasets. An attribute of more than 64 kB is cut into name0, name1, ...
+Legacy .h5 (keras/src/legacy/saving/legacy_h5_format.py): the attribute `layer_names` is on the
+root, or on its group `model_weights` where a whole model was saved. Each layer's group has the
+attribute `weight_names` and contains the datasets. An attribute of more than 64 kB is split into
+name0, name1, ...
 """
 
 from __future__ import annotations
@@ -29,10 +31,10 @@ if TYPE_CHECKING:
 HDF5 = b"\x89HDF\r\n\x1a\n"
 ZIP = b"PK\x03\x04"
 IN_ZIP = "model.weights.h5"
-LARGEST = 2**30  # bytes of what is unpacked
-DEEPEST = 8  # models within models
+LARGEST = 2**30  # bytes once unpacked
+DEEPEST = 8  # levels of groups that are searched for nested models
 
-# Arrays of the layers that are read, in the order of their `vars`, by what Keras 3 calls the class.
+# Arrays of the layers that are read, in the order of their `vars`, by Keras 3's class names.
 ROLES = {
     "conv2d": ("kernel", "bias"),
     "depthwise_conv2d": ("depthwise_kernel", "bias"),
@@ -46,13 +48,13 @@ class KerasLayer:
 
     name: str
     kind: str
-    """A key of ROLES, '' in the legacy layout, which does not say."""
+    """A key of ROLES; '' in the legacy layout, which does not record it."""
     arrays: dict[str, str]
-    """Where in the file each lies, by what it is: 'kernel', 'gamma', ..."""
+    """Path of each array in the file, by role: 'kernel', 'gamma', ..."""
 
 
 def is_keras(path: Path) -> bool:
-    """Return whether a file is one of Keras, by its content."""
+    """Return whether a file was saved by Keras, judging by its content."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -62,7 +64,7 @@ def is_keras(path: Path) -> bool:
 
 @contextlib.contextmanager
 def open_keras(path: Path) -> Iterator[h5py.File]:
-    """Open a file of Keras. Raises WeightsError when it, or what is read of it, is damaged."""
+    """Open a Keras file; raise WeightsError if it, or anything read from it, is damaged."""
     import h5py
 
     try:
@@ -88,10 +90,10 @@ def open_keras(path: Path) -> Iterator[h5py.File]:
 
 
 def layers_of(file: h5py.File) -> list[KerasLayer]:
-    """Return the layers with arrays in the file's order; none where it is not laid out as Keras's.
+    """Return the layers that have arrays, in the file's order; none if the layout is not Keras's.
 
-    Of models within models, as in Sequential([MobileNetV2(...), Dense(5)]), the layers of all in
-    the legacy layout, and of the one with most batch-norms in that of Keras 3.
+    For nested models, such as Sequential([MobileNetV2(...), Dense(5)]), these are the layers of all
+    models in the legacy layout, and those of the model with the most batch-norms in Keras 3's.
     """
     root = "model_weights/" if "model_weights" in file else ""
     names = _names(inside(file, root.rstrip("/")) if root else file, "layer_names")
@@ -102,7 +104,7 @@ def layers_of(file: h5py.File) -> list[KerasLayer]:
 
 
 def inside(group: Any, path: str) -> Any:
-    """Return what lies at a path, following hard links only: no link leads to another file."""
+    """Return the object at a path, following hard links only, which cannot lead to another file."""
     for step in path.split("/"):
         group = _child(group, step)
         if group is None:
@@ -111,7 +113,7 @@ def inside(group: Any, path: str) -> Any:
 
 
 def read_array(file: h5py.File, path: str, most: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Return an array of at most so many floats: the file's own, not those of another file."""
+    """Return an array of at most `most` floats, stored in this file and not in another."""
     import h5py
 
     dataset = inside(file, path)
@@ -125,7 +127,7 @@ def read_array(file: h5py.File, path: str, most: int) -> np.ndarray[Any, np.dtyp
 
 
 def _child(group: Any, name: str) -> Any:
-    """Return what a group holds under a name by a hard link, None for any other."""
+    """Return a group's member if it is a hard link, else None."""
     import h5py
 
     return group[name] if isinstance(group.get(name, getlink=True), h5py.HardLink) else None
@@ -142,7 +144,7 @@ def _in_zip(path: Path) -> zipfile.ZipInfo | None:
 def _legacy(file: h5py.File, root: str, names: list[str]) -> Iterator[KerasLayer]:
     for name in names:
         arrays: dict[str, dict[str, str]] = {}
-        # A model within the model is one layer here, with the arrays of all of its own.
+        # A nested model is a single layer here, with the arrays of all its layers.
         for array in _names(inside(file, root + name), "weight_names") or []:
             layer = ("/" + array).rsplit("/", 2)[-2] or name
             role = array.rsplit("/", 1)[-1].split(":", 1)[0]  # gamma of bn_Conv1/gamma:0
@@ -152,7 +154,7 @@ def _legacy(file: h5py.File, root: str, names: list[str]) -> Iterator[KerasLayer
 
 
 def _containers(group: Any, depth: int) -> Iterator[Any]:
-    """Yield the groups called `layers`, of a model and of the models in it."""
+    """Yield the groups named `layers`, of a model and of the models nested in it."""
     import h5py
 
     for name in group:
@@ -187,7 +189,7 @@ def _norms(layers: list[KerasLayer]) -> int:
 
 
 def _names(group: Any, name: str) -> list[str] | None:
-    """Return a list of names kept as an attribute, whole or cut into name0, name1, ..."""
+    """Return a list of names stored as an attribute, whole or split into name0, name1, ..."""
     if name in group.attrs:
         chunks = [group.attrs[name]]
     else:

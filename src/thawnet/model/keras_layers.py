@@ -1,6 +1,6 @@
-"""The one table between Keras's MobileNetV2 layers and timm's, by index and by name.
+"""The table that maps Keras's MobileNetV2 layers to timm's, by index and by name.
 
-Keras counts every layer, also those without weights (activations, paddings, additions), as in
+Keras counts every layer, including those without weights (activations, paddings, additions), as in
 keras/src/applications/mobilenet_v2.py: 154 layers without the top.
 """
 
@@ -75,6 +75,6 @@ def to_timm(layer: str) -> str | None:
 
 
 def suggest_layer(layer: str, timm_names: list[str]) -> str:
-    """Return the nearest names in the naming that the user seems to use."""
+    """Return the nearest names, Keras's or timm's, as the user seems to use."""
     keras = [name for name, _ in keras_layers()]
     return suggest(layer, keras if layer.startswith(("block_", "Conv")) else timm_names)

@@ -1,4 +1,4 @@
-"""Weights of Keras's MobileNetV2, published ones or one's own, read into timm's names."""
+"""MobileNetV2 weights from Keras, published or the user's own, read under timm's names."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ EPSILON = 1e-3  # of every batch-norm in keras/src/applications/mobilenet_v2.py
 PADDING = "same"
 MEAN = STD = (0.5, 0.5, 0.5)  # preprocess_input maps pixels to [-1, 1]
 LICENCE = "Apache-2.0"
-LARGEST = 1 << 20  # numbers of an array
-SIZES = (96, 128, 160, 192, 224)  # pixels a side for which Keras publishes weights
+LARGEST = 1 << 20  # elements of one array
+SIZES = (96, 128, 160, 192, 224)  # input sizes in pixels for which Keras publishes weights
 
-# What Keras calls a layer's arrays, in its order, and what timm does.
+# Keras's names for a batch-norm's arrays, in its order, mapped to timm's.
 _NORM = {
     "gamma": "weight",
     "beta": "bias",
@@ -36,20 +36,20 @@ _NORM = {
 
 @dataclass(frozen=True)
 class _Expected:
-    """A layer of the table: Keras's name, timm's, and its arrays' names and shapes as Keras's."""
+    """A layer of the table: its names in Keras and timm, and its arrays as Keras stores them."""
 
     keras: str
     timm: str
     arrays: Mapping[str, tuple[int, ...]]
     kind: str
-    """What Keras 3 calls its class in a file."""
+    """Name of its class in a Keras 3 file."""
 
 
 def published(size: int) -> Remote:
-    """Return Keras's file for the size nearest to this many pixels a side.
+    """Return the file that Keras publishes for the input size nearest to `size` pixels.
 
-    Keras pins no hash for it, so none is checked here: what is checked is that it came over https
-    and whole, and that it holds every tensor of MobileNetV2 in its shape, finite.
+    Keras pins no hash for it, so none is checked. The checks are that it arrived over https and
+    complete, and that it holds every tensor of MobileNetV2, finite and in the right shape.
     """
     nearest = min(SIZES, key=lambda known: (abs(known - size), -known))
     return Remote(
@@ -61,16 +61,16 @@ def published(size: int) -> Remote:
 
 
 def size_in_name(path: Path) -> int | None:
-    """Return the pixels a side that a published file's name states."""
+    """Return the input size in pixels that a published file's name states, None if it has none."""
     match = re.search(r"_1\.0_(\d+)(?:_no_top)?\.h5$", path.name)
     return int(match[1]) if match else None
 
 
 def read_keras(path: Path) -> dict[str, torch.Tensor]:
-    """Return the trunk's tensors in timm's names and layout, float32; a head is left out.
+    """Return the trunk's tensors in timm's names and layout, float32, without any head.
 
-    Layers are taken by today's names; where a file has others, as the published ones of an older
-    Keras, in its order, as Keras itself loads them.
+    Layers are matched by Keras's current names. A file with other names, such as one published by
+    an older Keras, is matched by layer order, as Keras itself does.
     Raises WeightsError when the file is damaged or is not MobileNetV2 of width 1.0.
     """
     with open_keras(path) as file:
@@ -105,7 +105,7 @@ def read_keras(path: Path) -> dict[str, torch.Tensor]:
 def _matched(
     table: tuple[_Expected, ...], layers: list[KerasLayer], path: Path
 ) -> Iterator[tuple[_Expected, KerasLayer]]:
-    """Yield each layer of the table with the file's layer for it."""
+    """Yield each layer of the table with the matching layer of the file."""
     named = {layer.name: layer for layer in layers}
     if all(expected.keras in named for expected in table):
         yield from ((expected, named[expected.keras]) for expected in table)
@@ -135,7 +135,7 @@ def _matched(
 
 @functools.cache
 def _table() -> tuple[_Expected, ...]:
-    """Return the layers with weights and what Keras holds for each, from timm's own network."""
+    """Return the layers with weights and Keras's arrays for each, derived from timm's network."""
     import timm
 
     with torch.device("meta"):

@@ -1,4 +1,4 @@
-"""Names of backbones: timm's, and what people call them elsewhere."""
+"""Names of backbones: timm's own, and those in use elsewhere."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ TORCHVISION = {
 }
 SIZES = ("nano", "tiny", "small", "base", "large", "giant")  # in timm's names
 SHOWN = 3
-TELLING = 5  # letters of a part of a name
-CLOSE = 0.8  # likeness of a name that was misspelt
+TELLING = 5  # letters; shorter parts of a name are not searched for
+CLOSE = 0.8  # similarity at which a name counts as a misspelling
 
 
 def require_model(backbone: str) -> None:
-    """Raise UsageError with the nearest names unless this is one of timm's own models.
+    """Raise UsageError with the nearest names unless `backbone` is one of timm's own models.
 
-    It may have the tag of one of its weights, as in mobilenetv2_100.ra_in1k.
+    The name may include the tag of published weights, as in mobilenetv2_100.ra_in1k.
     """
-    import timm  # it takes a second, for which what builds no network need not wait
+    import timm  # here, since importing it takes a second
 
-    if ":" in backbone:  # a name may come from a bundle: nothing is fetched for it
+    if ":" in backbone:  # the name may come from a bundle, so nothing is fetched for it
         raise UsageError(
             f"--backbone '{backbone}': timm has no such model; what lies on a hub or server, give "
             f"it by --weights {backbone}"
@@ -50,7 +50,7 @@ def require_model(backbone: str) -> None:
 
 
 def named_in(file: str) -> str:
-    """Return the model that a file's name tells: resnet50 of resnet50-0676ba61.pth, '' if none."""
+    """Return the model named in a file's name, '' if none: resnet50 for resnet50-0676ba61.pth."""
     import timm
 
     names = {bare(name): name for name in timm.list_models()}
@@ -61,12 +61,12 @@ def named_in(file: str) -> str:
 
 
 def bare(name: str) -> str:
-    """Return a name without what people write in different ways: vits14 of ViT-S_14."""
+    """Return a name in lower case, letters and digits only: vits14 for ViT-S_14."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def without_tag(backbone: str) -> str:
-    """Return a model's name without the tag of its weights: mobilenetv2_100.ra_in1k without it."""
+    """Return a model's name without its tag: mobilenetv2_100 for mobilenetv2_100.ra_in1k."""
     return backbone.partition(".")[0]
 
 
@@ -78,7 +78,7 @@ def _nearest(backbone: str) -> str:
     meant = named_in(word)
     if meant:
         return f"did you mean '{meant}'?"
-    # All of the word, or the longest of its parts that says something: dinov2 of dinov2_vits14.
+    # The whole word, or the longest of its parts that matches: dinov2 of dinov2_vits14.
     parts = sorted(word.split("_"), key=len, reverse=True)
     for part in (word, *(part for part in parts if len(part) >= TELLING)):
         having = sorted((name for name in models if part in name), key=smallest_first)
@@ -92,6 +92,6 @@ def _nearest(backbone: str) -> str:
 
 
 def smallest_first(name: str) -> tuple[int, int, str]:
-    """Return a key by which the smaller kinds of a model come first."""
+    """Return a sort key that puts the smaller variants of a model first."""
     size = next((place for place, size in enumerate(SIZES) if size in name), len(SIZES))
     return size, len(name), name

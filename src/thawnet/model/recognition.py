@@ -1,4 +1,4 @@
-"""Which network weights are of, told by the shapes of their tensors: files seldom say it."""
+"""Recognition of a network by the shapes of its weights, since files seldom name it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ..core.errors import WeightsError
 from .keras_file import is_keras
 from .weight_files import read_weights_file, stated_architecture
 
-# What people start from, the commonest first. Of networks that differ in nothing that shapes tell,
-# as those with TensorFlow's padding, all are here: then the user has to say which.
+# Common starting points, the most common first. Networks that shapes cannot tell apart, such as
+# those that differ only in TensorFlow's padding, are all listed: then the user has to choose.
 KNOWN = (
     *("mobilenetv2_100", "resnet50", "resnet18", "vit_base_patch16_224", "vit_small_patch16_224"),
     *("vit_small_patch14_dinov2", "vit_small_patch14_reg4_dinov2", "vit_base_patch14_dinov2"),
@@ -36,20 +36,20 @@ KNOWN = (
     *("densenet121", "regnety_004", "regnety_016", "regnety_032", "edgenext_small"),
     *("mobilenetv2_050", "mobilenetv2_140", "mobilenetv3_large_075", "mnasnet_100"),
 )
-MOST_EXTRA = 4  # tensors of a file that are no part of the trunk: heads, a mask's token, ...
+MOST_EXTRA = 4  # matrices of a file that are not part of the trunk: heads, position embeddings, ...
 
 
 def backbone_of(path: Path) -> str:
-    """Return the backbone that weights state, or that alone has their shapes; '' if neither.
+    """Return the backbone that weights name, or the only one with their shapes; '' if neither.
 
-    Raises WeightsError where several have these shapes.
+    Raises WeightsError if several backbones have these shapes.
     """
     stated = stated_architecture(path)
     if stated or not path.exists() or is_keras(path):
         return stated
     try:
         tensors = read_weights_file(path).tensors
-    except WeightsError:  # what is wrong with it is told when it is loaded
+    except WeightsError:  # reported when the weights are loaded
         return ""
     found = recognised(tensors)
     if len(found) > 1:
@@ -61,21 +61,21 @@ def backbone_of(path: Path) -> str:
 
 
 def recognised(tensors: Mapping[str, torch.Tensor]) -> list[str]:
-    """Return those of KNOWN whose frozen part has these shapes, whatever the names."""
+    """Return the networks in KNOWN whose trunk has these shapes, whatever the names."""
     given = _Shapes.of(value for key, value in tensors.items() if "mask_token" not in key)
     found: dict[str, int] = {}
     for name in KNOWN:
         extra = _trunk_of(name).lacking(given)
         if extra is not None:
             found[name] = extra
-        elif found:  # those that shapes do not tell apart stand beside each other
+        elif found:  # those with the same shapes are neighbours in KNOWN
             break
     return [name for name, extra in found.items() if extra == min(found.values())]
 
 
 @functools.cache
 def _trunk_of(name: str) -> _Shapes:
-    """Return a model's shapes but for its classifier, and positions, which are resampled."""
+    """Return a model's shapes without classifier and position embeddings, which are resampled."""
     import timm
 
     with torch.device("meta"):
@@ -90,12 +90,12 @@ def _trunk_of(name: str) -> _Shapes:
 
 @dataclass(frozen=True)
 class _Shapes:
-    """What the tensors of a network come to, however a library writes them."""
+    """A summary of a network's tensors that is the same however a library stores them."""
 
     matrices: Counter[tuple[int, ...]]
-    """Of two or more dimensions, without those of one, attention's three matrices apart."""
+    """Shapes of two or more sides, sides of 1 dropped; joint query, key and value count as 3."""
     vectors: int
-    """Numbers in all others together."""
+    """Total number of elements in all other tensors."""
 
     @classmethod
     def of(cls, tensors: Iterable[torch.Tensor]) -> _Shapes:
@@ -114,11 +114,11 @@ class _Shapes:
         return cls(matrices, vectors)
 
     def lacking(self, file: _Shapes) -> int | None:
-        """Return how many matrices more a file holds: a classifier's, positions; None if unlike."""
+        """Return how many more matrices a file has, such as a classifier's; None if unlike."""
         extra = list((file.matrices - self.matrices).elements())
         if self.matrices - file.matrices or len(extra) > MOST_EXTRA:
             return None
-        # A matrix more may bring its bias.
+        # Each extra matrix may come with a bias.
         biases = itertools.product(*((0, shape[0]) for shape in extra))
         fits = file.vectors - self.vectors in {sum(each) for each in biases}
         return len(extra) if fits else None

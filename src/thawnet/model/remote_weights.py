@@ -1,4 +1,4 @@
-"""Weights that a name or an address stands for: on the Hugging Face hub, or on any server."""
+"""Weights given by name or address, on the Hugging Face hub or any other server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..net.hub import endpoint, fetch_files
 from ..net.published import Remote, Tell, fetch
 from .weight_files import CONFIG, FOLDER_FILES, PIXELS
 
-# As timm writes a repository of the hub, as others do, and the address of its page.
+# A hub repository as timm writes it, as others do, and as the address of its page.
 REPOSITORY = re.compile(
     r"(?:hf[-_]hub:|hf:(?://)?|https://huggingface\.co/)([\w.-]+/[\w.-]+?)(?:/tree/[\w.-]+)?/?"
 )
@@ -23,24 +23,24 @@ LARGEST = 20_000_000_000  # bytes of a file
 
 @dataclass(frozen=True)
 class Address(Remote):
-    """A file at an address that a user gave: no mirror has it, and other files have its name."""
+    """A file at a user's address: no mirror has it, and its name is not unique."""
 
     @property
     def url(self) -> str:
-        """Its address as it was given."""
+        """The file's own address, never a mirror's."""
         return f"{self.base}/{self.name}"
 
     @property
     def path(self) -> Path:
-        """Where it lies once it is downloaded, in a folder of its own."""
+        """Path of the download, in a folder of its own."""
         folder = hashlib.sha256(self.url.encode()).hexdigest()[:16]
         return cache_folder() / "downloads" / folder / (self.name or "weights")
 
 
 def located(name: str, tell: Tell = lambda text: None) -> Path:
-    """Return where weights lie on this disk; those of the hub or a server are fetched once.
+    """Return the local path of weights; those on the hub or a server are fetched once.
 
-    Raises WeightsError when they cannot be had.
+    Raises WeightsError when they cannot be fetched.
     """
     repository = REPOSITORY.fullmatch(name)
     try:
@@ -48,7 +48,7 @@ def located(name: str, tell: Tell = lambda text: None) -> Path:
             return fetch_files(repository[1], (CONFIG, PIXELS), FOLDER_FILES, tell)
         if "://" not in name:
             return Path(name)
-        # Of a file on the hub its page is what a browser shows.
+        # A browser shows the page of a file on the hub, not the file's own address.
         address = re.sub(r"^(https://huggingface\.co/.*?)/blob/", r"\1/resolve/", name)
         require_https(address)
         base, _, file = address.partition("?")[0].rpartition("/")

@@ -1,4 +1,4 @@
-"""The layers that train: a user's --train-from becomes a layer, thawed with all behind it."""
+"""The layers that train: --train-from resolved to a layer, which is thawed with all after it."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from .chain import HEAD
 ALL = "all"
 UPPER = "upper"
 MIDDLE = "middle"
-LEAST_SHARE = 0.1  # of the weights, in the upper part
+LEAST_SHARE = 0.1  # of the weights that the upper part must hold
 
 
 def first_layer(network: Network, train_from: str) -> str:
-    """Resolve 'head', 'upper', 'middle', 'all', a timm or Keras name or index to a layer.
+    """Resolve 'head', 'upper', 'middle', 'all', a timm name or a Keras name or index to a layer.
 
-    'upper' starts at the middle of the stages whose maps are a sixteenth of the input a side, which
-    in many vision transformers are all. 'middle' starts at the stage that reduces the maps to that.
+    'upper' starts halfway through the stages whose maps have 1/16 of the input's side, which are
+    all stages in many vision transformers. 'middle' starts at the stage that reduces the maps to
+    that side.
     Raises UsageError with the nearest names.
     """
     layers = network.layers  # the last one is 'head'
-    if train_from == HEAD:  # not a norm before it that timm counts to its head
+    if train_from == HEAD:  # not a norm before it, which timm may count as part of the head
         return HEAD
     if train_from == ALL:
         return layers[0]
@@ -48,7 +49,7 @@ def first_layer(network: Network, train_from: str) -> str:
 
 
 def thaw(network: Network, layer: str) -> None:
-    """Freeze every layer before this one, one of `layers`, and thaw the rest.
+    """Freeze every layer before `layer`, one of `network.layers`, and thaw the rest.
 
     Frozen batch-norms keep their statistics because they stay in evaluation mode
     (see `training_mode`).
@@ -61,7 +62,7 @@ def thaw(network: Network, layer: str) -> None:
 
 
 def thawed_tensors(network: Network, layer: str) -> dict[str, torch.Tensor]:
-    """Return copies of all that training from a layer on may change, by name."""
+    """Return copies of all tensors that training from `layer` on may change, by name."""
     layers = network.layers
     thawed = (*layers[layers.index(layer) : -1], network.head_name)
     return {
@@ -83,27 +84,27 @@ def training_mode(network: Network, batch_norm: str, momentum: float) -> None:
         if isinstance(module, _BatchNorm):
             module.momentum = momentum
             if batch_norm == "train" and any(parameter.requires_grad for parameter in own):
-                # Only the flag of this module: its activation and dropout have none.
+                # Only this module's flag: its activation and dropout stay in evaluation mode.
                 module.training = True
 
 
 def _upper(network: Network) -> str:
     sides, stages = network.sides, network.stage_layers
     weighty = [position for position, side in enumerate(sides) if side and stages[position]]
-    if not weighty:  # paths side by side to the end: there is no upper part
+    if not weighty:  # parallel paths to the end: there is no upper part
         return network.layers[0]
-    # A network that never comes down so far takes the coarsest stages that it has.
+    # A network that never gets that coarse uses its coarsest stages.
     target = sides[min(network.coarse, weighty[-1])]
     same = [position for position in weighty if sides[position] == target]
     first = same[len(same) // 2]
-    # Where blocks cannot be cut apart, the last cut may leave a norm alone.
+    # Where blocks cannot be separated, the part after the last cut may be only a norm.
     while first and _share_from(network, first) < LEAST_SHARE:
         first = max(position for position in range(first) if stages[position] or not position)
     return (stages[first] or network.layers)[0]
 
 
 def _share_from(network: Network, stage: int) -> float:
-    """Return the share of a network's weights, its head aside, from a stage on."""
+    """Return the share of a network's weights, excluding the head, from a stage on."""
     weights: dict[str, int] = {
         name: sum(value.numel() for value in module.parameters(recurse=False))
         for name, module in network.net.named_modules()
@@ -115,6 +116,6 @@ def _share_from(network: Network, stage: int) -> float:
 
 def _middle(network: Network) -> str:
     stages = network.stage_layers
-    # The stage before may hold no weights, as a pooling does.
+    # The stage before may hold no weights, for example a pooling.
     reducing = max((position for position in range(network.coarse) if stages[position]), default=0)
     return stages[reducing][0]

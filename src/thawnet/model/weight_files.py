@@ -1,4 +1,4 @@
-"""Files and folders of PyTorch weights as people have them, told by content, not by names."""
+"""PyTorch weights in the files and folders that users have, recognised by content, not name."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ ZIP = b"PK\x03\x04"
 PICKLE = b"\x80"
 CONFIG = "config.json"
 PIXELS = "preprocessor_config.json"  # of transformers
-# Of a bundle, a run, or a folder as the Hugging Face hub has it; the preferred first.
+# Weight files of a bundle, a run or a Hugging Face folder, in order of preference.
 FOLDER_FILES = (
     *("model.safetensors", "bundle/model.safetensors", "pytorch_model.bin"),
     *("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
 )
-# What training scripts call the network among what else they save; averaged weights are preferred.
+# Keys under which training scripts save the network; averaged weights are preferred.
 WRAPPERS = (
     *("state_dict_ema", "model_ema", "ema", "state_dict", "model_state_dict", "model"),
     *("module", "net", "teacher", "params"),
 )
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".h5", ".keras")
-MOST_NAMED = 5  # files of a folder in an error
+MOST_NAMED = 5  # files of a folder listed in an error
 LARGEST_CONFIG = 2**20  # bytes
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """The tensors of a file, and what it says of them."""
+    """The tensors of a file and their metadata."""
 
     tensors: dict[str, torch.Tensor]
     metadata: dict[str, str]
@@ -46,14 +46,14 @@ class WeightsFile:
 
 
 def read_weights_file(path: Path) -> WeightsFile:
-    """Read a file of PyTorch or safetensors, a run or bundle, or a Hugging Face folder.
+    """Read a PyTorch or safetensors file, a run, a bundle or a Hugging Face folder.
 
-    No code in a file is run. Raises WeightsError when it holds no tensors that can be had so.
+    No code in a file is run. Raises WeightsError when no tensors can be read without that.
     """
     if path.is_dir():
         return _folder(path)
     head = _head(path)
-    # Eight bytes of length, which may begin like a pickle, stand before a safetensors' header.
+    # A safetensors file starts with its header's length in 8 bytes, which may look like a pickle.
     if head.startswith((ZIP, PICKLE)) and head[8:] != b"{":
         return WeightsFile(_torch(path), {})
     return _safetensors(path)
@@ -91,7 +91,7 @@ def _folder(path: Path) -> WeightsFile:
 
 
 def _is_weights(path: Path) -> bool:
-    """Return whether something in a folder may be weights, by its name or what it holds."""
+    """Return whether a path may hold weights, judging by its suffix or the files in it."""
     return path.suffix in SUFFIXES or any((path / name).is_file() for name in FOLDER_FILES)
 
 
@@ -100,7 +100,7 @@ def _safetensors(path: Path) -> WeightsFile:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no dict
-    # A dtype that torch lacks is a KeyError of safetensors, one that it cannot read RuntimeError.
+    # A dtype that torch lacks raises KeyError, and one that it cannot read RuntimeError.
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
         raise WeightsError(
             f"--weights '{path}': no readable safetensors file ({first_line(error)}), nor one of "
@@ -111,16 +111,16 @@ def _safetensors(path: Path) -> WeightsFile:
 
 def _torch(path: Path) -> dict[str, torch.Tensor]:
     try:
-        # Arguments of a training script are often among it, and harmless.
+        # Training scripts often save their arguments too, which are harmless.
         with (
             torch.serialization.safe_globals([argparse.Namespace]),
-            path.open("rb") as file,  # by its path torch would go by its ending
+            path.open("rb") as file,  # given a path, torch would go by its suffix
             warnings.catch_warnings(),
         ):
-            warnings.simplefilter("ignore")  # of old pickles; what cannot be read is an error
+            warnings.simplefilter("ignore")  # about old pickles; unreadable ones raise
             content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle may raise anything
-        more = isinstance(error, pickle.UnpicklingError)  # whose text advises to run its code
+        more = isinstance(error, pickle.UnpicklingError)  # its text advises running the code
         reason = "it asks for more than tensors" if more else first_line(error)
         raise WeightsError(
             f"--weights '{path}': PyTorch reads no plain tensors from it ({reason}); "
@@ -137,7 +137,7 @@ def _torch(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _dictionaries(content: Any) -> Iterator[dict[str, torch.Tensor]]:
-    """Yield the dictionaries of tensors in what a training script saved."""
+    """Yield the dictionaries of tensors in the content of a training script's checkpoint."""
     if not isinstance(content, Mapping):
         return
     tensors = {str(key): value for key, value in content.items() if isinstance(value, torch.Tensor)}
@@ -149,7 +149,7 @@ def _dictionaries(content: Any) -> Iterator[dict[str, torch.Tensor]]:
 
 
 def _config(folder: Path) -> dict[str, str]:
-    """Return what a Hugging Face folder says of its weights."""
+    """Return the metadata of the weights in a Hugging Face folder."""
     config = _json(folder / CONFIG)
     published = config.get("pretrained_cfg")
     published = published if isinstance(published, dict) else config

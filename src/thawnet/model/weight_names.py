@@ -1,4 +1,4 @@
-"""Names of weights as other libraries write them, brought to timm's."""
+"""Translation of other libraries' weight names to timm's."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _TORCHVISION_VIT = (
     (r"encoder\.ln\.", "norm."),
     (r"heads\.head\.", "head."),
 )
-# transformers' ViT and DINOv2, without the `vit.` or `dinov2.` before; query, key and value are one
-# tensor in timm.
+# transformers' ViT and DINOv2, without the prefix `vit.` or `dinov2.`. In timm, query, key and
+# value are one tensor.
 _TRANSFORMERS = (
     (r"embeddings\.cls_token", "cls_token"),
     (r"embeddings\.register_tokens", "reg_token"),
@@ -49,7 +49,7 @@ _LEFT_OUT = ("embeddings.mask_token", "pooler.dense.weight", "pooler.dense.bias"
 
 
 def readings(network: Network, tensors: Tensors) -> Iterator[Tensors]:
-    """Yield tensors under the names that they may have in a network, the likeliest first."""
+    """Yield the tensors under each set of names that may fit the network, the likeliest first."""
     bare = _without_prefix(network, tensors)
     forms = [tensors] if bare is tensors else [tensors, bare]
     yield from forms
@@ -69,7 +69,7 @@ def readings(network: Network, tensors: Tensors) -> Iterator[Tensors]:
 
 
 def _without_prefix(network: Network, tensors: Tensors) -> Tensors:
-    """Leave out what stands before every name, as `module.` of parallel training does."""
+    """Strip the prefix before the network's names, such as `module.` from parallel training."""
     own = list(network.net.state_dict())
     prefixes = {key[: -len(own[0])] for key in tensors if key.endswith(f".{own[0]}")}
     if not prefixes:
@@ -79,9 +79,10 @@ def _without_prefix(network: Network, tensors: Tensors) -> Tensors:
 
 
 def _as_timm_loads(network: Network, tensors: Tensors) -> Tensors:
-    """Return tensors as timm itself would load them, where it knows how; else as they are.
+    """Return tensors converted by timm's own checkpoint filter, or unchanged if none applies.
 
-    It resamples position embeddings to another size, and knows the names of some original releases.
+    The filter resamples position embeddings to the network's size, and knows the names of some
+    original releases.
     """
     import timm
 
@@ -91,7 +92,7 @@ def _as_timm_loads(network: Network, tensors: Tensors) -> Tensors:
         return tensors
     try:
         return dict(convert(dict(tensors), network.net))
-    except Exception:  # it expects its own releases, and may raise anything for others
+    except Exception:  # it expects certain releases, and may raise anything for others
         return tensors
 
 
@@ -113,7 +114,7 @@ def _from_transformers(tensors: Tensors) -> Tensors:
 
 
 def _renamed(tensors: Tensors, table: tuple[tuple[str, str], ...]) -> Tensors:
-    """Return tensors under the names that a table gives to the beginnings of theirs."""
+    """Return tensors with the start of each name replaced by the first rule that matches."""
 
     def new(key: str) -> str:
         changed = (re.subn(f"^{pattern}", name, key) for pattern, name in table)
@@ -123,10 +124,10 @@ def _renamed(tensors: Tensors, table: tuple[tuple[str, str], ...]) -> Tensors:
 
 
 def _by_order(network: Network, tensors: Tensors) -> Tensors | None:
-    """Return torchvision's weights in the order of timm's, None unless both compute the same.
+    """Return torchvision's weights matched to timm's names by order, None if that fails.
 
-    Both list the same layers one after another under other names. That the order is right is not
-    taken on trust: torchvision's own network with these weights has to give the same features.
+    Both libraries list the same layers in the same order under different names. The match is
+    verified: torchvision's own network with these weights must compute the same features.
     """
     own = network.net.state_dict()
     head = f"{network.head_name}."
@@ -154,9 +155,9 @@ def _by_order(network: Network, tensors: Tensors) -> Tensors | None:
 def _compute_the_same(
     network: Network, tensors: Tensors, reference: nn.Module, last: nn.Module
 ) -> bool:
-    """Compare the inputs of both classifiers on noise; the network keeps the tensors.
+    """Return whether both classifiers get the same inputs on noise; `network` keeps the tensors.
 
-    last: the reference's.
+    last: the reference's classifier.
     """
     network.net.load_state_dict(tensors, strict=False)
     probe = torch.randn(

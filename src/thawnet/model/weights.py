@@ -40,18 +40,18 @@ N = TypeVar("N", int, float)
 
 @dataclass(frozen=True)
 class Weights:
-    """Tensors in timm's names, and what they ask of network and images."""
+    """Tensors under timm's names, and what they require of network and images."""
 
     tensors: dict[str, torch.Tensor]
     padding: str
     """'' or 'same'."""
     epsilon: float | None
-    """Of the batch-norms, None for the model's own."""
+    """Of the batch-norms; None for the model's own."""
     mean: tuple[float, float, float]
-    """Of pixels in [0, 1], as `std`."""
+    """Of pixels in [0, 1], like `std`."""
     std: tuple[float, float, float]
     size: int
-    """Pixels a side that they were trained at."""
+    """Side in pixels of the images that they were trained on."""
     origin: str
     licence: str
     architecture: str
@@ -59,7 +59,7 @@ class Weights:
     digest: str
     """SHA-256 over names and values."""
     tells_pixels: bool = True
-    """Whether they say `mean` and `std`; else these are assumed to be timm's for the backbone."""
+    """Whether the source states `mean` and `std`; else timm's for the backbone are assumed."""
 
 
 def load_weights(
@@ -67,9 +67,9 @@ def load_weights(
 ) -> Weights:
     """Load 'imagenet' (timm's, from the hub), 'keras', 'bundled', or a file or folder of weights.
 
-    size: pixels a side that the network is to see; Keras publishes weights for several.
-    `tell` receives a line for a person before a download.
-    Raises WeightsError when they cannot be found or read, or are another backbone's.
+    size: side of the network's input, in pixels; Keras publishes weights for several.
+    tell: receives a message for the user before a download.
+    Raises WeightsError when they cannot be found or read, or belong to another backbone.
     """
     weights = _load(name, backbone, size, tell)
     if weights.architecture and without_tag(weights.architecture) != without_tag(backbone):
@@ -83,7 +83,7 @@ def load_weights(
 def random_weights(
     name: str, backbone: str, size: int = 224, tell: Tell = lambda text: None
 ) -> Weights:
-    """Return weights that nobody trained, to measure what a network takes; as `load_weights`."""
+    """Return untrained weights, to measure a network's cost; parameters as for `load_weights`."""
     import timm
 
     tensors = timm.create_model(backbone).state_dict()
@@ -93,7 +93,7 @@ def random_weights(
 def _as_published(
     backbone: str, tensors: dict[str, torch.Tensor], origin: str, licence: str
 ) -> Weights:
-    """Return tensors as weights that see images as timm's own for a backbone do."""
+    """Return tensors as Weights with the preprocessing of timm's own for a backbone."""
     published = _published(backbone)
     return Weights(
         tensors=_in_float(tensors),
@@ -131,12 +131,12 @@ def _load(name: str, backbone: str, size: int, tell: Tell) -> Weights:
 
 
 def _from_file(path: Path, backbone: str, name: str) -> Weights:
-    """name: what its origin is called where it does not say."""
+    """Load a file or folder of weights; `name` is their origin where they state none."""
     file = read_weights_file(path)
     given, metadata = file.tensors, file.metadata
     try:
         tensors = _in_float(given)
-    except RuntimeError as error:  # of a type that torch knows and cannot read
+    except RuntimeError as error:  # a dtype that torch knows but cannot read
         raise WeightsError(
             f"--weights '{path}': its numbers cannot be read ({first_line(error)})"
         ) from error
@@ -164,7 +164,7 @@ def _from_file(path: Path, backbone: str, name: str) -> Weights:
 
 
 def _from_timm(backbone: str) -> Weights:
-    """Load a backbone's published weights by timm's own loader."""
+    """Load a backbone's published weights with timm's own loader."""
     import timm
 
     if not _published(backbone).has_weights:
@@ -201,7 +201,7 @@ def _from_keras(backbone: str, size: int, tell: Tell) -> Weights:
     try:
         return _from_keras_file(path, backbone, keras_weights.LICENCE)
     except WeightsError:
-        path.unlink()  # there is no hash to tell a bad download by; the next attempt starts anew
+        path.unlink()  # no hash reveals a bad download; the next attempt starts afresh
         raise
 
 
@@ -223,7 +223,7 @@ def _from_keras_file(path: Path, backbone: str, licence: str) -> Weights:
 
 
 def _neighbour(path: Path) -> str:
-    """Return a word about what may be meant by a path that is not there."""
+    """Return a hint at what a missing path may have meant, '' if there is none."""
     if REPOSITORY.fullmatch(f"hf-hub:{path.as_posix()}"):
         return f"for the Hugging Face hub's say hf-hub:{path.as_posix()}; "
     beside = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
@@ -232,7 +232,7 @@ def _neighbour(path: Path) -> str:
 
 
 def _or_bundled(backbone: str) -> str:
-    """Return the advice to start from the embedded network, where that is such a backbone."""
+    """Return advice to start from the embedded network, '' if it has another backbone."""
     fits = without_tag(backbone) == embedded.BACKBONE
     return f", or start from the embedded network with --weights {BUNDLED}" if fits else ""
 
@@ -248,8 +248,9 @@ def _require_mobilenet(name: str, backbone: str) -> None:
 def fill(network: Network, weights: Weights, name: str) -> None:
     """Copy the weights into every layer but the head.
 
-    Names of other libraries are brought to timm's, and position embeddings to the network's size.
-    Raises WeightsError naming the first tensor that does not fit, or cannot be right.
+    Other libraries' names are translated to timm's, and position embeddings are resampled to the
+    network's size.
+    Raises WeightsError naming the first tensor that does not fit or has impossible values.
     """
     own = _trunk_only(network.net.state_dict(), network.head_name)
     misfits: list[_Misfit] = []
@@ -269,7 +270,7 @@ def fill(network: Network, weights: Weights, name: str) -> None:
 
 
 def _remedy(name: str, tensors: dict[str, torch.Tensor]) -> str:
-    """Return what to do about weights that do not fit: what their shapes, or name, tell."""
+    """Return advice on weights that do not fit: the backbone that their shapes or name suggest."""
     told = " or ".join(recognised(tensors)) or named_in(Path(name).name)
     if told:
         return f"they look like those of --backbone {told}"
@@ -278,7 +279,7 @@ def _remedy(name: str, tensors: dict[str, torch.Tensor]) -> str:
 
 @dataclass(frozen=True)
 class _Misfit:
-    """How tensors differ from those that a network expects."""
+    """The differences between tensors and those that a network expects."""
 
     missing: list[str]
     foreign: list[str]
@@ -329,7 +330,7 @@ def _check_values(tensors: dict[str, torch.Tensor], name: str) -> None:
 
 
 def _trunk_only(tensors: dict[str, torch.Tensor], head: str) -> dict[str, torch.Tensor]:
-    """Leave out the head and the batch-norms' counters, which nothing reads."""
+    """Return the tensors without the head and the batch-norms' counters, which nothing reads."""
     return {
         key: value
         for key, value in tensors.items()
@@ -344,12 +345,12 @@ def _in_float(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def published_size(backbone: str) -> int:
-    """Return pixels a side that timm's own weights for a backbone were trained at."""
+    """Return the input size in pixels that timm's own weights for a backbone were trained at."""
     return int(_published(backbone).input_size[-1])
 
 
 def _published(backbone: str) -> PretrainedCfg:
-    """Return what timm says of its own weights for a backbone, ImageNet's custom if nothing."""
+    """Return timm's config of its own weights for a backbone, or timm's defaults if it has none."""
     import timm
     from timm.models import PretrainedCfg
 

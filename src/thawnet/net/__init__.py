@@ -1,1 +1,1 @@
-"""All that leaves this machine."""
+"""Network access: everything that leaves this machine."""

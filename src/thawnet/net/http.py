@@ -1,4 +1,4 @@
-"""Opens addresses: over https or http alone, with limits of time that hold whatever happens."""
+"""Requests over https or http, with hard time limits."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from ..core.errors import first_line
 
 T = TypeVar("T")
 
-# Whatever urllib raises where nothing comes, or not all.
+# All that urllib raises if a transfer fails or is cut short.
 ERRORS = (OSError, HTTPException, ValueError)
 ANSWER_SECONDS = 6.0  # for a server to answer; two of them and the imports stay under 30 s
-LONGER = "HF_HUB_ETAG_TIMEOUT"  # the hub's own variable for that, for slow proxies and mirrors
-PLAIN_HOSTS = "THAWNET_PLAIN_HTTP"  # hosts of a private network that have no https
-STALL_SECONDS = 20.0  # a download that brings less than SLOWEST over this long is given up
+LONGER = "HF_HUB_ETAG_TIMEOUT"  # the hub's variable for this, for slow proxies and mirrors
+PLAIN_HOSTS = "THAWNET_PLAIN_HTTP"  # hosts of a private network without https
+STALL_SECONDS = 20.0  # a download slower than SLOWEST over this period is abandoned
 SLOWEST = 1024  # bytes a second
 
 
 class FetchError(Exception):
-    """Why nothing came, in a few words; the caller makes a sentence of it."""
+    """A failed transfer, with a short reason that the caller puts into a sentence."""
 
 
 def open_address(
@@ -38,10 +38,10 @@ def open_address(
     """Open an http or https address, through the proxy that the environment names.
 
     Redirects are followed, but none from https to http. timeout: seconds for each read of the
-    socket. check_redirect: is given where each redirect leads, and raises if that is not allowed.
-    Raises one of ERRORS, urllib's HTTPError for another status than 2xx among them.
+    socket. check_redirect: called with the target of each redirect; raises if it is not allowed.
+    Raises one of ERRORS, such as urllib's HTTPError for a status other than 2xx.
     """
-    opener = urllib.request.OpenerDirector()  # nothing opens file:, ftp: or data:
+    opener = urllib.request.OpenerDirector()  # without handlers for file:, ftp: or data:
     for handler in (
         urllib.request.ProxyHandler(),
         urllib.request.HTTPHandler(),
@@ -58,14 +58,14 @@ def open_address(
 
 @functools.cache
 def _trust() -> ssl.SSLContext:
-    """Trust the system's authorities and, where certifi is installed, Mozilla's.
+    """Return a context that trusts the system's CAs and, if certifi is installed, Mozilla's.
 
-    Python from python.org knows none of its own on macOS.
+    On macOS, Python from python.org has no CAs of its own.
     """
     context = ssl.create_default_context()
     try:
         import certifi
-    except ModuleNotFoundError:  # predicting alone does not bring it
+    except ModuleNotFoundError:  # predicting alone does not install it
         return context
     context.load_verify_locations(certifi.where())
     return context
@@ -96,9 +96,9 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def require_https(address: str) -> None:
-    """Raise FetchError for an address that is neither https, nor plain http on this machine.
+    """Raise FetchError unless an address is https, or plain http on an allowed host.
 
-    Nor plain http of a host that the variable THAWNET_PLAIN_HTTP names.
+    Allowed are this machine and the hosts that THAWNET_PLAIN_HTTP names.
     """
     named = os.environ.get(PLAIN_HOSTS, "").replace(",", " ").lower().split()
     try:
@@ -123,9 +123,10 @@ def _is_loopback(host: str | None) -> bool:
 
 
 def within(seconds: float, call: Callable[[], T]) -> T:
-    """Return what a call returns, or raise TimeoutError: a name look-up has no time limit.
+    """Return the result of a call, or raise TimeoutError after `seconds`.
 
-    A call that is given up continues in a thread of its own, which does not keep the process alive.
+    A name look-up, for example, has no time limit of its own. A call that timed out continues in a
+    daemon thread, which does not keep the process alive.
     """
     results: list[T] = []
     errors: list[BaseException] = []
@@ -147,13 +148,13 @@ def within(seconds: float, call: Callable[[], T]) -> T:
 
 
 def answered(call: Callable[[float], T]) -> T:
-    """Return what a call returns within `answer_seconds`, which it is given as its time limit."""
+    """Return the result of a call within `answer_seconds`, which it receives as its time limit."""
     seconds = answer_seconds()
     return within(seconds, lambda: call(seconds))
 
 
 def answer_seconds() -> float:
-    """Return the seconds that a server has to answer: ANSWER_SECONDS, or what LONGER says."""
+    """Return the seconds that a server has to answer: the variable LONGER, or ANSWER_SECONDS."""
     try:
         return max(1.0, min(600.0, float(os.environ[LONGER])))
     except (KeyError, ValueError):
@@ -161,14 +162,14 @@ def answer_seconds() -> float:
 
 
 class MinimumPace:
-    """Checks that bytes arrive at SLOWEST or faster, over STALL_SECONDS at a time."""
+    """Check that bytes arrive at SLOWEST or faster, over STALL_SECONDS at a time."""
 
     def __init__(self) -> None:
         self._bytes = 0
         self._since = time.monotonic()
 
     def count(self, size: int) -> None:
-        """Add bytes that arrived. Raises FetchError when they are too slow."""
+        """Add the bytes that arrived. Raises FetchError if they are too slow."""
         self._bytes += size
         seconds = time.monotonic() - self._since
         if seconds > STALL_SECONDS:

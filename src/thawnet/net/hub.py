@@ -1,4 +1,4 @@
-"""The Hugging Face hub: its own cache first, then the network, in bounded time."""
+"""Files from the Hugging Face hub: its cache first, then the network, in bounded time."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def endpoint() -> str:
 
 
 def from_hub(load: Callable[[], T]) -> T:
-    """Return what `load` gets from the hub's cache, or, if that lacks something, from the hub.
+    """Return the result of `load` from the hub's cache or, if that lacks something, from the hub.
 
-    The network is asked only once the hub has answered: its client retries for a minute, and a
-    part of it has no time limit. huggingface_hub resumes a broken download and never leaves a
-    part under a file's final name. Raises FetchError with the reason when nothing comes.
+    The hub must answer a short request first: its client retries for a minute, and has no time
+    limit in places. huggingface_hub resumes a broken download and never leaves a part under a
+    file's final name. Raises FetchError with the reason on failure.
     """
     from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
@@ -55,10 +55,11 @@ def fetch_shards(repository: str) -> Path:
 def fetch_files(
     repository: str, wanted: Iterable[str], one_of: Iterable[str], tell: Callable[[str], None]
 ) -> Path:
-    """Return the folder with those `wanted` files that a model's repository has, and one more.
+    """Fetch files of a model's repository and return their folder.
 
-    That is the first of `one_of` that it has. `tell` hears of it if the hub is asked.
-    Raises FetchError, also when it has none of these.
+    wanted: files to fetch if the repository has them. one_of: the first of these that it has is
+    fetched too. tell: receives one line if the hub is asked.
+    Raises FetchError, also if the repository has none of `one_of`.
     """
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
@@ -90,7 +91,7 @@ def fetch_files(
 
 @contextmanager
 def _offline() -> Iterator[None]:
-    """Let the hub's client answer from its cache alone, as HF_HUB_OFFLINE=1 does."""
+    """Make the hub's client use only its cache, as HF_HUB_OFFLINE=1 does."""
     from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE
@@ -127,12 +128,12 @@ def _fetch_errors() -> Iterator[None]:
 
 
 def _refuse_plain_http(request: Any) -> None:
-    """Check every request of the hub's client, redirected ones too."""
+    """Refuse plain http in any request of the hub's client, including redirected ones."""
     require_https(str(request.url))
 
 
 def _watch_pace(response: Any) -> None:
-    """Count an answer's bytes as they come: the client's time limit is for each read."""
+    """Check the pace of a response as it is read: the client's time limit is for each read."""
     from httpx2 import SyncByteStream
 
     stream, pace = response.stream, MinimumPace()

@@ -1,4 +1,4 @@
-"""An image by its address: bytes over http or https, inside limits of size and time."""
+"""Images fetched over http or https, within limits of size and time."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from .http import ERRORS, open_address, reason, within
 
 MAX_BYTES = 64 * 2**20
 SILENCE_SECONDS = 10.0  # without a byte
-MOST_SECONDS = 60.0  # for the whole of an image
+MOST_SECONDS = 60.0  # for a whole image
 CHUNK = 2**16
-RESERVED = ":/?#[]@!$&'()*+,;=%~"  # what keeps its meaning in an address (RFC 3986)
+RESERVED = ":/?#[]@!$&'()*+,;=%~"  # characters that are not escaped in an address (RFC 3986)
 
 
 def is_address(name: str) -> bool:
-    """True for an address, as in https://example.org/rose.jpg; False for a file's name."""
+    """Return whether a name is an address, such as https://example.org/rose.jpg, and not a file."""
     return name.lower().startswith(("http://", "https://"))
 
 
 def fetch_image(address: str) -> bytes:
-    """Return what lies at an http or https address.
+    """Return the bytes of an image at an http or https address.
 
-    At most MAX_BYTES, within MOST_SECONDS, name look-up and redirects included; these are followed,
-    ten at most and none from https to http.
+    At most MAX_BYTES, within MOST_SECONDS including name look-up and redirects. At most ten
+    redirects are followed, and none from https to http.
     Raises ImageError with the reason.
     """
     if not is_address(address):
         raise ImageError("not an http or https address")
     ends = time.monotonic() + MOST_SECONDS
     try:
-        # A socket's time limit is for each read: headers and lengths of chunks could drip for ever.
+        # A socket's time limit is for each read: headers and chunk sizes could trickle for ever.
         return within(MOST_SECONDS, lambda: _content(address, ends))
     except urllib.error.HTTPError as error:
         error.close()

@@ -1,4 +1,4 @@
-"""Files fetched by address: over https alone, hash pinned, in bounded time, by one process."""
+"""Published files: downloaded over https, hash pinned, in bounded time, by one process."""
 
 from __future__ import annotations
 
@@ -40,25 +40,25 @@ class Remote:
     md5: str | None
     """None if none is published."""
     size: int
-    """Bytes; the most that are taken where no MD5 is published."""
+    """In bytes; only an upper limit if no MD5 is published."""
 
     @property
     def url(self) -> str:
-        """Its address, or that on the mirror that THAWNET_MIRROR names."""
+        """The address of the file, on the mirror THAWNET_MIRROR if that is set."""
         return f"{(os.environ.get(MIRROR) or self.base).rstrip('/')}/{self.name}"
 
     @property
     def path(self) -> Path:
-        """Where it lies once it is downloaded."""
+        """The path of the downloaded file."""
         return cache_folder() / "downloads" / self.name / self.name
 
 
 def fetch(remote: Remote, tell: Tell) -> Path:
-    """Return the file, downloading it if it is not there whole; a part is never under its name.
+    """Return the path of a file, downloading it if it is missing or damaged.
 
-    The hash is checked, also of a file that is there already. A broken download starts again.
-    When two processes ask, one downloads and the other waits.
-    Raises FetchError when it cannot be had, RunError when the disk refuses.
+    The hash is checked, also of an existing file. A partial download never has the final name, and
+    a broken one starts again. If two processes need the file, one downloads and the other waits.
+    Raises FetchError if the download fails, RunError on a disk error.
     """
     path = remote.path
     with clear_disk_errors(path.parent):
@@ -90,14 +90,14 @@ def _download(remote: Remote, file: IO[bytes]) -> None:
 
 
 def _pieces(remote: Remote) -> Generator[bytes, None, None]:
-    """Yield what a server sends as it arrives. Raises FetchError unless all of it does, in time."""
+    """Yield a file's bytes as they arrive. Raises FetchError unless all of them do, in time."""
     require_https(remote.url)
     received, pace = 0, MinimumPace()
     try:
         response = answered(lambda seconds: open_address(remote.url, seconds, require_https))
         expected = response.length if remote.md5 is None else remote.size
         with response, console.progress(f"downloading {remote.name}", expected, "bytes") as advance:
-            while piece := response.read1(CHUNK):  # waits for no whole chunk of a server that drips
+            while piece := response.read1(CHUNK):  # a slow server need not fill a chunk
                 received += len(piece)
                 if received > remote.size:
                     raise FetchError(f"more than the {remote.size:,} bytes expected came")

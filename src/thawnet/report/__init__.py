@@ -1,1 +1,1 @@
-"""Numbers and pictures of a run."""
+"""Reports on finished runs, and comparisons of two."""

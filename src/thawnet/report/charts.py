@@ -1,4 +1,4 @@
-"""Measures of a report's charts; templates/charts.html draws them."""
+"""Geometry of a report's charts, which templates/charts.html draws."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Points = list[tuple[float, float]]
 
 @dataclass(frozen=True)
 class Axis:
-    """Values from `least` to `most` along a line from pixel `start` to pixel `end`."""
+    """A linear axis that maps values `least` to `most` to pixels `start` to `end`."""
 
     least: float
     most: float
@@ -26,13 +26,13 @@ class Axis:
     label: Callable[[float], str]
 
     def __call__(self, value: float) -> float:
-        """Return the pixel of a value."""
+        """Return the pixel position of a value."""
         share = (value - self.least) / ((self.most - self.least) or 1.0)
         return self.start + share * (self.end - self.start)
 
     @property
     def ticks(self) -> list[tuple[float, str]]:
-        """Pixels and labels of three to six round values."""
+        """Pixel positions and labels of three to six round values."""
         rough = (self.most - self.least or 1.0) / 5
         power = 10.0 ** math.floor(math.log10(rough))
         step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
@@ -59,7 +59,7 @@ SHARE_ACROSS, SHARE_UP = _across(0.0, 1.0, _round_percent), _up(1.0, _round_perc
 
 @dataclass(frozen=True)
 class History:
-    """One figure of every validation over epochs: points in pixels."""
+    """A metric of every validation over epochs, as points in pixels."""
 
     title: str
     description: str
@@ -69,11 +69,11 @@ class History:
     validated: Points
     kept: Points
     thaw: float | None
-    """Where the network was thawed."""
+    """X position of the thaw in pixels, None if there is none."""
 
 
 def accuracy_history(rows: Sequence[Validation], validated_on: str) -> History:
-    """Return the accuracies of every validation. validated_on: 'validation' or 'test'."""
+    """Return the chart of accuracy over epochs. validated_on: 'validation' or 'test'."""
     training = [row.train_accuracy for row in rows]
     validated = [row.val_accuracy for row in rows]
     y = _up(min(1.0, max(*training, *validated) * 1.1), _round_percent)
@@ -82,7 +82,7 @@ def accuracy_history(rows: Sequence[Validation], validated_on: str) -> History:
 
 
 def loss_history(rows: Sequence[Validation], validated_on: str) -> History:
-    """Return the losses of every validation. validated_on: 'validation' or 'test'."""
+    """Return the chart of loss over epochs. validated_on: 'validation' or 'test'."""
     training = [row.train_loss for row in rows]
     validated = [row.val_loss for row in rows]
     y = _up(max(*training, *validated) * 1.05, "{:g}".format)
@@ -92,7 +92,7 @@ def loss_history(rows: Sequence[Validation], validated_on: str) -> History:
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """The head's accuracy over the images that it learnt from: points in pixels."""
+    """The head's accuracy by number of training images, as points in pixels."""
 
     description: str
     x: Axis
@@ -101,7 +101,7 @@ class LearningCurve:
 
 
 def learning_curve(rows: Sequence[LearningPoint]) -> LearningCurve:
-    """Return the accuracies of heads that learnt from fewer images."""
+    """Return the chart of the head's accuracy by number of training images."""
     x = _across(0.0, float(rows[-1].images), "{:g}".format)
     y = _up(min(1.0, max(row.accuracy for row in rows) * 1.15), _round_percent)
     told = ", ".join(f"{percent(row.accuracy)} from {row.images:,}" for row in rows)

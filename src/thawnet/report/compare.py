@@ -1,4 +1,4 @@
-"""Two finished runs on the same images: who is right where, and what differs."""
+"""Comparison of two finished runs: their accuracy, settings and classes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..metrics.paired import Pairs, count_pairs, difference_interval, mcnemar, p
 from ..metrics.result import WHOLE
 from .run_reader import FinishedRun, read_finished
 
-MOST_CLASSES = 5  # listed each way
+MOST_CLASSES = 5  # listed for each run
 
 
 @dataclass(frozen=True)
@@ -30,25 +30,25 @@ class Comparison:
 
     @property
     def runs(self) -> dict[str, FinishedRun]:
-        """Both by the names that they are shown under."""
+        """Both runs, by display name."""
         return {"A": self.a, "B": self.b}
 
     @cached_property
     def pairs(self) -> Pairs:
-        """Numbers of images that both get right, one alone, and neither."""
+        """Numbers of images that both, only A, only B or neither classify correctly."""
         return count_pairs(self.a.predictions.hits, self.b.predictions.hits)
 
     @property
     def images(self) -> str:
-        """The name of the images that both were measured on."""
+        """Display name of the images that both were measured on."""
         return f"{self.a.result.quoted} images"
 
 
 def compare(first: Path, second: Path) -> Comparison:
-    """Read two run folders and lay their predictions side by side.
+    """Read two run folders and compare their predictions.
 
-    Raises UsageError for one folder twice, RunError when a folder is not a finished run, a file
-    in it is damaged, or the two were not measured on the same images.
+    Raises UsageError if both folders are the same, RunError if a folder is not a finished run, a
+    file in it is damaged, or the two were not measured on the same images.
     """
     if first.is_dir() and second.is_dir() and first.samefile(second):
         raise UsageError(f"'{first}' and '{second}' are the same run; give two different ones")
@@ -91,7 +91,7 @@ def _require_same_images(a: FinishedRun, b: FinishedRun) -> None:
 
 
 def _what_differs(a: FinishedRun, b: FinishedRun) -> list[str]:
-    """Say how two sets of images differ, as far as the runs tell."""
+    """Describe how two sets of images differ, as far as the runs record it."""
     reasons = []
     if a.result.data.name != b.result.data.name:
         reasons.append(f"data set '{a.result.data.name}' against '{b.result.data.name}'")
@@ -168,7 +168,7 @@ def _training(run: FinishedRun) -> float:
 
 
 def _wins(a: FinishedRun, b: FinishedRun) -> Iterator[str]:
-    """List the classes on which each run gains most over the other one."""
+    """Yield tables of the classes on which each run gains most over the other."""
     truth = a.predictions.classes
     names, numbers, images = np.unique(truth, return_inverse=True, return_counts=True)
     right_a, right_b = (np.bincount(numbers, run.predictions.hits).astype(int) for run in (a, b))

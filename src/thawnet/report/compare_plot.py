@@ -1,4 +1,4 @@
-"""The picture of two runs: both histories, both accuracies, and the counts the test rests on."""
+"""Plot of two runs: histories, accuracies, their difference, and the counts behind the test."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..metrics.paired import difference_interval, evidence, headline
 from ..training.history_plot import spacing, thawed_at
 from .compare import Comparison
 
-# Apart in hue for every kind of colour vision, in lightness on a grey print, and by shape.
+# Distinct in hue for every kind of colour vision, in lightness when printed in grey, and in shape.
 LOOKS: dict[str, dict[str, Any]] = {
     "A": {"color": "#0b4f8a", "linestyle": "-", "marker": "o", "markersize": 5},
     "B": {
@@ -37,7 +37,7 @@ NAME_LENGTH = 88  # characters of a run's name that fit beside its key
 
 
 def plot_comparison(path: Path, comparison: Comparison) -> None:
-    """Draw the comparison and write a PNG, 1800 x 960 pixels. Raises RunError if it cannot be."""
+    """Write the plot as a PNG of 1800 x 960 pixels. Raises RunError if it cannot be written."""
     figure = Figure(figsize=(12, 6.4), dpi=150)
     grid = figure.add_gridspec(
         3,
@@ -89,7 +89,7 @@ def _heading(figure: Figure, comparison: Comparison) -> None:
 
 
 def shortened(text: str, most: int) -> str:
-    """Return at most `most` characters: the end of a long path tells more than its middle."""
+    """Shorten text to `most` characters by cutting the middle: the end of a path says more."""
     text = printable(text)
     if len(text) <= most:
         return text
@@ -107,7 +107,7 @@ def _histories(axes: Axes, comparison: Comparison) -> None:
         axes.plot(epochs, values, markevery=every, linewidth=1.8, **LOOKS[name])
     low, high = axes.get_ylim()
     axes.set_ylim(low, high + 0.14 * (high - low))
-    # Head-room for the captions, but no tick that promises more than 100 %.
+    # Leave room for the captions, but show no tick above 100 %.
     axes.set_yticks([tick for tick in axes.get_yticks()[1:-1] if tick <= 100])
     axes.set_xlim(0.5, longest + 0.5)
     _thaws(axes, comparison, longest)
@@ -121,7 +121,7 @@ def _histories(axes: Axes, comparison: Comparison) -> None:
 
 
 def _thaws(axes: Axes, comparison: Comparison, longest: float) -> None:
-    """Mark where each run thaws, as one line if both do at once; captions never share a line."""
+    """Mark each run's thaw, with one line if both coincide; captions have a row each."""
     thaws: dict[float, list[str]] = {}
     for name, run in comparison.runs.items():
         first = sum(row.phase == 0 for row in run.history)
@@ -145,7 +145,7 @@ def _thaws(axes: Axes, comparison: Comparison, longest: float) -> None:
             va="top",
             **look,
         )
-        if not together:  # the other run's line may pass behind it
+        if not together:  # the other run's curve may pass behind it
             caption.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})
 
 

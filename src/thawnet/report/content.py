@@ -1,4 +1,4 @@
-"""The contents of a report, ready to be drawn; report/gather.py finds them out."""
+"""The contents of a report, ready to be rendered; report/gather.py collects them."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ class Picture:
     """A small copy of an image."""
 
     name: str
-    """Of its file."""
+    """The file's name."""
     data: bytes
     """A WebP file of `width` x `height` pixels."""
     width: int
     height: int
     overlay: bytes | None = None
-    """A class-activation map as a PNG with a pixel for each of its cells."""
+    """A class-activation map as a PNG, one pixel per cell."""
     box: Box = (0.0, 0.0, 1.0, 1.0)
-    """Where the map lies on the picture, enlarged smoothly."""
+    """Where the map is drawn on the picture, smoothly enlarged."""
 
 
 @dataclass(frozen=True)
 class Rival:
-    """Something that a run is compared with."""
+    """A baseline that a run is compared with."""
 
     name: str
     accuracy: float
     interval: tuple[float, float] | None = None
-    """The 95 % interval of the accuracy, where it is known."""
+    """The 95 % interval of the accuracy, if known."""
     note: str = ""
     own: float | None = None
-    """The run's own accuracy on the same images, where these are not those of the headline."""
+    """The run's accuracy on the same images, if they are not those of the headline."""
 
 
 @dataclass(frozen=True)
@@ -51,40 +51,40 @@ class ClassRow:
     images: int
     recall: float
     precision: float | None
-    """None where no image was called so."""
+    """None if no image was predicted as this class."""
     confused_with: str
-    """The class that most of its mistakes are called."""
+    """The class most often predicted by mistake."""
     confusions: int
-    """The number of those; 0 where there are no mistakes."""
+    """The number of those mistakes; 0 if there are none."""
 
 
 @dataclass(frozen=True)
 class ConfusionMatrix:
-    """A confusion matrix, or the rows and columns of some classes of it."""
+    """A confusion matrix of all classes, or its rows and columns of some."""
 
     names: list[str]
-    """Of the classes, ordered so that those which are confused stand side by side."""
+    """Class names, ordered so that confused classes are adjacent."""
     counts: NDArray[np.int64]
-    """Images of the row's class that are called the column's, (classes, classes)."""
+    """Images of the row's class predicted as the column's, (classes, classes)."""
     images: NDArray[np.int64]
-    """Images of each class, (classes,), also of those called something left out."""
+    """Images of each class, (classes,), including those predicted as a class left out."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Images of the class `true` that are called `predicted`, with pictures of some."""
+    """Images of class `true` that were predicted as `predicted`, with pictures of some."""
 
     true: str
     predicted: str
     count: int
     images: int
-    """Of the class `true` in all."""
+    """All images of class `true`."""
     pictures: list[Picture]
 
 
 @dataclass(frozen=True)
 class Example:
-    """One image of the class `true` that is called `predicted`, and both probabilities."""
+    """One image of class `true` that was predicted as `predicted`, with both probabilities."""
 
     picture: Picture
     true: str
@@ -104,19 +104,19 @@ class Suspect:
     """See label_errors.margins."""
 
 
-# Groups of copies, with a picture of each image that can be read.
+# Groups of copies, each with its images, and a picture of those that can be read.
 Copies = list[tuple[Group, list[tuple[Member, Picture | None]]]]
 
 
 @dataclass(frozen=True)
 class More:
-    """Whether more photos would help, by the learning curve."""
+    """Whether more photos would help, judging by the learning curve."""
 
     curve: tuple[LearningPoint, ...]
     advice: str
     """A sentence or two."""
     classes: list[tuple[str, float, float]]
-    """Those whose recall gained most from the second half: names, recall with half and with all."""
+    """Classes that gained most by doubling the images: name, recall with half, recall with all."""
 
 
 @dataclass(frozen=True)
@@ -129,31 +129,31 @@ class Report:
     validated_on: str
     """'validation' or 'test'."""
     flattered: bool
-    """Whether the images measured on chose the epoch."""
+    """Whether the epoch or penalty was selected on the same images that are measured on."""
     more: More | None
-    """None where the head was not solved."""
+    """None if the head was not solved, as there is no learning curve then."""
     rivals: list[Rival]
     facts: list[tuple[str, str]]
     """Labels and values about training, data and machine."""
     seconds: list[tuple[str, float]]
-    """Of each stage of the run, one after another."""
+    """Names and seconds of the stages of the run, in order."""
     classes: list[ClassRow]
     confusion: ConfusionMatrix
     pairs: list[Pair]
     """The most frequent confusions."""
     mistakes: list[Example]
-    """The most confident ones first."""
+    """Most confident first."""
     hits: list[Example]
-    """The least confident ones first."""
+    """Least confident first."""
     uncalibrated: list[Bin]
     calibrated: list[Bin]
     training_images: int
     suspects: list[Suspect] | None
-    """The most suspect of the training images, most suspect first."""
+    """Training images with suspect labels, most suspect first."""
     audit: Audit | None
     copies: Copies
     """The worst copies that the audit found."""
     missing: list[str]
-    """Sentences about what is not shown, and why."""
+    """Sentences that say what is not shown, and why."""
     timings: dict[str, float]
-    """Seconds that each section took, by its key in page.SECTIONS; others are told at the end."""
+    """Seconds that each section took, by key of page.SECTIONS; other keys are listed at the end."""

@@ -1,4 +1,4 @@
-"""The contents of a finished run's report, gathered from what the run left."""
+"""Gathering the contents of a finished run's report."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ from .page import render
 from .pictures import copies_of, picture
 
 REPORT = "report.html"
-# The author's figure for the reference job.
+# Accuracy that the author of the reference job reports.
 REFERENCE = {"cifar100": 0.7135}
-CLOSE = 0.9  # probability; a hit that was given more was no close call
-PAIRS = 9  # of confused classes that are shown
-OF_A_PAIR = 4  # images
+CLOSE = 0.9  # probability; hits at or above it are no close calls
+PAIRS = 9  # of confused classes shown
+OF_A_PAIR = 4  # images shown per pair
 EXAMPLES = 18  # mistakes, and as many hits
 SUSPECTS = 24
 GAINED = 5  # classes whose gain from more photos is listed
-# A ridge regression on fewer images than classes, or than this, says nothing.
+# Ridge regression on fewer images than this, or than five per class, says nothing.
 LEAST_FOR_SUSPECTS = 200
 
 
@@ -70,7 +70,7 @@ def _timed(seconds: dict[str, float], section: str) -> Iterator[None]:
 
 
 def gather(material: Material) -> Report:
-    """Return everything that a report holds."""
+    """Return the contents of a report."""
     timings: dict[str, float] = {}
     missing: list[str] = []
     classes, labels = material.source.classes, material.measured.labels
@@ -133,7 +133,7 @@ def gather(material: Material) -> Report:
 
 
 def _stages(seconds: dict[str, float]) -> list[tuple[str, float]]:
-    """Return the stages of a run, and what is left of the whole."""
+    """Return the seconds of a run's stages, and the rest of its total."""
     stages = [(name, spent) for name, spent in seconds.items() if name != WHOLE]
     rest = seconds[WHOLE] - sum(spent for _, spent in stages)
     return [*stages, ("start and rest", rest)] if rest > 0 else stages
@@ -156,7 +156,7 @@ def _class_rows(matrix: NDArray[np.int64], classes: Sequence[str]) -> list[Class
 
 
 def _model(material: Material, missing: list[str]) -> Model | None:
-    """Return the network that explains images, None where none does."""
+    """Return the network if it can explain its predictions; else None, noting why in `missing`."""
     try:
         model = load(material.folder)
         if model.class_weights is not None:
@@ -169,7 +169,7 @@ def _model(material: Material, missing: list[str]) -> Model | None:
 
 
 def _pictures(images: ImageStore, rows: NDArray[np.int64], model: Model | None) -> list[Picture]:
-    """Return pictures of some images, with the map of the class that each is taken for."""
+    """Return pictures of some images, each with the map of its predicted class."""
     if not len(rows):
         return []
     squares = images.batch(rows)
@@ -200,7 +200,7 @@ def _pairs(
     probabilities: NDArray[np.float32],
     model: Model | None,
 ) -> list[Pair]:
-    """Return the classes that are most often confused, with the most confident confusions."""
+    """Return the most frequent confusions, each with its most confident images."""
     labels, classes = material.measured.labels, material.source.classes
     pairs = []
     for pair in confusions(labels, predicted, classes)[:PAIRS]:
@@ -267,7 +267,7 @@ def _suspects(material: Material, missing: list[str]) -> list[Suspect] | None:
 
 
 def _more(result: Result, classes: Sequence[str]) -> More | None:
-    """Return what the learning curve says, None where there is none."""
+    """Return what the learning curve says, None if there is no curve."""
     if not result.learning_curve:
         return None
     half, whole = result.learning_curve[1], result.learning_curve[-1]
@@ -300,7 +300,7 @@ def _rivals(material: Material) -> list[Rival]:
         ]
     )
     if len(result.phases) > 1 and not result.is_regression:
-        rivals.append(  # both on the images that validated
+        rivals.append(  # both on the images used for validation
             Rival(
                 "end of phase 1: the head alone",
                 head,
@@ -318,7 +318,7 @@ def _rivals(material: Material) -> list[Rival]:
 
 
 def _epochs(phase: PhaseResult) -> str:
-    """Return how long a phase ran, and what it kept: '36 of at most 48, epoch 26 kept'."""
+    """Describe how long a phase ran and what it kept: '36 of at most 48, epoch 26 kept'."""
     if phase.solved:
         return "none: solved to its optimum"
     ran, most = phase.epochs_run, phase.epochs

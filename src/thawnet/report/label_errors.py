@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 FOLDS = 5
 AT_ONCE = 2048  # images
-# Chosen on CIFAR-100 with 5 % of the labels flipped, where 90 % of the 500 most suspect were: the
-# plain difference of scores finds 75 % (docs/experiments.md).
-PENALTY = 0.3  # of the mean diagonal of the features' covariance
-SHARPNESS = 10.0  # scores, mostly between 0 and 1, are multiplied by before the softmax
+# Chosen on CIFAR-100 with 5 % of the labels flipped: of the 500 most suspect labels, 90 % were
+# flipped; by the plain difference of scores, 75 % (docs/experiments.md).
+PENALTY = 0.3  # as a share of the mean diagonal of the features' Gram matrix, X^T X
+SHARPNESS = 10.0  # factor on the scores, mostly between 0 and 1, before the softmax
 
 Batch = Callable[[NDArray[np.int64]], torch.Tensor]
 
@@ -21,15 +21,17 @@ Batch = Callable[[NDArray[np.int64]], torch.Tensor]
 def margins(
     features: Batch, labels: NDArray[np.int64], ties: NDArray[np.int64], classes: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return how strongly each label is disagreed with, and the class preferred: (n,) each.
+    """Score each training label by how strongly cross-validated ridge regression disagrees.
 
-    features: gives (n, d) for positions. labels: class positions, (n,). ties: see items.tied, (n,);
-    those of one number, such as copies, are judged together.
-    Every image is judged by a classifier that did not see it: ridge regression on one-hot targets
+    Returns the margin against each label and the best-scoring other class, (n,) each.
+
+    features: returns (n, d) for positions. labels: class positions, (n,). ties: (n,), see
+    items.tied; images with the same number, such as copies, share a fold.
+    Every image is scored by a classifier that did not see it: ridge regression on one-hot targets
     (Hoerl & Kennard 1970), in closed form, on the other four of five folds. Their normal equations
-    are those of all images less those of the fold, so that one pass over the features serves all
-    folds, and a second judges. Margins are the logarithm of the odds against the label, by a
-    softmax of the scores, in standard deviations over all images; at most 0 where it comes first.
+    are those of all images minus those of the fold, so one pass over the features fits all folds
+    and a second one scores. A margin is the log odds against the label, by a softmax of the scores,
+    in standard deviations over all images; it is at most 0 if the label scores highest.
     """
     count = len(labels)
     kinds, kind = np.unique(ties, return_inverse=True)
@@ -41,13 +43,13 @@ def margins(
         for rows in _pieces(np.flatnonzero(fold == number)):
             x = _with_one(features(rows))
             products[number] += (x.T @ x).double()
-            # The sum of each class's features, which one-hot targets pick out.
+            # X^T Y for one-hot Y: the sum of each class's features.
             some = torch.from_numpy(labels[rows])
             targets[number].index_add_(1, some, x.T.double())
     scores = torch.empty(count, classes)
     for number in range(FOLDS):
         left = products.sum(0) - products[number]
-        size = float(left[-1, -1])  # images; the last feature is 1
+        size = float(left[-1, -1])  # number of images, as the last feature is 1
         penalty = PENALTY * left.diagonal()[:-1].mean() * torch.eye(width, dtype=torch.float64)
         penalty[-1, -1] = 1e-6 * size
         weights = torch.linalg.solve(left + penalty, targets.sum(0) - targets[number]).float()
@@ -68,6 +70,6 @@ def _pieces(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
 
 
 def _with_one(x: torch.Tensor) -> torch.Tensor:
-    """Return (n, d) with a feature that is always 1, (n, d + 1), on the CPU in float32."""
+    """Append a constant feature of 1 to (n, d): (n, d + 1) float32 on the CPU."""
     x = x.float().cpu()
     return torch.cat([x, torch.ones(len(x), 1)], 1)

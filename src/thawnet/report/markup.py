@@ -1,4 +1,4 @@
-"""Names and figures as they stand in a page."""
+"""Formatting of names and figures for a page."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from ..core.text import for_page
 
 
 def short(number: float) -> str:
-    """Return a number rounded to a hundredth, in few characters."""
+    """Format a number with at most two decimals."""
     return f"{number:.2f}".rstrip("0").rstrip(".")
 
 
 def shortened(text: str, most: int = 48) -> str:
-    """Return text for a page of at most `most` characters; what is left out is in the middle."""
+    """Shorten text for a page to `most` characters by cutting the middle."""
     if len(text) > most:
         before = (most - 1) // 2
         text = f"{text[:before]}…{text[before + 1 - most :]}"
@@ -23,17 +23,17 @@ def shortened(text: str, most: int = 48) -> str:
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """Return a share, 0 to 1, as a percentage."""
+    """Format a share, 0 to 1, as a percentage."""
     return f"{100 * share:.{digits}f} %"
 
 
 def isolated(text: str) -> str:
-    """Return a name for a tooltip, where no <bdi> can be: Hebrew and Arabic ones swap no places."""
+    """Isolate a right-to-left name in a tooltip, where <bdi> cannot be used."""
     return f"\u2068{text}\u2069" if _runs_left(text) else text
 
 
 def prose(text: str, names: Iterable[str]) -> str:
-    """Return a sentence in which Hebrew and Arabic ones of these names swap no places."""
+    """Isolate right-to-left names in a sentence, so that they do not reorder its words."""
     inside = sorted((name for name in names if name in text and _runs_left(name)), key=len)
     pattern = "|".join(map(re.escape, reversed(inside)))
     return re.sub(pattern, lambda match: isolated(match[0]), text) if inside else text

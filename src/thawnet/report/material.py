@@ -27,8 +27,9 @@ from .run_reader import FinishedRun, read_finished
 def reopen_material(folder: Path, data: str | None, data_dir: Path | None) -> Material:
     """Rebuild the material of a finished run's report.
 
-    data, data_dir: as for `reopen`, and raises what that does. The logits are computed anew, by the
-    network's ONNX model, or read where they are those of the folds.
+    data, data_dir: as for `reopen`. The logits are recomputed by the network's ONNX model; those of
+    a cross-validated run are read from its folder.
+    Raises what `read_finished` and `reopen` do, DataError if the images measured on have changed.
     """
     finished = read_finished(folder)
     run = reopen(read_description(folder), data, data_dir)
@@ -52,7 +53,7 @@ def reopen_material(folder: Path, data: str | None, data_dir: Path | None) -> Ma
 
 
 def _logits(finished: FinishedRun, measured: ImageStore) -> NDArray[np.float32]:
-    """Return the network's answers, or those of the folds, which did not learn from the images."""
+    """Return the network's logits; for a cross-validated run, the held-out logits of its folds."""
     if finished.result.crossed:
         logits = read_held_out(finished.folder)
         if logits.shape[0] != len(measured):
@@ -67,7 +68,7 @@ def _logits(finished: FinishedRun, measured: ImageStore) -> NDArray[np.float32]:
 
 
 def _features(run: TrainingData) -> Batch | None:
-    """Return the frozen network's features of the training images, None where they cannot be."""
+    """Return the frozen network's features of the training images, None if they are unavailable."""
     recipe = run.recipe
     machine = decide(choose_device("auto"), recipe.precision, "no")
     try:

@@ -1,4 +1,4 @@
-"""A report, or the audit of data alone, as one HTML file that asks for nothing outside itself."""
+"""A report or a data audit as one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _STYLES = (
         for name in ("page", "tables", "charts", "pictures", "data", "print")
     ),
 )
-# The sections that Report.timings can name, and their headings.
+# The sections, by their key in Report.timings, and their headings.
 SECTIONS = {
     "history": "How it learnt",
     "more": "Would more photos help?",
@@ -41,9 +41,9 @@ SECTIONS = {
 
 
 def render(report: Report) -> str:
-    """Return the HTML of a report; its styles, script and pictures are inside.
+    """Return the HTML of a report, with its styles, script and pictures inlined.
 
-    A policy in its head lets a browser run that script alone and load nothing.
+    Its content security policy allows no other script and no requests.
     """
     optional = {
         "more": report.more is not None,
@@ -64,7 +64,7 @@ def render(report: Report) -> str:
 
 
 def render_audit(audit: Audit, copies: Copies) -> str:
-    """Return the HTML of what is in the data alone, as `render` does."""
+    """Return the HTML of a data audit, self-contained like that of `render`."""
     return _page("audit.html", audit=audit, copies=copies)
 
 
@@ -94,14 +94,14 @@ def _environment() -> Environment:
 
 
 def name(text: str, most: int = 48) -> Markup:
-    """Return a name as an element that keeps its direction; a long one is told by its tooltip."""
+    """Return a name as a <bdi> element; a shortened one has its long form in a tooltip."""
     tooltip = Markup(' title="{}"').format(shortened(text, 300)) if len(text) > most else ""
     return Markup("<bdi{}>{}</bdi>").format(tooltip, shortened(text, most))
 
 
 @cache
 def _inline(*files: Path) -> Markup:
-    """Return files for a style or script element: between its tags, nothing is escaped."""
+    """Return files for a <style> or <script> element, in which nothing is escaped."""
     texts = (file.read_text(encoding="utf-8") for file in files)
     return Markup("\n".join(texts))  # noqa: S704 - files of this package
 
@@ -112,5 +112,5 @@ def _digest(text: str) -> str:
 
 
 def data_url(data: bytes, kind: str) -> str:
-    """Return an address that holds a file of the media type `kind`."""
+    """Return a data: URL of a file of media type `kind`."""
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"

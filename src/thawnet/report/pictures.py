@@ -1,4 +1,4 @@
-"""Small copies of images for a page, class maps to lay over them, and the copies in a data set."""
+"""Thumbnails for a page, class maps to overlay on them, and pictures of copies in a data set."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from ..image.decode import decode
 from .content import Copies, Picture
 
 SIDE = 112  # pixels; photos are reduced to this, smaller images stay as they are
-SMALL = 48  # pixels; up to this, what is lost in storing would show when it is enlarged
+SMALL = 48  # pixels; images up to this are enlarged on the page, which would show losses
 QUALITY = 78
-# Matplotlib's inferno at six places: from dark to light in even steps, also without colour.
+# Matplotlib's inferno at six points: evenly from dark to light, so it works without colour too.
 COLOURS = ((0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164))
-OPACITY = 150  # of 255, where a map is brightest
-COPIES = 12  # groups of copies that are shown
-MEMBERS = 4  # images of a group
+OPACITY = 150  # of 255, at a map's maximum
+COPIES = 12  # groups of copies shown
+MEMBERS = 4  # images shown per group
 
 
 def picture(name: str, image: Image.Image, explanation: Explanation | None = None) -> Picture:
-    """Return an image, small. explanation: of a prediction made from it; its first map is added."""
+    """Return a thumbnail. explanation: that of the image's prediction; its first map is added."""
     small = image.convert("RGB")
     small.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
@@ -41,7 +41,7 @@ def picture(name: str, image: Image.Image, explanation: Explanation | None = Non
 
 
 def coloured(values: NDArray[np.float32]) -> bytes:
-    """Return a class map, (h, w) in [0, 1], as a PNG of as many pixels; 0 is see-through."""
+    """Return a class map, (h, w) in [0, 1], as a PNG, one pixel per cell; 0 is transparent."""
     stops = np.linspace(0, 1, len(COLOURS))
     channels = [np.interp(values, stops, [colour[rgb] for colour in COLOURS]) for rgb in range(3)]
     pixels = np.stack([*channels, OPACITY * values], axis=2).round().astype(np.uint8)
@@ -51,9 +51,9 @@ def coloured(values: NDArray[np.float32]) -> bytes:
 
 
 def copies_of(audit: Audit, source: Source) -> Copies:
-    """Return the worst copies that an audit of `source` found, with pictures of the first of each.
+    """Return the worst copies that an audit of `source` found, with pictures of their first images.
 
-    A picture is None where the image can no longer be read.
+    A picture is None if the image can no longer be read.
     """
 
     @cache

@@ -15,7 +15,7 @@ from ..metrics.result import Result, Validation, read_log, read_result
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """The files of a run folder."""
+    """The contents of a finished run's folder."""
 
     folder: Path
     recipe: dict[str, Any]
@@ -30,12 +30,12 @@ class FinishedRun:
 
     @property
     def content(self) -> str:
-        """Names the images of that part."""
+        """Fingerprint of that part's images and classes."""
         return self.result.data.content.get(self.part, "")
 
     @property
     def facts(self) -> dict[str, str]:
-        """Recipe, machine, versions, weights, data and commit, flat, as text."""
+        """Recipe, machine, versions, weights, data and commit, as flat text values."""
         result = self.result
         tables = {
             "recipe": self.recipe,
@@ -55,8 +55,8 @@ class FinishedRun:
 def read_finished(folder: Path) -> FinishedRun:
     """Read a run folder.
 
-    Raises RunError when it is none, is not finished, or one of its files is missing, damaged or
-    of another run.
+    Raises RunError if it is not a run folder, the run is not finished, or a file is missing,
+    damaged or from another run.
     """
     if not folder.is_dir():
         raise RunError(f"'{folder}': no such folder; give a run folder, as in runs/digits-quick-1")
@@ -91,7 +91,7 @@ def _recipe(path: Path) -> dict[str, Any]:
 
 
 def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested tables as one, with dotted names."""
+    """Flatten nested tables into one with dotted names."""
     flat: dict[str, Any] = {}
     for name, value in table.items():
         inner = isinstance(value, dict)
@@ -100,7 +100,7 @@ def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _require_own(run: FinishedRun) -> None:
-    """Check that predictions.csv is the one that result.json speaks of."""
+    """Check that predictions.csv belongs to result.json."""
     path, rows, scores = run.folder / PREDICTIONS, run.predictions, run.result.scores
     if rows.part != run.part:
         raise RunError(f"'{path}' is of the {rows.part} part; its result.json is of {run.part}")

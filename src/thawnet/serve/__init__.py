@@ -1,1 +1,1 @@
-"""A trained network as a service over HTTP, and the page that uses it."""
+"""An HTTP service for a trained network, and its web page."""

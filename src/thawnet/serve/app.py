@@ -1,4 +1,4 @@
-"""The service: its addresses and their answers."""
+"""The ASGI application: its routes and their responses."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from .metrics import Counted, Counts
 from .refusals import Busy, Failed, Refused
 from .workers import Answer
 
-TOP_K = 1000  # classes named at most
+TOP_K = 1000  # largest value of top_k
 PARAMETERS = ("top_k", "explain")
 
 
@@ -42,22 +42,22 @@ class Settings:
     name: str
     """Display name of the model."""
     token: str | None = None
-    """None lets everyone ask."""
+    """None: no token is needed."""
     local: bool = True
-    """Bound to this machine alone."""
+    """Whether it is bound to this machine only."""
     public: str | None = None
-    """The origin at which people open it, if a proxy stands in front."""
+    """The public origin, if there is a proxy in front."""
     origins: tuple[str, ...] = ()
-    """Other sites whose pages may ask."""
+    """Origins of other sites whose pages may call the API (CORS)."""
     examples: dict[str, Path] = field(default_factory=dict)
-    """Pictures to try, by name."""
+    """Example images, by name."""
     limits: Limits = field(default_factory=Limits)
     waiting: int = 1024
-    """Images in the queue at most."""
+    """Most images in the queue."""
     window: float = 0.002
     """Seconds that a free process waits for a batch to fill."""
     log: Callable[[str], None] | None = None
-    """Called with a line for each answer."""
+    """Called with a line for each response."""
 
 
 def make_app(model: Model, settings: Settings) -> FastAPI:
@@ -75,7 +75,7 @@ def make_app(model: Model, settings: Settings) -> FastAPI:
         title="thawnet",
         version="1",  # of the API
         description="Names what is in an image.",
-        docs_url=None,  # FastAPI's own load scripts from elsewhere
+        docs_url=None,  # FastAPI's own pages load scripts from elsewhere
         redoc_url=None,
         lifespan=lifespan,
         responses=schema.refusals(401, 403),
@@ -184,7 +184,7 @@ def make_app(model: Model, settings: Settings) -> FastAPI:
 
 
 def _parameters(query: QueryParams) -> tuple[int, bool]:
-    """Return top_k and explain."""
+    """Return top_k and explain. Raises Refused for an unknown or invalid parameter."""
     for name, _ in query.multi_items():
         if name not in PARAMETERS:
             raise Refused(
@@ -199,7 +199,7 @@ def _parameters(query: QueryParams) -> tuple[int, bool]:
 
 
 def _as_dict(upload: Upload, answer: Answer, top_k: int) -> dict[str, Any]:
-    """Return an image's answer as JSON has it, the same as that of `thawnet predict --json`."""
+    """Return an image's answer for JSON, in the form of `thawnet predict --json`."""
     if isinstance(answer, ImageError):
         return {"image": upload.name, "error": str(answer)}
     fields: dict[str, Any] = {"image": upload.name, **answer.as_dict(top_k)}
@@ -211,7 +211,7 @@ def _as_dict(upload: Upload, answer: Answer, top_k: int) -> dict[str, Any]:
 
 
 def _answer_errors(app: FastAPI) -> None:
-    """Let every error be answered as {"error": sentence}."""
+    """Answer every error with {"error": sentence}."""
 
     @app.exception_handler(Refused)
     async def refused(_request: Request, error: Refused) -> Response:

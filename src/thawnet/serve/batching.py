@@ -1,4 +1,4 @@
-"""Images of many requests, computed together."""
+"""Batches of images from concurrent requests."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ..bundle.model import Model
 from .refusals import Busy, Failed, Refused
 from .workers import AHEAD, Answer, Worker, WorkerLostError
 
-BATCH_BYTES = 8 * 2**20  # at most, beyond the first image, as a process holds all of a batch
+BATCH_BYTES = 8 * 2**20  # limit for several images, as a process holds a whole batch in memory
 
 
 @dataclass
 class _Waiting:
-    """One image of a request, and where its answer goes."""
+    """An image in the queue, and the future of its answer."""
 
     data: bytes | bytearray
     top_k: int
     explain: bool
     answer: asyncio.Future[Answer]
     suspect: bool = False
-    """A process ended while it computed this image, or another one of the same batch."""
+    """Whether a process has ended while computing a batch with this image."""
 
     def fail(self, error: Refused) -> None:
         """Answer with an error."""
@@ -35,13 +35,13 @@ class _Waiting:
 
 
 class Batcher:
-    """A queue of images, and as many processes as the model has threads that take batches from it.
+    """A queue of images, and one process per thread of the model, which take batches from it.
 
-    A process that is free waits `window` seconds for a batch to fill; one that was busy meanwhile
-    finds what has gathered. So batches are small when little is asked, and full under load.
+    A free process waits `window` seconds for a batch to fill; a busy one finds a batch that has
+    gathered meanwhile. So batches are small under little load and full under heavy load.
 
-    If a process ends, its images are computed once more, each alone: if one of them was the reason,
-    it ends another process and its request fails, but no other request does.
+    If a process ends, its images are computed again, one at a time. An image that ends a second
+    process fails its own request and no other.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Batcher:
         window: float,
         seen: Callable[[int, float], None] = lambda images, seconds: None,
     ) -> None:
-        """capacity: images that may wait. seen: told of each batch, its images and seconds."""
+        """capacity: most images in the queue. seen: called with each batch's images and seconds."""
         self.model = model
         self.capacity = capacity
         self.window = window
@@ -72,7 +72,7 @@ class Batcher:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Work until the block is left."""
+        """Run the processes until the block is left."""
         self._workers = workers = [Worker(self.model) for _ in range(self.model.threads)]
         async with contextlib.AsyncExitStack() as stack:
             for worker in workers:
@@ -90,7 +90,7 @@ class Batcher:
     async def predict(
         self, images: Sequence[bytes | bytearray], top_k: int, explain: bool
     ) -> list[Answer]:
-        """Return an answer for each image, in order. Raises Busy where they find no room."""
+        """Return an answer for each image, in order. Raises Busy if the queue is full."""
         if len(self._queue) + len(images) > self.capacity:
             raise Busy(f"{len(self._queue):,} images are waiting already")
         loop = asyncio.get_running_loop()
@@ -105,7 +105,7 @@ class Batcher:
             await self._filled.wait()
             if len(self._queue) < self.model.batch:
                 await asyncio.sleep(self.window)
-            await worker.ready.wait()  # while it is replaced, the others take its images
+            await worker.ready.wait()  # while the process is replaced, the others take its images
             if not (batch := self._take()):
                 continue
             started = time.monotonic()
@@ -129,7 +129,7 @@ class Batcher:
                     image.answer.set_result(answer)
 
     def _take(self) -> list[_Waiting]:
-        """Return the longest waiting images, as many as are computed at once."""
+        """Take the next batch from the head of the queue."""
         batch: list[_Waiting] = []
         size = 0
         while self._queue and len(batch) < self.model.batch:
@@ -144,7 +144,7 @@ class Batcher:
         return batch
 
     def _again(self, batch: list[_Waiting], begun: bool) -> None:
-        """Put images back to the head of the queue, but for one whose second process ended."""
+        """Return images to the head of the queue; fail one that has now lost two processes."""
         for image in reversed(batch):
             if begun and image.suspect:
                 sentence = "a worker process ended twice while it read this request's images"

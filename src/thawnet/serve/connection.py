@@ -1,9 +1,9 @@
-"""The server, whose connections are closed in time, and so that no answer is lost.
+"""The server: its connections have deadlines, and closing one loses no response.
 
-A socket that is closed before everything sent to it was read answers with a reset, which deletes
-what the other side has not read yet: a proxy then says 502 in place of a refusal. So an answer that
-comes before the end of its request waits for a small rest of it, or says `Connection: close`, and
-closing means: no more is written, and what still comes is discarded for a while.
+Closing a socket before everything sent to it has been read resets the connection. The reset deletes
+what the client has not read yet, so a proxy reports 502 instead of a refusal. Therefore a response
+that precedes the end of its request first waits for the rest, if that is small, or else says
+`Connection: close`. A closing connection writes no more and discards what arrives for a while.
 """
 
 from __future__ import annotations
@@ -23,38 +23,38 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..core.memory import return_large_blocks
 
-SECONDS = 40.0  # for a whole request, more than intake.Limits gives its body, which answers 408
-KEEP_ALIVE = 75  # before the next one; nginx and other proxies keep a connection for 60 s
+SECONDS = 40.0  # for a whole request; intake.Limits, which answers 408, gives its body less
+KEEP_ALIVE = 75  # seconds between requests; nginx and other proxies keep connections for 60 s
 MOST = 800  # open connections; the usual limit of open files is 1,024
-DRAIN = 2**20  # bytes of a request that are read before it is answered without them
-DRAIN_SECONDS = 2.0  # for these
-SILENCE = 2.0  # seconds without a byte after which a connection that is closing is cut
-LINGER = 30.0  # seconds after which it is cut in any case, as nginx does
-NOTICE = 1.0  # seconds in which a stop is announced by answers, before idle connections are closed
-STOP_SECONDS = 45  # for what was taken when a stop was asked for
+DRAIN = 2**20  # bytes; an unread rest of a request up to this is read before the response
+DRAIN_SECONDS = 2.0  # for reading it
+SILENCE = 2.0  # seconds without a byte after which a closing connection is cut
+LINGER = 30.0  # seconds after which it is cut in any case, as in nginx
+NOTICE = 1.0  # seconds in which responses announce a stop, before idle connections are closed
+STOP_SECONDS = 45  # for requests accepted before the stop
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens; port 0 takes a free one. Raises OSError."""
+    """Return a listening socket; port 0 takes a free one. Raises OSError."""
     family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
     listening = socket.create_server((host, port), family=family, backlog=2048)
-    # Connections inherit it. Without, the body of an answer waits 40 ms for the other side to
-    # acknowledge the headers: asyncio sets it only on sockets that it made itself.
+    # Connections inherit this option, which asyncio sets only on sockets that it created itself.
+    # Without it, a response's body waits 40 ms for the client to acknowledge the headers.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listening
 
 
 def run(app: ASGIApp, listening: socket.socket) -> None:
-    """Serve until SIGINT or SIGTERM; what was taken until then is answered."""
+    """Serve until SIGINT or SIGTERM, then answer the requests accepted so far."""
     return_large_blocks()
-    with contextlib.suppress(KeyboardInterrupt):  # uvicorn passes the signal on in the end
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn re-raises the signal at the end
         Server(app).run([listening])
 
 
 class Server(uvicorn.Server):
-    """uvicorn, which announces a stop on open connections before it closes them.
+    """A uvicorn server that announces a stop on open connections before it closes them.
 
-    It stops once `should_exit` is set.
+    Set `should_exit` to stop it.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -74,20 +74,20 @@ class Server(uvicorn.Server):
         )
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Say `Connection: close` with every answer for a while, then close what is idle."""
+        """Send `Connection: close` with every response for a while, then close idle connections."""
         self._answers.stopping = True
         until = time.monotonic() + NOTICE
-        await asyncio.sleep(0.1)  # for those that are connecting
+        await asyncio.sleep(0.1)  # for clients that are connecting
         while self.server_state.connections and time.monotonic() < until and not self.force_exit:
             await asyncio.sleep(0.02)
         await super().shutdown(sockets)
 
 
 class LastAnswers:
-    """ASGI middleware: says `Connection: close` with the last answer of a connection.
+    """ASGI middleware that sends `Connection: close` with the last response of a connection.
 
-    That is every answer while the service stops, and one to a request of which much is still to
-    come. A small rest is read first, for proxies that read no answer before they have sent all.
+    That is every response while the service stops, and one to a request with much of its body still
+    to come. A small rest is read first, as some proxies read no response before they have sent all.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -106,7 +106,7 @@ class LastAnswers:
                 headers = MutableHeaders(scope=message)
                 if headers.get("connection") != "close":
                     await body.drain()
-                    # The server closes after an exception that nobody caught, which is a 500.
+                    # After an uncaught exception, which is a 500, the server closes the connection.
                     if self.stopping or not body.ended or message["status"] == 500:
                         headers["connection"] = "close"
             await send(message)
@@ -118,22 +118,22 @@ class _Body:
     """The body of a request."""
 
     def __init__(self, headers: Headers, receive: Receive) -> None:
-        self.ended = False  # nothing more of it will come
+        self.ended = False  # whether all of it has been received
         self._receive = receive
-        length = headers.get("content-length", "0")  # h11 lets only numbers pass
+        length = headers.get("content-length", "0")  # h11 accepts only numbers
         self._small = int(length) <= DRAIN
-        # A client that asks before it sends the body is told to by the first call of receive.
+        # With `Expect: 100-continue`, the first call of receive tells the client to send the body.
         self._awaited = headers.get("expect", "").lower() != "100-continue"
 
     async def receive(self) -> Message:
-        """Return the next message, as ASGI has it."""
+        """Return the next ASGI message."""
         self._awaited = True
         message = await self._receive()
         self.ended = not message.get("more_body", False)
         return message
 
     async def drain(self) -> None:
-        """Read what is left, as long as it is little and comes soon."""
+        """Read the rest of the body, if it is small and arrives soon."""
         if not self._small or not self._awaited:
             return
         size = 0
@@ -144,12 +144,12 @@ class _Body:
 
 
 class _Transport(asyncio.Transport):
-    """A connection's transport whose `close` loses no answer: see the head of this module."""
+    """A transport whose `close` loses no response; see the module's docstring."""
 
     def __init__(self, transport: asyncio.Transport, closing: Callable[[], None]) -> None:
         """closing: called when the connection begins to close."""
         super().__init__()
-        self.finished = False  # the other side sends nothing more
+        self.finished = False  # whether the client sends nothing more
         self._transport = transport
         self._closing = closing
         self._lingers = False
@@ -178,7 +178,7 @@ class _Transport(asyncio.Transport):
             return
         try:
             self._transport.write_eof()
-        except OSError:  # the other side is gone
+        except OSError:  # the client is gone
             self._transport.abort()
             return
         self._lingers = True
@@ -186,24 +186,24 @@ class _Transport(asyncio.Transport):
         self._closing()
 
     def cut(self) -> None:
-        """Close it at once, whatever is still to come."""
+        """Close the connection at once, whatever is still to come."""
         self._transport.close()
 
 
 class PunctualProtocol(H11Protocol):
     """uvicorn's protocol with a deadline for receiving each request, and a cap on connections.
 
-    uvicorn itself waits for ever for the first byte, or for the end, of a request: connections
-    that say nothing would use up the files that a process may open. h11 and not httptools, since it
-    bounds the size of headers.
+    uvicorn itself waits indefinitely for the first byte, or the end, of a request, so silent
+    connections would use up the files that a process may open. The base is h11 instead of httptools
+    because it limits the size of headers.
     """
 
     _line: _Transport
     _deadline: asyncio.TimerHandle | None = None
-    _closed = math.inf  # when it was, by the loop's clock
+    _closed = math.inf  # when closing began, by the loop's clock
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # TCP
-        """Start the clock; over the cap, close the connection that was silent for longest."""
+        """Set the first deadline; above the cap, cut the connection whose deadline is nearest."""
         self._line = _Transport(transport, self._linger)
         super().connection_made(self._line)
         self._restart(SECONDS)
@@ -214,18 +214,18 @@ class PunctualProtocol(H11Protocol):
 
     @property
     def due(self) -> float:
-        """The deadline of its request, by the loop's clock; infinite while one is answered."""
+        """The deadline for a request, by the loop's clock; infinite while one is being answered."""
         return math.inf if self._deadline is None else self._deadline.when()
 
     def data_received(self, data: bytes) -> None:
-        """Read a request, or discard what comes after the last one."""
+        """Parse the data, or discard it if the connection is closing."""
         if not self.transport.is_closing():
             super().data_received(data)
         elif self.loop.time() < self._closed + LINGER:
             self._restart(SILENCE)
 
     def eof_received(self) -> bool:  # type: ignore[override] # asyncio takes a bool
-        """Keep the connection until what was asked on it is answered; nothing more will be."""
+        """Keep the connection open until its last request is answered, if one is complete."""
         self._line.finished = True
         if self._answering():
             self.cycle.keep_alive = False
@@ -233,32 +233,32 @@ class PunctualProtocol(H11Protocol):
         return False
 
     def handle_events(self) -> None:
-        """Stop the clock when a request is complete."""
+        """Cancel the deadline once a request is complete."""
         super().handle_events()
         if self._answering():
             self._stop()
 
     def on_response_complete(self) -> None:
-        """Start it again for the next request."""
+        """Set the deadline for the next request."""
         if not self.transport.is_closing():
             self._restart(KEEP_ALIVE + SECONDS)
         super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock."""
+        """Cancel the deadline."""
         self._stop()
         super().connection_lost(exc)
 
     def _answering(self) -> bool:
-        """Whether a request is there to its end and its answer is not."""
-        cycle = self.cycle  # of the request before, until the next one's headers are there
+        """Whether a request is complete and its response is not."""
+        cycle = self.cycle  # the previous request's, until the next one's headers have arrived
         return cycle is not None and not cycle.response_complete and not cycle.more_body
 
     def _linger(self) -> None:
         self._closed = self.loop.time()
         self._restart(SILENCE)
         if self.cycle is not None and not self.cycle.response_complete:
-            self.cycle.disconnected = True  # its body turned out to be no HTTP
+            self.cycle.disconnected = True  # its body turned out not to be valid HTTP
             self.cycle.message_event.set()
 
     def _restart(self, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""The guard before every request: names, origins, the token, and the security headers."""
+"""Checks on every request (host, origin, token), and the security headers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .refusals import Refused
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-# Answered without the token: the page that asks for it, what says how, and whether it lives.
+# Served without the token: the page that asks for it, the API's documentation, health checks.
 OPEN = ("/", "/docs", "/openapi.json", "/healthz", "/readyz")
 STATIC = "/static/"
 POLICY = (
@@ -33,10 +33,11 @@ HEADERS = {
 
 
 class Guard:
-    """ASGI middleware: refuses strangers, adds the security headers.
+    """ASGI middleware that refuses requests of strangers and adds the security headers.
 
-    A page of another site can send requests to a service on the machine of a user who has it open.
-    The browser names the site in Origin, and the name that it looked up in Host (DNS rebinding).
+    A page of another site can send requests to a service on the machine of a user who has the page
+    open. The browser names the site in Origin. Host names what it looked up, which exposes DNS
+    rebinding.
     """
 
     def __init__(
@@ -47,10 +48,10 @@ class Guard:
         public: str | None = None,
         origins: Sequence[str] = (),
     ) -> None:
-        """token: asked for as `Authorization: Bearer`. local: bound to this machine alone.
+        """token: needed as `Authorization: Bearer`. local: bound to this machine only.
 
-        public: the origin at which a proxy in front is reached. origins: of other sites whose pages
-        may ask.
+        public: the origin of a proxy in front. origins: those of other sites whose pages may send
+        requests.
         """
         self.app = app
         self._token = token.encode() if token is not None else None
@@ -64,8 +65,8 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        if scope["method"] == "HEAD":  # as proxies ask whether a service lives
-            scope = {**scope, "method": "GET"}  # the server leaves the body of the answer out
+        if scope["method"] == "HEAD":  # sent by proxies as a health check
+            scope = {**scope, "method": "GET"}  # the server omits the response's body
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -110,12 +111,12 @@ class Guard:
 
 
 def refusal(refused: Refused) -> JSONResponse:
-    """Return the answer that says why."""
+    """Return the response of a refusal."""
     return JSONResponse({"error": refused.sentence}, refused.status, refused.headers)
 
 
 def _parsed(address: str) -> SplitResult:
     try:
         return urlsplit(address)
-    except ValueError:  # such as a bracket left open
+    except ValueError:  # such as an unclosed bracket
         return urlsplit("")

@@ -1,4 +1,4 @@
-"""The images of a request, read within limits."""
+"""Reading the images of a request, within limits."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ PLAIN = ("application/octet-stream", "image/")  # the body is one image
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of one request, and of all together."""
+    """Limits of one request, and of all together."""
 
     body: int = 32 * 2**20
     """Bytes of a request."""
     images: int = 64
-    """Images, or parts, of a request."""
+    """Images of a request, or parts of its form."""
     seconds: float = 30.0
-    """To receive a request."""
+    """Seconds to receive a request's body."""
     requests: int = 256
-    """Requests that are received or computed at once."""
+    """Requests in progress at once."""
     total: int = 256 * 2**20
-    """Bytes of all bodies that are held."""
+    """Bytes of all bodies in memory."""
 
 
 @dataclass
@@ -43,12 +43,12 @@ class Upload:
     name: str | None
     """The file's name, if it has one."""
     data: bytearray = field(default_factory=bytearray)
-    """Its bytes, which are held here alone."""
+    """Its bytes; nothing else refers to them."""
 
 
 @dataclass
 class Intake:
-    """Reads requests, and counts what is held of all of them."""
+    """Admits requests, counting them and the bytes of their bodies in memory."""
 
     limits: Limits
     requests: int = field(default=0, init=False)
@@ -56,9 +56,9 @@ class Intake:
 
     @contextmanager
     def room(self) -> Iterator[Body]:
-        """Yield the body of a request, which is under way until the block is left.
+        """Yield the body of a request, which counts as in progress until the block is left.
 
-        Raises Busy where too many are.
+        Raises Busy if too many are in progress.
         """
         if self.requests >= self.limits.requests:
             raise Busy(f"{self.requests:,} requests are under way already")
@@ -72,18 +72,18 @@ class Intake:
 
 
 class Body:
-    """The bytes of one request, handed on as they come."""
+    """The body of one request, passed to a reader as it arrives."""
 
     def __init__(self, intake: Intake) -> None:
-        self.size = 0  # of what is held
+        self.size = 0  # bytes in memory
         self._intake = intake
         self._files: list[Upload] = []
 
     async def receive(self, request: Request, reader: Reader) -> None:
-        """Read everything. Raises Refused for what is too large, too slow, or cut off."""
+        """Read the whole body. Raises Refused if it is too large, too slow or cut off."""
         limits = self._intake.limits
         self._files = reader.files
-        if int(request.headers.get("content-length", "0")) > limits.body:  # h11 checked it
+        if int(request.headers.get("content-length", "0")) > limits.body:  # h11 has validated it
             raise _too_large(limits)
         try:
             async with asyncio.timeout(limits.seconds):
@@ -118,20 +118,20 @@ class Body:
 
 
 class Reader(Protocol):
-    """Makes images of the bytes of a request."""
+    """Extracts images from the body of a request."""
 
     files: list[Upload]
     """The files read so far."""
 
     def write(self, chunk: bytes) -> None:
-        """Take the next bytes. Raises Refused for what cannot be read."""
+        """Parse the next bytes. Raises Refused if they are malformed."""
 
     def images(self) -> list[Upload]:
-        """Return the images, once all bytes are written. Raises Refused where there is none."""
+        """Return the images, once all bytes are written. Raises Refused if there are none."""
 
 
 def reader_of(content_type: str, limits: Limits) -> Reader:
-    """Return what reads a body of that type. Raises Refused for one that holds no images."""
+    """Return the reader of a content type. Raises Refused for one that holds no images."""
     kind, options = parse_options_header(content_type)
     name = kind.decode("latin-1")
     if name.startswith(PLAIN):
@@ -150,7 +150,7 @@ def reader_of(content_type: str, limits: Limits) -> Reader:
 
 
 class _Plain:
-    """The body is an image."""
+    """Reads a body that is one image."""
 
     def __init__(self) -> None:
         self.files = [Upload(None)]
@@ -163,15 +163,15 @@ class _Plain:
 
 
 class _Form:
-    """Files of a form; fields that are no files are passed over."""
+    """Reads the files of a multipart form and ignores its other fields."""
 
     def __init__(self, boundary: bytes, most: int) -> None:
-        """most: parts of the form."""
+        """most: limit on the parts of the form."""
         self._most = most
         self._parts = 0
         self.files: list[Upload] = []
         self._header, self._value = bytearray(), bytearray()
-        self._file: Upload | None = None  # that is read, None in other parts
+        self._file: Upload | None = None  # the one being read, None in other parts
         self._ended = False
         try:
             self._parser = MultipartParser(

@@ -1,4 +1,4 @@
-"""The counters of the service, as Prometheus reads them, and its log."""
+"""Prometheus metrics of the service, and its access log."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 IMAGES = (1, 2, 4, 8, 16, 32, 64)
-LONGEST_PATH = 200  # letters of it that are logged
+LONGEST_PATH = 200  # characters logged
 
 
 class Counts:
-    """One service's counters, apart from any other's in this process."""
+    """Metrics of one service, separate from any other's in this process."""
 
     def __init__(self, waiting: Callable[[], int], under_way: Callable[[], int]) -> None:
-        """waiting: images in the queue. under_way: requests that are received or computed."""
-        # When each counter began: as many lines again, which nobody reads.
+        """waiting: returns the images in the queue. under_way: returns the requests in progress."""
+        # The creation times of counters would double the output, and nobody reads them.
         disable_created_metrics()
         registry = self._registry = CollectorRegistry()
         self.requests = Counter(
@@ -56,13 +56,13 @@ class Counts:
         )
 
     def predicted(self, answered: int, unreadable: int, seconds: float) -> None:
-        """Count the images of a request for predictions that is answered, and its time."""
+        """Record an answered request for predictions: its images, and its seconds."""
         self._answered.inc(answered)
         self._unreadable.inc(unreadable)
         self.seconds.observe(seconds)
 
     def batch_done(self, images: int, seconds: float) -> None:
-        """Count a batch."""
+        """Record a computed batch."""
         self.batch.observe(images)
         self.computing.inc(seconds)
 
@@ -72,7 +72,7 @@ class Counts:
 
 
 class Counted:
-    """ASGI middleware: counts every answer, refusals too, and has it logged."""
+    """ASGI middleware that counts and logs every response, including refusals."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class Counted:
         paths: Collection[str],
         log: Callable[[str], None] | None = None,
     ) -> None:
-        """paths: that are counted by themselves. log: called with a line for each answer."""
+        """paths: counted separately. log: called with a line for each response."""
         self.app = app
         self._counts = counts
         self._paths = paths
@@ -92,7 +92,7 @@ class Counted:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        status, started = 500, time.perf_counter()  # of an exception that nobody caught
+        status, started = 500, time.perf_counter()  # the status of an uncaught exception
 
         async def noted(message: Message) -> None:
             nonlocal status
@@ -108,7 +108,7 @@ class Counted:
             if self._log is not None:
                 now = datetime.now(UTC).isoformat(timespec="seconds")
                 address = scope["client"][0] if scope["client"] else "-"
-                # As it was sent: without line ends and control characters.
+                # As it was sent, percent-encoded: without line ends and control characters.
                 asked = scope["raw_path"].decode("latin-1")[:LONGEST_PATH]
                 spent = f"{1000 * (time.perf_counter() - started):.0f} ms"
                 self._log(f"{now} {address} {scope['method']} {asked} {status} {spent}")

@@ -1,4 +1,4 @@
-"""The service's JSON, as its OpenAPI document describes it."""
+"""The OpenAPI schema of the service's JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Guess(BaseModel):
 
 
 class Explanation(BaseModel):
-    """Where the network looked, and where it saw each class named."""
+    """The part of the image that the network saw, and a map for each predicted class."""
 
     box: tuple[float, float, float, float] = Field(
         description="left, top, right, bottom of the square seen, as shares of the upright image; "
@@ -51,7 +51,7 @@ class Answers(BaseModel):
 
 
 class Accuracy(BaseModel):
-    """The share of images named right, and its 95 % interval."""
+    """The share of images classified correctly, and its 95 % interval."""
 
     share: float
     least: float
@@ -75,7 +75,7 @@ class ModelFacts(BaseModel):
 
 
 class Health(BaseModel):
-    """Alive."""
+    """The state of the service."""
 
     status: str
 
@@ -103,7 +103,7 @@ EXAMPLE = {
 
 
 def add_token(document: dict[str, Any], without: Collection[str]) -> None:
-    """Say in an OpenAPI document that everything but some paths asks for the service's token."""
+    """Declare in an OpenAPI document that all paths but those in `without` need the token."""
     kinds = document.setdefault("components", {}).setdefault("securitySchemes", {})
     kinds["token"] = {"type": "http", "scheme": "bearer"}
     document["security"] = [{"token": []}]
@@ -114,7 +114,7 @@ def add_token(document: dict[str, Any], without: Collection[str]) -> None:
 
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Describe the statuses with which a request may be refused."""
+    """Describe the responses that refuse a request, by status."""
     return {status: {"model": Error} for status in statuses}
 
 
@@ -131,7 +131,7 @@ def predictions() -> dict[int | str, dict[str, Any]]:
 
 
 def request(limits: Limits, top_k: int) -> dict[str, Any]:
-    """Describe what POST /predict takes. top_k: classes that can be named."""
+    """Describe the parameters and the body of POST /predict. top_k: its largest value."""
     file = {"type": "string", "format": "binary"}
     form = {
         "type": "object",

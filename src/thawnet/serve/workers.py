@@ -1,4 +1,4 @@
-"""Processes that decode and compute for the one that speaks HTTP."""
+"""Worker processes that decode and compute for the HTTP process."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from ..core.errors import ImageError
 
 Answer = Prediction | ImageError
 
-AHEAD = 2  # batches that a process has at once: the next one lies ready when one is done
-STOP_SECONDS = 10.0  # for what it computes, before it is killed
-PAUSE = 0.2  # seconds before one that ended is replaced
-LENGTH = struct.Struct("!Q")  # goes before each answer
-PIECE = 2**18  # bytes that are handed to the system at once; the rest of a batch is not copied
-# The same on every system, and nothing of this process's threads, locks and sockets is inherited.
+AHEAD = 2  # batches sent to a process at once, so that the next is ready when one is done
+STOP_SECONDS = 10.0  # for a process to finish, before it is killed
+PAUSE = 0.2  # seconds before a process that ended is replaced
+LENGTH = struct.Struct("!Q")  # precedes each answer
+PIECE = 2**18  # bytes written at once, so that a batch is not copied whole
+# The same on every system; a worker inherits none of this process's threads, locks and sockets.
 _processes = multiprocessing.get_context("spawn")
 
 
 class WorkerLostError(Exception):
-    """The process ended, as a fault in a decoder's native code makes it.
+    """The process ended, for example by a fault in a decoder's native code.
 
-    begun: it may have been at these images; otherwise it was at others.
+    begun: whether it may have been computing these images, rather than others.
     """
 
     def __init__(self, begun: bool) -> None:
@@ -39,21 +39,21 @@ class WorkerLostError(Exception):
 
 
 class Worker:
-    """A process with the network open, which answers batches one after another.
+    """A process with the network loaded, which computes batches one after another.
 
-    Threads that decode and one that speaks HTTP would wait for each other, as would threads that
-    wait for processes (docs/experiments.md). And a fault in a decoder does not end the service.
+    A thread that decodes and the one that serves HTTP would wait for each other, as would threads
+    that wait for processes (docs/experiments.md). And a fault in a decoder cannot end the service.
     """
 
     def __init__(self, model: Model) -> None:
-        self.ready = asyncio.Event()  # once its process has the network open
+        self.ready = asyncio.Event()  # set once the process has loaded the network
         self._model = model
         self._line_is_free = asyncio.Lock()
         self._waiting: deque[asyncio.Future[list[Answer]]] = deque()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Keep a process until the block is left."""
+        """Keep a process running until the block is left."""
         await self._start()
         listening = asyncio.create_task(self._listen())
         try:
@@ -66,15 +66,15 @@ class Worker:
     async def predict(
         self, images: Sequence[bytes | bytearray], top_k: int, explain: bool
     ) -> list[Answer]:
-        """Return what Model.predict_batch does.
+        """Return the answers of Model.predict_batch.
 
-        Raises WorkerLostError where the process ended; another one is there for the next batch.
+        Raises WorkerLostError if the process ended; a new one computes the next batch.
         """
         question = pickle.dumps(([len(image) for image in images], top_k, explain))
         async with self._line_is_free:
             await self.ready.wait()
             answer = self._expect()
-            with contextlib.suppress(OSError):  # the process ended, as `answer` will say
+            with contextlib.suppress(OSError):  # the process ended; `answer` raises
                 for piece in _pieces([question, *images]):
                     self._writer.write(piece)
                     await self._writer.drain()
@@ -86,7 +86,7 @@ class Worker:
         return answer
 
     async def _listen(self) -> None:
-        """Hand out answers in the order of the questions; replace the process if it ends."""
+        """Resolve answers in the order of the questions; replace the process if it ends."""
         while True:
             try:
                 (length,) = LENGTH.unpack(await self._reader.readexactly(LENGTH.size))
@@ -104,7 +104,7 @@ class Worker:
                 waiting.set_result(answers)
 
     async def _replace(self) -> None:
-        """Give back what was asked, and start another process."""
+        """Fail the pending questions and start another process."""
         self.ready.clear()
         lost, self._waiting = self._waiting, deque()
         for position, answers in enumerate(lost):
@@ -115,7 +115,7 @@ class Worker:
             "a worker process ended (exit status %s); another one is started",
             self._process.exitcode,
         )
-        await asyncio.sleep(PAUSE)  # one that ends at once must not take all the time there is
+        await asyncio.sleep(PAUSE)  # processes that end at once must not use up the CPU
         await self._start()
 
     async def _start(self) -> None:
@@ -126,7 +126,7 @@ class Worker:
         self._process.start()
         theirs.close()
         self._reader, self._writer = await asyncio.open_connection(sock=ours)
-        # Not as an argument: `start` would wait for ever if the process ends before it has read it.
+        # Not as an argument: `start` would block for ever if the process ended before reading it.
         self._writer.write(pickle.dumps(self._model, pickle.HIGHEST_PROTOCOL))
         self._expect().add_done_callback(self._opened)
 
@@ -135,7 +135,7 @@ class Worker:
             self.ready.set()
 
     async def _stop(self) -> None:
-        """End the process, by closing the line to it."""
+        """End the process by closing its socket; kill it if it does not end in time."""
         self._writer.close()
         await asyncio.to_thread(self._process.join, STOP_SECONDS)
         if self._process.is_alive():
@@ -144,13 +144,13 @@ class Worker:
 
 
 def _work(line: socket.socket) -> None:
-    """Read the model, then answer until the other end of the line is closed, however it was."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # a terminal and a supervisor send them to all
+    """Load the model, then answer until the other end of the socket is closed."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # a terminal or supervisor sends them to all
         signal.signal(number, signal.SIG_IGN)
     closed = (OSError, EOFError, pickle.UnpicklingError)
     with line, line.makefile("rb") as questions, contextlib.suppress(*closed):
         model: Model = pickle.load(questions)  # noqa: S301 - the service's own, as what follows
-        answer: list[Answer] | str = []  # that the network is open
+        answer: list[Answer] | str = []  # the first says that the network is loaded
         while True:
             data = pickle.dumps(answer, pickle.HIGHEST_PROTOCOL)
             line.sendall(LENGTH.pack(len(data)) + data)

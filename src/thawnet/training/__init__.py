@@ -1,1 +1,1 @@
-"""Setup, the two phases, finish; one state that a checkpoint saves whole."""
+"""Training: setup, the two phases, finish; one state that a checkpoint saves whole."""

@@ -1,4 +1,4 @@
-"""What the run or bundle that a training starts from has learnt already."""
+"""The images that a run's starting weights have already learned from."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from .plan import NAMES
 
 
 def say_learnt_before(weights: str, hashes: NDArray[np.uint8]) -> None:
-    """Say how many of the images that measure an accuracy the starting weights know already.
+    """Report how many of the measured images the starting weights have already learned from.
 
-    weights: as --weights names them; only a run or bundle tells. hashes: of the images, (n, 32). A
-    network is better on images that its ancestor learnt from, whatever it learns now.
+    weights: as for --weights; only a run or bundle records its images. hashes: of the measured
+    images, (n, 32). A network is better on images that its ancestor learned from, whatever it
+    learns now.
     """
     try:
         ancestor = read_description(Path(weights))
@@ -26,7 +27,7 @@ def say_learnt_before(weights: str, hashes: NDArray[np.uint8]) -> None:
     except (BundleError, OSError):
         return  # another form of weights
     if ancestor.facts.get("kept") == NAMES[0]:
-        return  # only its head learnt, and that is not taken over
+        return  # only its head learned, and that is replaced
     count = int(are_among(hashes, known).sum())
     if count:
         console.say(

@@ -13,16 +13,16 @@ from ..metrics.paired import count_pairs, mcnemar
 from ..metrics.result import Baselines, Majority, Regression
 from .regression import Fitted, Problem, validate
 
-# More training images than these would take minutes with a hundred classes and change little.
+# More training images would take minutes with a hundred classes and change little.
 MOST_IMAGES = 10_000
-PENALTY = 1e-4  # where nothing validates
+PENALTY = 1e-4  # if there are no validation images
 
 Labelled = tuple[NDArray[np.float32], NDArray[np.int64]]  # (n, features), (n,)
 Answer = Callable[[NDArray[np.float32]], NDArray[np.int64]]  # (n, features) -> classes (n,)
 
 
 def taken(images: int) -> NDArray[np.int64]:
-    """Return which of so many training images the regression learns from, in its order."""
+    """Return the positions of the training images that the regression learns from, shuffled."""
     return np.random.default_rng(0).permutation(images)[:MOST_IMAGES]
 
 
@@ -35,9 +35,8 @@ def baselines(
 ) -> Baselines:
     """Return the accuracies of both baselines on `measured`.
 
-    regression: fitted on so many training images. frequent: the most frequent class of all.
-    measured: in pieces, of which one is held at a time. own: which of them the run's own network is
-    right on, (n,).
+    regression: fitted on `training_images` images. frequent: the most frequent class. measured: in
+    pieces, one in memory at a time. own: which images the run's own network is right on, (n,).
     """
     answers: list[Answer] = [answer_of(regression), lambda some: np.full(len(some), frequent)]
     right = hits(measured, answers)
@@ -47,7 +46,7 @@ def baselines(
 def scored(
     right: NDArray[np.bool_], training_images: int, penalty: float, own: NDArray[np.bool_]
 ) -> Baselines:
-    """Return the baselines from which images regression and majority are right on, (2, n)."""
+    """Return the baselines. right: which images regression and majority get right, (2, n)."""
     accuracy, majority = right.mean(axis=1)
     return Baselines(
         Majority(float(majority)),
@@ -64,7 +63,7 @@ def scored(
 def fit(
     train: Labelled, val: Labelled | None, classes: int, progress: Callable[[int], None]
 ) -> Fitted:
-    """Return logistic regression on training images, its penalty chosen by those that validate."""
+    """Return logistic regression on training images, with the penalty that validates best."""
     features, labels = map(torch.from_numpy, train)
     problem = Problem([features], labels, classes)
     if val is None:

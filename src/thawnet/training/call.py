@@ -1,4 +1,4 @@
-"""The decisions of a run before its data is read: from recipe and flags, or of the run resumed."""
+"""Decisions before a run reads its data: from recipe and flags, or from the resumed run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def resolve_call(options: TrainOptions, ranks: int) -> tuple[Path | None, RunSta
 
 
 def _resumed(folder: Path, options: TrainOptions, ranks: int) -> RunState:
-    """Return the state of a run, brought up to date with where and how it is resumed."""
+    """Return the state of a resumed run, updated for this machine and these options."""
     state = checkpoint.load(folder)
     if state.options.data == IN_MEMORY:
         raise RunError(
@@ -74,7 +74,7 @@ def _resumed(folder: Path, options: TrainOptions, ranks: int) -> RunState:
 
 
 def _require_no_other_flags(options: TrainOptions, original: TrainOptions) -> None:
-    """Raise UsageError for flags beside --resume, which would have no effect."""
+    """Raise UsageError for flags that would have no effect beside --resume."""
     allowed = ("resume", "allow_different", "workers", "no_test")
     was = {"data": original.data, **dict(chosen_flags(original))}
     for name, value in [("data", options.data), *chosen_flags(options)]:
@@ -87,7 +87,7 @@ def _require_no_other_flags(options: TrainOptions, original: TrainOptions) -> No
 
 
 def require_same(state: RunState, data: str, weights: str) -> None:
-    """Raise RunError unless data and weights, by their fingerprints, are those of a run's start."""
+    """Raise RunError unless the fingerprints of data and weights match those of a run's start."""
     if state.data != data:
         raise RunError(
             "the data is not what this run began with (images were added, removed or changed); "
@@ -101,7 +101,7 @@ def require_same(state: RunState, data: str, weights: str) -> None:
 
 
 def chosen(options: TrainOptions) -> tuple[Recipe, Machine]:
-    """Return the recipe under the call's flags, and the run-time decisions of this machine."""
+    """Return the recipe with the flags applied, and the run-time decisions for this machine."""
     device = choose_device(options.device)
     if options.device == "auto" and device == "cpu" and torch.backends.mps.is_available():
         console.say("this Mac's GPU is not used, as none was measured; try it with --device mps")
@@ -117,13 +117,13 @@ def chosen(options: TrainOptions) -> tuple[Recipe, Machine]:
         and recipe.backbone == embedded.BACKBONE
         and recipe.weights in (IMAGENET, KERAS)
     ):
-        # The data that comes with the package starts from the weights that come with it.
+        # The data set in the package starts from the weights in the package.
         recipe = dataclasses.replace(recipe, weights=BUNDLED)
     return recipe, machine
 
 
 def preset(recipe: str | None, device: str) -> str:
-    """Return the recipe of a device: the one named, its form for a GPU, or the default."""
+    """Return the name of a device's recipe: the one named, its GPU variant, or the default."""
     name = recipe or ("quick" if device == "cpu" else "full")
     return name if device == "cpu" else ON_GPU.get(name, name)
 

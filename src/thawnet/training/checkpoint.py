@@ -1,4 +1,4 @@
-"""The state of a run as one object, saved whole, often, and read back without pickle."""
+"""The state of a run as one object, saved whole and often, and loaded without running code."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from .machine import Machine
 from .run_folder import STATE, no_run
 
 VERSION = 6
-IN_MEMORY = "(in memory)"  # stands for DATA in a run that was handed its images
+IN_MEMORY = "(in memory)"  # stands for DATA in a run whose images were in memory
 
 
 @dataclass(frozen=True)
@@ -46,30 +46,30 @@ class Head:
     """The network of phase 1, the head alone on the frozen layers."""
 
     logits: torch.Tensor
-    """Of the images that validate, (n, classes)."""
+    """Validation logits, (n, classes)."""
     tensors: dict[str, torch.Tensor] | None = None
     """Copies of the tensors that phase 2 changes, by name; None until it begins."""
     solved: dict[str, Any] | None = None
-    """Weight, bias and penalty of a head that was solved, see regression.Fitted."""
+    """Weight, bias and penalty of a solved head, see regression.Fitted."""
     folds: list[dict[str, Any]] = field(default_factory=list)
-    """The same of each fold, learnt from the images of all others."""
+    """The same for each fold, learned from the images of all others."""
     curve: list[dict[str, Any]] = field(default_factory=list)
     """The points of its learning curve, see metrics.result.LearningPoint."""
 
 
 @dataclass
 class RunState:
-    """All that changes while a run goes on, and all that was decided when it began."""
+    """Everything that changes during a run, and everything decided at its start."""
 
     options: TrainOptions
     recipe: Recipe
     machine: Machine
     versions: dict[str, str | None]
-    """Of the packages that decide its numbers."""
+    """Versions of the packages that affect its numbers."""
     ranks: int
-    """Processes."""
+    """Number of processes."""
     data: str = ""
-    """Fingerprint of all but the test part."""
+    """Fingerprint of the data, without the test part."""
     weights: str = ""
     """Fingerprint of the pretrained weights."""
     command: str = ""
@@ -99,19 +99,19 @@ class RunState:
     """Logits that a validation or test has computed so far, by part."""
     history: list[Validation] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
-    """Of each stage."""
+    """Wall time of each stage, in seconds."""
     network: dict[str, torch.Tensor] | None = None
     averaged: dict[str, torch.Tensor] | None = None
     optimizer: dict[str, Any] | None = None
     best: dict[str, Any] | None = None
-    """The phase's best validation, if it stops early: accuracy, loss, epoch, row, network."""
+    """Best validation of a phase with patience: accuracy, loss, epoch, row, logits, network."""
     head: Head | None = None
     kept: str = "fine-tune"
     """The phase whose network is the result."""
     folds: list[list[dict[str, Any]]] = field(default_factory=list)
-    """Of few images, the marks of each fold that is fine-tuned, see few.Mark."""
+    """With few images: the marks of each fine-tuned fold, see few.Mark."""
     different: list[str] = field(default_factory=list)
-    """Why this run is not bit for bit what it would have been, if it was resumed elsewhere."""
+    """What differed when the run was resumed, so that its bits may differ too."""
 
 
 @contextmanager
@@ -125,10 +125,10 @@ def timed(state: RunState, stage: str) -> Iterator[None]:
 
 
 class Keeper:
-    """Saves the state of a run every few seconds, and when it is to stop.
+    """Saves the state of a run every few seconds, and before it stops.
 
-    folder: of the run; None for a rank that does not write. started: when this process began with
-    it, by time.perf_counter; now by default.
+    folder: of the run; None for a rank that does not write. started: when this process started the
+    run, by time.perf_counter; now by default.
     """
 
     def __init__(self, state: RunState, folder: Path | None, started: float | None = None) -> None:
@@ -136,7 +136,7 @@ class Keeper:
         self.folder = folder
         self._started = time.perf_counter() if started is None else started
         self._before = state.seconds.get(WHOLE, 0.0)
-        self.signal = 0  # that asked for a stop
+        self.signal = 0  # the one that requested a stop, or 0
         self._pace = Pace()
         self._at_once = False
 
@@ -146,11 +146,11 @@ class Keeper:
         return self.folder is not None and (self.signal != 0 or self._pace.due())
 
     def clock(self) -> None:
-        """Bring the seconds of the whole run, in all its processes, up to date."""
+        """Update the wall time of the whole run, including the processes before a resume."""
         self.state.seconds[WHOLE] = self._before + time.perf_counter() - self._started
 
     def save(self) -> None:
-        """Save the state, and stop if a stop was asked for."""
+        """Save the state, and stop if a stop was requested."""
         self.clock()
         if self.folder is not None:
             save(self.state, self.folder)
@@ -161,9 +161,9 @@ class Keeper:
     def logits(
         self, part: str, update: Callable[[], None]
     ) -> tuple[NDArray[np.float32] | None, Callable[[list[NDArray[np.float32]]], None]]:
-        """Return the logits of a part so far, and the function that keeps more, for `evaluate`.
+        """Return a part's logits so far, and a callback that saves more, both for `evaluate`.
 
-        update: brings the rest of the state up to date.
+        update: updates the rest of the state.
         """
 
         def between(chunks: list[NDArray[np.float32]]) -> None:
@@ -176,7 +176,7 @@ class Keeper:
         return (None if logits is None else logits.numpy()), between
 
     def stopping_between_steps(self) -> AbstractContextManager[None]:
-        """Let Ctrl-C and SIGTERM wait for the next `save`; a second one stops at once."""
+        """Defer Ctrl-C and SIGTERM to the next `save`; a second one stops at once."""
 
         def ask(number: int) -> None:
             if self.signal or self._at_once:
@@ -188,7 +188,7 @@ class Keeper:
 
     @contextmanager
     def stopping_at_once(self) -> Iterator[None]:
-        """Between steps, where something long is done that keeps its own: let a stop not wait."""
+        """Let a stop act at once, during long work between steps that saves its own progress."""
         self._at_once = True
         try:
             yield
@@ -197,7 +197,7 @@ class Keeper:
 
 
 def save(state: RunState, run: Path) -> None:
-    """Write the state so that a reader finds this one or the one before, never a part."""
+    """Write the state atomically: a reader finds this one or the one before, never a part."""
     content = vars(state) | {
         "options": plain(state.options),
         "recipe": to_table(state.recipe),
@@ -229,7 +229,7 @@ def load(run: Path) -> RunState:
 
 
 def _interrupted(state: RunState, run: Path) -> InterruptedRunError:
-    """Return the error of a stop: how much is kept, and how to continue."""
+    """Return the error for a stop: how much is kept, and how to continue."""
     epochs = int(state.history[-1].epoch) if state.history else 0
     steps = f" and {counted(state.step, 'step')}" if state.step else ""
     done = counted(epochs, "epoch") + steps
@@ -245,7 +245,7 @@ def _interrupted(state: RunState, run: Path) -> InterruptedRunError:
 
 @contextmanager
 def resumable(state: RunState, run: Path) -> Iterator[None]:
-    """Say of a stop, a full disk or a full GPU how the run is resumed, or what else to do."""
+    """Add how to resume, or what else to do, to the error of a stop, full disk or full GPU."""
     try:
         yield
     except DiskFullError as error:

@@ -1,4 +1,4 @@
-"""A run: everything its phases and its finish need; and the material of its report."""
+"""A run: everything its phases and its finish need, and the material of its report."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .trunk.feeds import Batch
 
 @dataclass
 class Run:
-    """Everything a phase needs. `state` is what changes and what a checkpoint holds."""
+    """Everything a phase needs. `state` is the part that changes and that a checkpoint stores."""
 
     folder: Path
     world: World
@@ -41,10 +41,9 @@ class Run:
     network: Network
     train: ImageStore
     val: ImageStore
-    """The images that validate; the training images themselves where they are folded."""
+    """The validation images; the training images themselves if they are cross-validated."""
     folds: NDArray[np.int64] | None
-    """The fold of each training image, (n,), where each is validated by a network that learnt from
-    the other folds; else None."""
+    """The fold of each training image, (n,), if they are cross-validated; else None."""
     plan: Plan
     state: RunState
 
@@ -55,7 +54,7 @@ class Run:
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe, under the options and with its input size."""
+        """The recipe, with the options applied and its input size set."""
         return self.state.recipe
 
     @property
@@ -65,7 +64,7 @@ class Run:
 
     @cached_property
     def loss_weights(self) -> torch.Tensor | None:
-        """Weights of the classes in the loss, (classes,) on the device; None for none."""
+        """Class weights of the loss, (classes,) on the device, or None."""
         if not self.recipe.balance:
             return None
         weights = loss_weights(self.train.labels, len(self.source.classes))
@@ -73,11 +72,11 @@ class Run:
 
     @property
     def validated_on(self) -> str:
-        """The name of the images that validate, in the log."""
+        """The name of the validation images in the log."""
         return self.recipe.validate_on if self.folds is None else "held-out"
 
     def origin(self, images: ImageStore) -> Origin:
-        """Return what decides the trunk's output for some images."""
+        """Return what determines the trunk's output for some images."""
         return origin_of(
             self.network,
             self.recipe,
@@ -88,7 +87,7 @@ class Run:
         )
 
     def exact_origin(self, images: ImageStore) -> Origin:
-        """Return the same in the arithmetic that ships, float32."""
+        """Return the same in float32, the precision of prediction."""
         exact = dataclasses.replace(self.machine, dtype="float32")
         return dataclasses.replace(self.origin(images), machine=exact)
 
@@ -101,7 +100,7 @@ def origin_of(
     machine: Machine,
     images: ImageStore,
 ) -> Origin:
-    """Return what decides the output of a network's frozen layers for some images."""
+    """Return what determines the output of a network's frozen layers for some images."""
     splits = [network.stage_of(layer) for layer in layers_of(recipe, network)]
     return Origin(
         network=network,
@@ -129,7 +128,7 @@ class Material:
     measured: ImageStore
     """The images of `part`."""
     logits: NDArray[np.float32]
-    """Theirs, (n, classes)."""
+    """Logits of these images, (n, classes)."""
     features: Batch | None
     """Reads the frozen network's features of training images, (n, d); None if not cached."""
 

@@ -1,4 +1,4 @@
-"""The evidence that fine-tuning pays: both networks of a run on images they did not learn from."""
+"""Evidence for or against fine-tuning: a comparison of a run's networks on held-out images."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from ..metrics.calibration import fit_temperature
 
 @dataclass(frozen=True)
 class Side:
-    """A network on images that it did not learn from."""
+    """Results of a network on held-out images."""
 
     hits: int
     loss: float
-    """Mean cross-entropy in nats, after the temperature that suits it best."""
+    """Mean cross-entropy in nats, with the temperature fitted to these images."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The head alone and the fine-tuned network on the same images."""
+    """Results of the head alone and of the fine-tuned network on the same images."""
 
     images: int
     head: Side
     tuned: Side
     error: float
-    """Standard error of the difference of the losses, from the differences of each image."""
+    """Standard error of the difference in loss, from the per-image differences."""
 
     @property
     def better(self) -> bool:
-        """Whether fine-tuning has the lower loss, for sure (a standard error) or no fewer hits."""
+        """Whether fine-tuning lowers the loss by over a standard error, or without losing hits."""
         gain = self.head.loss - self.tuned.loss
         return gain > self.error or (gain > 0 and self.tuned.hits >= self.head.hits)
 
@@ -43,7 +43,7 @@ class Evidence:
         return abs(self.head.loss - self.tuned.loss) > 2 * self.error
 
     def sentence(self, part: str) -> str:
-        """Return what was found, for a person; part: what the images are called."""
+        """Return the decision and its figures as a sentence. part: what the images are called."""
         decision = "fine-tuning is kept"
         if not self.better:
             decision = "fine-tuning is not kept, the head alone is the result"
@@ -55,10 +55,10 @@ class Evidence:
 
 
 def weigh(head: torch.Tensor, tuned: torch.Tensor, labels: torch.Tensor) -> Evidence:
-    """Weigh two networks' logits, (n, classes), of images that neither learnt from; labels: (n,).
+    """Compare two networks' logits, (n, classes), of held-out images with these labels, (n,).
 
-    By log loss, which tells more of few images than hits do, each after its own temperature, as
-    the bundle will have one; and by hits, which are what people ask for.
+    The log loss says more about few images than hits do. Each network's is taken with its own
+    fitted temperature, as in the bundle. Hits are counted too, as people ask for them.
     """
     losses = [
         F.cross_entropy(

@@ -1,4 +1,4 @@
-"""The score that tells images unlike the training data."""
+"""The score that detects images unlike the training data."""
 
 from __future__ import annotations
 
@@ -28,13 +28,12 @@ AT_ONCE = 250
 class Unfamiliarity(nn.Module):
     """Out-of-distribution score: low maximum logit plus distance of mid-network features.
 
-    Images of other classes answer to none of the known: the largest logit is low (Vaze et al. 2022,
-    "Open-set recognition: a good closed-set classifier is all you need"). Images of another kind,
-    such as drawings, may well answer; they differ in textures, which the Mahalanobis distance of
-    the mean activations in the middle of the network tells (Lee et al. 2018, "A simple unified
-    framework for detecting out-of-distribution samples"). Both are counted in standard
-    deviations over the validation images, and the second from FAR of them on, where next to none
-    of the images that are familiar lie.
+    Images of unknown classes have a low largest logit (Vaze et al. 2022, "Open-set recognition: a
+    good closed-set classifier is all you need"). Images of another kind, such as drawings, may have
+    a high one, but they differ in textures. The Mahalanobis distance of the mean activations in the
+    middle of the network detects these (Lee et al. 2018, "A simple unified framework for detecting
+    out-of-distribution samples"). Both are measured in standard deviations over the validation
+    images. The distance counts only beyond FAR of them, where hardly any familiar image lies.
     """
 
     centre: torch.Tensor
@@ -42,7 +41,7 @@ class Unfamiliarity(nn.Module):
     scale: torch.Tensor
 
     def __init__(self, middle: torch.Tensor) -> None:
-        """middle: mean activations of training images, (n, channels), see `pooled`."""
+        """Fit the distance to mean activations of training images, (n, channels); see `pooled`."""
         super().__init__()
         centred = middle.double() - middle.double().mean(0)
         covariance = centred.T @ centred / len(middle)
@@ -54,23 +53,23 @@ class Unfamiliarity(nn.Module):
         self.register_buffer("scale", torch.tensor([[0.0, 1.0], [0.0, 1.0]]))
 
     def measure(self, distances: torch.Tensor, logits: torch.Tensor) -> None:
-        """Take mean and standard deviation of both from images that nothing was learnt from."""
+        """Set the mean and standard deviation of both parts from held-out images."""
         both = torch.stack([-logits.amax(1), distances])
         spread = both.std(1).clamp_min(1e-6)
         self.scale.copy_(torch.stack([both.mean(1), spread], 1))
 
     def forward(self, middle: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-        """Return (n,) for activations (n, channels, h, w) and logits (n, classes)."""
+        """Return scores, (n,), for activations, (n, channels, h, w), and logits, (n, classes)."""
         return self.score(self.distances(pooled(middle)), logits)
 
     def score(self, distances: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-        """Return (n,) for distances, (n,), and logits, (n, classes)."""
+        """Return scores, (n,), for distances, (n,), and logits, (n, classes)."""
         near = (-logits.amax(1) - self.scale[0, 0]) / self.scale[0, 1]
         far = (distances - self.scale[1, 0]) / self.scale[1, 1]
         return near + 2 * F.relu(far - FAR)
 
     def distances(self, middle: torch.Tensor) -> torch.Tensor:
-        """Return (n,) for mean activations (n, channels)."""
+        """Return Mahalanobis distances, (n,), of mean activations, (n, channels)."""
         return ((middle - self.centre) @ self.whitening).square().sum(1).sqrt()
 
 
@@ -82,11 +81,11 @@ def pooled(middle: torch.Tensor) -> torch.Tensor:
 def fit_familiarity(
     run: Run, logits: NDArray[np.float32]
 ) -> tuple[Unfamiliarity, Unfamiliar] | None:
-    """Return the out-of-distribution score, and its threshold.
+    """Return the out-of-distribution score and its threshold, or None.
 
-    logits: of the validation images, (n, classes). None where there are too few of them, or no
-    middle with channels and positions, as in transformers. The threshold is where FALSE_ALARMS of
-    them lie above it.
+    logits: of the validation images, (n, classes). None if there are too few of these, or if the
+    middle of the network has no channels and positions, as in transformers. A share FALSE_ALARMS of
+    the validation images scores above the threshold.
     """
     stage = middle_of(run.network)
     if stage is None:
@@ -119,7 +118,7 @@ def fit_familiarity(
 def _held_out(middle: torch.Tensor, folds: NDArray[np.int64]) -> torch.Tensor:
     """Return each image's distance from the images of the other folds, (n,).
 
-    middle: mean activations, (n, channels). folds: of each image, (n,).
+    middle: mean activations, (n, channels). folds: fold of each image, (n,).
     """
     distances = torch.empty(len(middle))
     for fold in np.unique(folds):
@@ -129,13 +128,13 @@ def _held_out(middle: torch.Tensor, folds: NDArray[np.int64]) -> torch.Tensor:
 
 
 def middle_of(network: Network) -> int | None:
-    """Return the stage whose input is looked at, None if that has no channels and positions."""
+    """Return the stage whose input is used; None if that has no channels and positions."""
     stage = network.stage_of(first_layer(network, MIDDLE))
     return stage if 0 < stage < network.last_map and len(network.shapes[stage]) == 3 else None
 
 
 def some_of_each(labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """Return up to MOST_LEARNT_FROM positions, as many of each class as there may be, sorted."""
+    """Return up to MOST_LEARNT_FROM positions, sorted, at most the same number per class."""
     most = max(1, MOST_LEARNT_FROM // classes)
     drawn = np.random.default_rng(0).permutation(len(labels))
     order = drawn[np.argsort(labels[drawn], kind="stable")]  # class by class
@@ -144,7 +143,7 @@ def some_of_each(labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
 
 
 def _middle(run: Run, images: ImageStore, stage: int, title: str) -> torch.Tensor:
-    """Return the mean activations before a stage, (n, channels), in the arithmetic that ships."""
+    """Return the mean activations before a stage, (n, channels), computed in float32."""
     batch = LiveFeed(run.exact_origin(images), stage, 1, 0).epoch(0)
     pieces = []
     with console.progress(title, len(images)) as advance:

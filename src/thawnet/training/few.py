@@ -1,4 +1,4 @@
-"""Phase 2 of few images: fine-tuned in every fold for the evidence, then on all if that pays."""
+"""Phase 2 for few images: fine-tuning in each fold as a trial, then on all images if it pays."""
 
 from __future__ import annotations
 
@@ -30,25 +30,26 @@ MARKS = 5  # validations of a fold, evenly spread over its epochs
 
 @dataclass(frozen=True)
 class Mark:
-    """A fold that is fine-tuned, after some of its epochs."""
+    """Results of fine-tuning in a fold after some of its epochs."""
 
     epoch: int
-    """Epochs until then."""
+    """Number of epochs so far."""
     train_loss: float
-    """Running, of that epoch, as the next one."""
+    """Running loss of that epoch; `train_accuracy` is running too."""
     train_accuracy: float
     images: int
-    """That it learnt from."""
+    """Number of images that it learned from."""
     logits: torch.Tensor
-    """Of the fold's images, which it did not learn from, (n, classes)."""
+    """Logits of the fold's own images, which it did not learn from, (n, classes)."""
 
 
 def fine_tune_folds(run: Run, keeper: Keeper) -> None:
     """Fine-tune once for each fold, on the images of all others, and keep it if it pays.
 
-    Then the network learns from all images, for as many epochs; else the head alone is kept. What
-    validates is each image as the network of its own fold sees it. Folds are spared once those
-    before show that it cannot pay, or, where a test part will tell the accuracy, that it does.
+    If it does, the network is fine-tuned on all images for as many epochs; else the head alone is
+    kept. Each image is validated by the network that did not learn from it. The remaining folds are
+    skipped once earlier ones show that fine-tuning does not pay or, if a test part will measure the
+    accuracy, that it does.
     """
     state = run.state
     tested = run.lists.test is not None and not run.options.no_test
@@ -83,13 +84,13 @@ def fine_tune_folds(run: Run, keeper: Keeper) -> None:
 
 
 def held_out(run: Run) -> NDArray[np.int64]:
-    """Return the training images in the folds that were fine-tuned, fold by fold."""
+    """Return the positions of training images in the fine-tuned folds, fold by fold."""
     done = range(len(run.state.folds))
     return np.concatenate([np.flatnonzero(run.folds == fold) for fold in done])
 
 
 class _Tuning:
-    """The fine-tuning of few images, from the head's optimum on."""
+    """Fine-tuning on few images, starting from the solved head."""
 
     def __init__(self, run: Run) -> None:
         assert run.folds is not None
@@ -115,7 +116,7 @@ class _Tuning:
         return list(self._tuned(rows, Fitted(**self.head.folds[fold]), held, title))
 
     def whole(self) -> None:
-        """Fine-tune on all images, for good."""
+        """Fine-tune the final network, on all images."""
         solved = self.head.solved
         assert solved is not None
         rows = np.arange(len(self.folds))
@@ -125,7 +126,7 @@ class _Tuning:
     def _tuned(
         self, rows: NDArray[np.int64], head: Fitted, held: NDArray[np.int64], title: str
     ) -> Iterator[Mark]:
-        """Fine-tune from a head on some rows; yield the marks of the others, `held`."""
+        """Fine-tune from a head on some rows; yield the marks on the others, `held`."""
         run, phase = self.run, self.plan.phase
         run.network.net.load_state_dict(self._start, strict=False)
         use(run, head)
@@ -170,7 +171,7 @@ class _Tuning:
     # --- the images that were held out so far ----------------------------------------------------
 
     def logits(self) -> torch.Tensor:
-        """Return the logits of all images that were held out, in their order."""
+        """Return the logits of all images that were held out, in order of position."""
         last = torch.cat([marks[-1]["logits"] for marks in self.run.state.folds])
         return last[torch.from_numpy(np.argsort(held_out(self.run)))]
 
@@ -181,7 +182,7 @@ class _Tuning:
         return weigh(self.head.logits[held], self.logits(), labels)
 
     def record(self, kept: bool) -> None:
-        """Write a row of the log for each mark; kept: whether the last is the result."""
+        """Write a row of the log for each mark. kept: whether the last is the result."""
         run, state = self.run, self.run.state
         held = held_out(self.run)
         labels = torch.from_numpy(run.train.labels[held])

@@ -35,13 +35,13 @@ from .trunk.feeds import Feed, LiveFeed
 
 
 def finish(run: Run, keeper: Keeper, report: Callable[[Material], None] | None) -> Outcome:
-    """Write the network, then read the test part once, and write what is left.
+    """Write the network, read the test part once, and write the remaining files.
 
-    report: see run.train. All in the arithmetic that ships, float32. What fails behind the last
-    epoch costs no training: the bundle is written first, and `--resume` does what was not done.
+    report: see run.train. Everything is computed in float32, as in prediction. A failure after the
+    last epoch loses no training: the bundle is written first, and `--resume` does the rest.
     """
     world = run.world
-    # What training took is free now; kept, it would add to what the last stages take.
+    # Training's memory, if kept, would add to that of the last stages.
     return_freed_memory()
     validated_on = run.recipe.validate_on
     parts: Parts = {validated_on: _measure(run, keeper, validated_on, run.val)}
@@ -83,7 +83,7 @@ def finish(run: Run, keeper: Keeper, report: Callable[[Material], None] | None) 
 
 @contextmanager
 def _network_stays(run: Run) -> Iterator[None]:
-    """Say of what fails behind the last epoch where the network is, and how the run is finished."""
+    """Add to errors after the last epoch where the network is and how to finish the run."""
     try:
         yield
     except ThawnetError as error:
@@ -98,7 +98,7 @@ def _network_stays(run: Run) -> Iterator[None]:
 
 
 def _measure(run: Run, keeper: Keeper, part: str, images: ImageStore) -> Measured:
-    """Return metrics and logits of a part; the logits of an earlier attempt are used."""
+    """Return metrics and logits of a part, reusing the logits of an earlier attempt."""
     with timed(run.state, "test"):
         logits_of = LiveFeed(run.exact_origin(images), len(run.network.stages), 1, 0).epoch(0)
         with console.progress(f"reading {part}", len(images)) as advance:
@@ -116,7 +116,7 @@ def _measure(run: Run, keeper: Keeper, part: str, images: ImageStore) -> Measure
 
 
 def _test_images(run: Run, items: Items) -> ImageStore:
-    """Return the images of the test part, which may have been mended since a run was stopped."""
+    """Return the test images; drop earlier logits if images were repaired since a stop."""
     workers = run.options.workers
     images = run.world.in_turn(lambda: open_images("test", items, run.spec.reduction, workers))
     if run.world.leads:
@@ -129,10 +129,10 @@ def _test_images(run: Run, items: Items) -> ImageStore:
 
 
 def measure_baselines(run: Run, measured: Measured) -> tuple[Baselines, Feed]:
-    """Return the baselines' accuracies on the images measured, and the training images' features.
+    """Return the baselines' accuracies on the measured images, and the training images' features.
 
-    Every rank computes its share of the features; the leader alone fits on them. Where phase 1
-    solved its head, that is the regression.
+    Every rank computes its share of the features; the leader alone fits on them. If phase 1 solved
+    its head, that is the regression.
     """
     feed_of = pretrained_features(
         run.recipe, run.source, run.weights, run.spec, run.machine, run.world
@@ -142,7 +142,7 @@ def measure_baselines(run: Run, measured: Measured) -> tuple[Baselines, Feed]:
     frequent = int(np.bincount(run.train.labels).argmax())
     solved = solved_head(run)
     if solved is not None and (run.state.kept == NAMES[0] or measured.images is run.val):
-        # The network is that regression, or its folds are.
+        # The regression's answers are known: the network's own, or the head's logits.
         labels, head = measured.images.labels, run.state.head
         assert head is not None
         alone = own

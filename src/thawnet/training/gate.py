@@ -1,4 +1,4 @@
-"""The ONNX model of a trained network, and the gate that it has to pass."""
+"""The ONNX model of a trained network, and the check that it must pass."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from .familiarity import middle_of
 from .trunk.cache import Origin
 
 GATE_BATCH = 10  # images: few, so that the end of a run takes no more memory than its training
-GATE_IMAGES = 1000  # of validation, evenly spread, that the gate looks at
+GATE_IMAGES = 1000  # of validation, evenly spread, that are compared
 GATE_AGREEMENT = 0.999
-GATE_TIE = 1e-3  # nearer to each other than this, either of two classes may come first
+GATE_TIE = 1e-3  # two probabilities closer than this are a tie
 
 
 @dataclass(frozen=True)
@@ -37,21 +37,21 @@ class Agreement:
     """Agreement of two forms of a network on real images."""
 
     images: int
-    """Compared."""
+    """Images compared."""
     same_top_1: float
     """Share whose most probable class is the same, 0 to 1."""
     decided_top_1: float
     """The same, but a tie of the two most probable classes counts as agreement."""
     largest_difference: float
-    """Of any probability."""
+    """Largest difference of any probability."""
 
 
 def outputs(network: Network, middle: int | None = None) -> dict[str, nn.Module]:
-    """Return a network for inference, float32 on the CPU, in pieces named by what they give.
+    """Return a network for inference, float32 on the CPU, in parts named by their outputs.
 
-    `middle`: what the stage of this number takes; `feature_map`: what the last stage that sees
-    positions takes, (n, channels, h, w), if there is one, as of all convolutional networks;
-    `features`: what the head takes, (n, d); `logits`.
+    `middle`: the input of the stage with this number. `feature_map`: the input of the last stage
+    with positions, (n, channels, h, w), if there is one, as in all convolutional networks.
+    `features`: the input of the head, (n, d). `logits`: the output.
     """
     ends: dict[str, int | None] = {FEATURES: len(network.stages) - 1, LOGITS: None}
     if network.last_map:
@@ -66,10 +66,10 @@ def outputs(network: Network, middle: int | None = None) -> dict[str, nn.Module]
 
 
 def class_weights(network: Network, parts: Mapping[str, nn.Module]) -> str | None:
-    """Return the tensor that makes class maps of `feature_map`, by timm's name, if one does.
+    """Return timm's name of the tensor that turns `feature_map` into class maps, or None.
 
-    parts: of the network, see outputs. It does where the features are the means of the map over all
-    positions. Elsewhere, as where layers lie between the two or there is no map, None.
+    parts: of the network, see `outputs`. There is one if the features are the means of the map over
+    all positions. There is none if layers lie between the two, or there is no map.
     """
     if FEATURE_MAP not in parts:
         return None
@@ -90,16 +90,16 @@ class Exported:
 
     onnx: bytes
     agreement: Agreement
-    """Of the two."""
+    """Agreement of the model with the network."""
     class_weights: str | None
-    """The tensor that makes class maps, see `class_weights`."""
+    """Name of the tensor that makes class maps, see `class_weights`."""
 
 
 def export(run: Run, meaning: Meaning, unfamiliarity: nn.Module | None) -> Exported | None:
-    """Return the ONNX model of a run's network, None if it has none.
+    """Return the ONNX model of a run's network, or None if it has none.
 
-    unfamiliarity: see familiarity.fit_familiarity. A network that cannot be exported, or whose
-    export disagrees on validation images, does not lose its run by that: it is said on stderr.
+    unfamiliarity: see familiarity.fit_familiarity. If the network cannot be exported, or its export
+    disagrees on validation images, the run continues with a message on stderr.
     """
     try:
         parts = outputs(run.network, middle_of(run.network) if unfamiliarity else None)
@@ -117,14 +117,14 @@ def export(run: Run, meaning: Meaning, unfamiliarity: nn.Module | None) -> Expor
 def gate(network: Network, images: Origin, content: bytes, temperature: float) -> Agreement:
     """Compare an ONNX model with the network that it was made from, on real images.
 
-    ONNX Runtime sees pixels, as in predicting, and torch the views that training evaluates on.
-    Raises BundleError unless the same class comes first on 99.9 % of them, those aside whose two
-    most probable classes are as good as equal.
+    ONNX Runtime gets pixels, as in prediction; torch gets the views that training evaluates on.
+    Raises BundleError unless both agree on the top class of 99.9 % of the images. Near ties of the
+    two most probable classes count as agreement.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.enable_cpu_mem_arena = False  # it would keep what the largest layers took
+    options.enable_cpu_mem_arena = False  # it would keep the memory of the largest layers
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     count, crop = len(images.images), images.spec.crop
     rows = spread_over(count, GATE_IMAGES)
@@ -156,7 +156,7 @@ def squares_of(images: ImageStore, positions: NDArray[np.int64], crop: int) -> N
 def agreement(
     one: NDArray[np.float32], other: NDArray[np.float32], temperature: float
 ) -> Agreement:
-    """Return how two forms' logits, (n, classes), of the same images agree."""
+    """Return the agreement of two forms' logits, (n, classes), of the same images."""
     shares, others = (
         softmax(logits.astype(np.float64) / temperature, axis=1) for logits in (one, other)
     )

@@ -1,4 +1,4 @@
-"""Phase 1 as a head that is solved to its optimum on cached features, instead of stepped."""
+"""Phase 1 for small data sets: the head is solved to its optimum on cached features."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from .phase import learning_seconds, open_feed
 from .regression import PENALTIES, Fitted, Problem, Solution, cross_validate, validate
 from .trunk.feeds import Batch
 
-ALIKE = 1e-4  # of the largest feature; those of photos differ by a tenth and more
+ALIKE = 1e-4  # share of the largest feature; the features of photos differ by a tenth and more
 AT_ONCE = 1000  # images whose features are read together
 
 
 def solve_head(run: Run, keeper: Keeper) -> None:
-    """Do phase 1: solve the head, note what it reaches in validation, and give it to the network.
+    """Do phase 1: solve the head, record its validation, and copy it into the network.
 
-    Every rank reads its share of the features; the leader alone solves.
+    The ranks share the work of caching the features; the leader alone solves.
     """
     state, plan = run.state, run.plan[0]
     count = sum(value.numel() for value in run.network.head.parameters())
@@ -57,7 +57,7 @@ def solve_head(run: Run, keeper: Keeper) -> None:
 
 
 def _are_alike(features: torch.Tensor) -> bool:
-    """Return whether features, (n, d), are the same for all images but for rounding."""
+    """Return whether features, (n, d), are the same for all images, up to rounding."""
     return bool(features.std(0, correction=0).max() <= ALIKE * features.abs().max())
 
 
@@ -69,7 +69,7 @@ def use(run: Run, head: Fitted) -> None:
 
 
 def solved_head(run: Run) -> Fitted | None:
-    """Return the head that phase 1 solved, None where it was stepped."""
+    """Return the head that phase 1 solved; None if it was trained in steps."""
     head = run.state.head
     return None if head is None or head.solved is None else Fitted(**head.solved)
 
@@ -82,7 +82,7 @@ def training_views(run: Run) -> list[torch.Tensor]:
 
 
 def val_features(run: Run) -> torch.Tensor | None:
-    """Return those of the images that validate, None where they are the training images."""
+    """Return the frozen features of the validation images, (n, d); None if there are folds."""
     if run.folds is not None:
         return None
     return _all(open_feed(run, run.plan[0], "validation", 0).epoch(0), run.val)
@@ -96,17 +96,17 @@ def problem_of(run: Run, views: list[torch.Tensor]) -> Problem:
 
 @dataclass(frozen=True)
 class _Solved:
-    """A head, those of the folds, and what they reach."""
+    """A solved head, the heads of the folds, and their results."""
 
     head: Fitted
     folds: list[Fitted]
     logits: torch.Tensor
-    """Of the images that validate, (n, classes); where there are folds, by the head of its own."""
+    """Validation logits, (n, classes); with folds, each image's from the head of its own fold."""
     curve: tuple[LearningPoint, ...]
 
 
 def _solved(run: Run, views: list[torch.Tensor], val: torch.Tensor | None) -> _Solved:
-    """Solve the head; val: features of the images that validate, None where there are folds."""
+    """Solve the head. val: features of the validation images; None if there are folds."""
     problem = problem_of(run, views)
     labels = run.train.labels
     if run.folds is None:
@@ -144,7 +144,7 @@ def _all(batch: Batch, images: ImageStore) -> torch.Tensor:
 def _record(
     run: Run, head: Fitted, plain: torch.Tensor, logits: torch.Tensor, spent: float
 ) -> None:
-    """Write the log's row of the head, and say it. plain: training features, (n, d)."""
+    """Log the head's results. plain: training features of the plain view, (n, d)."""
     state = run.state
     trained = metrics_of(head.logits(plain), torch.from_numpy(run.train.labels))
     val = metrics_of(logits, torch.from_numpy(run.val.labels))

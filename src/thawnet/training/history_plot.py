@@ -1,4 +1,4 @@
-"""The history of a run as a picture: both phases, the thaw marked, readable in grey."""
+"""Plot of a run's history: both phases, with the thaw marked, readable in grey."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def plot_history(path: Path, history: Sequence[Validation], title: str, validate
     left, right = figure.subplots(1, 2)
     _curves(left, history, "accuracy", 100.0, "accuracy (%)", validated_on)
     _curves(right, history, "loss", 1.0, "cross-entropy (nats)", validated_on)
-    # Head-room for the captions, but no tick that promises more than 100 %.
+    # Head-room for the captions, but no tick above 100 %.
     left.set_yticks([tick for tick in left.get_yticks()[1:-1] if tick <= 100])
     last = next((row for row in reversed(history) if row.kept), history[-1])
     epoch, accuracy = last.epoch, 100 * last.val_accuracy
@@ -51,20 +51,23 @@ def plot_history(path: Path, history: Sequence[Validation], title: str, validate
         fontweight="bold",
         color=VAL["color"],
     )
-    left.legend(loc="best", frameon=False)  # few photos leave the curves anywhere
+    left.legend(loc="best", frameon=False)  # with few photos the curves may be anywhere
     write_atomic(path, lambda file: figure.savefig(file, format="png"))
 
 
 def spacing(points: int) -> int:
-    """Return which of a curve's points have a marker: every n-th.
+    """Return n, where every n-th point of a curve has a marker.
 
-    Many would run into each other; dashes still tell the curves apart.
+    More would overlap; dashes still distinguish the curves.
     """
     return 1 if points <= 40 else points // 20
 
 
 def thawed_at(epochs: Sequence[float], first: int) -> float:
-    """Return where to mark the thaw: behind the head's last point, of `first`, before the next."""
+    """Return where to mark the thaw, between the head's last point and the next point.
+
+    first: number of the head's points.
+    """
     return epochs[first - 1] + min(0.5, (epochs[first] - epochs[first - 1]) / 2)
 
 
@@ -83,7 +86,7 @@ def _curves(
         thaw = thawed_at(epochs, first)
         axes.axvline(thaw, color="black", linewidth=1.2, linestyle=":")
         axes.axvspan(thaw, epochs[-1] + 0.5, color="#f4ead8", zorder=0)
-        # Of a head that was solved there is one point, and no room for its name beside it.
+        # A solved head has one point, with no room for its caption beside it.
         captions = (("head only", -1), ("thawed: fine-tuning", 1))[first == 1 :]
         for caption, side in captions:
             axes.annotate(

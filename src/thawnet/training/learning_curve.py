@@ -1,4 +1,4 @@
-"""The head's accuracy from shares of the training images: whether more photos would help."""
+"""Learning curve of the head, which shows whether more photos would help."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from .regression import Problem, Solution
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
 
-# Which images learn, (n,) bool, and the logits that a solution gives to others, (m, classes).
+# The images to train on, (n,) bool, and a function from a solution to the logits of the other
+# images, (m, classes).
 Round = tuple[torch.Tensor, Callable[[Solution], torch.Tensor]]
 
 
@@ -26,11 +27,10 @@ def learning_curve(
     truth: NDArray[np.int64],
     penalty: float,
 ) -> tuple[LearningPoint, ...]:
-    """Return what heads reach that learn from a quarter, a half, three quarters and all.
+    """Return the results of heads trained on a quarter, half, three quarters and all images.
 
-    labels: of the training images, (n,). rounds: of all of them the other images, one after
-    another, have the classes `truth`. Smaller shares are parts of the larger; each has its share of
-    every class.
+    labels: of the training images, (n,). truth: labels of the other images of all rounds, in order.
+    Smaller shares are subsets of larger ones; each has its share of every class.
     """
     reached: list[tuple[int, NDArray[np.bool_]]] = []
     starts: list[Solution | None] = [None] * len(rounds)

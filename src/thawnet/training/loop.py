@@ -1,4 +1,4 @@
-"""The epoch: batches in, gradients, a step; and its mirror, evaluation."""
+"""One epoch of training, and evaluation."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from .ranks import ALONE, World
 from .schedule import epsilon, rate
 from .trunk.feeds import Batch
 
-CHECK_EVERY = 50  # steps between two looks at the device for NaN; each look waits for it
+CHECK_EVERY = 50  # steps between checks for NaN, each of which waits for the device
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """Mean cross-entropy without label smoothing in nats, share of hits, images counted."""
+    """Mean cross-entropy in nats, without label smoothing; share of hits; number of images."""
 
     loss: float
     accuracy: float
@@ -34,11 +34,11 @@ class Metrics:
 
 
 class Ema:
-    """Exponential moving average of the tensors of a module, in a second module of its shape.
+    """Exponential moving average of a module's tensors, in a second module of the same shape.
 
-    It begins as a polynomial-decay average, which leaves the first steps behind fast and still
-    averages over a share of all: step t counts (ETA + 1) / (t + ETA) (Shamir and Zhang 2013,
-    "Stochastic gradient descent for non-smooth optimization", section 4, t from 1).
+    It begins as a polynomial-decay average, which forgets the first steps quickly and still
+    averages over a share of all steps: step t has weight (ETA + 1) / (t + ETA) (Shamir and Zhang
+    2013, "Stochastic gradient descent for non-smooth optimization", section 4, t from 1).
     """
 
     ETA = 2
@@ -49,7 +49,7 @@ class Ema:
         self.averaged = _floats(averaged)
 
     def update(self, step: int) -> None:
-        """Take in the live tensors after optimiser step number `step`, from 0."""
+        """Update the average after optimiser step number `step`, from 0."""
         decay = min(self.decay, step / (step + 1 + self.ETA))
         torch._foreach_lerp_(self.averaged, self.live, 1 - decay)
 
@@ -66,9 +66,10 @@ def make_optimizer(
 ) -> torch.optim.Optimizer:
     """Return the phase's optimiser; norms and biases (one dimension) get no weight decay.
 
-    undecayed: further parameters that get none. depths: how many stages lie between each parameter
-    and the logits. Each of them multiplies its rate by `layer_decay` (Howard and Ruder 2018,
-    "Universal language model fine-tuning for text classification", section 3.2): a group's "scale".
+    undecayed: further parameters without weight decay. depths: number of stages between each
+    parameter and the logits. Each stage multiplies the learning rate by `layer_decay` (Howard and
+    Ruder 2018, "Universal language model fine-tuning for text classification", section 3.2); the
+    product is the group's "scale".
     """
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, value in parameters.items():
@@ -89,9 +90,9 @@ def make_optimizer(
 def batches(count: int, phase: Phase, key: list[int], ranks: int = 1) -> list[NDArray[np.int64]]:
     """Return the positions of each batch of an epoch, shuffled by `key`.
 
-    drop_last leaves out a last batch smaller than the others. One with fewer than two images for
-    each of the `ranks` that share it is always left out: batch-norm has no variance to normalise
-    a single one by.
+    drop_last skips a last batch that is smaller than the others. One with fewer than two images
+    for each of the `ranks` that share it is always skipped, as batch-norm cannot normalise a single
+    image.
     """
     size = phase.batch_size
     order = np.random.default_rng(key).permutation(count)
@@ -105,7 +106,7 @@ class Learner:
     """Everything one optimiser step needs."""
 
     compute: Callable[[torch.Tensor], torch.Tensor]
-    """Activations (n, ...) to logits (n, classes); over several ranks it averages gradients."""
+    """Maps activations (n, ...) to logits (n, classes); averages gradients over the ranks."""
     parameters: list[nn.Parameter]
     optimizer: torch.optim.Optimizer
     ema: Ema | None
@@ -126,14 +127,14 @@ class Epoch:
     order: list[NDArray[np.int64]]
     """Positions of each batch."""
     first_step: int
-    """Optimiser steps of earlier epochs."""
+    """Optimiser steps of the phase's earlier epochs."""
     steps: int
-    """Of the phase."""
+    """Optimiser steps of the whole phase."""
     seed: int
-    """Of the mixing."""
+    """Seed of mixup and CutMix."""
 
 
-Totals = list[float]  # of the training images seen: summed loss, hits, broken steps
+Totals = list[float]  # sums over the training images so far: loss, hits, broken steps
 
 
 def train_epoch(
@@ -146,9 +147,9 @@ def train_epoch(
 ) -> Metrics:
     """Train on every batch of an epoch once. Raises DivergedError on NaN or infinity.
 
-    Several ranks share every batch. totals, done: of an epoch that was begun, what `between` was
-    told last. between: called after each step with the batches done and the totals, (3,).
-    The metrics are running ones: of each batch before its own step, as training sees it.
+    Several ranks share every batch. between: called after each step with the number of batches done
+    and the totals, (3,). totals, done: the last arguments of `between` in an interrupted epoch. The
+    metrics are running ones: each batch is measured before its own step.
     """
     phase, machine, world = learner.phase, learner.machine, learner.world
     optimizer, device = learner.optimizer, machine.torch_device
@@ -165,7 +166,7 @@ def train_epoch(
         for group in optimizer.param_groups:
             group["lr"] = group["scale"] * rate(phase, step, epoch.steps)
             group["eps"] = epsilon(phase, step)
-        # Before the forward pass: a CUDA graph's gradients lie where its next pass will compute.
+        # Before the forward pass, as a CUDA graph's gradients lie where its next pass computes.
         optimizer.zero_grad(set_to_none=True)
         with machine.autocast():
             logits = learner.compute(x).float()  # (n, classes)
@@ -200,14 +201,14 @@ def loss_of(
 ) -> torch.Tensor:
     """Return the mean cross-entropy of a batch in nats, with the phase's label smoothing.
 
-    logits: (n, classes). labels: (n,). loss_weights: (classes,), see `loss_weights`. Smoothing by
-    s trains for 1 - s + s / classes of the label and s / classes of every other class (Szegedy et
-    al. 2016, Rethinking the Inception architecture).
+    logits: (n, classes). labels: (n,). loss_weights: (classes,), see `loss_weights`. With
+    smoothing s, the target is 1 - s + s / classes for the label and s / classes for every other
+    class (Szegedy et al. 2016, Rethinking the Inception architecture).
     """
     if loss_weights is None:
         return F.cross_entropy(logits, labels, label_smoothing=phase.label_smoothing)
-    # Divided by the images, not by the batch's own weights, as torch's mean would: a batch without
-    # rare images must not count as much as one with them.
+    # Divided by the number of images. torch's mean divides by the batch's weights, so that a batch
+    # without rare images would count as much as one with them.
     losses = F.cross_entropy(
         logits,
         labels,
@@ -219,7 +220,7 @@ def loss_of(
 
 
 def loss_weights(labels: NDArray[np.int64], classes: int) -> torch.Tensor:
-    """Return (classes,) weights by which every class counts alike; their mean over images is 1."""
+    """Return weights, (classes,), that make all classes count equally; mean over images 1."""
     counts = np.bincount(labels, minlength=classes)
     return torch.from_numpy(len(labels) / (classes * np.maximum(counts, 1))).float()
 
@@ -243,10 +244,10 @@ def evaluate(
 ) -> tuple[Metrics, NDArray[np.float32]]:
     """Return the metrics and the logits, (n, classes) float32, on all images.
 
-    compute: positions to logits, frozen. size: images at once. Ranks take whole batches in turn,
-    so that their number changes no batch and no logit. done: the first logits, of an evaluation
-    that was begun. between: called with all so far, in pieces. Raises DivergedError on NaN or
-    infinity.
+    compute: maps positions to logits, without training. size: images per batch. Ranks take whole
+    batches in turn, so that their number changes no batch and no logit. done: the first logits, of
+    an interrupted evaluation. between: called after each batch with all logits so far, in pieces.
+    Raises DivergedError on NaN or infinity.
     """
     ranks = world.everybody
     chunks = [] if done is None else [done]
@@ -271,6 +272,6 @@ def evaluate(
 
 
 def metrics_of(logits: torch.Tensor, labels: torch.Tensor) -> Metrics:
-    """Return the metrics of logits, (n, classes), of images with these labels, (n,)."""
+    """Return the metrics of logits, (n, classes), for images with these labels, (n,)."""
     hits = int((logits.argmax(1) == labels).sum())
     return Metrics(float(F.cross_entropy(logits, labels)), hits / len(labels), len(labels))

@@ -1,4 +1,4 @@
-"""The run-time decisions of a run: device, precision, threads, compiling; obeyed on resume."""
+"""Run-time decisions: device, precision, threads, compilation; a resumed run keeps them."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ COMPILE_PAYS_FROM = 600_000 * 96 * 96
 
 @dataclass(frozen=True)
 class Machine:
-    """Run-time decisions, as a checkpoint holds them."""
+    """Run-time decisions, as a checkpoint stores them."""
 
     device: str
     dtype: str
-    """Of activations: 'bfloat16' or 'float32'."""
+    """Precision of activations: 'bfloat16' or 'float32'."""
     threads: int
     compile: str
     """'auto', 'yes' or 'no'."""
@@ -54,9 +54,10 @@ class Machine:
     def trunk_dtype(self) -> torch.dtype:
         """Precision of frozen layers.
 
-        On a CPU float32: in chunks that fit the caches it is nearly as fast as bfloat16 (1,306
-        against 1,513 images/s), and the tail learns on what it will meet: a tail trained on a
-        trunk rounded to bfloat16 lost 0.9 points of test accuracy in float32 (recipe seed).
+        On a CPU it is float32. In chunks that fit the caches this is nearly as fast as bfloat16
+        (1,306 against 1,513 images/s), and the tail trains on the features that it will get in
+        prediction: a tail trained on a trunk rounded to bfloat16 lost 0.9 points of test accuracy
+        in float32 (recipe seed).
         """
         return torch.float32 if self.device == "cpu" else self.torch_dtype
 
@@ -67,7 +68,7 @@ class Machine:
 
     @property
     def workers(self) -> int:
-        """Threads among which frozen layers share out images: one per core, or one for a GPU."""
+        """Threads that share the images of frozen layers: one per core, or one for a GPU."""
         return self.threads if self.device == "cpu" else 1
 
     @property
@@ -81,12 +82,12 @@ class Machine:
         return self.device == "cpu" and self.dtype == "bfloat16"
 
     def compiles(self, images: int, size: int) -> bool:
-        """Whether a phase that trains on so many images in all, of `size` px, is compiled."""
+        """Return whether to compile a phase that trains on `images` in all, of `size` px."""
         enough = images * size * size >= COMPILE_PAYS_FROM
         return self.compile == "yes" or (self.compile == "auto" and enough)
 
     def autocast(self) -> torch.autocast:
-        """Return the context in which networks run."""
+        """Return the autocast context in which networks run."""
         reduced = self.torch_dtype != torch.float32
         return torch.autocast(self.torch_device.type, self.torch_dtype, enabled=reduced)
 
@@ -103,7 +104,7 @@ def choose_device(device: str) -> str:
 
 
 def decide(device: str, precision: str, compiling: str) -> Machine:
-    """Choose what recipe and flags leave open."""
+    """Return the run-time decisions, choosing what recipe and flags leave open."""
     if precision == "auto":
         precision = "bfloat16" if _fast_bfloat16(device) else "float32"
     if compiling == "auto" and not _can_compile(device):
@@ -115,14 +116,14 @@ def decide(device: str, precision: str, compiling: str) -> Machine:
 
 
 def chip(device: str) -> str:
-    """Return what computes: a GPU's name, or a processor's with its vector instructions."""
+    """Return the GPU's name, or the processor's with its vector instructions."""
     if device == "cuda":
         return torch.cuda.get_device_name()
     return f"{_processor()}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def obstacles(machine: Machine, compiled: Sequence[bool]) -> list[str]:
-    """Say which decisions of a run this machine cannot obey; compiled: of each phase."""
+    """Return which decisions of a run this machine cannot keep. compiled: of each phase."""
     try:
         choose_device(machine.device)
     except UsageError:
@@ -138,7 +139,7 @@ def obstacles(machine: Machine, compiled: Sequence[bool]) -> list[str]:
 
 
 def versions() -> dict[str, str | None]:
-    """Return the versions of the packages that decide a run's numbers."""
+    """Return the versions of the packages that affect a run's numbers."""
     return {name: version(name) for name in PACKAGES}
 
 
@@ -154,16 +155,16 @@ def version(package: str) -> str | None:
 def _fast_bfloat16(device: str) -> bool:
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # Only the processor's own instructions mean speed: oneDNN also emulates bf16, slowly.
+    # Only the processor's own instructions are fast: oneDNN also emulates bfloat16, slowly.
     return device == "cpu" and bool(
         torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     )
 
 
 def compile_fault(device: str) -> str | None:
-    """Return why torch.compile does not work here, None where it does; a small function is tried.
+    """Return why torch.compile fails on a small function here, or None if it works.
 
-    A compiler alone is not enough: on a CPU it includes Python.h, on a GPU it needs Triton.
+    A compiler alone is not enough: a CPU also needs Python.h, and a GPU needs Triton.
     """
     return _trial_fault(device) if _can_compile(device) else "no C++ compiler was found"
 
@@ -173,7 +174,7 @@ def _trial_fault(device: str) -> str | None:
     try:
         tried = torch.compile(lambda values: (2 * values).relu().sum(), dynamic=False)
         tried(torch.ones(64, device=device))
-    except Exception as error:  # Dynamo, Inductor, Triton and compilers raise many kinds
+    except Exception as error:  # Dynamo, Inductor, Triton and compilers raise many kinds of errors
         text = str(error)
         if "Python.h" in text:
             return "Python.h is missing; Debian's package python3-dev has it"

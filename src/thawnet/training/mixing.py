@@ -1,4 +1,4 @@
-"""Mixup and CutMix: a batch mixed with itself in another order, and by how much.
+"""Mixup and CutMix: a batch mixed with a shuffled copy of itself.
 
 Zhang et al. 2018, "mixup: Beyond empirical risk minimization"; Yun et al. 2019, "CutMix:
 Regularization strategy to train strong classifiers with localizable features". Both work on images
@@ -19,8 +19,8 @@ def mix(
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
     """Return the mixed batch, the order of the partners (n,), and the share each image keeps.
 
-    x: (n, ...). Where a phase has both, every batch takes one of them, either as often. The share
-    is 0.5 to 1: an image is always at least as present as its partner.
+    x: (n, ...). If a phase uses both, each batch gets one of them, with equal probability. The
+    share is 0.5 to 1: an image always counts at least as much as its partner.
     """
     order = sent(rng.permutation(len(x)), x.device)
     cut = bool(phase.cutmix) and x.dim() == 4 and (not phase.mixup or rng.random() < 0.5)

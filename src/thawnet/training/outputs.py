@@ -62,7 +62,7 @@ NOT_BETTER = ": fine-tuning did not improve on it"
 
 
 class Measured(NamedTuple):
-    """A part of the data as the network sees it."""
+    """Results of the network on one part of the data."""
 
     metrics: Metrics
     logits: NDArray[np.float32]
@@ -75,22 +75,22 @@ Parts = dict[str, Measured]  # 'validation', 'test' or both
 
 @dataclass(frozen=True)
 class Saved:
-    """A network that lies in its bundle."""
+    """A network that has been saved in its bundle."""
 
     meaning: Meaning
     agreement: Agreement | None
-    """Of its model.onnx with it, None where it has none."""
+    """Agreement of model.onnx with the network; None if there is no model.onnx."""
 
 
 def write_network(run: Run, parts: Parts) -> Saved:
-    """Write the bundle as soon as the last epoch ends, so that nothing that fails later costs it.
+    """Write the bundle as soon as the last epoch ends, so that no later failure can lose it.
 
-    parts: what validated, measured.
+    parts: results on the images that validated.
     """
     network, weights = run.network, run.weights
     meaning = Meaning(run.source.classes, run.spec)
     unfamiliarity = None
-    if "validation" in parts:  # where a run validates on the test part, nothing is fitted on it
+    if "validation" in parts:  # nothing is fitted on a test part that validates
         val = parts["validation"]
         meaning = replace(meaning, temperature=helpful_temperature(val.logits, val.images.labels))
         familiarity = fit_familiarity(run, val.logits)
@@ -121,9 +121,10 @@ def write_network(run: Run, parts: Parts) -> Saved:
 
 
 def write_end(run: Run, saved: Saved, parts: Parts, to_beat: Baselines) -> Outcome:
-    """Write all that a finished run leaves, result.json last, which marks it so, and sum it up.
+    """Write the remaining files of a run and return its outcome.
 
-    saved: see `write_network`. to_beat: see baseline.baselines.
+    result.json is written last, as it marks the run as finished. saved: see `write_network`.
+    to_beat: see baseline.baselines.
     """
     folder, classes, part = run.folder, run.source.classes, headline(parts)
     metrics, logits, images = parts[part]
@@ -139,7 +140,7 @@ def write_end(run: Run, saved: Saved, parts: Parts, to_beat: Baselines) -> Outco
         saved.meaning.temperature,
     )
     title = f"{run.source.name}, {run.network.backbone}, recipe {run.recipe.name}"
-    # Imported here: matplotlib takes half a second, for which no run need wait at its start.
+    # Imported here, as importing matplotlib would delay the start of a run by half a second.
     from .history_plot import plot_history
 
     plot_history(folder / "history.png", run.state.history, title, run.validated_on)
@@ -159,7 +160,7 @@ def write_end(run: Run, saved: Saved, parts: Parts, to_beat: Baselines) -> Outco
 
 
 def _result(run: Run, saved: Saved, parts: Parts) -> Result:
-    """Return what result.json says, but for what comes after the baselines."""
+    """Return the content of result.json, except for what depends on the baselines."""
     state, classes, temperature = run.state, run.source.classes, saved.meaning.temperature
     return Result(
         metrics={name: _scores(part, temperature) for name, part in parts.items()},
@@ -193,7 +194,7 @@ def _result(run: Run, saved: Saved, parts: Parts) -> Result:
 
 
 def _description(run: Run, saved: Saved, result: Result) -> tuple[dict[str, Any], str]:
-    """Return the facts that a bundle states of its making, and its card."""
+    """Return the facts that a bundle records about its training, and its model card."""
     weights, recipe = run.weights, to_table(run.recipe)
     facts = {
         "kept": run.state.kept,
@@ -210,7 +211,7 @@ def _description(run: Run, saved: Saved, result: Result) -> tuple[dict[str, Any]
 
 
 def _lines(result: Result, classes: int) -> tuple[str, ...]:
-    """Return the result as a person reads it, the accuracy last."""
+    """Return the result as lines of text, the accuracy last."""
     scores, baselines = result.scores, result.baselines
     assert baselines is not None
     regression = baselines.logistic_regression_on_frozen_features

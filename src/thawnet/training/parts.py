@@ -1,4 +1,4 @@
-"""The images of a run's parts: split, decoded, and named by their content."""
+"""The images of a run's parts: decoded, split, and fingerprinted by their content."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from ..recipe import Recipe
 def open_parts(
     recipe: Recipe, source: Source, lists: TrainTest, how: Reduction, workers: int | None = None
 ) -> tuple[ImageStore, ImageStore]:
-    """Return the images that train and those that validate, as the store keeps them.
+    """Return the stored training and validation images.
 
-    Where they are folded, these are the same.
-    Raises DataError when there are too few to validate on, or a class has none to train on.
+    If they are cross-validated, these are the same. Raises DataError if there are too few images to
+    validate on, or a class has none to train on.
     """
     for note in source.notes:
         console.say(note)
@@ -76,7 +76,7 @@ def open_parts(
 
 
 def copied(images: ImageStore, classes: Sequence[str]) -> str | None:
-    """Return the sentence about classes that are one image many times over, None without any."""
+    """Return a message about classes whose images are all copies of one, or None."""
     counts = np.bincount(images.labels, minlength=len(classes))
     pairs = np.unique(np.column_stack([images.labels, tied(images.hashes, None)]), axis=0)
     different = np.bincount(pairs[:, 0], minlength=len(classes))
@@ -91,7 +91,7 @@ def copied(images: ImageStore, classes: Sequence[str]) -> str | None:
 
 
 def require_some(store: ImageStore, part: str) -> ImageStore:
-    """Return the images of a part that is measured on. Raises DataError if none could be read."""
+    """Return the store of a part. Raises DataError if none of its images could be read."""
     if not len(store):
         name, why = store.broken[0]
         raise DataError(
@@ -102,9 +102,9 @@ def require_some(store: ImageStore, part: str) -> ImageStore:
 
 
 def open_images(part: str, items: Items, how: Reduction, workers: int | None = None) -> ImageStore:
-    """Open the store of one part, building it under a progress bar, and list what is broken.
+    """Open the store of one part, building it with a progress bar, and list unreadable images.
 
-    workers: threads that decode, one per core unless given.
+    workers: number of decoding threads; by default one per core.
     """
     with console.progress(f"decoding {part}", len(items)) as advance:
         store = open_store(items, how, advance, workers or available_cores(), console.say)
@@ -120,7 +120,7 @@ def open_images(part: str, items: Items, how: Reduction, workers: int | None = N
 
 
 def content_of(images: ImageStore, classes: Sequence[str]) -> str:
-    """Return a fingerprint of some images and their classes, whatever their order."""
+    """Return a fingerprint of some images and their classes that ignores their order."""
     names = [classes[label] for label in images.labels]
     hashes = [value.tobytes().hex() for value in images.hashes]
     return fingerprint(sorted(zip(hashes, names, strict=True)))

@@ -1,4 +1,4 @@
-"""One phase: its layers thawed, its epochs, and the network that is kept."""
+"""One phase: thawing its layers, its epochs, and the choice of the network to keep."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from .trunk.feeds import Batch, Feed, make_feed
 from .trunk.runtime import frozen_function, spread
 
 EVALUATION_BATCH = 250
-LEARNING = ("features", *NAMES)  # stages of a run; neither opening the data nor compiling
+LEARNING = ("features", *NAMES)  # stages counted as learning: no opening of data, no compiling
 LEAST_BATCH = 8  # below it batch-norm's statistics are noise
-LINES = 20  # of epochs that a phase prints, about
+LINES = 20  # about as many epochs are printed per phase
 
 
 class PhaseJob:
@@ -69,7 +69,7 @@ class PhaseJob:
 
     @property
     def phase(self) -> Phase:
-        """The recipe's phase as it is on this data."""
+        """The recipe's phase, adapted to the data."""
         return self.plan.phase
 
     def _new_tail(self) -> Tail:
@@ -77,7 +77,7 @@ class PhaseJob:
         return Tail(run.network, self.plan, run.machine, run.world)
 
     def do(self, keeper: Keeper) -> None:
-        """Train from the state's epoch and step on, to the end of the phase."""
+        """Train from the state's epoch and step to the end of the phase."""
         state = self.run.state
         training_mode(self.run.network, self.phase.batch_norm, self.phase.bn_momentum)
         if not (state.epoch or state.round or state.step):
@@ -127,7 +127,7 @@ class PhaseJob:
             )
 
     def _train(self, keeper: Keeper, batch: Batch) -> tuple[Metrics, float]:
-        """Do what is left of a round; return the metrics and seconds of its epoch until then."""
+        """Do the rest of a round; return the metrics and seconds of its epoch so far."""
         run, state = self.run, self.run.state
         total = self.earlier + state.epoch
         seed = run.recipe.seed
@@ -140,8 +140,8 @@ class PhaseJob:
             if done == len(order):
                 state.totals = run.world.total(totals).tolist()
             elif keeper.due:
-                # Each rank counts its own share, and the leader's stands for all: only a line of
-                # the log depends on it, and only if the epoch is resumed.
+                # The leader's share stands for all ranks: only a line of the log depends on it, and
+                # only if the epoch is resumed.
                 state.totals = (totals * run.world.size).tolist()
             if keeper.due:
                 self._update()
@@ -219,9 +219,9 @@ class PhaseJob:
         state.phase, state.epoch, state.best = self.number + 1, 0, None
 
     def _keep_better(self, logits: torch.Tensor, position: int) -> None:
-        """Go back to the head alone unless fine-tuning, with these logits, is better.
+        """Go back to the head alone unless fine-tuning is better.
 
-        position: of its row in the history.
+        logits: of the fine-tuned network. position: of its row in the history.
         """
         run, head = self.run, self.run.state.head
         assert head is not None
@@ -234,7 +234,7 @@ class PhaseJob:
             run.state.history[position] = replace(run.state.history[position], kept=False)
 
     def _update(self) -> None:
-        """Bring the weights in the state up to date."""
+        """Update the weights in the state."""
         state = self.run.state
         under_way = state.phase == self.number
         learner = self.tail.learner
@@ -280,7 +280,7 @@ class PhaseJob:
         epochs = self.phase.epochs
         every = max(1, round((self.earlier + epochs) / LINES))
         if not last and every > 1 and total % every:
-            return  # log.jsonl has every line; a person wants a page of them
+            return  # log.jsonl has every line; a page of them is enough to read
         left = 0.0 if last else (epochs - state.epoch - done) * spent / done  # seconds
         remaining = f", {left / 60:.1f} min left in this phase" if left > 60 else ""
         console.say(
@@ -291,12 +291,12 @@ class PhaseJob:
 
 
 def learning_seconds(state: RunState) -> float:
-    """Return the seconds of features and both phases so far, but for the epoch under way."""
+    """Return the seconds of features and both phases so far, without the epoch under way."""
     return sum(state.seconds.get(name, 0.0) for name in LEARNING)
 
 
 def open_feed(run: Run, plan: PhasePlan, part: str, first: int) -> Feed:
-    """Return the input of a phase's layers for the images that train, or those that validate.
+    """Return the input of a phase's layers for the training or validation images.
 
     part: 'train' or 'validation'. first: the epoch of the run that shows view 0.
     """

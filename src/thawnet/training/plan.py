@@ -1,4 +1,4 @@
-"""The plan of a run: what each phase is on this network and this data, decided once."""
+"""The plan of a run: its phases adapted to the network and the data, decided once."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ..recipe import Phase, Recipe
 from .machine import Machine
 
 NAMES = ("head", "fine-tune")  # of the two phases
-# A dozen photos are learnt by heart long before 300 steps.
+# A dozen photos are memorised long before 300 steps.
 MOST_TIMES = 8
 FEW_BATCH = 16
 FEW_SHOWN = 6000
 FEW_VIEWS = 6
 FEW_WARMUP = 0.2
-# Of transformers, as their fine-tuning is published: each block learns at 0.65 to 0.8 of the next
-# one's rate (Clark et al. 2020, "ELECTRA"; Bao et al. 2022, "BEiT"; He et al. 2022, "Masked
-# autoencoders are scalable vision learners", table 9), and all at a third of a convolution's rate.
+# Published fine-tuning of transformers: each block learns at 0.65 to 0.8 times the next one's rate
+# (Clark et al. 2020, "ELECTRA"; Bao et al. 2022, "BEiT"; He et al. 2022, "Masked autoencoders are
+# scalable vision learners", table 9), and all at a third of a convolutional network's rate.
 BLOCK_DECAY = 0.75
 TRANSFORMER_RATE = 0.3
 TRANSFORMER_WARMUP = 0.1
@@ -35,21 +35,21 @@ class PhasePlan:
     name: str
     """'head' or 'fine-tune'."""
     phase: Phase
-    """The recipe's, with the batch, rate, epochs and views that it takes on this data."""
+    """The recipe's phase, with batch, rate, epochs and views adapted to the data."""
     images: int
-    """Training images."""
+    """Number of training images."""
     layer: str
     """The first layer that trains."""
     split: int
     """The stage that holds it; all stages before it are frozen."""
     solved: bool
-    """Whether it is a head that is solved to its optimum (regression.py), in one epoch."""
+    """Whether the phase solves the head to its optimum (regression.py), in one epoch."""
     compiled: bool
     """Whether its training step is compiled."""
     cached_splits: tuple[int, ...]
-    """Splits whose features one pass over the training images caches, its own first."""
+    """Splits that one pass over the training images caches, this phase's own first."""
     cached_val_splits: tuple[int, ...]
-    """The same of the images that validate."""
+    """The same for the validation images."""
 
     @property
     def steps(self) -> int:
@@ -58,12 +58,12 @@ class PhasePlan:
 
     @property
     def rounds(self) -> int:
-        """Parts of an epoch, as equal as its steps allow, with a validation after each."""
+        """Number of parts of an epoch, as equal as its steps allow; a validation follows each."""
         every = self.phase.validate_every
         return max(1, min(self.images // every, self.steps)) if every else 1
 
     def with_batch(self, batch: int) -> PhasePlan:
-        """Return the plan with another batch, see `scaled`."""
+        """Return the plan with another batch size, see `scaled`."""
         return replace(self, phase=scaled(self.phase, batch))
 
 
@@ -79,11 +79,11 @@ def make_plan(
     folded: bool = False,
     rates_are_own: bool = False,
 ) -> Plan:
-    """Return the plan of a recipe on a network and so many training images.
+    """Return the plan of a recipe for a network and a number of training images.
 
-    folded: whether these are folded (data/splits.py). batches: of phases whose own did not fit the
-    device's memory. rates_are_own: whether a user gave the learning rates. Raises UsageError for a
-    layer that the network does not have.
+    folded: whether the images are cross-validated (data/splits.py). batches: smaller batch sizes of
+    phases whose own did not fit the device's memory. rates_are_own: whether the user gave the
+    learning rates. Raises UsageError for a layer that the network does not have.
     """
     layers = layers_of(recipe, network)
     splits = [network.stage_of(layer) for layer in layers]
@@ -107,7 +107,7 @@ def make_plan(
         ]
 
     def splits_cached(number: int, views: int) -> tuple[int, ...]:
-        """One pass also fills the caches of a later phase that reads its views further up."""
+        """Return the phase's split, then earlier ones that a later phase reads in these views."""
         own, later = splits[number], range(number + 1, len(splits))
         others = (splits[phase] for phase in later if fitted[phase].views >= views)
         return (own, *(split for split in others if 0 < split < own))
@@ -144,28 +144,28 @@ def steps_per_epoch(phase: Phase, images: int) -> int:
 
 
 def scaled(phase: Phase, batch: int) -> Phase:
-    """Return the phase with another batch, and a learning rate that has the same effect.
+    """Return the phase with another batch size, and a learning rate that has the same effect.
 
-    It goes with the root of the batch, as Adam asks (Malladi et al. 2022, "On the SDEs and scaling
-    rules for adaptive gradient algorithms").
+    The rate scales with the square root of the batch size, as Adam needs (Malladi et al. 2022, "On
+    the SDEs and scaling rules for adaptive gradient algorithms").
     """
     rate = phase.lr * math.sqrt(batch / phase.batch_size)
     return replace(phase, batch_size=batch, lr=rate)
 
 
 def as_solved(phase: Phase, flip: bool) -> Phase:
-    """Return the phase of a head that is solved: from the views that are not drawn, at once."""
+    """Return the phase of a solved head: one epoch, on the views that are not random."""
     return replace(phase, epochs=1, views=undrawn_views(flip))
 
 
 def for_few(phase: Phase, images: int) -> Phase:
-    """Return the phase with the values it takes on few images, from a solved head on.
+    """Return the phase adapted to few images, starting from a solved head.
 
-    It starts at an optimum, from which few steps are enough (Kumar et al. 2022, "Fine-tuning can
-    distort pretrained features and underperform out-of-distribution"): FEW_SHOWN images shown, in 8
-    to 20 epochs, in batches of FEW_BATCH at the recipe's own rate, a fifth of them rising: Adam's
+    From that optimum few steps are enough (Kumar et al. 2022, "Fine-tuning can distort pretrained
+    features and underperform out-of-distribution"): FEW_SHOWN images are shown, in 8 to 20 epochs,
+    in batches of FEW_BATCH at the recipe's own rate. A fifth of the steps is warm-up, as Adam's
     first steps are as long as its last, whatever the gradient, and lead away from the optimum. The
-    statistics of so small batches would be noise, so batch-norms stay as they are. Measured:
+    statistics of such small batches would be noise, so batch-norms stay frozen. Measured:
     docs/experiments.md.
     """
     return replace(
@@ -180,9 +180,10 @@ def for_few(phase: Phase, images: int) -> Phase:
 
 
 def for_transformer(phase: Phase, blocks_per_stage: float) -> Phase:
-    """Return the phase as vision transformers are fine-tuned: see BLOCK_DECAY.
+    """Return the phase adapted to vision transformers, see BLOCK_DECAY.
 
-    Recipes with a `layer_decay` of their own, or that do not fit the data (`min_steps` 0), stay.
+    A phase with a `layer_decay` of its own, or that does not adapt to the data (`min_steps` 0), is
+    returned unchanged.
     """
     if phase.layer_decay != 1.0 or not phase.min_steps:
         return phase
@@ -195,12 +196,12 @@ def for_transformer(phase: Phase, blocks_per_stage: float) -> Phase:
 
 
 def adapted(phase: Phase, images: int) -> Phase:
-    """Return the phase with the values it takes on so many training images.
+    """Return the phase adapted to a number of training images.
 
-    The batch is at most an eighth of the images, but 16, or all of fewer images, are never too
-    many; the learning rate follows, see `scaled`. Epochs rise until `min_steps` are reached, at
-    most MOST_TIMES over, or fall, not below 1, to stay within `max_steps`. Cached views rise while
-    they are within `view_images` in all; an epoch shows one, so there are never more than epochs.
+    The batch is at most an eighth of the images, but may always be 16, or all images if there are
+    fewer. The learning rate follows, see `scaled`. Epochs rise to reach `min_steps`, at most to
+    MOST_TIMES as many, or fall to stay within `max_steps`, at least to 1. Cached views rise to
+    `view_images` in all; an epoch shows one, so there are never more views than epochs.
     """
     fitted = scaled(phase, min(phase.batch_size, images, max(16, images // 8)))
     steps = steps_per_epoch(fitted, images)

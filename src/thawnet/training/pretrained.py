@@ -1,4 +1,4 @@
-"""The pretrained network as a run starts with it: its input size, its weights, its features."""
+"""The pretrained network at the start of a run: its input size, weights and features."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from .trunk.feeds import Feed, make_feed
 
 Load = Callable[[str, str, int, Tell], Weights]  # as model.weights.load_weights
 
-MOST_OF_TRANSFORMERS = 256  # px a side, unless --size asks for more
-PROBES = 5  # gradients that `learns_in` looks at
+MOST_OF_TRANSFORMERS = 256  # px a side, unless --size sets more
+PROBES = 5  # times that `learns_in` computes the gradients
 
 
 def fit_input(
     recipe: Recipe, source: Source, typical: Typical, load: Load = load_weights
 ) -> tuple[Recipe, Weights, Preprocess]:
-    """Return the recipe as this data asks, its weights, and the preprocessing.
+    """Return the recipe adapted to this data, its weights, and the preprocessing.
 
-    The recipe gets its input size, and no mirroring where that changes what an image means.
-    typical: of the training images. load: what gives the weights. Raises WeightsError when these
-    cannot be had.
+    The recipe gets its input size, and no mirroring if that changes what an image means. typical:
+    the typical training image. load: loads the weights. Raises WeightsError if they cannot be
+    loaded.
     """
     if not source.mirror_safe:
         augment = dataclasses.replace(recipe.augment, flip=False)
@@ -48,7 +48,7 @@ def fit_input(
             return step * max(1, round(recipe.size / step))
         return recipe.size or natural_size(published, seen, step, recipe.small_size)
 
-    # Keras publishes weights for several sizes: the one that this data asks for is loaded.
+    # Keras publishes weights for several sizes; load the size that suits this data.
     size = chosen(published_size(recipe.backbone))
     weights = load(recipe.weights, recipe.backbone, size, console.say)
     size = chosen(weights.size)
@@ -69,24 +69,24 @@ def fit_input(
 
 
 def build_network(recipe: Recipe, source: Source, weights: Weights, machine: Machine) -> Network:
-    """Return the pretrained network with a fresh head, on the device, as a run starts with it."""
+    """Return the pretrained network with a new head, on the device, as a run starts with it."""
     # The head's initial weights are the only random ones; the seed decides them.
     torch.manual_seed(recipe.seed)
     network = Network(
         recipe.backbone, len(source.classes), recipe.size, weights.padding, weights.epsilon
     )
     fill(network, weights, recipe.weights)
-    layers_of(recipe, network)  # a layer that does not exist is an error before images are decoded
+    layers_of(recipe, network)  # fails for an unknown layer before any image is decoded
     network.check()
     channels_last(network.to(machine.torch_device))
     return network
 
 
 def learns_in(machine: Machine, network: Network, recipe: Recipe) -> bool:
-    """Return whether the gradients of all that trains are finite in a machine's precision.
+    """Return whether all layers that train have finite gradients in a machine's precision.
 
-    torch's own bfloat16 gradients of some layers are NaN, as of 3-d convolutions on a CPU: not each
-    time, so they are computed a few times.
+    In bfloat16, torch computes NaN gradients for some layers, such as 3-d convolutions on a CPU. It
+    does not happen every time, so the gradients are computed a few times.
     """
     split = min(network.stage_of(layer) for layer in layers_of(recipe, network))
     if machine.torch_dtype == torch.float32 or split == len(network.stages) - 1:
@@ -106,15 +106,16 @@ def learns_in(machine: Machine, network: Network, recipe: Recipe) -> bool:
 def natural_size(
     weights_size: int, short_side: int, step: int, small: int = Recipe.small_size
 ) -> int:
-    """Return the input size for data: the one the weights were trained at, within reason.
+    """Return the input size: that of the weights, or less if the images are much smaller.
 
-    Images are enlarged by a quarter at most: beyond that, time grows and what is seen does not
-    (128 px photos were no better at 224 px than at 160, at more than twice the time). Small ones
-    by more, up to `small` pixels, which 32 px give and fewer in proportion, as networks from larger
-    images see little in fewer pixels: CIFAR's frozen features reach 65 % at 128 px and 58 at 96. At
-    least 96 px, below which convolutional networks have next to no positions left to pool. A
-    multiple of `step`: 32, the networks' largest stride, or a transformer's patch. Transformers see
-    at most 256 px, whatever theirs were (518 px of DINOv2). A step of 0 is a network of one size.
+    Images are enlarged by at most a quarter: beyond that, time grows and accuracy does not (128 px
+    photos were no better at 224 px than at 160, at more than twice the time). Small images are
+    enlarged further, as networks trained on larger ones see little in few pixels: images of 32 px
+    get at least `small` pixels, smaller ones in proportion (CIFAR's frozen features reach 65 % at
+    128 px and 58 % at 96). The size is at least 96 px, below which convolutional networks have
+    hardly any positions left to pool, and a multiple of `step`: 32, the networks' largest stride,
+    or a transformer's patch size. Transformers get at most 256 px, even if they were trained at
+    more (DINOv2: 518 px). A step of 0 means a network with a fixed size.
     """
     if not step:
         return weights_size
@@ -136,8 +137,8 @@ def pretrained_features(
 ) -> Callable[[ImageStore], Feed]:
     """Return a function from images to the untouched pretrained network's features, (n, d).
 
-    They are those that a run on the same machine has cached. Every rank has to ask for the same
-    images in the same order, and computes a share.
+    These are the features that a run on the same machine caches. Every rank must request the same
+    images in the same order; each computes a share.
     """
     network = build_network(recipe, source, weights, machine)
     pooled = len(network.stages) - 1

@@ -1,7 +1,7 @@
-"""Several processes for one run, as torchrun starts them: who this one is, and what they agree on.
+"""The processes of a run, as torchrun starts them, and how they communicate.
 
-One process alone is the same code with one rank. Tensors are summed by DistributedDataParallel and
-`World.total`; everything else that ranks tell each other are small Python values over gloo.
+A single process runs the same code with one rank. Tensors are summed by DistributedDataParallel and
+`World.total`; everything else that ranks exchange is small Python values over gloo.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Ranks:
-    """Some processes, of which this is number `rank` of `size`."""
+    """A group of `size` processes, in which this one has number `rank`."""
 
     rank: int = 0
     size: int = 1
     group: Any = None
-    """torch.distributed's."""
+    """The group in torch.distributed."""
 
     @property
     def leads(self) -> bool:
-        """Whether this is the first."""
+        """Whether this process is the first."""
         return self.rank == 0
 
     def share(self, value: T) -> T:
@@ -67,7 +67,7 @@ class Ranks:
         return values
 
     def own(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return this rank's share of some items: consecutive ones, as many as the others'."""
+        """Return this rank's consecutive share of some items; shares differ by one item at most."""
         return np.array_split(items, self.size)[self.rank]
 
 
@@ -91,7 +91,7 @@ class World:
         return self.everybody.size
 
     def agree(self, job: Callable[[], T]) -> T:
-        """Do a job on every rank; if it fails on any, it failed, and the leader says why."""
+        """Do a job on every rank. If it fails on any, all stop, and the leader raises the error."""
         value: Any = None
         error: ThawnetError | None = None
         try:
@@ -111,7 +111,7 @@ class World:
         return self.everybody.share(value)  # type: ignore[return-value] # the leader has it
 
     def in_turn(self, job: Callable[[], T]) -> T:
-        """Do a job on each machine's first rank, then on the others, who find what it fetched."""
+        """Do a job on each machine's first rank, then on the others, which find what it fetched."""
         if self.size == 1:
             return job()
         mine = self.agree(lambda: job() if self.first else None)
@@ -126,7 +126,7 @@ class World:
         return values
 
     def align(self, module: nn.Module) -> None:
-        """Give every rank the leader's tensors: batch-norm statistics differ from rank to rank."""
+        """Give every rank the leader's tensors, as batch-norm statistics differ between ranks."""
         if self.size > 1:
             for value in module.state_dict().values():
                 dist.broadcast(value, 0)
@@ -144,7 +144,7 @@ ALONE = World()
 
 @contextmanager
 def joined() -> Iterator[World]:
-    """Be one of the processes of a run; their connections end when the block is done."""
+    """Join the processes of a run; their connections close at the end of the block."""
     world = join()
     yield world
     if world.size > 1:
@@ -154,7 +154,8 @@ def joined() -> Iterator[World]:
 def join() -> World:
     """Return the processes that torchrun started together with this one, or this one alone.
 
-    Raises UsageError when the environment tells of several but not how to reach them.
+    Raises UsageError if the environment names several but not how to reach them, or if there are
+    more processes than GPUs.
     """
     if os.environ.get("WORLD_SIZE", "1") in ("", "1"):
         return ALONE
@@ -176,7 +177,7 @@ def join() -> World:
             )
         torch.cuda.set_device(local)
         backend = "cpu:gloo,cuda:nccl"
-    # torchrun sets one thread for each process; the cores are shared out instead.
+    # torchrun sets one thread for each process; divide the cores among the processes instead.
     torch.set_num_threads(max(torch.get_num_threads(), available_cores() // neighbours))
     console.follow(rank)
     dist.init_process_group(backend, timeout=PATIENCE)
@@ -185,7 +186,7 @@ def join() -> World:
 
 
 def _team(everybody: Ranks) -> Ranks:
-    """Return the ranks that share a cache folder with this one: the leader's, or a machine's."""
+    """Return the ranks that share a cache folder with this one: the leader's, or its machine's."""
     folder = cache_folder()
     with clear_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -193,7 +194,7 @@ def _team(everybody: Ranks) -> Ranks:
     if everybody.leads:
         with clear_disk_errors(folder):
             token.touch()
-    everybody.gather(None)  # now it is there
+    everybody.gather(None)  # the token exists now
     seen = everybody.gather("" if token.exists() else os.environ.get("GROUP_RANK", "unknown"))
     if everybody.leads:
         token.unlink()
@@ -208,11 +209,11 @@ def _team(everybody: Ranks) -> Ranks:
 
 @contextmanager
 def losses_told(world: World, folder: Path | None = None) -> Iterator[None]:
-    """Turn what torch raises when a rank is gone into one sentence; folder: of the run, if any."""
+    """Turn torch's errors about a lost rank into RankLostError. folder: of the run, if any."""
     try:
         yield
     except (RuntimeError, KeyboardInterrupt) as error:
-        # torchrun stops the others, too: behind that stop stands the loss.
+        # torchrun then stops the other ranks too, so the loss may be the cause of a stop.
         if world.size == 1 or not any(map(_is_loss, chain(error))):
             raise
         way = f"; start it again with {command_line('--resume', folder)}" if folder else ""

@@ -1,4 +1,4 @@
-"""Logistic regression on frozen features, solved to its optimum: the head of few images."""
+"""Logistic regression on frozen features, solved to its optimum: the head of small data sets."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-# Of the penalty: with features of length 1, from one class for all to next to none.
+# Penalties, strongest first. With features of length 1, the first gives all images one class and
+# the last has hardly any effect.
 PENALTIES = tuple(10 ** (-power / 2) for power in range(3, 14))
-STEPS = 100  # of L-BFGS at most; about twenty are taken
+STEPS = 100  # of L-BFGS at most; about twenty are needed
 EXACT_ROWS = 4096
-RANK = 1e-5  # directions with a smaller share of the largest spread hold rounding errors alone
+RANK = 1e-5  # directions with a smaller share of the largest spread hold only rounding errors
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A linear layer, and the penalty that it was fitted under."""
+    """A linear layer, and the penalty that it was fitted with."""
 
     weight: torch.Tensor
     """(classes, features) float32."""
@@ -36,12 +37,12 @@ Solution = tuple[torch.Tensor, torch.Tensor]  # weights (directions, classes), b
 
 
 class Problem:
-    """Multinomial logistic regression on some views of images.
+    """Multinomial logistic regression on one or more views of images.
 
-    It minimises the mean cross-entropy plus penalty / 2 times the squared weights, of features that
-    are divided by their mean length, so that a penalty means the same for every network; the biases
-    are free. Solved along the directions of largest spread, each in units of its own curvature, in
-    which L-BFGS needs few steps.
+    It minimises the mean cross-entropy plus penalty / 2 times the squared weights; biases are not
+    penalised. Features are divided by their mean length, so that a penalty means the same for every
+    network. The problem is solved along the principal directions of the features, each scaled by
+    its own curvature, so that L-BFGS needs few steps.
     """
 
     def __init__(
@@ -51,8 +52,9 @@ class Problem:
         classes: int,
         loss_weights: torch.Tensor | None = None,
     ) -> None:
-        """views: features of the same images, (n, d) each, the plain view first. labels: (n,).
+        """Find the principal directions of the features.
 
+        views: features of the same images, (n, d) each, the plain view first. labels: (n,).
         loss_weights: of the classes, (classes,), see loop.loss_weights.
         """
         self.images, self.views, self.classes = len(labels), len(views), classes
@@ -63,7 +65,7 @@ class Problem:
         features = features / self._scale
         self._centre = features.mean(0)
         features -= self._centre
-        # In float64 where that is cheap: the few directions of few rows are found exactly.
+        # float64 where that is cheap: the few directions of few rows are then found exactly.
         exact = len(features) <= EXACT_ROWS
         x = features.double() if exact else features
         square = x @ x.T if len(x) < x.shape[1] else x.T @ x
@@ -78,14 +80,14 @@ class Problem:
     def solve(
         self, penalty: float, images: torch.Tensor | None = None, start: Solution | None = None
     ) -> Solution:
-        """Return the optimum; images: which learn, (n,) bool, all by default. start: a guess."""
+        """Return the optimum. images: which to train on, (n,) bool; all if None. start: a guess."""
         x, labels = self._x, self._labels
         if images is not None:
             rows = images.repeat(self.views)
             x, labels = x[rows], labels[rows]
         if start is None:
             start = x.new_zeros(x.shape[1], self.classes), x.new_zeros(self.classes)
-        # A class of probability p bends the loss by p (1 - p), and the penalty by itself.
+        # Curvature: p (1 - p) from the loss of a class with probability p, plus the penalty.
         shares = torch.addmm(start[1], x, start[0]).softmax(1)
         bend = (shares * (1 - shares)).mean()
         unit = (bend * self._spread.to(x) + penalty).rsqrt()[:, None]
@@ -114,11 +116,11 @@ class Problem:
         return (weights * unit).detach(), biases.detach()
 
     def plain_logits(self, solution: Solution, images: torch.Tensor) -> torch.Tensor:
-        """Return the logits of plain views, (m, classes) float32; images: which, (n,) bool."""
+        """Return the logits of plain views, (m, classes) float32. images: which, (n,) bool."""
         return torch.addmm(solution[1], self._x[: self.images][images], solution[0]).float()
 
     def fitted(self, solution: Solution, penalty: float) -> Fitted:
-        """Return a solution as a layer for features as the network gives them."""
+        """Return a solution as a linear layer for the network's unscaled features."""
         weight = self._basis @ solution[0]  # (d, classes)
         bias = solution[1] - self._centre.to(weight) @ weight
         return Fitted((weight / self._scale).T.float().contiguous(), bias.float(), penalty)
@@ -126,13 +128,13 @@ class Problem:
 
 @dataclass(frozen=True)
 class CrossValidated:
-    """A penalty chosen by cross-validation, and what it gives."""
+    """A penalty chosen by cross-validation, and its results."""
 
     penalty: float
     folds: list[Solution]
-    """Of each fold, learnt from the images of all others."""
+    """The solution of each fold, learned from the images of all others."""
     logits: torch.Tensor
-    """Of every image by the network that did not learn from it, (n, classes) float32."""
+    """Held-out logits of every image, (n, classes) float32."""
     loss: float
     """Their mean cross-entropy in nats."""
 
@@ -143,10 +145,11 @@ def cross_validate(
     folds: NDArray[np.int64],
     progress: Callable[[int], None],
 ) -> CrossValidated:
-    """Choose the penalty whose solutions answer best for the images that they did not learn from.
+    """Choose the penalty with the lowest loss on held-out images.
 
-    From the strongest on, each begins at the one before, until the next is worse. labels: (n,).
-    folds: of each image, (n,) from 0. progress: called after each solution.
+    Penalties are tried from the strongest on, each starting from the solutions of the one before,
+    until the loss no longer falls. labels: (n,). folds: fold of each image, (n,), from 0. progress:
+    called after each solution.
     """
     held = [torch.from_numpy(folds == fold) for fold in range(int(folds.max()) + 1)]
     best: CrossValidated | None = None
@@ -174,9 +177,9 @@ def validate(
     labels: torch.Tensor,
     progress: Callable[[int], None],
 ) -> Fitted:
-    """Return the solution under the penalty that validates best, as `cross_validate` walks.
+    """Return the solution with the penalty that validates best, tried as in `cross_validate`.
 
-    features: of other images, (n, d), and their labels, (n,).
+    features, labels: of the validation images, (n, d) and (n,).
     """
     best: Fitted | None = None
     least, start = float("inf"), None

@@ -31,13 +31,13 @@ def train(
     source: Source | None = None,
     report: Callable[[Material], None] | None = None,
 ) -> Outcome:
-    """Do a whole run, or the rest of one, and return what came out.
+    """Do a whole run, or the rest of one, and return its outcome.
 
-    source: data that is there already, whatever `options.data` says; this run cannot be resumed.
-    report: called in the end, by one process, unless the options say `no_report`.
-    Under torchrun every process does its share, and the first writes the run folder. Called in
-    several threads of a process, it does one run after another.
-    Raises ThawnetError with one sentence for a person; what was done until then lies in the run
+    source: data that is open already, used instead of `options.data`; such a run cannot be resumed.
+    report: called at the end, by one process, unless `options.no_report` is set.
+    Under torchrun every process does its share, and the first writes the run folder. Calls in
+    several threads of a process run one after another.
+    Raises ThawnetError with a message of one sentence; the work done until then is in the run
     folder.
     """
     started = time.perf_counter()
@@ -64,14 +64,14 @@ def train(
 
 
 def _keep_head(run: Run) -> None:
-    """End a run that fine-tunes nothing."""
+    """Make the head alone the result of a run without fine-tuning."""
     run.state.kept = NAMES[0]
     if run.folds is not None and run.state.head is not None:
         run.state.logits["validation"] = run.state.head.logits
 
 
 def do_phase(run: Run, number: int, keeper: Keeper) -> None:
-    """Do what is left of a phase: solved, of few images by folds, or stepped."""
+    """Do the rest of a phase: solve the head, fine-tune in folds, or train in steps."""
     if run.plan[number].solved:
         solve_head(run, keeper)
     elif number and run.folds is not None:
@@ -85,11 +85,11 @@ _turn = threading.Lock()
 
 @contextmanager
 def own_turn() -> Iterator[None]:
-    """Wait until no other thread of this process trains, and let the next wait for this one.
+    """Let one thread of this process train at a time.
 
-    Tracing, exporting and compiling a network patch torch for the whole process, and every training
-    takes all cores: side by side, none would be faster. What a training sets for the whole process
-    is put back.
+    Tracing, exporting and compiling a network patch torch for the whole process, and training takes
+    all cores, so that running side by side would not be faster. Settings that training changes for
+    the whole process are restored.
     """
     if not _turn.acquire(blocking=False):
         console.say("another thread of this process is training; waiting for it")

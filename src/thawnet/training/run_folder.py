@@ -1,4 +1,4 @@
-"""The run folder: found or made, held by one process, and what is in it from the start."""
+"""The run folder: how it is found, created and locked, and the files written at the start."""
 
 from __future__ import annotations
 
@@ -44,22 +44,22 @@ class Outcome:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """Lines for a person, the accuracy last."""
+        """The result as lines of text, the accuracy last."""
         return self.result.lines
 
     @property
     def line(self) -> str:
-        """The accuracy as it is quoted."""
+        """The line that quotes the accuracy."""
         return self.lines[-1]
 
 
 def write_held_out(folder: Path, logits: NDArray[np.float32]) -> None:
-    """Keep what the networks of the folds say to the images that they did not learn from."""
+    """Save the logits that the networks of the folds give to their held-out images."""
     write_atomic(folder / HELD_OUT, lambda file: np.save(file, logits, allow_pickle=False))
 
 
 def read_held_out(folder: Path) -> NDArray[np.float32]:
-    """Return these logits, (n, classes). Raises RunError where they are missing or damaged."""
+    """Return the held-out logits, (n, classes). Raises RunError if missing or damaged."""
     try:
         logits: NDArray[np.float32] = np.load(folder / HELD_OUT, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -77,9 +77,9 @@ def require_free(chosen: Path | None) -> None:
 
 
 def new_run_folder(chosen: Path | None, data: str, recipe: str) -> Path:
-    """Make the run folder: the one chosen, or the next free runs/<data>-<recipe>-<n>.
+    """Create the run folder: the one chosen, or the next free runs/<data>-<recipe>-<n>.
 
-    Raises RunError when the chosen folder is not empty or cannot be made.
+    Raises RunError when the chosen folder is not empty or cannot be created.
     """
     require_free(chosen)
     if chosen is not None:
@@ -99,10 +99,10 @@ def new_run_folder(chosen: Path | None, data: str, recipe: str) -> Path:
 
 @contextmanager
 def claimed(run: Path) -> Iterator[None]:
-    """Hold a run folder, as one process at a time may, without what a killed writer left in it.
+    """Lock a run folder for this process, and remove what a killed writer left in it.
 
-    On a mount that knows no locks nobody holds it, which is said. Raises RunError when another
-    holds it, or when it cannot be written.
+    On a mount without locks the folder stays unlocked, with a message. Raises RunError if another
+    process holds the lock, or the folder cannot be written.
     """
     from filelock import FileLock, Timeout
 
@@ -127,10 +127,10 @@ def claimed(run: Path) -> Iterator[None]:
 
 
 def remove_run_folder(folder: Path, chosen: Path | None) -> None:
-    """Remove the folder of a run that could not begin, and the `runs` it alone was in."""
+    """Remove the folder of a run that could not begin, and `runs` if that is then empty."""
     shutil.rmtree(folder, ignore_errors=True)
     if chosen is None:
-        with suppress(OSError):  # others are in it
+        with suppress(OSError):  # it has other runs
             folder.parent.rmdir()
 
 
@@ -140,7 +140,7 @@ def resumed_folder(options: TrainOptions) -> Path:
 
 
 def _newest_unfinished(runs: Path) -> Path:
-    """Return the newest run under a folder whose checkpoint says it is not finished."""
+    """Return the newest run under a folder that has a checkpoint and no result."""
     for run in reversed(_begun(runs)):
         if not (run / RESULT).exists():
             return run
@@ -148,13 +148,13 @@ def _newest_unfinished(runs: Path) -> Path:
 
 
 def _begun(runs: Path) -> list[Path]:
-    """Return the runs under a folder that have a checkpoint, the one saved last at the end."""
+    """Return the runs under a folder that have a checkpoint, the most recently saved last."""
     files = sorted(runs.glob(f"*/{STATE.as_posix()}"), key=lambda file: file.stat().st_mtime)
     return [file.parent.parent for file in files]
 
 
 def no_run(folder: Path) -> str:
-    """Say that a folder holds no run that can be resumed, and which beside it do."""
+    """Return the message that a folder holds no resumable run, with a suggestion."""
     if folder.is_dir():
         what = f"no run can be resumed from this folder: it has no {STATE}"
     else:
@@ -165,7 +165,7 @@ def no_run(folder: Path) -> str:
 
 
 def finished(folder: Path) -> Outcome | None:
-    """Return what came out of a run that is finished already, None if it is not."""
+    """Return the outcome of a finished run, or None if it is not finished."""
     try:
         return Outcome(folder, read_result(folder))
     except FileNotFoundError:
@@ -180,10 +180,10 @@ def write_start(folder: Path, recipe: Recipe, train: ImageStore, val: ImageStore
 
 
 def write_broken(folder: Path, stores: Iterable[ImageStore]) -> None:
-    """Write broken.json, what could not be read in any of the stores, if there is anything."""
+    """Write broken.json, the unreadable images of all stores; remove it if there are none."""
     broken = sorted({entry for store in stores for entry in store.broken})
     path = folder / "broken.json"
     if broken:
         write_json(path, [{"image": name, "reason": why} for name, why in broken])
     else:
-        path.unlink(missing_ok=True)  # they were mended
+        path.unlink(missing_ok=True)  # they were repaired

@@ -11,8 +11,8 @@ def epsilon(phase: Phase, step: int) -> float:
     """Return the optimiser's epsilon for a step, from 0.
 
     Keras adds it before the bias correction of the second moment (the "epsilon hat" of Kingma and
-    Ba 2015, end of section 2), torch after: dividing by the correction makes them equal. In the
-    first steps the difference is thirtyfold, and seen in the loss.
+    Ba 2015, end of section 2), torch after it; dividing by the correction makes them equal. In the
+    first steps the difference is thirtyfold, and visible in the loss.
     """
     if phase.optimizer == "keras-adam":
         return phase.epsilon / math.sqrt(1 - 0.999 ** (step + 1))

@@ -38,15 +38,15 @@ def setup(
 ) -> Run:
     """Resolve the call, find data and weights, build store and network, make the run folder.
 
-    held: is given the claim on the run folder, to be closed when the run ends. source: the data,
-    if it need not be found.
+    held: receives the lock on the run folder; close it when the run ends. source: the data, if it
+    is open already.
     """
     keep_freed_memory()
-    torch.backends.cudnn.allow_tf32 = False  # what is said to be float32 is
+    torch.backends.cudnn.allow_tf32 = False  # float32 must be float32
     resumed, state = world.lead(lambda: resolve_call(options, world.size))
     options, machine = state.options, state.machine
     torch.set_num_threads(machine.threads)
-    # What the call names is checked before anything is downloaded or decoded.
+    # Names in the call are checked before anything is downloaded or decoded.
     world.agree(lambda: check_call(state.recipe, options))
     if source is None:
         source = world.in_turn(
@@ -133,7 +133,7 @@ def _list(values: tuple[float, ...]) -> str:
 
 
 def _seen(typical: Typical, recipe: Recipe) -> Iterator[str]:
-    """Yield what a person should know of how the images are seen."""
+    """Yield messages about how the images are cropped and read."""
     if recipe.fit == "crop" and typical.long > CUT * typical.short:
         yield (
             f"the long side of images is {typical.long / typical.short:.1f} times the short one, "
@@ -144,7 +144,7 @@ def _seen(typical: Typical, recipe: Recipe) -> Iterator[str]:
 
 
 def _claim(resumed: Path | None, data: str, state: RunState, held: ExitStack) -> Path:
-    """Return the run folder, which no other process has now, with a state to resume from."""
+    """Return the run folder, locked by this process, with a checkpoint to resume from."""
     folder = resumed or run_folder.new_run_folder(state.options.out, data, state.recipe.name)
     held.enter_context(run_folder.claimed(folder))
     checkpoint.save(state, folder)
@@ -152,9 +152,9 @@ def _claim(resumed: Path | None, data: str, state: RunState, held: ExitStack) ->
 
 
 def _folds(state: RunState, train: ImageStore) -> NDArray[np.int64]:
-    """Return the fold of each training image; there are no more folds than images apart.
+    """Return the fold of each training image, (n,).
 
-    Raises DataError where more were asked for.
+    There are no more folds than separable images. Raises DataError if --folds sets more.
     """
     ties = train.ties
     most = int(ties.max()) + 1  # copies and groups stay together
@@ -169,7 +169,7 @@ def _folds(state: RunState, train: ImageStore) -> NDArray[np.int64]:
 
 
 def _plan(state: RunState, network: Network, images: int, folded: bool) -> Plan:
-    """Return the plan of a run; whether phases are compiled is decided once, when it begins."""
+    """Return the plan of a run. Whether phases are compiled is decided once, at its start."""
     chosen = dataclasses.replace(state.machine, compile=state.options.compile)
     own = state.options.lr is not None
     plan = make_plan(state.recipe, network, chosen, images, state.batches, folded, own)

@@ -1,4 +1,4 @@
-"""The tail of a network: the layers that a phase trains, their optimiser, and their average."""
+"""The tail of a network: the layers that a phase trains, their optimiser and weight average."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ GRAPH_PASSES = 3  # the first compiles, the second is recorded, the third replay
 class Tail:
     """The stages of a network that one phase trains, thawed in place.
 
-    averaged: a second network, in which the exponential average is kept if the phase asks for one.
-    evaluated: the network that counts: that one, or the one that trains.
+    averaged: a second network, which holds the exponential moving average if the phase has one.
+    evaluated: the network to evaluate: `averaged` if the phase has one, else the one that trains.
     """
 
     def __init__(
@@ -46,9 +46,9 @@ class Tail:
         part: nn.Module = network.part(plan.split)
         self._eager = part
         if plan.compiled:
-            # It warns of a missing CUDA runtime, of which the run's first line has told already.
+            # It warns of a missing CUDA runtime, which the run's first line has already shown.
             logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-            # CUDA graphs spare a GPU the calls of a step's kernels. Gradients that ranks exchange
+            # CUDA graphs save the launches of a step's kernels, but gradients that ranks exchange
             # must not lie in a graph's memory.
             mode = "reduce-overhead" if machine.device == "cuda" and world.size == 1 else "default"
             part = torch.compile(part, dynamic=False, mode=mode)  # type: ignore[assignment] # a callable
@@ -63,14 +63,14 @@ class Tail:
         )
 
     def warm_up(self, x: torch.Tensor) -> None:
-        """Compile the step for such input, by passes that leave no trace; x: a batch of it."""
+        """Compile the training step by passes that change no state. x: a batch of its input."""
         for _ in range(GRAPH_PASSES if x.is_cuda else 1):
             self._pass(self.learner.compute, x)
 
     def fits(self, read: Callable[[], torch.Tensor]) -> bool:
-        """Whether a step on what `read` returns fits a GPU's memory; it leaves no trace.
+        """Return whether a step on what `read` returns fits a GPU's memory; change no state.
 
-        It is tried without compiling, which takes as much memory or more. A CPU is not asked.
+        The step is tried uncompiled, which takes as much memory or more. On a CPU it always fits.
         """
         if self.learner.machine.device != "cuda":
             return True
@@ -78,13 +78,13 @@ class Tail:
         try:
             self._pass(self._eager, read())
         except torch.OutOfMemoryError:
-            enough = False  # only behind this clause has what it holds gone
+            enough = False  # what the error holds is freed only after this clause
         self.learner.optimizer.zero_grad(set_to_none=True)
         torch.cuda.empty_cache()
         return enough
 
     def _pass(self, compute: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> None:
-        """Go forward and backward, and put back what batch-norms noted."""
+        """Run forward and backward, then restore the batch-norm statistics."""
         before = {name: value.clone() for name, value in self._network.net.named_buffers()}
         optimizer = self.learner.optimizer
         optimizer.zero_grad(set_to_none=True)

@@ -1,4 +1,4 @@
-"""The data that a bundle was trained on, opened again and split as it was then."""
+"""The data that a bundle was trained on, opened again and split as before."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .parts import content_of, open_images, open_parts
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The data as a run had it."""
+    """The data of a run, split as the run split it."""
 
     recipe: Recipe
     source: Source
@@ -30,10 +30,10 @@ class TrainingData:
     train: ImageStore
     val: ImageStore
     reduction: Reduction
-    """From image to store."""
+    """How images are reduced for the store."""
 
     def test(self) -> ImageStore:
-        """Return the images of the test part; where it validated, these are `val`."""
+        """Return the images of the test part; if it validated, these are `val`."""
         if self.recipe.validate_on == "test":
             return self.val
         if self.lists.test is None:
@@ -42,13 +42,13 @@ class TrainingData:
 
 
 def reopen(description: Description, data: str | None, data_dir: Path | None) -> TrainingData:
-    """Open the data that trained the network of a bundle; its test part stays closed.
+    """Open the data that a bundle's network was trained on; its test part stays closed.
 
-    data, data_dir: as `thawnet train` takes them; without them, where the run found its data, and
-    else what model.json names, if that is a data set known by name. A folder alone is that of the
-    data that the run found in another. It is read as the run read it.
-    Raises UsageError when DATA has to be given, DataError when it is not what the network was
-    trained on, BundleError when the bundle does not say what that was.
+    data, data_dir: as for `thawnet train`. By default, the data is opened where the run found it,
+    else by name if model.json names a known data set. `data_dir` alone replaces the folder in which
+    the run found its data. The run's reading options are used.
+    Raises UsageError if DATA has to be given, DataError if it is not what the network was trained
+    on, BundleError if the bundle does not say what that was.
     """
     recipe, facts = _facts(description)
     opened = how_opened(description.path)
@@ -72,9 +72,9 @@ def reopen(description: Description, data: str | None, data_dir: Path | None) ->
 def reopen_train_val(
     description: Description, data: str | None, data_dir: Path | None
 ) -> tuple[ImageStore, ImageStore]:
-    """Return the images that trained the network of a bundle, and those that validated it.
+    """Return the training and validation images of a bundle's network.
 
-    As `reopen`; also raises UsageError when nothing was held out but the test part.
+    As `reopen`; also raises UsageError if only the test part was held out.
     """
     recipe, _ = _facts(description)
     if recipe.validate_on == "test":
@@ -89,9 +89,9 @@ def reopen_train_val(
 def _recorded(
     description: Description, name: str, data_dir: Path | None, opened: OpenedFrom | None
 ) -> tuple[str, Path | None]:
-    """Return DATA and its folder as a run was given them; name: what the data is called.
+    """Return DATA and its folder as a run was given them. name: of the data.
 
-    Raises UsageError when nothing is there any more.
+    Raises UsageError if the data is no longer there.
     """
     where = ""
     if opened is not None and (data_dir is None or opened.data_dir is not None):
@@ -111,7 +111,7 @@ def _recorded(
 
 
 def _facts(description: Description) -> tuple[Recipe, DataFacts]:
-    """Return the recipe and the data that model.json states."""
+    """Return the recipe and the facts about the data from model.json."""
     file = description.path / DESCRIPTION
     try:
         recipe = parse_recipe(to_toml(description.facts["recipe"]), str(file))

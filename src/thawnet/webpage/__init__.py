@@ -1,4 +1,4 @@
-"""The colours, type and icon of the served page, the exported page and the report."""
+"""Style sheet and icon of the served page, the exported page and the report."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The facts that a page has of its network, and the folder of the page's files."""
+"""Facts about a network for its web page, and the folder of the page's files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EXAMPLES = STATIC / "examples"
 
 
 def page_facts(model: Model, name: str, examples: Iterable[str]) -> dict[str, Any]:
-    """Return what the page shows of a network, as JSON; examples: names of pictures to try."""
+    """Return what the page shows of a network, for JSON. examples: names of example images."""
     return {
         "name": name,
         "backbone": model.backbone,
@@ -29,9 +29,9 @@ def page_facts(model: Model, name: str, examples: Iterable[str]) -> dict[str, An
 
 
 def _accuracy(facts: Mapping[str, Any]) -> dict[str, float] | None:
-    """Return how a network did on images new to it, None if that is not told.
+    """Return a network's accuracy on unseen images, None if it is missing or implausible.
 
-    facts: of its model.json, unchecked.
+    facts: those of its model.json, not validated.
     """
     try:
         metrics = facts["metrics"]
@@ -46,7 +46,7 @@ def _accuracy(facts: Mapping[str, Any]) -> dict[str, float] | None:
 
 
 def is_embedded(model: Model) -> bool:
-    """Return whether a network is the one that ships with its examples."""
+    """Return whether a network is the one embedded in the package."""
     return model.path.resolve() == embedded.BUNDLE.resolve()
 
 

@@ -1,1 +1,1 @@
-"""Everything that becomes labelled images: a module for each form that data comes in."""
+"""Sources of labelled images: a module for each form that data comes in."""

@@ -1,4 +1,4 @@
-"""Zip and tar files of a folder: checked, then unpacked once into the cache."""
+"""Zip and tar archives of a data folder: checked, then unpacked once into the cache."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from ..items import Watch
 from .entries import Entries, Entry, read_entries, refusal
 
 MAX_DEPTH = 32
-# Photos hardly shrink; what grows a hundredfold is made to fill the disk.
+# Photos hardly compress; an archive that grows a hundredfold is a decompression bomb.
 MAX_GROWTH = 100
 ALWAYS_ALLOWED = 2**30  # bytes
 DISK_BLOCK = 4096
-EDGE = 2**20  # bytes at either end that name an archive
-VERSION = 2  # of how names are read; what another one unpacked is not used
+EDGE = 2**20  # bytes at either end that identify an archive
+VERSION = 2  # of how names are read; folders unpacked by another version are not reused
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz")
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file is called like an archive."""
+    """Return whether a file is named like an archive."""
     return path.name.lower().endswith(SUFFIXES)
 
 
@@ -39,11 +39,11 @@ def stem(path: Path) -> str:
 
 
 def unpack(path: Path, watch: Watch, tell: Tell) -> Path:
-    """Return the folder of an archive's files, unpacked into the cache if they are not there yet.
+    """Return the folder of an archive's files, unpacking them into the cache if needed.
 
-    Everything is checked before the first byte is written. Goes on from where an earlier attempt
-    was stopped. Raises DataError, naming the archive and what it holds, for what is damaged,
-    leaves the folder, is no plain file, or is too much; RunError when the cache cannot be written.
+    Everything is checked before the first byte is written. An interrupted attempt is resumed.
+    Raises DataError, naming the archive and the entry, if it is damaged or too large, or if an
+    entry leaves the folder or is not a plain file; RunError if the cache cannot be written.
     """
     try:
         target = cache_folder() / "archives" / _key(path)
@@ -59,9 +59,9 @@ def unpack(path: Path, watch: Watch, tell: Tell) -> Path:
 
 def _grow(work: Building, path: Path, entries: Entries, watch: Watch) -> None:
     count, needed = _check(path, entries())
-    # The files that are written whole, counted as they lie in the archive, and their bytes.
+    # Number of files written completely, in archive order, and their bytes on disk.
     noted, size = next(iter(work.notes()), (0, 0))
-    if noted:  # what came after them may be there in part, and would look like an entry's double
+    if noted:  # later files may be partly written, and would look like duplicate entries
         for number, entry in enumerate(_visible_files(entries), 1):
             file = work.folder.joinpath(*entry.words)
             with suppress(OSError):
@@ -99,10 +99,10 @@ def _on_disk(entry: Entry) -> int:
 
 
 def _key(path: Path) -> str:
-    """Name an archive by size, modification time and its first and last MiB.
+    """Return the cache key of an archive: size, modification time, first and last MiB.
 
     The ends hold a zip's table of checksums and the checksum of a compressed tar; hashing all of a
-    large archive at every start would take as long as reading it. Where it lies does not matter.
+    large archive at every start would take as long as reading it. The path is not in the key.
     """
     status = path.stat()
     digest = hashlib.sha256(f"{VERSION} {status.st_size} {status.st_mtime_ns}".encode())
@@ -114,9 +114,9 @@ def _key(path: Path) -> str:
 
 
 def _check(path: Path, entries: Iterator[Entry]) -> tuple[int, int]:
-    """Return how many files are unpacked and the bytes they take on the disk.
+    """Return how many files will be unpacked and the bytes they will take on disk.
 
-    Raises DataError for the first entry that is not unpacked, before anything is.
+    Raises DataError for the first entry that must not be unpacked.
     """
     packed = path.stat().st_size
     limit = max(ALWAYS_ALLOWED, MAX_GROWTH * packed)
@@ -166,7 +166,7 @@ def _require_disk(path: Path, target: Path, needed: int) -> None:
 
 
 def _write(entry: Entry, path: Path) -> None:
-    """Write one file. Its rights, times and owner stay behind."""
+    """Write one file, without its permissions, times and owner."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("xb")

@@ -1,4 +1,4 @@
-"""Images in memory, as sources: those of a caller, and the digits that scikit-learn brings."""
+"""Sources of images in memory: a caller's arrays, and scikit-learn's digits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..names import Names
 
 
 def array_items(images: NDArray[np.uint8], labels: NDArray[np.int64], name: str) -> Items:
-    """Return (n, height, width, 3) images as items; name: a format of their positions."""
+    """Return (n, height, width, 3) images as items; name: a format string for their positions."""
     return Items(
         names=Names(map(name.format, range(len(images)))),
         labels=labels,
@@ -28,10 +28,10 @@ def from_arrays(
     classes: Sequence[str],
     mirror_safe: bool = True,
 ) -> Source:
-    """Return a source of (n, height, width, 3) images; labels, (n,): positions in `classes`.
+    """Return a source of (n, height, width, 3) images; labels, (n,): indices into `classes`.
 
-    Every image trains or validates. A caller with arrays has put test images aside already: there
-    is a test part, so that none is split off, and opening it raises DataError.
+    Every image trains or validates: a caller with arrays has set test images aside already. The
+    source claims a test part, so that none is split off; opening it raises DataError.
     """
     items = array_items(images, labels, "X[{}]")
 

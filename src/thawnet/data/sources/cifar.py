@@ -1,9 +1,9 @@
-"""CIFAR-10 and CIFAR-100: downloaded, or in any form in which they are published.
+"""CIFAR-10 and CIFAR-100: downloaded, or read from any form in which they are published.
 
 Krizhevsky 2009, Learning multiple layers of features from tiny images. The binary archive holds
 records of one label byte (CIFAR-100: two, coarse and fine) and 3 x 32 x 32 bytes of red, green and
-blue planes; the Python archive the same as pickles, which are read as data (pickles.py). The
-superclasses that the coarse labels stand for are in superclasses.py.
+blue planes. The Python archive holds the same as pickles, which are read as data (pickles.py). The
+superclasses behind the coarse labels are in superclasses.py.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ class Layout:
     binary: Form
     python: Form
     label_bytes: int
-    """Of each binary record; the last one is the label."""
+    """Label bytes in each binary record; the last one is the label."""
     label_key: str
-    """Where the pickles keep the labels."""
+    """Key of the labels in the pickles."""
     names_key: str
-    """Where the pickle of the names keeps those."""
+    """Key of the class names in their pickle."""
 
 
 _BASE = "https://www.cs.toronto.edu/~kriz"
@@ -108,9 +108,9 @@ LAYOUTS = {
 
 
 def open_cifar(name: str, data_dir: Path | None, watch: Watch, tell: Tell) -> Source:
-    """Return 'cifar100' or 'cifar10' from `data_dir`, or downloaded; `tell` says which way.
+    """Return 'cifar100' or 'cifar10', from `data_dir` or downloaded; `tell` gets its origin.
 
-    Raises DataError with the ways on when it cannot be had, or is not what it should be.
+    Raises DataError, with ways forward, if it cannot be obtained or is not what it should be.
     """
     layout = LAYOUTS[name]
     if data_dir is None:
@@ -126,13 +126,13 @@ def open_cifar(name: str, data_dir: Path | None, watch: Watch, tell: Tell) -> So
     return replace(source, name=name)
 
 
-# --- the ways to it ------------------------------------------------------------------------------
+# --- obtaining it ---------------------------------------------------------------------------------
 
 
 def _download(layout: Layout, watch: Watch, tell: Tell) -> Source:
     name, archive = layout.name, layout.archive
     missed = ""
-    if not archive.path.is_file():  # what was downloaded before is used before anything else
+    if not archive.path.is_file():  # an earlier download is used first
         repository = f"uoft-cs/{name}"
         try:
             folder = fetch_shards(repository)
@@ -184,18 +184,18 @@ def _open_local(layout: Layout, path: Path, watch: Watch, tell: Tell) -> Source:
 
 
 def _folder_of(form: Form, root: Path) -> Path | None:
-    """Return `root`, or the folder in it, that holds this form."""
+    """Return the folder that holds this form: `root`, or one in it; None if there is none."""
     for folder in (root, *sorted(names.parent for names in root.glob(f"*/{form.names}"))):
         if all((folder / name).is_file() for name in (form.names, *form.parts["train"])):
             return folder
     return None
 
 
-# --- what is in it -------------------------------------------------------------------------------
+# --- reading it -----------------------------------------------------------------------------------
 
 
 def _from_form(layout: Layout, form: Form, folder: Path, origin: Path) -> Source:
-    """Return the source that `folder` holds; origin: what the user knows it as."""
+    """Return the source in `folder`; origin: the path to show in messages."""
     where = f"'{origin}': {form.names}"
     content = _content(folder / form.names, where, LARGEST_EXTRA)
     if form is layout.binary:
@@ -261,7 +261,7 @@ def _binary_rows(layout: Layout, content: bytes, where: str, count: int) -> Rows
 def _pickled_rows(layout: Layout, content: bytes, where: str, count: int) -> Rows:
     table = _unpickled(content, where)
     pixels = np.asarray(table.get("data"))
-    if pixels.shape != (count, PIXELS):  # flat lists and arrays of bytes are all there can be
+    if pixels.shape != (count, PIXELS):  # read_pickle returns only flat lists and arrays of bytes
         raise DataError(
             f"{where} has no 'data' of {count:,} x {PIXELS} bytes (its shape is {pixels.shape}); "
             "download it again"

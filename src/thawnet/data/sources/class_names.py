@@ -1,4 +1,4 @@
-"""Names for classes that folders or tables call otherwise, such as ImageNet's n01440764."""
+"""Readable names for classes with cryptic ones, such as ImageNet's n01440764."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _SEPARATOR = re.compile(r"\s*([-=]>|[,;:=\s])\s*")
 
 
 def with_class_names(source: Source, path: Path) -> Source:
-    """Return a source whose classes have the names that a file gives them.
+    """Return a source with its classes renamed according to a file.
 
-    The file: a line for each class, its present name, a separator and the new one; or JSON, an
-    object of both, or ImageNet's class index. Classes it does not hold keep their names, and those
-    it gives one name become one. Raises DataError where it names no class of the source.
+    The file has a line per class: its current name, a separator and the new name. Or it is JSON: an
+    object of such pairs, or ImageNet's class index. Classes it does not list keep their names;
+    classes with the same new name are merged. Raises DataError if it lists no class of the source.
     """
     given = _read(path, source.classes)
     if not given:
@@ -69,7 +69,7 @@ def _notes(
 
 
 def _read(path: Path, classes: tuple[str, ...]) -> dict[str, str]:
-    """Return the new names of classes by their present ones."""
+    """Return the new names of classes, keyed by their current ones."""
     try:
         if path.stat().st_size > MAX_BYTES:
             raise DataError(f"--class-names '{path}' holds more than {MAX_BYTES:,} bytes")
@@ -100,7 +100,7 @@ def _from_json(text: str) -> Iterator[tuple[str, str]]:
 def _from_lines(text: str, classes: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     known = set(classes)
     for line in text.splitlines():
-        # A class may hold separators itself: the longest that the line begins with.
+        # A class name may contain separators: take the longest that the line begins with.
         for end in reversed(list(_SEPARATOR.finditer(line))):
             old = line[: end.start()].strip('"')
             if old in known:

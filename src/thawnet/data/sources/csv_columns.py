@@ -1,4 +1,4 @@
-"""The columns of a CSV: which names the images, their classes, parts and groups."""
+"""Which columns of a CSV hold the images, their classes, parts and groups."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..items import PART_OF, PARTS
 from ..reading import Reading
 from .visible import is_image
 
-# What people call them, the surest first.
+# Common column names, the surest first.
 IMAGES = (
     *("path", "image", "image_path", "filepath", "file_path", "filename", "file_name", "file"),
     *("image_name", "image_id", "img", "photo", "picture", "id", "name"),
@@ -22,18 +22,18 @@ LABELS = (
     *("breed", "species", "variety", "diagnosis", "tag", "type"),
 )
 SPLITS = ("split", "set", "subset", "partition", "part", "usage")
-# In the order of the parts, as a message lists them.
+# In the order of PARTS, for messages.
 PART_WORDS = dict(
     sorted(
         {"": "train", **PART_OF, "validate": "val", "dev": "val"}.items(),
         key=lambda word_and_part: PARTS.index(word_and_part[1]),
     )
 )
-# Columns that are true for the rows of that part.
+# Columns that are true for the rows of one part.
 FLAGS = {"is_valid": "val", "is_val": "val", "is_test": "test"}
 TRUTHS = {"true": True, "1": True, "yes": True, "": False, "false": False, "0": False, "no": False}
-INDEX = ("", "unnamed:_0", "index")  # what pandas writes of its own
-MOSTLY = 0.9  # share of the rows looked at
+INDEX = ("", "unnamed:_0", "index")  # the index column that pandas writes
+MOSTLY = 0.9  # share of the sampled rows
 
 
 @dataclass(frozen=True)
@@ -45,20 +45,20 @@ class Columns:
     split: int | None
     group: int | None
     notes: tuple[str, ...] = ()
-    """What a person should know of the choice."""
+    """Notes for the user on the choice."""
     flag: str | None = None
-    """The part that `split` is true for; None where it names parts."""
+    """The part for which `split` is true; None if `split` holds the names of parts."""
 
 
-Found = Callable[[Sequence[str]], float]  # the share of some names that files are found for
+Found = Callable[[Sequence[str]], float]  # names -> the share for which files are found
 
 
 def choose_columns(
     path: Path, header: Sequence[str], sample: Sequence[Sequence[str]], asked: Reading, found: Found
 ) -> Columns:
-    """Return the columns that a table's header and first rows show, or that were asked for.
+    """Choose a table's columns: those asked for, else those that its header and first rows show.
 
-    Raises DataError where they show none, or more than one.
+    Raises DataError if no column fits, or more than one does.
     """
     table = _Table(path, header, sample)
     image = table.position(asked.image_column, "--image-column")
@@ -101,12 +101,12 @@ class _Table:
             raise DataError(f"{self.has}, one of them twice; give each column its own name")
 
     def values(self, place: int) -> list[str]:
-        """Return what is in a column of the first rows, but for empty cells."""
+        """Return the non-empty cells of a column in the first rows."""
         cells = (row[place].strip() if place < len(row) else "" for row in self._sample)
         return [cell for cell in cells if cell]
 
     def position(self, name: str | None, flag: str) -> int | None:
-        """Return the column that a flag names; None without one."""
+        """Return the column that a flag names, or None if the flag is not set."""
         if name is None:
             return None
         place = self.named(name.strip().lower().replace(" ", "_"))
@@ -143,7 +143,7 @@ class _Table:
         return bool(values) and sum(map(is_image, filter(None, files))) >= MOSTLY * len(values)
 
     def label(self, taken: Sequence[int]) -> int:
-        """Return the column of the classes; taken: those that are something else."""
+        """Return the column of the classes; taken: columns that hold something else."""
         free = [place for place in range(len(self.names)) if place not in taken]
         if (place := self.named("label")) in free and place is not None:
             return place
@@ -168,12 +168,12 @@ class _Table:
         )
 
     def _repeats(self, place: int) -> bool:
-        """Whether a column could hold classes: values that come back."""
+        """Return whether a column could hold classes: values repeat, or there are fewer than 3."""
         values = self.values(place)
         return bool(values) and (len(set(values)) < len(values) or len(values) < 3)
 
     def split(self) -> tuple[int | None, str | None]:
-        """Return the column of the parts, if any, and the part it is true for, if it is a flag."""
+        """Return the column of the parts, if any, and the part for which it is true, if a flag."""
         if (place := self.named("split")) is not None:
             return place, None
         for place, name in enumerate(self.names):

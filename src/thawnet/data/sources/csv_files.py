@@ -1,4 +1,4 @@
-"""The files that a table means, where it does not name them as they lie."""
+"""The image files that a table means, even if its names differ from their paths."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from ..items import spread_over
 from ..names import Names
 from .visible import Skipped, is_folder, is_image, visible, walk
 
-MOST_NAMES = 200_000  # of a table whose folders are looked through for other images
-SAMPLE = 500  # names that show how a table names its files
-LIKELY = ("images", "image", "img", "photos", "pictures", "train")  # folders beside a table
+MOST_NAMES = 200_000  # in a table; beyond, its folders are not searched for images without a row
+SAMPLE = 500  # names that are sampled to see how a table names its files
+LIKELY = ("images", "image", "img", "photos", "pictures", "train")  # usual folders beside a table
 
 
 @dataclass(frozen=True)
 class _Way:
-    """From a name in a table to a file's: drop its first folders, put others in their place."""
+    """A mapping from a table's names to files: drop the first folders and prepend others."""
 
     drop: int
     folder: tuple[str, ...]
 
     @property
     def cost(self) -> tuple[int, int]:
-        """How far it is from the name as it stands."""
+        """How much it changes a name: folders prepended, then folders dropped."""
         return len(self.folder), self.drop
 
 
 class ImageFiles:
-    """The image files below a folder, found by names of other systems and without endings."""
+    """Image files below a folder, found by names with other case or folders, or no extension."""
 
     def __init__(self, folder: Path, likely: str) -> None:
-        """folder: where the names are looked for. likely: the first folder to think of in it."""
+        """Search below `folder`; if several of its folders fit, `likely` is preferred."""
         self.folder = folder
         self._likely = (likely.casefold(), *LIKELY)
 
     def share(self, names: Sequence[str]) -> float:
-        """Return the share of some names that files are found for, 0 to 1."""
+        """Return the share of names for which files are found, 0 to 1."""
         if not names:
             return 0.0
         if all(map(self._exists, names)):
@@ -54,10 +54,10 @@ class ImageFiles:
         return sum(self._resolve(name, way) is not None for name in names) / len(names)
 
     def find(self, names: Names, table: Path) -> tuple[Names, tuple[str, ...]]:
-        """Return the names of the files, relative to the folder, and a note if they are others.
+        """Return the names of the files, relative to the folder, and a note if any name changed.
 
-        A name whose file is not found stays as it is. Raises DataError where several files or
-        folders fit.
+        A name whose file is not found stays as it is. Raises DataError if several files or folders
+        fit.
         """
         if all(map(self._exists, names)):
             return names, ()
@@ -80,7 +80,7 @@ class ImageFiles:
         return resolved, (example,) if example else ()
 
     def without_row(self, names: Names) -> Iterator[str]:
-        """Yield a note of how many images lie beside those that a table names, if any do."""
+        """Yield a note that counts the images beside the table's that have no row, if any."""
         if len(names) > MOST_NAMES:
             return
         folders = defaultdict[str, set[str]](set)
@@ -96,7 +96,7 @@ class ImageFiles:
             yield f"left out: {counted(len(lone), 'image')} without a row, such as '{lone[0]}'"
 
     def untold(self, names: Names) -> tuple[str, ...]:
-        """Return the folders of test images that a table says nothing of, as a contest's test/."""
+        """Return folders of test images that no row names, such as a competition's test/."""
         told = {_words(name)[0] for name in names}
         return tuple(
             entry.path
@@ -112,7 +112,7 @@ class ImageFiles:
         return os.path.isfile(os.path.join(self.folder, name))  # noqa: PTH113, PTH118 - as above
 
     def _way(self, names: Sequence[str]) -> _Way | None:
-        """Return the way by which most of some names become files, None if none does."""
+        """Return the mapping that turns most of the names into files, None if none does."""
         votes = Counter[_Way]()
         for name in names:
             votes.update(set(self._ways(_words(name))))
@@ -145,7 +145,7 @@ class ImageFiles:
             yield _Way(len(words) - tail, tuple(parts[:-tail]))
 
     def _resolve(self, name: str, way: _Way) -> str | None:
-        """Return the file that a name means; raises DataError where several fit."""
+        """Return the file that a name means, None if none fits. Raises DataError if several fit."""
         words = _words(name)[way.drop :]
         if not words:
             return None
@@ -161,7 +161,7 @@ class ImageFiles:
 
     @cached_property
     def _by_path(self) -> dict[str, list[str]]:
-        """The files below the folder, relative to it, by what they are called without an ending."""
+        """Files below the folder, relative to it, keyed by lower-case path without extension."""
         files = defaultdict[str, list[str]](list)
         for file in walk(self.folder, "", Skipped()):
             files[_bare(file)].append(file)
@@ -169,7 +169,7 @@ class ImageFiles:
 
     @cached_property
     def _by_name(self) -> dict[str, list[str]]:
-        """The same by their own names, without folders."""
+        """The same files, keyed by their own names without folders."""
         files = defaultdict[str, list[str]](list)
         for bare, alike in self._by_path.items():
             files[bare.rpartition("/")[2]] += alike
@@ -177,18 +177,18 @@ class ImageFiles:
 
 
 def _words(name: str) -> list[str]:
-    """Return the folders and the file of a name; Windows separates them by backslashes."""
+    """Split a name into folders and file, at slashes or the backslashes of Windows."""
     words = name.replace("\\", "/").split("/")
     return [word for word in words if word not in ("", ".")] or [""]
 
 
 def _bare(name: str) -> str:
-    """Return a name in lower case, without the ending of an image."""
+    """Return a name in lower case, without an image extension."""
     return (name.rpartition(".")[0] if is_image(name) else name).casefold()
 
 
 def _means(name: str, file: str) -> bool:
-    """Whether a name in a table is a file's, with its ending or without."""
+    """Return whether a table's name matches a file's, with or without its extension."""
     return _alike(name, file) or _bare(file) == name.casefold()
 
 

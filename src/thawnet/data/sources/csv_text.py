@@ -14,22 +14,22 @@ SEPARATORS = ",;\t|"
 WESTERN = "cp1252"  # what Excel saves as "CSV" in Europe and America
 BLOCK = 2**20  # bytes that are checked at a time
 
-Record = tuple[int, list[str]]  # line where it begins, from 1 on, and its values
+Record = tuple[int, list[str]]  # the line where it begins, from 1, and its values
 
 
 @dataclass(frozen=True)
 class CsvText:
-    """A CSV file that can be decoded."""
+    """A CSV file of known encoding and separator."""
 
     path: Path
     encoding: str
     separator: str
     hint: bool = False
-    """Excel's own line `sep=;` stands first."""
+    """Whether the first line is Excel's `sep=;`."""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a person should know of how it is read."""
+        """Notes for the user on how the file is read."""
         if self.encoding != WESTERN:
             return ()
         return (
@@ -38,7 +38,7 @@ class CsvText:
         )
 
     def records(self) -> Iterator[Record]:
-        """Yield every row that is not empty. Raises DataError for what is none."""
+        """Yield every row that is not empty. Raises DataError for a malformed row."""
         line = 0
         try:
             with self.path.open(encoding=self.encoding, newline="") as file:
@@ -60,10 +60,10 @@ class CsvText:
 
 
 def open_text(path: Path) -> CsvText:
-    """Find out how a CSV file is encoded and separated.
+    """Detect the encoding and separator of a CSV file.
 
-    UTF-8, UTF-16 and, where it is neither, Windows-1252; comma, semicolon, tab or |, whichever
-    gives the first line the most columns. Raises DataError where it is none of these.
+    The encoding is UTF-8, UTF-16 or else Windows-1252. The separator is a comma, semicolon, tab or
+    |, whichever gives the first line the most columns. Raises DataError if it cannot be read.
     """
     try:
         encoding = _encoding(path)
@@ -94,7 +94,7 @@ def _encoding(path: Path) -> str:
     if head[::2].count(0) > len(head) // 4:
         return "utf-16-be"
     if _line_of_fault(path, "utf-8") is None:
-        return "utf-8-sig"  # a BOM, as Excel writes it, is no part of the first column's name
+        return "utf-8-sig"  # Excel's BOM is not part of the first column's name
     line = _line_of_fault(path, WESTERN)
     if line is not None:
         raise DataError(f"'{path}' {_not_text(line)}")
@@ -102,7 +102,7 @@ def _encoding(path: Path) -> str:
 
 
 def _line_of_fault(path: Path, encoding: str) -> int | None:
-    """Return the line before which a file stops being text of an encoding, None if it does not."""
+    """Return the line at which a file cannot be decoded, None if all of it can be."""
     decoder = codecs.getincrementaldecoder(encoding)()
     lines = 1
     with path.open("rb") as file:

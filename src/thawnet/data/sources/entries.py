@@ -1,4 +1,4 @@
-"""Entries of zip and tar files, in the order in which they lie there and in bounded memory."""
+"""Entries of zip and tar archives, in archive order and in bounded memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MAX_HEADER = 2**24  # bytes of a tar's header; long names take hundreds
 MAX_DIRECTORY = 2**29  # bytes of a zip's directory; two million entries take half of it
 MAX_DICTIONARY = 2**28  # bytes of memory for xz; its strongest preset takes 64 MiB
 BLOCK = 2**18  # bytes that are decompressed at a time
-TAIL = 2**17  # bytes behind a zip's directory; a comment of 64 kB among them
+TAIL = 2**17  # bytes after a zip's directory, including a comment of up to 64 kB
 ZIP_ENTRY = b"PK\x01\x02"  # begins every entry of a zip's directory
 
 # What the libraries raise for a damaged archive.
@@ -47,16 +47,16 @@ class Entry:
     kind: str
     """file, folder, link or device"""
     open: Callable[[], IO[bytes] | None]
-    """Opens its content; only until the next entry is read."""
+    """Opens its content; valid until the next entry is read."""
 
     @property
     def words(self) -> list[str]:
-        """The folders and the file that the name stands for; Windows writes backslashes."""
+        """The name, split into folders and file; Windows writes backslashes."""
         return [word for word in self.name.replace("\\", "/").split("/") if word not in ("", ".")]
 
     @property
     def visible_file(self) -> bool:
-        """Whether it is a file that is neither hidden nor macOS's double of another."""
+        """Whether it is a file, neither hidden nor in macOS's __MACOSX folder."""
         hidden = any(word[0] == "." or word == "__MACOSX" for word in self.words)
         return self.kind == "file" and not hidden
 
@@ -77,18 +77,18 @@ class Entry:
             )
 
 
-Entries = Callable[[], Iterator[Entry]]  # each call reads the archive from its first entry on
+Entries = Callable[[], Iterator[Entry]]  # each call reads the archive from its first entry
 
 
 def read_entries(path: Path, file: IO[bytes]) -> Entries:
-    """Return what reads the entries of the archive `path`, which `file` is open on.
+    """Return a function that reads the entries of the archive `path`, opened as `file`.
 
-    Raises DataError, as the reading does, when it is damaged or asks for too much memory.
+    Both raise DataError if the archive is damaged or needs too much memory.
     """
     if file.read(2) != b"PK":
         return partial(_tar_entries, path, file)
     with faults(path):
-        # zipfile lists all entries, half a kB each, however many the archive says there are.
+        # zipfile lists all entries, half a kB each, whatever count is declared; _ZipFile limits it.
         archive = zipfile.ZipFile(cast("IO[bytes]", _ZipFile(path, file)))
     return partial(_zip_entries, path, archive)
 
@@ -100,7 +100,7 @@ def refusal(path: Path, reason: str) -> DataError:
 
 @contextmanager
 def faults(path: Path) -> Iterator[None]:
-    """Turn what an archive's library raises into one sentence."""
+    """Turn what an archive's library raises into a DataError."""
     try:
         yield
     except _DAMAGED as error:
@@ -116,7 +116,7 @@ def _zip_entries(path: Path, archive: zipfile.ZipFile) -> Iterator[Entry]:
         if info.flag_bits & 1:
             raise DataError(f"'{path}' is encrypted; unpack it and give the folder")
         if info.compress_type == zipfile.ZIP_LZMA:
-            # Its decompressor takes as much memory as the archive asks for, up to 4 GB.
+            # Its decompressor takes as much memory as the archive declares, up to 4 GB.
             raise refusal(path, "is packed by LZMA; pack it in zip's usual way")
         name = name_of(info)
         if name is None and info.filename.endswith("/"):
@@ -129,7 +129,7 @@ def _zip_entries(path: Path, archive: zipfile.ZipFile) -> Iterator[Entry]:
                 + command_line("python", "-m", "zipfile", "--metadata-encoding", "CODE-PAGE", "-e")
                 + f" {command_line(path, 'FOLDER')} and give the folder",
             )
-        mode = stat.S_IFMT(info.external_attr >> 16)  # what Unix calls so, or nothing
+        mode = stat.S_IFMT(info.external_attr >> 16)  # the Unix file type, 0 if there is none
         if stat.S_ISLNK(mode):
             kind = "link"
         elif name.endswith("/") or (name.endswith("\\") and not info.file_size):
@@ -147,12 +147,12 @@ def _tar_entries(path: Path, file: IO[bytes]) -> Iterator[Entry]:
         count = 0
         while info := archive.next():
             stream.header = archive.offset
-            # tarfile lists all it has seen, for links, which are not followed here.
+            # tarfile keeps all members to resolve links, which are not followed here.
             archive.members.clear()  # type: ignore[attr-defined] # no stub has it
             count += 1
             if count > MAX_FILES:
                 raise refusal(path, f"holds more than {MAX_FILES:,} files")
-            if info.size < 0:  # the next header would be this one again, for ever
+            if info.size < 0:  # the next header would be this one again: an endless loop
                 raise refusal(path, f"holds '{info.name}' of {info.size:,} bytes")
             if info.isdir():
                 kind = "folder"
@@ -161,15 +161,15 @@ def _tar_entries(path: Path, file: IO[bytes]) -> Iterator[Entry]:
             else:
                 kind = "file" if info.isreg() else "device"
             yield Entry(path, info.name, info.size, kind, partial(archive.extractfile, info))
-        if stream.last != bytes(tarfile.BLOCKSIZE):  # to tarfile any other block is an end too
+        if stream.last != bytes(tarfile.BLOCKSIZE):  # tarfile stops at others too
             raise EOFError("it ends early")
-        for _ in range(256):  # padding; where it ends, the checksum is compared
+        for _ in range(256):  # read the padding: the checksum is verified at its end
             if not content.read(BLOCK):
                 break
 
 
 class _ZipFile:
-    """A zip whose directory is not read when it is too large."""
+    """A zip file that refuses to read a directory that is too large."""
 
     def __init__(self, path: Path, file: IO[bytes]) -> None:
         self._path = path
@@ -180,7 +180,7 @@ class _ZipFile:
 
     def read(self, count: int = -1) -> bytes:
         if count < 0:
-            count = TAIL  # all behind the directory
+            count = TAIL  # everything after the directory
         if count > MAX_DIRECTORY:
             raise refusal(self._path, f"has a directory of {count:,} bytes")
         content = self._file.read(count)
@@ -190,7 +190,7 @@ class _ZipFile:
 
 
 class _TarStream:
-    """A tar whose headers are not read when they are too large: one may be said to be gigabytes."""
+    """A tar file that refuses to read large headers: one may declare a size of gigabytes."""
 
     def __init__(self, path: Path, stream: IO[bytes]) -> None:
         self._path = path
@@ -211,7 +211,7 @@ class _TarStream:
 
 
 def _decompressed(file: IO[bytes]) -> IO[bytes]:
-    """Return the content of a file that is packed by gzip, bzip2, xz or not at all."""
+    """Return the content of a file compressed with gzip, bzip2, xz or not at all."""
     file.seek(0)
     head = file.read(6)
     file.seek(0)
@@ -225,9 +225,9 @@ def _decompressed(file: IO[bytes]) -> IO[bytes]:
 
 
 class _Xz(io.RawIOBase):
-    """An .xz file's content, read forwards; unlike lzma.open in no more memory than is stated.
+    """An .xz file's content, read forwards in at most MAX_DICTIONARY bytes of memory.
 
-    An archive asks for its dictionary's size, up to 4 GB.
+    lzma.open has no such limit, and an archive may declare a dictionary of up to 4 GB.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -248,7 +248,7 @@ class _Xz(io.RawIOBase):
         content = b""
         while not content:
             packed = b""
-            if self._stream.eof:  # several may follow each other, padded with zeros
+            if self._stream.eof:  # several streams may follow each other, padded with zeros
                 packed = self._stream.unused_data.lstrip(b"\0")
                 while not packed:
                     if not (block := self._file.read(BLOCK)):

@@ -1,4 +1,4 @@
-"""Images whose file names say their class: cat.0.jpg, great_pyrenees_173.jpg, rose (3).jpg."""
+"""Images whose file names give their class: cat.0.jpg, great_pyrenees_173.jpg, rose (3).jpg."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from .layout import part_roots
 from .parts import Listing, check_names_differ, files_source
 from .visible import Skipped, walk
 
-MOST_CLASSES = 1000  # that are offered; more are numbers of something else
-# A class, one separator or more, a number.
+MOST_CLASSES = 1000  # offered at most; more must be numbers of something else
+# A class, one or more separators, a number.
 _NUMBERED = re.compile(r"(.*[^\s._(-])[\s._(-]+[0-9]+\)?", re.DOTALL)
 
 # What cameras, phones and programs call pictures, with a date or a number.
@@ -36,11 +36,11 @@ _CAMERA = re.compile(
 
 
 def from_file_names(path: Path, watch: Watch = unwatched) -> Source:
-    """Return the source of images whose names say their class, below `path` or its parts.
+    """Return the source of the images below `path` or its parts, labelled by file names.
 
-    Images are taken at any depth: folders, but for train/, val/ and test/, mean nothing. A val or
-    test part without classes is left out, see parts.files_source.
-    Raises DataError for a training image whose name says none, and where there is one class only.
+    Images are taken at any depth: folders other than train/, val/ and test/ have no meaning. A val
+    or test part without classes is left out, see parts.files_source.
+    Raises DataError if a training image's name gives no class, or if there is only one class.
     """
     skipped = Skipped()
     roots = part_roots(path, skipped, by_class=False)
@@ -55,14 +55,14 @@ def from_file_names(path: Path, watch: Watch = unwatched) -> Source:
 
 
 def label_of(name: str) -> str | None:
-    """Return what a file's name, without its suffix, says before a separator and a number."""
+    """Return the class in a file name, before a separator and a number; None if there is none."""
     stem, _ = os.path.splitext(os.path.basename(name))  # noqa: PTH119, PTH122 - 100,000 Paths take a second
     match = _NUMBERED.fullmatch(stem)
     return unicodedata.normalize("NFC", match[1]) if match else None
 
 
 def offer(root: Path) -> str:
-    """Return what a sentence adds where the names below a folder would give classes, or nothing."""
+    """Return the end of a message that offers classes from file names, or '' if they give none."""
     counts = _counted(root)
     if None in counts or not 2 <= len(counts) <= MOST_CLASSES or min(counts.values()) < 2:
         return ""
@@ -77,14 +77,14 @@ def offer(root: Path) -> str:
 
 
 def _counted(root: Path) -> Counter[str | None]:
-    """Return how many images each label has, None for those whose names say none."""
+    """Count the images of each label; None stands for names without one."""
     return Counter(map(label_of, walk(root, "", Skipped())))
 
 
 class _Files(NamedTuple):
     names: Names
     table: list[str | None]
-    """The labels, None among them where a name says none."""
+    """The distinct labels; None stands for names without one."""
     numbers: NDArray[np.int64]
     """The position of each file's label in the table, (n,)."""
 
@@ -103,7 +103,7 @@ def _read(root: Path, prefix: str, skipped: Skipped) -> _Files:
 
 
 def _classes(root: Path, train: _Files) -> tuple[str, ...]:
-    """Return the classes of the training images. Raises DataError where they are none."""
+    """Return the training classes. Raises DataError if an image has none, or all have the same."""
     expected = "expected a class, a separator and a number, as in cat.0.jpg or black_cat_173.jpg"
     if not train.table:
         raise DataError(f"no images at '{root}'; {expected}")

@@ -1,4 +1,4 @@
-"""Folders of class folders."""
+"""Data sets with a folder per class."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from .visible import Skipped, walk
 
 
 def from_class_folders(path: Path, watch: Watch = unwatched) -> Source:
-    """Return the source that <class>/*, or train/<class>/*, val/... and test/..., form.
+    """Return the source formed by <class>/*, or by train/<class>/*, val/<class>/*, test/<class>/*.
 
-    What is hidden or left by other programs is passed over, and links to folders inside a class are
-    not followed. A val or test part without classes is left out, see parts.files_source.
-    Raises DataError when there are no classes, one only, an empty one that is tested, or two whose
-    names differ only by case.
+    Hidden files and leftovers of other programs are skipped, and links to folders inside a class
+    are not followed. A val or test part without classes is left out, see parts.files_source.
+    Raises DataError if there are no classes or only one, if a class has images in another part but
+    none in train, or if two names differ only by case.
     """
     skipped = Skipped()
     roots = part_roots(path, skipped)
@@ -81,7 +81,7 @@ def _no_classes(root: Path, loose: int) -> str:
 def _listing(
     path: Path, root: Path, folders: ClassFolders, classes: tuple[str, ...], skipped: Skipped
 ) -> Listing:
-    """List the images of each class under a part's folder, class after class."""
+    """List the images of each class under a part's folder, class by class."""
     counts = [0] * len(classes)
     prefix = "" if root == path else f"{root.name}/"
 

@@ -1,4 +1,4 @@
-"""Where in a folder the data lies: below a single folder or not, in parts or not, by class."""
+"""The layout of a data folder: its root, its parts and its class folders."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ...core.errors import DataError
 from ..items import PART_OF, VALIDATION_NAMES
 from .visible import Skipped, dead_link, is_folder, is_image, visible
 
-SORTED = "sorted.csv"  # lists what `thawnet predict --sort-into` put where
-UNSURE = "unsure"  # the folder beside it of images that no class was given
-DATA_FILES = (".csv", ".parquet")  # that say what the images beside them are, or hold them
+SORTED = "sorted.csv"  # lists where `thawnet predict --sort-into` put each image
+UNSURE = "unsure"  # the folder beside it of images that got no class
+DATA_FILES = (".csv", ".parquet")  # that label the images beside them, or hold images
 PART_NAMES = {"train", "test", *VALIDATION_NAMES}
-# What is called so beside train/ or test/ is another part and no class, such as Kaggle's test1/.
+# A folder of such a name beside train/ or test/ is a part and not a class, like Kaggle's test1/.
 _PART_LIKE = re.compile(
     rf"({'|'.join(sorted(PART_OF, key=len, reverse=True))}|unlabell?ed)"
     r"([ _-]?(set|data|images|\d+))?",
@@ -26,9 +26,10 @@ _PART_LIKE = re.compile(
 
 
 def data_root(path: Path) -> Path:
-    """Return the folder that holds the data: a folder that stands alone is entered.
+    """Return the folder that holds the data, entering folders that stand alone.
 
-    Not one that is a part, or a class: that holds at least as many images as folders.
+    A part is not entered, nor is a class: a folder with at least as many images as folders
+    and without a table.
     """
     while True:
         inside = visible(path)
@@ -46,8 +47,8 @@ def data_root(path: Path) -> Path:
 def part_roots(path: Path, skipped: Skipped, by_class: bool = True) -> dict[str, Path]:
     """Return the folder of each part: train, and val and test if they are there.
 
-    A folder beside train/ that is called like a part and holds images alone, such as Kaggle's
-    test1/, is one by its own name: of images without classes, or at fault, see parts.files_source.
+    A folder beside train/ that is named like a part but holds no folders, such as Kaggle's test1/,
+    is returned under its own name; parts.files_source leaves it out as unlabelled, or refuses it.
     by_class: whether a part is made of class folders; a train/ without any may then be a class.
     Raises DataError for folders that are neither parts nor classes.
     """
@@ -80,7 +81,7 @@ def part_roots(path: Path, skipped: Skipped, by_class: bool = True) -> dict[str,
     if "train" not in folders:
         return {"train": path}
     if by_class and extra and not any(map(is_folder, visible(path / "train"))):
-        # A class beside others, as in CIFAR-100: it holds images and no classes of its own.
+        # train/ is a class, as in CIFAR-100: it holds images and no class folders.
         return {"train": path}
     roots = {"train": path / "train", **{name: path / name for name in sorted(flat)}}
     for word, part in [*((word, "val") for word in VALIDATION_NAMES), ("test", "test")]:
@@ -96,7 +97,7 @@ def part_roots(path: Path, skipped: Skipped, by_class: bool = True) -> dict[str,
             f"'{path}' has train/ and also {', '.join(f'{name}/' for name in extra[:4])}; "
             "expected only train/, val/ and test/ beside each other"
         )
-    visible(path, skipped)  # only here: a part that is `path` itself is looked through later
+    visible(path, skipped)  # only here: if `path` is itself the part, a later call counts
     return roots
 
 
@@ -104,19 +105,20 @@ class ClassFolders(NamedTuple):
     """The class folders of a part."""
 
     names: dict[str, str]
-    """Each class's name, its accents written one way (NFC), and its folder's own name."""
+    """From each class's name, normalised to NFC, to its folder's own name."""
     loose: int
-    """Images beside them."""
+    """Number of images beside them."""
     unsure: int
-    """Images that `thawnet predict --sort-into` gave no class."""
+    """Number of images that `thawnet predict --sort-into` gave no class."""
     sorted: bool
-    """Whether that is who filed them."""
+    """Whether `thawnet predict --sort-into` filed the images."""
 
 
 def class_folders(root: Path, skipped: Skipped) -> ClassFolders:
     """Return the class folders below a part's folder.
 
-    Raises DataError for a link that leads nowhere or back, and two that differ only in accents.
+    Raises DataError for a link that is dead or leads back, and for two names that differ only in
+    how their accents are encoded.
     """
     folders: dict[str, str] = {}
     entries = visible(root, skipped)
@@ -145,7 +147,7 @@ def class_folders(root: Path, skipped: Skipped) -> ClassFolders:
 
 
 def require_classes(root: Path, folders: Iterable[str]) -> None:
-    """Raise DataError where the folders in `root` are data sets, or hold the parts themselves."""
+    """Raise DataError if the folders in `root` are data sets, or each hold parts of their own."""
     names = list(folders)
     parted = [name for name in names if os.path.isdir(f"{root}/{name}/train")]  # noqa: PTH112 - a Path for each of 10,000 classes takes a while
     sets = [name for name in parted if any(map(is_folder, visible(root / name / "train")))]
@@ -163,7 +165,7 @@ def require_classes(root: Path, folders: Iterable[str]) -> None:
 
 
 def _require_targets(entries: Iterable[os.DirEntry[str]]) -> None:
-    """Raise DataError for a link that may have been a folder and leads nowhere."""
+    """Raise DataError for a dead link that may have led to a folder."""
     for entry in entries:
         if entry.is_symlink() and not is_image(entry.name) and (fault := dead_link(entry.path)):
             raise DataError(fault)

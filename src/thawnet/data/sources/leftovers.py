@@ -1,8 +1,8 @@
-"""Names of what other programs leave beside photos: thumbnails, bins, indexes, never the photos.
+"""Names of files that other programs leave beside photos: thumbnails, recycle bins, indexes.
 
-Only names that mean nothing else are listed; what begins with a dot is hidden and needs no list.
+Only unambiguous names are listed; names that begin with a dot are hidden and need no list.
 Synology writes a thumbnail of every photo as @eaDir/PHOTO.jpg/SYNOPHOTO_THUMB_XL.jpg, and keeps
-what was deleted in #recycle; QNAP has @Recycle. Such thumbnails and bins look like photos.
+deleted files in #recycle; QNAP uses @Recycle. Such thumbnails and deleted files look like photos.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ ENDINGS = (".lrdata", ".lrcat-data", "@SynoEAStream", "@SynoResource")
 
 
 def is_leftover(name: str) -> bool:
-    """Whether a file or folder of this name is another program's, and holds nobody's photos."""
+    """Return whether a file or folder of this name is another program's leftover."""
     return name in NAMES or name.startswith(BEGINNINGS) or name.endswith(ENDINGS)
 
 
 def is_passed_over(name: str) -> bool:
-    """Whether a file or folder of this name is hidden or a leftover: never an image or a class."""
+    """Return whether a name is hidden or a leftover, and so never an image or a class."""
     return name[0] == "." or is_leftover(name)

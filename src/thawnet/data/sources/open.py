@@ -1,4 +1,4 @@
-"""DATA, one name or path, to a source of labelled images."""
+"""Opening DATA, a name or a path, as a source of labelled images."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def open_source(
 ) -> Source:
     """Return the source at DATA: a path, or the name of a data set, which is downloaded if needed.
 
-    watch: opens a progress bar. tell: receives lines for a person, such as where the data came
-    from. asked: how it is read where its form leaves a choice. Raises DataError when nothing is
-    there or it cannot be trained on.
+    watch: opens a progress bar. tell: receives lines for the user, such as where the data came
+    from. asked: how to read data of ambiguous form. Raises DataError if there is no data or it
+    cannot be trained on.
     """
     source = with_superclasses(_open(data, data_dir, watch, tell, asked))
     return source if asked.class_names is None else with_class_names(source, asked.class_names)
@@ -104,9 +104,9 @@ def _from_folder(path: Path, watch: Watch, asked: Reading) -> Source:
 
 
 def _only_table(path: Path, tables: list[Path], watch: Watch, asked: Reading) -> Source | None:
-    """Return the source of the one table in a folder that names its images, None without any.
+    """Return the source of the only table in a folder that names images, None if none does.
 
-    Raises DataError where several do.
+    Raises DataError if several do.
     """
     sources = {}
     for table in tables:
@@ -123,7 +123,7 @@ def _only_table(path: Path, tables: list[Path], watch: Watch, asked: Reading) ->
 
 
 def _from_archive(path: Path, watch: Watch, tell: Tell, asked: Reading) -> Source:
-    """Return the source in an archive: that of the one table at the top, if any, or of folders."""
+    """Return the source in an archive, read by its only top-level table if there is one."""
     unpacked = archives.unpack(path, watch, tell)
     try:
         root = data_root(unpacked)
@@ -138,9 +138,9 @@ def _from_archive(path: Path, watch: Watch, tell: Tell, asked: Reading) -> Sourc
 
 
 def _tables(path: Path) -> list[Path]:
-    """Return the CSV files in a folder that may say what its images are.
+    """Return the CSV files in a folder that may label its images.
 
-    Not what `thawnet predict` wrote, and not what a contest asks for as its answer.
+    Excluded are the list that `thawnet predict` writes and submission files of competitions.
     """
     names = (entry.name for entry in visible(path))
     return [
@@ -151,7 +151,7 @@ def _tables(path: Path) -> list[Path]:
 
 
 def _require_no_columns(data: str, asked: Reading) -> None:
-    """Raise DataError if columns, or a table's images, were asked for of data without a table."""
+    """Raise DataError if columns, or a table's images, were chosen for data without a table."""
     for flag, value in (
         ("image-column", asked.image_column),
         ("label-column", asked.label_column),

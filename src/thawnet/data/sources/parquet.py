@@ -1,4 +1,4 @@
-"""A parquet file opened, and a sentence for each way in which that or reading it fails."""
+"""Opening and reading parquet files, with a message for each way in which that fails."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from ...core.errors import DataError, first_line
 
 TEXT = ("string", "large_string", "string_view")  # types as pyarrow writes them
 SMALL = 2**22  # bytes of a file whose columns are read whole
-LFS = b"version https://git-lfs"  # begins what a clone without Git LFS has in a file's place
+LFS = b"version https://git-lfs"  # begins the pointer that a clone without Git LFS has instead
 
 
 def opened(shard: Path, as_dictionary: Sequence[str] = ()) -> Any:
-    """Return a pyarrow ParquetFile; as_dictionary: columns of text whose values are read once each.
+    """Return a pyarrow ParquetFile; as_dictionary: text columns whose values are read once each.
 
-    Raises DataError when the file is none, or not whole.
+    Raises DataError if it cannot be read, or is not a whole parquet file.
     """
     import pyarrow
     import pyarrow.parquet
 
     try:
-        # Buffered, else whole row groups would be fetched before the first of their rows; but then
-        # a page gets the memory that it claims, 2 GB at most, which no small file shall have.
+        # Unbuffered, a whole row group is fetched before its first row. Buffered, a page gets the
+        # memory that it declares, up to 2 GB, so small files are read unbuffered.
         small = shard.stat().st_size <= SMALL
         return pyarrow.parquet.ParquetFile(
             shard,
@@ -49,7 +49,7 @@ def opened(shard: Path, as_dictionary: Sequence[str] = ()) -> Any:
 
 @contextmanager
 def readable(shard: Path) -> Iterator[None]:
-    """Raise DataError where reading a file inside this block fails."""
+    """Raise DataError if reading a file inside this block fails."""
     import pyarrow
 
     try:

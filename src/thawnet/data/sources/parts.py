@@ -23,13 +23,13 @@ class Listing:
     """The image files of one part."""
 
     names: Names
-    """Relative to the data's folder, of those with a class."""
+    """Names of the images with a class, relative to the data's folder."""
     labels: NDArray[np.int64]
-    """Class positions, (n,)."""
+    """Class indices, (n,)."""
     unknown: Sequence[str] = ()
     """Classes that train lacks."""
     unlabelled: int = 0
-    """Images of no class, or of those."""
+    """Number of images without a class, or of an unknown one."""
 
 
 def files_source(
@@ -40,10 +40,10 @@ def files_source(
     notes: Iterable[str],
     watch: Watch,
 ) -> Source:
-    """Return the source that listed files form.
+    """Return the source formed by listed files.
 
-    A val or test part without a single label is left out, and a note says so. One with classes of
-    train and others beside them is at fault, when it is checked or opened.
+    A val or test part without any label is left out, with a note. A part that mixes classes of
+    train with others, or misspells them, raises DataError when it is checked or opened.
     """
     said, unlabelled = [], []
     parts = []
@@ -88,7 +88,7 @@ def files_source(
 
 
 def check_names_differ(classes: Iterable[str], where: str) -> None:
-    """Raise DataError if two class names differ only by case, or by how they write an accent."""
+    """Raise DataError if two class names differ only by case, or by how accents are encoded."""
     seen: dict[str, str] = {}
     for name in classes:
         other = seen.setdefault(unicodedata.normalize("NFC", name.casefold()), name)
@@ -100,7 +100,7 @@ def check_names_differ(classes: Iterable[str], where: str) -> None:
 
 
 def _misspelt(names: Sequence[str], classes: Sequence[str]) -> bool:
-    """Whether names that are no classes were meant for such, as Cats is for cat."""
+    """Return whether any of these unknown names is a misspelt class, as Cats is of cat."""
     folded = [name.casefold() for name in classes]
     if not {name.casefold() for name in names}.isdisjoint(folded):
         return True

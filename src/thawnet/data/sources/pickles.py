@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-MOST_STEPS = 2_000_000  # of the unpickler; 50,000 images take up to 700,000, by protocol
+MOST_STEPS = 2_000_000  # of the unpickler; 50,000 images take up to 700,000, depending on protocol
 
 
 class PickleRefusedError(ValueError):
-    """The pickle asks for more than containers, strings, numbers and arrays of bytes."""
+    """The pickle needs more than containers, strings, numbers and arrays of bytes."""
 
 
 def read_pickle(content: bytes) -> Any:
     """Return what a pickle holds: numbers, strings, uint8 arrays, flat lists, a dict of these.
 
-    Keys come out as text, other strings of Python 2 as bytes. Raises PickleRefusedError for
+    Keys are returned as text, other strings of Python 2 as bytes. Raises PickleRefusedError for
     anything else.
     """
     try:
@@ -29,7 +29,7 @@ def read_pickle(content: bytes) -> Any:
         value = _Reader(io.BytesIO(content), encoding="bytes").load()
     except PickleRefusedError:
         raise
-    except Exception as error:  # a damaged pickle raises nearly everything
+    except Exception as error:  # a damaged pickle can raise nearly anything
         raise PickleRefusedError(f"not a whole pickle ({type(error).__name__})") from error
     return _plain(value)
 
@@ -37,10 +37,10 @@ def read_pickle(content: bytes) -> Any:
 def _check_size(content: bytes) -> None:
     """Raise for a memo position, a length or a number of steps beyond what CIFAR's pickles need.
 
-    For a pickle of ten bytes that names position 2^31 the unpickler would make room, 17 GB; of each
-    byte that is an empty list it makes 64.
+    For a pickle of ten bytes that names position 2^31, the unpickler would allocate 17 GB. It turns
+    every one-byte empty list into 64 bytes.
     """
-    # genops compares every length with what is left.
+    # genops itself compares every length with the bytes left.
     for step, (opcode, argument, _) in enumerate(pickletools.genops(content)):
         if step == MOST_STEPS:
             raise PickleRefusedError(f"it takes more than {MOST_STEPS:,} steps")
@@ -49,7 +49,7 @@ def _check_size(content: bytes) -> None:
 
 
 class _Reader(pickle.Unpickler):
-    """Gives a pickle that names a function or class a stand-in, which holds data only.
+    """An unpickler that replaces the few names it allows by stand-ins, which hold only data.
 
     Every stand-in refuses or checks BUILD, so that a pickle cannot change one either.
     """
@@ -67,7 +67,7 @@ class _Reader(pickle.Unpickler):
 
 
 class _Named:
-    """A name out of a pickle; calling it gives data or an array to be filled."""
+    """A stand-in for a name in a pickle; calling it returns data or an array to fill."""
 
     __slots__ = ("name",)
 
@@ -88,7 +88,7 @@ class _Named:
 
 
 class _Bytes:
-    """numpy's dtype uint8; its state, that bytes have no order, says nothing."""
+    """A stand-in for numpy's dtype uint8; its state is ignored, as bytes have no order."""
 
     __slots__ = ()
 
@@ -97,7 +97,7 @@ class _Bytes:
 
 
 class _Array:
-    """An array of bytes, filled by the state that numpy writes: version, shape, dtype, order."""
+    """A stand-in for an array of bytes, filled from numpy's state: version, shape, dtype, order."""
 
     __slots__ = ("value",)
 

@@ -18,8 +18,8 @@ from .csv_columns import PART_WORDS, SPLITS
 from .parquet import TEXT, opened, readable
 
 Label = str | int
-MOST_LABELS = 100_000  # different ones: beyond, a column holds names of files or numbers of rows
-LABEL_BYTES = 2**26  # of the different labels of a batch
+MOST_LABELS = 100_000  # different ones; a column with more holds file names or row numbers
+LABEL_BYTES = 2**26  # of the different labels in a batch
 LABEL_ROWS = 2**16  # in a batch
 MAX_METADATA = 2**22  # bytes of JSON: 20,000 class names take less than one million
 # Types as pyarrow writes them.
@@ -43,9 +43,9 @@ class Columns:
     image: str
     label: str
     names: tuple[str, ...] | None
-    """What the numbers in the column of labels stand for, if the metadata says it."""
+    """Class names for the numbers in the label column, if the metadata gives them."""
     notes: tuple[str, ...]
-    """Which one was taken where there was a choice."""
+    """Notes for the user on columns chosen from several."""
 
 
 @dataclass(frozen=True)
@@ -53,24 +53,24 @@ class Labels:
     """The label column of a part."""
 
     codes: NDArray[np.int64]
-    """Where each row's label is in `values`, (n,); -1 for none."""
+    """Index of each row's label in `values`, (n,); -1 for none."""
     values: tuple[Label, ...]
-    """Those that occur."""
+    """The labels that occur."""
 
 
 def choose_columns(shard: Path, image: str | None, label: str | None) -> Columns:
     """Choose the columns of a data set by the schema of one shard.
 
-    What its Hugging Face metadata calls Image and ClassLabel goes before what has a fitting type.
-    image, label: the columns that were asked for.
-    Raises DataError where one is missing, of another type, or one of several.
+    Columns that its Hugging Face metadata calls Image and ClassLabel precede those that only have a
+    fitting type. image, label: the columns that were asked for.
+    Raises DataError if one is missing, of another type, or one of several.
     """
     schema = opened(shard).schema_arrow
     features = _features(schema)
     kinds = {field.name: field.type for field in schema}
 
     def choose(what: str, asked: str | None, marked: str, fitting: dict[str, bool]) -> str:
-        """Return a column; fitting: those of the type, and whether to take them unasked."""
+        """Return a column; fitting: columns of the right type, and whether each is a default."""
         if asked is not None:
             if asked not in kinds:
                 raise DataError(
@@ -107,7 +107,7 @@ def choose_columns(shard: Path, image: str | None, label: str | None) -> Columns
 
     notes: list[str] = []
     images = {name: True for name, kind in kinds.items() if _holds_images(kind)}
-    # pandas also saves the index of its rows. Fractions are whole numbers beside missing ones.
+    # pandas also saves its row index. Whole numbers become fractions if some are missing.
     labels = {
         name: not name.startswith("__index_level_")
         and (str(kind) not in FRACTIONS or name.lower() == "label")
@@ -120,7 +120,7 @@ def choose_columns(shard: Path, image: str | None, label: str | None) -> Columns
 
 
 def require_no_split_column(shard: Path) -> None:
-    """Raise DataError where a column says the part of each row: parts are read from files."""
+    """Raise DataError if a column gives each row's part: parts must be files of their own."""
     schema = opened(shard).schema_arrow
     name = next((field.name for field in schema if field.name.lower() in SPLITS), None)
     if name is None or str(schema.field(name).type) not in TEXT:
@@ -143,9 +143,9 @@ def require_no_split_column(shard: Path) -> None:
 def read_labels(shards: Sequence[Path], columns: Columns, part: str) -> Labels:
     """Read the labels of a part and nothing else.
 
-    In other parts than 'train' shards may lack the column: their rows have no label.
-    Raises DataError for a shard without the columns, a value that is no label, and more different
-    ones than classes.
+    In parts other than 'train', shards may lack the column; their rows have no label.
+    Raises DataError for a shard without the columns, a value that is not a label, and more than
+    MOST_LABELS different values.
     """
     codes = bytearray()
     values: dict[Label, int] = {}
@@ -169,7 +169,7 @@ def read_labels(shards: Sequence[Path], columns: Columns, part: str) -> Labels:
         with readable(shard):
             for cells, rows in _batches(shard, column, kinds.get(column)):
                 many = len(cells) > MOST_LABELS or cells.nbytes > LABEL_BYTES
-                positions = np.full(len(cells) + 1, -1)  # the last is that of -1
+                positions = np.full(len(cells) + 1, -1)  # the last is for code -1
                 for row in [] if many else np.unique(rows[rows >= 0]).tolist():
                     label = _label(cells[row].as_py(), names, shard)
                     if label is not None:
@@ -184,16 +184,16 @@ def read_labels(shards: Sequence[Path], columns: Columns, part: str) -> Labels:
 
 
 def _batches(shard: Path, column: str, kind: Any) -> Iterator[tuple[Any, NDArray[np.int64]]]:
-    """Yield the different values of some rows, and each row's position in them, -1 for null.
+    """Yield, per batch, the distinct values and each row's index in them, -1 for null.
 
     kind: the column's type, None for a shard that lacks it.
     """
     if kind is None:
-        # As many rows as the file says, which may lie; an image takes a byte at least.
+        # The declared number of rows may be false; an image takes at least a byte.
         rows = min(opened(shard).metadata.num_rows, shard.stat().st_size)
         yield np.empty(0), np.full(rows, -1)
         return
-    # A long text that all rows repeat is read once.
+    # A long text that is repeated in all rows is read once.
     file = opened(shard, [column] if str(kind) in TEXT else [])
     for batch in file.iter_batches(LABEL_ROWS, columns=[column]):
         cells = batch.column(column)
@@ -203,7 +203,7 @@ def _batches(shard: Path, column: str, kind: Any) -> Iterator[tuple[Any, NDArray
 
 
 def _label(value: object, names: tuple[str, ...] | None, shard: Path) -> Label | None:
-    """Return a cell's label, None where it has none. Raises DataError if it cannot be one."""
+    """Return a cell's label, None if it has none. Raises DataError if it cannot be one."""
     if isinstance(value, float):
         if value != value:  # NaN, as pandas writes a missing number
             return None
@@ -215,7 +215,7 @@ def _label(value: object, names: tuple[str, ...] | None, shard: Path) -> Label |
     if isinstance(value, int) and not isinstance(value, bool):
         if names is None:
             return value
-        if value == -1:  # as the hub's test parts have it
+        if value == -1:  # as in the hub's test parts
             return None
         if not 0 <= value < len(names):
             raise DataError(
@@ -229,10 +229,10 @@ def _label(value: object, names: tuple[str, ...] | None, shard: Path) -> Label |
 
 
 def _class_names(schema: Any, column: str) -> tuple[str, ...] | None:
-    """Return what the numbers in a column stand for, by the Hugging Face metadata, if it says."""
+    """Return a column's class names from the Hugging Face metadata, if they are there."""
     try:
         names = _metadata(schema)[column]["names"]
-        if str(schema.field(column).type) in TEXT:  # which needs none
+        if str(schema.field(column).type) in TEXT:  # text needs no names
             return None
     except (KeyError, TypeError):
         return None
@@ -241,7 +241,7 @@ def _class_names(schema: Any, column: str) -> tuple[str, ...] | None:
 
 
 def _features(schema: Any) -> dict[str, Any]:
-    """Return the kind of each column that the Hugging Face metadata describes."""
+    """Return the feature type of each column that the Hugging Face metadata describes."""
     kinds = {}
     for name, feature in _metadata(schema).items():
         kinds[name] = feature.get("_type") if isinstance(feature, dict) else None
@@ -249,7 +249,7 @@ def _features(schema: Any) -> dict[str, Any]:
 
 
 def _metadata(schema: Any) -> dict[str, Any]:
-    """Return the features in the Hugging Face metadata; what is none counts as missing."""
+    """Return the features in the Hugging Face metadata, {} if missing, too large or malformed."""
     text = (schema.metadata or {}).get(b"huggingface", b"")
     if len(text) > MAX_METADATA:
         return {}
@@ -261,7 +261,7 @@ def _metadata(schema: Any) -> dict[str, Any]:
 
 
 def _holds_images(kind: Any) -> bool:
-    """Whether it is binary, or a struct of bytes; these may all be null, and then have no type."""
+    """Return whether a type is binary, or a struct of bytes, which are typeless if all are null."""
     if str(kind).startswith("struct<"):
         index = kind.get_field_index("bytes")
         return index >= 0 and str(kind.field(index).type) in {*BINARY, "null"}

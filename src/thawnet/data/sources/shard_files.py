@@ -1,6 +1,6 @@
 """Which parquet files form which part of a data set, by their names and folders.
 
-The words are those by which the `datasets` library knows a part
+Parts have the names that the `datasets` library knows them by
 (https://huggingface.co/docs/hub/datasets-file-names-and-splits).
 """
 
@@ -21,19 +21,19 @@ DEPTH = 2  # folders between DATA and its shards: a configuration and a part
 
 
 def parquet_files(folder: Path) -> list[Path]:
-    """Return a data set's parquet files: the folder's own, else those of data/, else any deeper.
+    """Return a data set's parquet files: the folder's own, else those of data/, else deeper ones.
 
-    A folder that holds images is a class and is not looked through.
+    A folder that holds images is a class and is not searched.
     """
     data = folder / "data"
     return _own(folder) or (_own(data) if data.is_dir() else []) or _below(folder, DEPTH)
 
 
 def parts_of(path: Path, files: list[Path]) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
-    """Return the files of each part ('train', maybe 'val' and 'test'), and notes for a person.
+    """Return the files of each part ('train', maybe 'val' and 'test'), and notes for the user.
 
-    path: DATA, a folder or a parquet file; that trains, whatever it is called.
-    Raises DataError when these are several data sets, shards are missing, or nothing is to train.
+    path: DATA, a folder or a parquet file; a single file trains, whatever its name.
+    Raises DataError if these are several data sets, shards are missing, or there is no train part.
     """
     if path.is_file():
         count = re.search(r"\d-of-0*(\d+)", path.name)
@@ -78,7 +78,7 @@ def _own(folder: Path) -> list[Path]:
 
 
 def _below(folder: Path, depth: int) -> list[Path]:
-    """List parquet files down to a depth; where a folder holds an image, nothing under it."""
+    """List parquet files down to a depth, skipping folders below the top that hold images."""
     files, inner = [], []
     try:
         with os.scandir(folder) as entries:
@@ -90,18 +90,18 @@ def _below(folder: Path, depth: int) -> list[Path]:
                 elif entry.name.lower().endswith(SUFFIX):
                     files.append(folder / entry.name)
                 elif depth < DEPTH and is_image(entry.name):
-                    return []  # before all of 100,000 are listed
+                    return []  # without listing all of 100,000
     except OSError:
-        return []  # told where class folders are listed
+        return []  # reported when the class folders are listed
     if depth:
         files += [file for name in inner for file in _below(folder / name, depth - 1)]
     return sorted(files)
 
 
 def _part_and_set(file: Path) -> tuple[str, str]:
-    """Return the part that a file is of, '' where no name says it, and its configuration's name.
+    """Return a file's part, '' if no name gives it, and the name of its configuration.
 
-    file: relative to DATA. The file's own name goes before that of its folder.
+    file: relative to DATA. The file's own name takes precedence over its folder's.
     """
     *folders, _ = file.parts
     parts = [_part(name) for name in (*folders, file.stem)]
@@ -116,7 +116,7 @@ def _part(name: str) -> str:
 
 
 def _check_all_there(files: list[Path]) -> None:
-    """Raise DataError where files are numbered (00000-of-00003) and one is missing or is twice."""
+    """Raise DataError if a numbered file (00000-of-00003) is missing or occurs twice."""
     series: dict[tuple[Path, str, int], dict[int, Path]] = {}
     for file in files:
         match = re.match(r"(.*?)(\d+)-of-(\d+)", file.name)

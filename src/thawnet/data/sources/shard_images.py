@@ -1,4 +1,4 @@
-"""The images of a part that lies in parquet shards, read in batches of bounded bytes."""
+"""The images of a part stored in parquet shards, read in batches of bounded size."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from ..listing import hash_of_unread
 from ..names import Names
 from .parquet import TEXT, opened, readable
 
-BATCH_BYTES = 2**22  # of a row group that are decoded at a time, by its own account
-BATCH_ROWS = 1024  # at most: equal images are stored once, and decoded take more than that
-KEPT = 4 + (os.cpu_count() or 1)  # batches: threads that decode in order are some images apart
+BATCH_BYTES = 2**22  # of a row group decoded at a time, by its declared size
+BATCH_ROWS = 1024  # at most: equal images are stored once, so they may take more bytes when decoded
+KEPT = 4 + (os.cpu_count() or 1)  # batches: threads that decode in order are a few images apart
 
-Group = tuple[int, int]  # a row group: the number of its shard, and its own in that
+Group = tuple[int, int]  # a row group: the number of its shard, and its number in it
 
 
 @dataclass(frozen=True)
@@ -36,30 +36,30 @@ class Cells:
     """Some rows of a column of images."""
 
     folder: Path
-    """That of the shard."""
+    """The folder of the shard."""
     contents: Any
-    """Encoded images, (n,) binary, null where there is none."""
+    """Encoded images, (n,) binary, null if absent."""
     paths: Any
-    """(n,) text, or null; of files in the folder that hold those that are null. Or None."""
+    """Paths, in the folder, of images that are null, (n,) text or null; None without such."""
 
     def __len__(self) -> int:
         return len(self.contents)
 
     def path(self, row: int) -> str:
-        """Return the name of an image's file, empty for none; its bytes may be any."""
+        """Return the name of an image's file, which may hold any bytes; empty for none."""
         cell = None if self.paths is None else self.paths[row].as_buffer()
         return "" if cell is None else os.fsdecode(cell.to_pybytes())
 
     def read(self, row: int) -> bytes:
-        """Return an image, nothing where a cell has none.
+        """Return an encoded image, empty if the cell has none.
 
-        Raises OSError where its file is not there, ImageError where it must not be read.
+        Raises OSError if its file is missing, ImageError if it must not be read.
         """
         content = self.contents[row].as_py()
         path = "" if content else self.path(row)
         if not path:
             return content or b""
-        folder = os.path.abspath(self.folder)  # noqa: PTH100 - what a link names may be anywhere
+        folder = os.path.abspath(self.folder)  # noqa: PTH100 - links may lead anywhere
         file = os.path.normpath(os.path.join(folder, path))  # noqa: PTH118 - as above
         if "\0" in path or not file.startswith(os.path.join(folder, "")):  # noqa: PTH118
             raise ImageError(f"'{path}' is not in the folder of its shard")
@@ -75,11 +75,11 @@ class Shards:
     image: str
     """The column of the images."""
     labels: NDArray[np.int64]
-    """Class positions of all rows; those of -1 are left out."""
+    """Class index of every row; rows with -1 are left out."""
 
     @property
     def folder(self) -> Path:
-        """That of the first shard."""
+        """The folder of the first shard."""
         return self.files[0].parent
 
     def batches(self, begin: Group = (0, 0)) -> Iterator[tuple[Group, Cells]]:
@@ -105,19 +105,19 @@ class Shards:
                                 paths = field(cells, "path")
                             cells = field(cells, "bytes")
                         yield (number, group), Cells(shard.parent, cells, paths)
-                # The pool would keep what decoding took, some tens of megabytes.
+                # The pool would keep the tens of megabytes that decoding took.
                 pyarrow.lib.default_memory_pool().release_unused()
 
     def changed(self) -> DataError:
-        """Return the error that the rows are others than when they were counted."""
+        """Return the error for shards whose rows changed since they were counted."""
         return DataError(f"'{self.folder}' has changed since it was opened")
 
 
 class _Images:
     """The images of a part by row, for several threads; ascending order is fastest.
 
-    A row group can only be decoded from its first row on, so a step back behind the batches that
-    are kept decodes it again.
+    A row group can only be decoded from its first row, so a step back beyond the batches that are
+    kept decodes it again.
     """
 
     def __init__(self, shards: Shards, groups: list[tuple[Group, int]]) -> None:
@@ -152,9 +152,9 @@ class _Images:
 
 
 def read_part(shards: Shards) -> Items:
-    """List the images of a part: one pass, of which hashes stay in memory.
+    """List the images of a part in one pass, keeping only hashes in memory.
 
-    Raises DataError when most images lie in files that are not there.
+    Raises DataError if most images are in separate files that cannot be read.
     """
     rows = np.flatnonzero(shards.labels >= 0)
     names = Names(f"{shards.part}/{row}" for row in rows.tolist())

@@ -1,4 +1,4 @@
-"""Parquet shards, as the Hugging Face hub, pandas or polars write them, to a source."""
+"""Sources from parquet shards, as the Hugging Face hub, pandas or polars write them."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def from_shards(
     image_column: str | None = None,
     label_column: str | None = None,
 ) -> Source:
-    """Return the source that the parquet files of a folder form, or one file alone.
+    """Return the source formed by the parquet files of a folder, or by a single file.
 
     Its classes are those that the Hugging Face metadata names, else the labels that occur, sorted.
-    Rows without a label are left out, and so is a part of nothing else; `notes` says how many.
-    image_column, label_column: which to read where there are several.
-    Raises DataError when shards are missing or damaged, or columns or classes cannot be told.
+    Rows without a label are left out, and so is a part without any; `notes` says how many.
+    image_column, label_column: which to read if there are several.
+    Raises DataError if shards are missing or damaged, or columns or classes cannot be determined.
     """
     files, told = parts_of(path, shards)
     first = files["train"][0]
@@ -86,12 +86,12 @@ def from_shards(
 def _positions(
     shard: Path, column: str, names: tuple[str, ...] | None, trained: Labels
 ) -> dict[Label, int]:
-    """Return the position of each label among the classes, in their order, -1 for no class."""
+    """Return the class index of each label, in class order, -1 for no class."""
     where = f"'{shard}', column '{column}'"
     labels = dict.fromkeys(names or trained.values)
     if len({type(label) for label in labels}) > 1:
         raise DataError(f"{where}: text and numbers in one column are no labels; save it as text")
-    # Classes that are counted from 0 have -1 for none, as the hub's test parts do.
+    # If classes are numbered from 0, -1 stands for none, as in the hub's test parts.
     none = -1 if 0 in labels else None
     classes = [label for label in (labels if names else sorted(labels)) if label != none]
     check_names_differ(map(str, classes), f"{where}, labels")

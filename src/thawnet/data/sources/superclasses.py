@@ -1,7 +1,7 @@
 """CIFAR-100's 20 superclasses of five classes each, however the data set was opened.
 
-The table of Krizhevsky 2009, Learning multiple layers of features from tiny images
-(https://www.cs.toronto.edu/~kriz/cifar.html), in the names that its files use.
+The table is from Krizhevsky 2009, Learning multiple layers of features from tiny images
+(https://www.cs.toronto.edu/~kriz/cifar.html), with the names that its files use.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ TABLE = {
 }
 CIFAR100 = {name: above for above, names in TABLE.items() for name in names.split()}
 
-# The hub's copy, uoft-cs/cifar100, lost a letter; with it a bundle would not know the other forms.
+# The hub's copy, uoft-cs/cifar100, lost a letter; with it, a bundle would not know the other forms.
 MISSPELT = {"cra": "crab"}
 
 
 def with_superclasses(source: Source) -> Source:
-    """Return a source with its superclasses if its classes are CIFAR-100's, else as it is."""
+    """Return a source with superclasses if its classes are CIFAR-100's, else unchanged."""
     classes = tuple(MISSPELT.get(name, name) for name in source.classes)
     if set(classes) != CIFAR100.keys():
         return source

@@ -25,8 +25,8 @@ from .csv_text import Record, open_text
 from .parts import check_names_differ
 from .visible import is_image
 
-SAMPLE = 200  # rows that show what the columns hold
-NO_LABEL = ("", "nan", "null", "n/a", "#n/a", "<na>")  # an empty cell, as programs write it
+SAMPLE = 200  # rows that are sampled to see what the columns hold
+NO_LABEL = ("", "nan", "null", "n/a", "#n/a", "<na>")  # how programs write an empty cell
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class _Rows:
     groups: NDArray[np.int64]
     """-1 for none."""
     lines: NDArray[np.int64]
-    """Where the rows begin in the file, from 1 on."""
+    """Line of the file where each row begins, from 1."""
 
     def at(self, rows: NDArray[np.int64]) -> _Rows:
         """Return some of the rows."""
@@ -53,12 +53,12 @@ class _Rows:
 def from_table(
     path: Path, watch: Watch = unwatched, asked: Reading = AS_IT_IS, confined: bool = False
 ) -> Source:
-    """Return the source that a CSV of images and their classes forms.
+    """Return the source formed by a CSV of images and their classes.
 
-    Its columns are path,label[,split][,group], what `asked` names, or what header and rows show.
-    Images are relative to `asked.images` or the CSV's folder; `confined` refuses those that leave
-    it, for a table that came out of an archive. A label is a name and nothing else. The store lists
-    files that do not exist as broken. Raises DataError, with line numbers, for a mistake.
+    Its columns are path,label[,split][,group], those that `asked` names, or those that fit by the
+    header and rows. Image paths are relative to `asked.images` or the CSV's folder; `confined`
+    refuses paths that leave it, for a table from an archive. Labels are always text, even numbers.
+    The store lists missing files as broken. Raises DataError, with line numbers, for a mistake.
     """
     files = ImageFiles(asked.images or path.parent, path.stem)
     rows, notes = _read(path, asked, files)
@@ -96,14 +96,14 @@ def from_table(
 
 
 def _read(path: Path, asked: Reading, files: ImageFiles) -> tuple[_Rows, tuple[str, ...]]:
-    """Read the whole table. Raises DataError for the first row that is not one."""
+    """Read the whole table. Raises DataError for the first row that is malformed."""
     text = open_text(path)
     records = text.records()
     first = next(records, None)
     if first is None:
         raise DataError(f"'{path}' is empty; expected a header, as in path,label, and rows")
     header = first[1]
-    if any(map(is_image, filter(None, header))):  # a row already
+    if any(map(is_image, filter(None, header))):  # there is no header: this is a row
         records = chain([first], records)
         header = [f"column {number}" for number in range(1, len(header) + 1)]
     sample = list(islice(records, SAMPLE))
@@ -116,7 +116,7 @@ def _read(path: Path, asked: Reading, files: ImageFiles) -> tuple[_Rows, tuple[s
 def _collect(
     path: Path, header: Sequence[str], columns: Columns, records: Iterator[Record]
 ) -> tuple[_Rows, NDArray[np.bool_]]:
-    """Return the rows below the header, and which have no label."""
+    """Return the rows below the header, and a mask of those without a label."""
     labels, parts, groups, lines = (array("q") for _ in range(4))
     label_numbers: dict[str, int] = {}
     group_numbers: dict[str, int] = {}
@@ -160,7 +160,7 @@ def _collect(
 
 
 def _part(path: Path, line: int, cells: Sequence[str], columns: Columns) -> int:
-    """Return the position in PARTS that a row belongs to."""
+    """Return a row's part, as a position in PARTS."""
     if columns.split is None:
         return 0
     word = cells[columns.split].strip()
@@ -179,7 +179,7 @@ def _part(path: Path, line: int, cells: Sequence[str], columns: Columns) -> int:
 def _labelled(
     path: Path, rows: _Rows, unlabelled: NDArray[np.bool_]
 ) -> tuple[_Rows, tuple[str, ...]]:
-    """Leave out a part without any label, and say so. Raises DataError for other lone rows."""
+    """Leave out unlabelled parts, with a note. Raises DataError for other unlabelled rows."""
     if not unlabelled.any():
         return rows, ()
     notes = []
@@ -200,7 +200,7 @@ def _labelled(
 
 
 def _once_each(path: Path, rows: _Rows) -> tuple[_Rows, list[str]]:
-    """Drop rows that repeat another, and say so. Raises DataError if they contradict it."""
+    """Drop rows that repeat another, with a note. Raises DataError if they contradict it."""
     keys = np.fromiter((hash(os.path.normpath(name)) for name in rows.paths), np.int64)
     _, inverse, count = np.unique(keys, return_inverse=True, return_counts=True)
     first: dict[tuple[str, int], int] = {}
@@ -243,7 +243,7 @@ def _check_classes(path: Path, rows: _Rows) -> None:
         )
     trained = np.unique(rows.labels[rows.parts == 0])
     if not len(trained):
-        return  # there is something to measure on, and nothing to train on
+        return  # the images are only for evaluation
     lacking = np.setdiff1d(rows.labels, trained)
     if len(lacking):
         name = rows.classes[lacking[0]]
@@ -255,7 +255,7 @@ def _check_classes(path: Path, rows: _Rows) -> None:
 
 
 def _check_files(path: Path, folder: Path, rows: _Rows) -> None:
-    """Raise DataError if a class, or most of the table, names files that do not exist."""
+    """Raise DataError if most files, or all files of a class in a part, do not exist."""
     # pathlib raises at names that no file can have.
     exists = np.fromiter((os.path.exists(folder / name) for name in rows.paths), bool)  # noqa: PTH110 - a Path for each of millions takes seconds
     if exists.all():
@@ -286,7 +286,7 @@ def _check_files(path: Path, folder: Path, rows: _Rows) -> None:
 
 
 def _straddling(rows: _Rows) -> Iterator[str]:
-    """Yield a note of how many groups the table's own split divides, if any."""
+    """Yield a note that counts the groups that the table's own split divides, if any."""
     member = rows.groups >= 0
     pairs = np.unique(np.stack([rows.groups[member], rows.parts[member]]), axis=1)
     _, parts = np.unique(pairs[0], return_counts=True)

@@ -1,4 +1,4 @@
-"""What folders hold for a person: images and folders, without what is hidden or left over."""
+"""Listing folders: images and folders, without hidden files and leftovers of other programs."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from .leftovers import is_leftover, is_passed_over
 
 @dataclass
 class Skipped:
-    """What is passed over while folders are listed, but for what is hidden."""
+    """Counts of what is skipped while folders are listed, except hidden files."""
 
     others: Counter[str] = field(default_factory=Counter)
     """Files in class folders that are not named like images, by suffix."""
     links: int = 0
     """Links to folders in class folders."""
     leftovers: Counter[str] = field(default_factory=Counter)
-    """Files of other programs, by the name of the file or folder that shows it."""
+    """Files of other programs, by the name of the leftover file or folder."""
 
     def notes(self) -> Iterator[str]:
-        """Yield a sentence for each kind."""
+        """Yield a note for each kind that was skipped."""
         if self.others:
             total = self.others.total()
             files = "1 file is" if total == 1 else f"{total:,} files are"
@@ -41,9 +41,9 @@ class Skipped:
 
 
 def visible(path: Path, skipped: Skipped | None = None) -> list[os.DirEntry[str]]:
-    """Return what a folder holds, without what is hidden or left over, sorted by name.
+    """Return a folder's entries without hidden files and leftovers, sorted by name.
 
-    skipped: counts what is left over. Raises DataError when the folder cannot be listed.
+    skipped: counts the leftovers. Raises DataError if the folder cannot be listed.
     """
     try:
         with os.scandir(path) as entries:
@@ -61,7 +61,7 @@ def visible(path: Path, skipped: Skipped | None = None) -> list[os.DirEntry[str]
 def walk(folder: Path, prefix: str, skipped: Skipped) -> Iterator[str]:
     """Yield the images below a folder: its own first, then those of its folders, each sorted.
 
-    prefix: stands before each name, as in `cat/`. Links to folders are not followed.
+    prefix: put before each name, such as `cat/`. Links to folders are not followed.
     """
     waiting = [(folder, prefix)]
     while waiting:
@@ -81,7 +81,7 @@ def walk(folder: Path, prefix: str, skipped: Skipped) -> Iterator[str]:
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder or a link to one; a link in a circle is none."""
+    """Return whether an entry is a folder or a link to one; False for a circular link."""
     try:
         return entry.is_dir()
     except OSError:
@@ -89,12 +89,12 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def is_image(name: str) -> bool:
-    """Whether a file is named like an image, and neither hidden nor left over."""
+    """Return whether a file is named like an image, and is neither hidden nor a leftover."""
     return os.path.splitext(name)[1].lower() in SUFFIXES and not is_passed_over(name)  # noqa: PTH122 - 100,000 Paths take a second
 
 
 def dead_link(path: str | Path) -> str | None:
-    """Return why a link leads nowhere and what to do, None for a live one and for what is none."""
+    """Return why a link is dead and what to do; None for a live link or anything else."""
     if not os.path.islink(path):  # noqa: PTH114 - False, where Path raises for odd names
         return None
     try:
@@ -118,6 +118,6 @@ def _files_in(entry: os.DirEntry[str]) -> int:
 
 
 def _first(kinds: Counter[str]) -> str:
-    """Return the most frequent kinds, the first of the alphabet among equals."""
+    """Return the most frequent kinds, equals in alphabetical order."""
     names = sorted(kinds, key=lambda kind: (-kinds[kind], kind))
     return ", ".join(names if len(names) < 5 else [*names[:4], "..."])

@@ -1,7 +1,7 @@
-"""Names in zip files: which characters their bytes stand for is said, evident, or not known at all.
+"""Names in zip files: their encoding is declared, evident or unknown.
 
-APPNOTE 4.4.4 (bit 11: UTF-8), 4.6.9 (Info-ZIP's Unicode path). Without these, Windows and older
-programs write the code page of the machine that packed, and macOS writes UTF-8.
+See APPNOTE 4.4.4 (bit 11: UTF-8) and 4.6.9 (Info-ZIP's Unicode path). Without these, Windows and
+older programs write the code page of the machine that packed, and macOS writes UTF-8.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SHOWN = 3  # readings of a name
 
 
 def name_of(info: zipfile.ZipInfo) -> str | None:
-    """Return an entry's name, or None where its code page is not known."""
+    """Return an entry's name, or None if its code page is not known."""
     if info.flag_bits & UTF8:
         return info.orig_filename
     raw = raw_name(info)
@@ -32,12 +32,12 @@ def name_of(info: zipfile.ZipInfo) -> str | None:
 
 
 def raw_name(info: zipfile.ZipInfo) -> bytes:
-    """Return the bytes of a name that is not said to be UTF-8: zipfile reads these as cp437."""
+    """Return the bytes of a name not flagged as UTF-8, which zipfile reads as cp437."""
     return info.orig_filename.encode("cp437")
 
 
 def readings(raw: bytes) -> str:
-    """Return a name as some code pages would read it, the likelier ones first."""
+    """Return a name as read with several code pages, the likelier ones first."""
     seen: dict[str, str] = {}
     for page in CODE_PAGES:
         try:
@@ -51,12 +51,12 @@ def readings(raw: bytes) -> str:
 
 
 def _oddness(text: str) -> int:
-    """Count what is neither ASCII nor a letter: frames and signs, which names hardly have."""
+    """Count characters that are neither ASCII nor letters: box drawing and signs, rare in names."""
     return sum(not letter.isascii() and not letter.isalpha() for letter in text)
 
 
 def _unicode_path(extra: bytes, raw: bytes) -> str | None:
-    """Return the name in the Unicode path field, if there is one and it is about this name."""
+    """Return the name in the Unicode path field, if there is one and its checksum matches."""
     for kind, content in _fields(extra):
         if kind == UNICODE_PATH and content[:5] == struct.pack("<BI", 1, zlib.crc32(raw)):
             try:

@@ -1,1 +1,1 @@
-"""A trained network as a page that needs no server: files of the page, and who computes in it."""
+"""A trained network as a page that needs no server: its files, and what computes in it."""

@@ -1,4 +1,4 @@
-"""The network that a page carries: large weights in float16 where that changes next to nothing."""
+"""The network in a page: large weights in float16 where that changes next to nothing."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ...core import console
 from ...core.errors import ThawnetError
 from ...core.packages import TRAIN_PACKAGES, missing, require_installed
 
-MOST_OFF = 0.01  # of a calibrated probability
-# Values of a tensor in float16. MobileNetV2's depthwise kernels, which are smaller, cause most of
-# the error: with them probabilities moved by up to 0.04, without by 0.002, for 0.3 MB more
-# (docs/experiments.md).
+MOST_OFF = 0.01  # largest change of a calibrated probability
+# Fewest values of a tensor that is put in float16. MobileNetV2's depthwise kernels are smaller, and
+# cause most of the error: with them in float16 probabilities changed by up to 0.04, without by
+# 0.002, for 0.3 MB more (docs/experiments.md).
 HALVED_FROM = 20_000
 AT_ONCE = 32  # images
 FLOAT32 = "weights in float32, as the bundle's"
@@ -30,11 +30,11 @@ def page_network(
     model: Model,
     validation: Callable[[], NDArray[np.uint8] | None],
 ) -> tuple[bytes, str]:
-    """Return the ONNX model of a page, and for a person how it compares with the bundle's.
+    """Return the ONNX model of a page, and a description of how it compares with the bundle's.
 
-    onnx: of the bundle, opened as `model`. validation: see `validation_squares`. The weights stay
-    in float32 where there are none, and where float16 would move a probability of one of them by
-    more than MOST_OFF.
+    onnx: the bundle's ONNX model, opened as `model`. validation: see `validation_squares`. The
+    weights stay in float32 if there are no validation images, or if float16 would change the
+    outputs for one of them by more than MOST_OFF, see `_difference`.
     """
     if WEIGHTS not in description.sha256:
         return onnx, "in int8, as the bundle"
@@ -57,9 +57,9 @@ def page_network(
 def validation_squares(
     description: Description, data: str | None, data_dir: Path | None
 ) -> NDArray[np.uint8] | None:
-    """Return images that validated a network, (n, crop, crop, 3), None where none are at hand.
+    """Return a network's validation images, (n, crop, crop, 3), or None if none are available.
 
-    data, data_dir: as for `thawnet train`. Where they are given, what is wrong with them is raised.
+    data, data_dir: as for `thawnet train`. If either is given, errors in reading them are raised.
     """
     required = data is not None or data_dir is not None
     lacking = missing(TRAIN_PACKAGES)
@@ -83,7 +83,7 @@ def validation_squares(
 
 
 def _difference(model: Model, small: Model, squares: NDArray[np.uint8]) -> float:
-    """Return by how much outputs differ at most: probabilities, and shares of unfamiliarity."""
+    """Return the largest difference of probabilities, and of unfamiliarity as a share."""
     off = 0.0
     with console.progress("comparing the smaller network", len(squares)) as advance:
         for batch in np.array_split(squares, len(squares) // AT_ONCE + 1):

@@ -32,7 +32,7 @@ ORT_GPU = "ort-gpu.js"  # with WebGPU; half a megabyte more than the other, and 
 STYLES = (HOUSE.name, "page.css", "answers.css")
 GPU = "gpu.js"
 SCRIPTS = ("picture.js", "exif.js", "pixels.js", "browser.js", "sources.js", "card.js", "page.js")
-# What the browser is to allow: 'wasm-unsafe-eval' compiles WebAssembly, and no JavaScript.
+# What the browser may allow: 'wasm-unsafe-eval' compiles WebAssembly, but no JavaScript.
 _POLICY = (
     "default-src 'none'; script-src {scripts} 'wasm-unsafe-eval'; style-src {styles}; "
     "img-src {images}blob: data:; connect-src {own}; media-src blob:; worker-src {own}; "
@@ -45,19 +45,20 @@ class Page:
     """The content of a page."""
 
     facts: Mapping[str, Any]
-    """The network's facts that it shows, as JSON."""
+    """The facts about the network that the page shows, as JSON."""
     assets: Mapping[str, bytes]
-    """By name, gzip but the pictures: `runtime`, ONNX Runtime's WebAssembly; `network`, the ONNX
-    model; `weights`, float16 (classes, channels), of networks that have class maps; and pictures
-    to try, by their file's name."""
+    """By name, gzip-compressed except for pictures: `runtime`, ONNX Runtime's WebAssembly;
+    `network`, the ONNX model; `weights`, float16 (classes, channels), for networks with class maps;
+    and example pictures, by file name."""
     gpu: bool = False
-    """Whether a graphics card computes all of the network."""
+    """Whether a GPU can compute all of the network."""
 
 
 def make_page(model: Model, network: bytes, name: str, gpu: bool) -> Page:
-    """Return the page of a network. network: the ONNX model to carry. name: for people.
+    """Return the page of a network.
 
-    gpu: as in Page. Raises BundleError for class weights that float16 cannot hold.
+    network: the ONNX model to include. name: for display. gpu: as in Page.
+    Raises BundleError for class weights that float16 cannot hold.
     """
     pictures = (
         {path.name: path for path in sorted(EXAMPLES.iterdir())} if is_embedded(model) else {}
@@ -79,7 +80,7 @@ def make_page(model: Model, network: bytes, name: str, gpu: bool) -> Page:
 
 
 def write_page(page: Page, out: Path, one_file: bool) -> int:
-    """Write a page as one HTML file, or as a folder, and return its bytes."""
+    """Write a page as one HTML file or as a folder, and return its size in bytes."""
     if one_file:
         content = single_file(page)
         write_atomic(out, lambda file: file.write(content))
@@ -103,7 +104,7 @@ def folder_files(page: Page) -> dict[str, bytes]:
     files = {paths[name]: content for name, content in assets.items()}
     for name in (*STYLES, *scripts, ORT, ICON.name):
         files[f"static/{name}"] = _static(name)
-    later = []  # a visitor's browser keeps these once it needed them
+    later = []  # a visitor's browser caches these once it has needed them
     if page.gpu:
         files[f"static/{ORT_GPU}"] = _static(ORT_GPU)
         later = [f"static/{ORT_GPU}", paths["runtime-gpu"]]
@@ -112,7 +113,7 @@ def folder_files(page: Page) -> dict[str, bytes]:
     head += [f'<script src="static/{name}" defer></script>' for name in scripts]
     policy = _POLICY.format(scripts="'self'", styles="'self'", images="'self' ", own="'self'")
     files[INDEX] = _html(policy, head, [_facts(page, paths)]).encode()
-    # Not index.html, which some hosts answer by another address: "" is the folder.
+    # Not index.html, which some hosts redirect to another address: "./" is the folder.
     cached = ["./", *sorted(set(files) - {INDEX, *later})]
     version = hashlib.sha256(b"".join(files[name] for name in sorted(files))).hexdigest()[:16]
     parts = json.dumps({"version": version, "files": cached, "later": later})
@@ -120,10 +121,10 @@ def folder_files(page: Page) -> dict[str, bytes]:
 
 
 def single_file(page: Page) -> bytes:
-    """Return a page as one HTML file, which holds everything.
+    """Return a page as one self-contained HTML file.
 
-    It computes on the processor: a graphics card would need 5.5 MB more, half as much again, which
-    most visitors would not use.
+    It computes on the CPU: GPU support would add 5.5 MB, half as much again, which most visitors
+    would not use.
     """
     styles = [_static(name).decode() for name in STYLES]
     module = _static(ORT).decode()
@@ -134,7 +135,7 @@ def single_file(page: Page) -> bytes:
         images="",
         own="'none'",
     )
-    # What is large comes last, so that the page is there while it still arrives.
+    # Large assets come last, so that the page appears while they are still loading.
     body = [_facts(page, {})]
     body += [f"<script>{_inside(script)}</script>" for script in scripts]
     body.append(f'<script type="module">{_inside(module)}</script>')
@@ -148,7 +149,7 @@ def single_file(page: Page) -> bytes:
 
 
 def _html(policy: str, head: Sequence[str], body: Sequence[str]) -> str:
-    """Return the served page's HTML with other styles and scripts."""
+    """Return the served page's HTML with its styles and scripts replaced."""
     html = (STATIC / "page.html").read_text(encoding="utf-8")
     html = re.sub(r'<(link rel="stylesheet"|script )[^>]*>(</script>)?\n', "", html)
     first = '<meta charset="utf-8">\n'
@@ -159,9 +160,9 @@ def _html(policy: str, head: Sequence[str], body: Sequence[str]) -> str:
 
 
 def _facts(page: Page, paths: Mapping[str, str]) -> str:
-    """Return the element that the page's scripts read; no name in it can end it.
+    """Return the element that the page's scripts read, escaped so that no name can close it.
 
-    paths: of the assets that lie beside the page.
+    paths: of the assets stored beside the page.
     """
     sizes = {name: len(page.assets[name]) for name in paths if name in page.assets}
     facts = {"model": page.facts, "assets": paths, "sizes": sizes}
@@ -171,7 +172,7 @@ def _facts(page: Page, paths: Mapping[str, str]) -> str:
 
 @cache  # packing takes as long as all the rest of an export
 def _runtime(script: str) -> bytes:
-    """Return the WebAssembly of a script of ONNX Runtime, gzip."""
+    """Return the gzip-compressed WebAssembly of an ONNX Runtime script."""
     packed = (RUNTIME / script).with_suffix(".wasm.xz").read_bytes()
     return _packed(lzma.decompress(packed))
 
@@ -182,7 +183,7 @@ def _static(name: str) -> bytes:
 
 
 def _inside(script: str) -> str:
-    """Return a script as it may stand inside an HTML file."""
+    """Return a script after checking that it can be embedded in an HTML file."""
     assert not re.search(r"</script|<!--", script, re.IGNORECASE)
     return script
 

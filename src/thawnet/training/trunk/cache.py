@@ -38,11 +38,11 @@ GPU_BLOCK = 1024  # images of 96 px that pass through a GPU at once
 
 @dataclass(frozen=True)
 class Origin:
-    """All that decides a trunk's output, but for the view and the split."""
+    """Everything that determines a trunk's output, except the view and the split."""
 
     network: Network
     weights: str
-    """Their fingerprint."""
+    """Fingerprint of the weights."""
     images: ImageStore
     spec: Preprocess
     augment: Augment
@@ -53,7 +53,7 @@ class Origin:
     """See runtime.frozen_function."""
 
     def key(self, view: int, split: int) -> str:
-        """Name the features of one view at a split."""
+        """Return the cache key of the features of one view at a split."""
         stages = self.network.stages
         pieces = [stages[end] for end in ends(self.network, 0, split, self.cuts)]
         drawn = view if view < undrawn_views(self.augment.flip) else [view, self.augment]
@@ -68,7 +68,7 @@ class Origin:
         )
 
     def folder(self, view: int, split: int) -> Path:
-        """Return where the cache keeps those features."""
+        """Return the cache folder of those features."""
         return cache_folder() / "features" / self.key(view, split)
 
     def pictures(self, positions: NDArray[np.int64], views: Views) -> torch.Tensor:
@@ -109,7 +109,7 @@ def cached_features(
 ) -> list[FeatureStore]:
     """Return the features of one view at several splits, computing what the cache lacks.
 
-    Missing splits are computed in one pass, of which each rank of a team does a share.
+    Missing splits are computed in one pass; each rank of a team does a share.
     """
     folders = {split: origin.folder(view, split) for split in splits}
     missing = {split: folder for split, folder in folders.items() if not folder.is_dir()}
@@ -120,14 +120,14 @@ def cached_features(
 
 
 def is_cached(origin: Origin, view: int, splits: Sequence[int]) -> bool:
-    """Whether the cache has the features of a view at several splits."""
+    """Return whether the cache has the features of a view at several splits."""
     return all(origin.folder(view, split).is_dir() for split in splits)
 
 
 def fit_budget(
     origin: Origin, views: Iterable[int], splits: Sequence[int], world: World = ALONE
 ) -> bool:
-    """Whether what the cache lacks of some views fits the disk budget of every rank."""
+    """Return whether the features that the cache lacks fit the disk budget of every rank."""
     size = 0
     for view in views:
         for split in splits:
@@ -137,11 +137,8 @@ def fit_budget(
     return all(world.everybody.gather(not size or size <= disk_budget()))
 
 
-def disk_budget(written: int = 0) -> int:
-    """Return how many bytes a new cache may take: THAWNET_CACHE_GB, or half the free disk.
-
-    written: bytes that will have been written by then.
-    """
+def disk_budget() -> int:
+    """Return the bytes that a new cache may take: THAWNET_CACHE_GB, or half the free disk."""
     chosen = os.environ.get("THAWNET_CACHE_GB")
     if chosen is not None:
         try:
@@ -151,7 +148,7 @@ def disk_budget(written: int = 0) -> int:
     folder = cache_folder()
     while not folder.exists():
         folder = folder.parent
-    return (shutil.disk_usage(folder).free - written) // 2
+    return shutil.disk_usage(folder).free // 2
 
 
 def shape_at(network: Network, split: int) -> tuple[int, ...]:
@@ -166,15 +163,15 @@ def build(
     progress: Progress,
     team: Ranks = ALONE.team,
 ) -> None:
-    """Compute the features of one view at several splits in one pass, into a folder for each.
+    """Compute the features of one view at several splits in one pass, into a folder for each split.
 
-    The leader of a team holds the folders; each rank writes its share of the blocks in its place.
+    The leader of a team holds the locks; each rank writes its share of the blocks in place.
     """
     with contextlib.ExitStack() as stack:
         works: dict[int, Building] = {}
         todo = np.zeros(0, np.int64)
         if team.leads:
-            # In one order everywhere, so that two processes never wait for each other's locks.
+            # Always in the same order, so that no two processes wait for each other's locks.
             for split, folder in sorted(folders.items(), key=lambda item: item[1]):
                 work = stack.enter_context(building(folder, console.say))
                 if work is not None:
@@ -197,18 +194,18 @@ def build(
                     "view": view,
                 }
                 write_json(work.folder / "meta.json", meta)
-    team.gather(None)  # all are in their place
+    team.gather(None)  # all folders are in place
 
 
 def block_size(origin: Origin) -> int:
-    """Return the images that are computed at once, whoever builds a cache."""
+    """Return the number of images computed at once, the same for all who build a cache."""
     if origin.machine.device == "cpu":
         return PIECE
     return max(1, round(GPU_BLOCK * min(1, (96 / origin.spec.size) ** 2)))
 
 
 def _todo(origin: Origin, works: Iterable[Building]) -> NDArray[np.int64]:
-    """Return the blocks that any unfinished entry lacks, and make one note of every member's."""
+    """Return the blocks that any unfinished entry lacks; merge the members' notes into one."""
     lacking: set[int] = set()
     blocks = set(range(math.ceil(len(origin.images) / block_size(origin))))
     for work in works:
@@ -219,7 +216,7 @@ def _todo(origin: Origin, works: Iterable[Building]) -> NDArray[np.int64]:
 
 
 def _done(work: Building) -> set[int]:
-    """Return the blocks that any member noted."""
+    """Return the blocks that any member has noted as done."""
     return {number for note in work.notes() for number in note}
 
 
@@ -230,7 +227,7 @@ def _compute(
     blocks: NDArray[np.int64],
     progress: Progress,
 ) -> None:
-    """Compute some blocks and write each in its place; works: by split."""
+    """Compute some blocks and write each at its position. works: by split."""
     splits = sorted(works)
     trunks = [origin.trunk(first, last) for first, last in itertools.pairwise([0, *splits])]
     machine, count, size = origin.machine, len(origin.images), block_size(origin)
@@ -275,9 +272,9 @@ def _stored(x: torch.Tensor) -> torch.Tensor:
 
 
 def load(folder: Path) -> FeatureStore:
-    """Open the features in a folder that `build` made."""
+    """Open the features in a folder that `build` wrote."""
     meta = json.loads((folder / "meta.json").read_text())
-    reduced = meta["dtype"] == "bfloat16"  # of which numpy knows only the bits
+    reduced = meta["dtype"] == "bfloat16"  # stored as bits: numpy has no bfloat16
     stored = np.uint16 if reduced else np.float32
     values = np.memmap(folder / "values.bin", dtype=stored, mode="r", shape=tuple(meta["shape"]))
     return FeatureStore(values, torch.bfloat16 if reduced else torch.float32)

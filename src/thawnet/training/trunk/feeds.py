@@ -1,4 +1,4 @@
-"""The input of the part that trains: cached activations where they are fixed, else live ones."""
+"""The input of the layers that train: activations from the cache, or computed live."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Batch = Callable[[NDArray[np.int64]], torch.Tensor]
 
 
 class Feed(Protocol):
-    """Gives the input of the part that trains, for any images of one part of the data."""
+    """Input of the layers that train, for the images of one part of the data."""
 
     cached: bool
 
@@ -28,15 +28,16 @@ class Feed(Protocol):
         """Return a function from positions (n,) to activations (n, ...) for one epoch of a run."""
 
     def ready(self, number: int) -> bool:
-        """Whether that epoch can begin at once, without computing anything first."""
+        """Return whether that epoch can begin at once, without computing anything first."""
 
 
 class CachedFeed:
-    """Reads features; each epoch shows every image in one view, and the next epoch in the next.
+    """Features from the cache: an epoch shows every image in one view, the next in the next view.
 
-    A view is computed when an epoch first shows it, so that learning begins after the first. All
-    ranks open a view together, and only once, so that one alone may read it later.
-    splits: all that one pass caches, the one read first. first: the epoch that shows view 0.
+    A view is computed when an epoch first shows it, so that training begins after the first view.
+    All ranks open a view together, and only once, so that a single one may read it later.
+    splits: all splits that one pass caches, beginning with the one that is read. first: the epoch
+    that shows view 0.
     """
 
     cached = True
@@ -72,9 +73,9 @@ class CachedFeed:
 
 
 class LiveFeed:
-    """Renders views and runs the trunk on every batch.
+    """Features computed live: views are rendered and pass through the trunk for every batch.
 
-    views: how many fixed views an image has, shown as CachedFeed does; 0 draws fresh ones every
+    views: number of fixed views of an image, shown as in CachedFeed; 0 draws fresh ones every
     epoch. first: the epoch that shows view 0.
     """
 
@@ -103,7 +104,7 @@ class LiveFeed:
             x = spread(origin.machine, some, positions)
             if self.trunk is None:
                 return x.contiguous(memory_format=torch.channels_last)
-            # Activations leave inference mode by a copy, so that autograd may save them.
+            # Autograd cannot save inference-mode tensors, so they are copied.
             return x.to(origin.machine.torch_dtype, copy=True)
 
         return batch
@@ -122,10 +123,10 @@ def make_feed(
     world: World,
     first: int = 0,
 ) -> Feed:
-    """Return the cached activations of some views at splits[0], or live ones.
+    """Return a feed of activations at splits[0], from the cache or live.
 
-    splits: all that one pass shall cache. views: 0 draws fresh ones every epoch, for which there
-    is no cache. cached: what was decided before, None to decide by the disk budget. first: the
+    splits: all splits that one pass caches. views: number of views; 0 draws fresh ones every epoch,
+    which are not cached. cached: an earlier decision; None to decide by the disk budget. first: the
     epoch of the run that shows view 0, whose features are computed now.
     """
     if views and splits[0] and cached is not False:

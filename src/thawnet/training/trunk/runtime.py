@@ -1,4 +1,4 @@
-"""The runtime of frozen layers: on a CPU, a piece of the images to each core."""
+"""The runtime of frozen layers; on a CPU, each core processes a piece of the images."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from ..machine import Machine
 
 Function = Callable[[torch.Tensor], torch.Tensor]
 
-# Images of 96 px that pass through frozen layers at once, so that activations stay in a core's
-# caches. Where the resolution has fallen to a sixteenth it is the weights that must be fetched
-# anew for every pass, so more go through together. Measured: docs/experiments.md.
+# Images of 96 px that pass through frozen layers at once. FEW keeps activations in a core's caches.
+# Once the resolution has fallen to a sixteenth, fetching the weights for every pass costs more, so
+# MANY go through together. Measured: docs/experiments.md.
 FEW = 2
 MANY = 64
-TORCH_FEW = 16  # eager torch takes longer to call a layer
+TORCH_FEW = 16  # eager torch has more overhead per layer
 
-SESSIONS = 4  # of ONNX Runtime that are kept
-_sessions: dict[str, Any | None] = {}  # by what they compute, the oldest first
-_said: list[str] = []  # of networks that ONNX has no form for
+SESSIONS = 4  # sessions of ONNX Runtime that are kept
+_sessions: dict[str, Any | None] = {}  # by a hash of their layers, the oldest first
+_said: list[str] = []  # the message about layers without an ONNX form, once it was printed
 
 
 def frozen_function(
@@ -47,17 +47,18 @@ def frozen_function(
 ) -> Function:
     """Return frozen stages first..last (exclusive) as a function of activations on the device.
 
-    cuts: see `ends`. briefly: for so few images that exporting the layers would take longer.
-    thaws: the first stage that a later phase trains. From there on coarse ones are computed in the
-    precision that it will train in, all others in the trunk's. It computes in the calling thread.
-    CPUs run float32 in ONNX Runtime on one core, where the layers can be exported; batch-norms are
-    folded into convolutions everywhere.
+    cuts: see `ends`. briefly: whether there are so few images that exporting would take longer.
+    thaws: the first stage that a later phase trains. From there on, coarse stages are computed in
+    the precision of that training, all others in the trunk's. The function runs in the calling
+    thread. On a CPU, float32 layers run in ONNX Runtime on one core, if they can be exported.
+    Batch-norms are always folded into convolutions.
     """
     last = len(network.stages) if last is None else last
     stops = ends(network, first, last, cuts)
     parts = []
     for start, stop in itertools.pairwise([first, *stops]):
-        # Nothing that is kept learns on what will change; fine ones are faster in ONNX Runtime.
+        # Layers that are kept do not learn from stages that will change, so these need no float32.
+        # Fine stages still use it, as ONNX Runtime computes them faster.
         passing = thaws is not None and start >= max(thaws, network.coarse)
         dtype = machine.torch_dtype if passing else machine.trunk_dtype
         parts.append(_function(network, start, stop, machine, dtype, briefly))
@@ -72,10 +73,10 @@ def frozen_function(
 
 
 def ends(network: Network, first: int, last: int, cuts: Sequence[int] = ()) -> list[int]:
-    """Return where each piece of stages first..last (exclusive) ends that is optimised alone.
+    """Return the ends of the pieces of stages first..last (exclusive) that are optimised alone.
 
-    Always where the resolution has fallen to a sixteenth, and at the `cuts`: where activations may
-    be wanted, so that their bits, and all behind them, are the same whether they are or not.
+    Pieces end where the resolution has fallen to a sixteenth, and at `cuts`, where activations may
+    be read. So these and all later activations have the same bits, whether they are read or not.
     """
     inside = {stage for stage in (network.coarse, *cuts) if first < stage < last}
     return [*sorted(inside), last]
@@ -114,9 +115,9 @@ def _in_onnx_runtime(session: Any) -> Function:
 
 
 def _session(part: fx.GraphModule, shape: tuple[int, ...]) -> Any | None:
-    """Return the layers in ONNX Runtime, on one core; None if they have no ONNX form.
+    """Return an ONNX Runtime session for the layers, on one core; None if they have no ONNX form.
 
-    The last few are kept: the next part of the data passes through the same layers.
+    The last few sessions are kept, as the next part of the data passes through the same layers.
     """
     read = hashlib.sha256(f"{part} {shape}".encode())
     for value in part.state_dict().values():
@@ -148,7 +149,7 @@ def _started(part: fx.GraphModule, shape: tuple[int, ...]) -> Any | None:
 
 
 def _say_once(text: str) -> None:
-    """Say a line, unless one was said so: each part of a network is started on its own."""
+    """Print a message, only the first time: each part of a network is started on its own."""
     if not _said:
         console.say(text)
         _said.append(text)
@@ -172,9 +173,9 @@ Rows = TypeVar("Rows", NDArray[np.int64], torch.Tensor)
 
 
 def spread(machine: Machine, work: Callable[[Rows], torch.Tensor], rows: Rows) -> torch.Tensor:
-    """Return work(rows), on a CPU done in pieces by all cores; work: (n, ...) to (n, ...).
+    """Return work(rows), on a CPU done in pieces by all cores. work: (n, ...) to (n, ...).
 
-    Cores that each do their own images wait for each other once a piece, not once a layer.
+    Cores with images of their own wait for each other once per piece, not once per layer.
     """
     if machine.device != "cpu":
         return work(rows)
@@ -184,7 +185,7 @@ def spread(machine: Machine, work: Callable[[Rows], torch.Tensor], rows: Rows) -
 
 
 def pool(machine: Machine) -> ThreadPoolExecutor:
-    """Return the threads among which frozen layers share out images, each on a core of its own."""
+    """Return the thread pool that runs frozen layers, with one thread per core."""
     return _threads(machine.workers, torch.get_num_threads())
 
 
@@ -193,15 +194,16 @@ def _threads(count: int, others: int) -> ThreadPoolExecutor:
     started = threading.Barrier(count + 1)
 
     def start() -> None:
-        # torch gives a thread the number said last, by any, when it is first asked in it. One more
-        # OpenMP thread than cores, and the waits of all are slow: steps of a tail by a sixth.
+        # A thread's first query adopts the number that any thread set last, so it comes before the
+        # thread's own setting. With one OpenMP thread more than cores, all waits become slow: steps
+        # of a tail by a sixth.
         torch.get_num_threads()
-        torch.set_num_threads(1)  # of this thread
+        torch.set_num_threads(1)  # for this thread
         started.wait()
 
     threads = ThreadPoolExecutor(count, "core", start)
     for _ in range(count):
         threads.submit(int)
     started.wait()
-    torch.set_num_threads(others)  # of this one, and of threads yet to come
+    torch.set_num_threads(others)  # for this thread and new ones
     return threads
