@@ -62,7 +62,8 @@ def test_calls_of_the_service_are_understood() -> None:
     assert unit.access_log
     text = read_document(DOCS).replace("\\\n", "")
     lines = re.findall(r"^(THAWNET_TOKEN=.* thawnet serve .*)$", text, re.MULTILINE)
-    assert [options(line.split()[1:]).public_url for line in lines] == [unit.public_url]
+    home, behind = (options(line.split()[1:]) for line in lines)
+    assert (home.host, behind.public_url) == ("0.0.0.0", unit.public_url)
     image = json.loads(instructions("ENTRYPOINT")[0])
     (told,) = re.findall(r"^docker run .* thawnet (--.*)$", text, re.MULTILINE)
     container = options([*image, *told.split()])
