@@ -38,7 +38,7 @@ from .training.call import check_call, chosen
 from .training.context import origin_of
 from .training.loop import Epoch, train_epoch
 from .training.machine import COMPILE_SECONDS, COMPILE_SPEEDUP
-from .training.plan import NAMES, PhasePlan, Plan, make_plan
+from .training.plan import NAMES, PhasePlan, Plan, is_small, make_plan, with_layer
 from .training.pretrained import Load, build_network, fit_input
 from .training.regression import Problem, cross_validate, validate
 from .training.tail import Tail
@@ -116,10 +116,12 @@ def forecast(
     check_call(recipe, options)
     recipe, weights, spec = fit_input(recipe, source, typical, load)
     network = build_network(recipe, source, weights, machine)
+    small = is_small(recipe, network, spec, len(lists.train), lists.folded)
+    recipe = with_layer(recipe, small)
     opened += time.perf_counter() - began
     items = _read(recipe, options, lists)
     parts = {part: len(images) for part, images in _divided(recipe, lists, items).items()}
-    plan = make_plan(recipe, network, machine, parts["train"], folded=lists.folded)
+    plan = make_plan(recipe, network, machine, parts["train"], folded=lists.folded, small=small)
     # The run writes most of its data to the cache's disk.
     with clear_disk_errors(cache_folder()):
         cache_folder().mkdir(parents=True, exist_ok=True)

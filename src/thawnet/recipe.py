@@ -37,7 +37,8 @@ class Phase:
     """One phase: which layers train, for how long, and how."""
 
     train_from: str
-    """First trained layer: 'head', 'upper', 'middle', 'all', a timm name, a Keras index or name."""
+    """First trained layer: 'head', 'upper', 'middle', 'all', a timm name, a Keras index or name;
+    'auto' for 'middle' on small sets of photos and 'upper' on others."""
     epochs: int
     """Passes over the training images; at least 1 for the head, 0 to skip fine-tuning."""
     lr: float

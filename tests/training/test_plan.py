@@ -6,10 +6,20 @@ import dataclasses
 
 import pytest
 
+from thawnet.image.preprocess import Preprocess
 from thawnet.model.backbone import Network
 from thawnet.recipe import Phase, Recipe, load_recipe
 from thawnet.training.machine import Machine
-from thawnet.training.plan import MOST_TIMES, PhasePlan, adapted, make_plan, steps_per_epoch
+from thawnet.training.plan import (
+    MOST_TIMES,
+    PhasePlan,
+    adapted,
+    for_small,
+    is_small,
+    make_plan,
+    steps_per_epoch,
+    with_layer,
+)
 
 PHASE = Phase(
     train_from="head",
@@ -124,3 +134,35 @@ def test_transformer_is_fine_tuned_as_they_are_published_unless_told_otherwise()
     assert tail.layer_decay ** (len(vit.stages) / 6) == pytest.approx(0.75)
     plans = make_plan(recipe, vit, machine, 20_000, rates_are_own=True)
     assert [plan.phase for plan in plans] == [own_head, own_tail]
+
+
+@pytest.mark.parametrize(
+    ("size", "side", "images", "folded", "small"),
+    [
+        (160, 128, 3000, False, True),  # photos
+        (128, 32, 3000, False, False),  # CIFAR's, enlarged fourfold
+        (160, 128, 5001, False, False),
+        (160, 128, 800, True, False),  # are few
+    ],
+)
+def test_small_sets_of_photos_are_told_from_others(
+    network: Network, size: int, side: int, images: int, folded: bool, small: bool
+) -> None:
+    recipe = load_recipe("quick")
+    half = (0.5, 0.5, 0.5)
+    spec = Preprocess(size=size, side=side, mean=half, std=half)
+    assert is_small(recipe, network, spec, images, folded) == small
+    layer = with_layer(recipe, small).finetune.train_from
+    assert layer == ("middle" if small else "upper")
+    tail = dataclasses.replace(recipe.finetune, train_from="blocks.2")
+    named = dataclasses.replace(recipe, finetune=tail)
+    assert with_layer(named, small) == named
+
+
+def test_small_sets_are_tuned_as_few_photos_are_but_may_stop_early() -> None:
+    phase = load_recipe("quick").finetune
+    small = for_small(phase, 3000)
+    assert (small.batch_size, small.batch_norm, small.epochs, small.views) == (16, "frozen", 8, 8)
+    assert (small.lr, small.patience) == (phase.lr, phase.patience)
+    fixed = dataclasses.replace(phase, min_steps=0)
+    assert for_small(fixed, 3000) == fixed

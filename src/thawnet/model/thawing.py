@@ -12,12 +12,13 @@ from .chain import HEAD
 
 ALL = "all"
 UPPER = "upper"
+AUTO = "auto"  # UPPER, unless the plan of a run decides otherwise
 MIDDLE = "middle"
 LEAST_SHARE = 0.1  # of the weights that the upper part must hold
 
 
 def first_layer(network: Network, train_from: str) -> str:
-    """Resolve 'head', 'upper', 'middle', 'all', a timm name or a Keras name or index to a layer.
+    """Resolve 'head', 'upper', 'middle', 'all', 'auto', a timm name, a Keras name or index.
 
     'upper' starts halfway through the stages whose maps have 1/16 of the input's side, which are
     all stages in many vision transformers. 'middle' starts at the stage that reduces the maps to
@@ -29,7 +30,7 @@ def first_layer(network: Network, train_from: str) -> str:
         return HEAD
     if train_from == ALL:
         return layers[0]
-    if train_from == UPPER:
+    if train_from in (UPPER, AUTO):
         return _upper(network)
     if train_from == MIDDLE:
         return _middle(network)

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from ..data.views import undrawn_views
+from ..image.preprocess import Preprocess
 from ..model.backbone import Network
-from ..model.thawing import first_layer
+from ..model.thawing import AUTO, MIDDLE, UPPER, first_layer
 from ..recipe import Phase, Recipe
 from .machine import Machine
 
@@ -20,6 +21,7 @@ FEW_BATCH = 16
 FEW_SHOWN = 6000
 FEW_VIEWS = 6
 FEW_WARMUP = 0.2
+MOST_ENLARGED = 2  # times a side; beyond, images have other statistics than the pretrained ones
 # Published fine-tuning of transformers: each block learns at 0.65 to 0.8 times the next one's rate
 # (Clark et al. 2020, "ELECTRA"; Bao et al. 2022, "BEiT"; He et al. 2022, "Masked autoencoders are
 # scalable vision learners", table 9), and all at a third of a convolutional network's rate.
@@ -77,13 +79,14 @@ def make_plan(
     images: int,
     batches: Mapping[int, int] = MappingProxyType({}),
     folded: bool = False,
+    small: bool = False,
     rates_are_own: bool = False,
 ) -> Plan:
     """Return the plan of a recipe for a network and a number of training images.
 
-    folded: whether the images are cross-validated (data/splits.py). batches: smaller batch sizes of
-    phases whose own did not fit the device's memory. rates_are_own: whether the user gave the
-    learning rates. Raises UsageError for a layer that the network does not have.
+    folded: whether the images are cross-validated (data/splits.py). small: see `is_small`. batches:
+    smaller batch sizes of phases whose own did not fit the device's memory. rates_are_own: whether
+    the user gave the learning rates. Raises UsageError for a layer that the network does not have.
     """
     layers = layers_of(recipe, network)
     splits = [network.stage_of(layer) for layer in layers]
@@ -95,7 +98,7 @@ def make_plan(
     fitted = [
         as_solved(phase, recipe.augment.flip)
         if whole
-        else (for_few if folded else adapted)(phase, images)
+        else (for_few if folded else for_small if small else adapted)(phase, images)
         for whole, phase in zip(solved, recipe.phases, strict=True)
     ]
 
@@ -129,6 +132,29 @@ def make_plan(
         return plan.with_batch(batches[number]) if number in batches else plan
 
     return [planned(number) for number in range(len(fitted))]
+
+
+def is_small(recipe: Recipe, network: Network, spec: Preprocess, images: int, folded: bool) -> bool:
+    """Return whether images are a small set of photos, which fine-tunes as few photos do.
+
+    images: the number that train and validate. Small: as many as a head is solved on. Photos: the
+    statistics of the pretrained batch-norms hold for images that are hardly enlarged. CIFAR's,
+    enlarged fourfold, need batch-norms that train. Measured with convolutional networks:
+    docs/experiments.md.
+    """
+    return (
+        not folded
+        and not network.attention_blocks
+        and images <= recipe.head.solve_images
+        and spec.size <= MOST_ENLARGED * spec.side
+    )
+
+
+def with_layer(recipe: Recipe, small: bool) -> Recipe:
+    """Return the recipe with the layer that 'auto' stands for on this data."""
+    if recipe.finetune.train_from != AUTO:
+        return recipe
+    return replace(recipe, finetune=replace(recipe.finetune, train_from=MIDDLE if small else UPPER))
 
 
 def layers_of(recipe: Recipe, network: Network) -> list[str]:
@@ -177,6 +203,18 @@ def for_few(phase: Phase, images: int) -> Phase:
         batch_norm="frozen",
         patience=0,
     )
+
+
+def for_small(phase: Phase, images: int) -> Phase:
+    """Return the phase adapted to a small set of photos, see `is_small`: as few, for longer.
+
+    Every epoch shows another view, and a phase without improvement ends early.
+    """
+    if not phase.min_steps:
+        return phase
+    few = for_few(phase, images)
+    views = few.views and min(few.epochs, max(few.views, phase.view_images // images))
+    return replace(few, views=views, patience=phase.patience)
 
 
 def for_transformer(phase: Phase, blocks_per_stage: float) -> Phase:

@@ -28,7 +28,7 @@ from .checkpoint import RunState, timed
 from .context import Run
 from .machine import compile_fault
 from .parts import open_parts
-from .plan import Plan, make_plan
+from .plan import Plan, is_small, make_plan, with_layer
 from .pretrained import build_network, fit_input, learns_in
 from .ranks import World
 
@@ -101,6 +101,8 @@ def setup(
             f"std {_list(weights.std)} are assumed, as timm's for {recipe.backbone}"
         )
     network = world.agree(lambda: build_network(recipe, source, weights, machine))
+    small = is_small(recipe, network, spec, len(lists.train), lists.folded)
+    recipe = with_layer(recipe, small)
     if resumed is None and not world.agree(lambda: learns_in(machine, network, recipe)):
         console.say(f"{recipe.backbone}'s gradients are not finite in {machine.dtype}: float32")
         machine = state.machine = dataclasses.replace(machine, dtype="float32")
@@ -119,7 +121,7 @@ def setup(
         if world.leads and resumed is None:
             run_folder.remove_run_folder(folder, options.out)
         raise
-    plan = _plan(state, network, len(train), lists.folded)
+    plan = _plan(state, network, len(train), lists.folded, small)
     if state.network is not None:
         network.net.load_state_dict(state.network)
     if world.leads:
@@ -168,11 +170,11 @@ def _folds(state: RunState, train: ImageStore) -> NDArray[np.int64]:
     return folded(train.labels, ties, train.hashes, state.recipe.shares)
 
 
-def _plan(state: RunState, network: Network, images: int, folded: bool) -> Plan:
+def _plan(state: RunState, network: Network, images: int, folded: bool, small: bool) -> Plan:
     """Return the plan of a run. Whether phases are compiled is decided once, at its start."""
     chosen = dataclasses.replace(state.machine, compile=state.options.compile)
     own = state.options.lr is not None
-    plan = make_plan(state.recipe, network, chosen, images, state.batches, folded, own)
+    plan = make_plan(state.recipe, network, chosen, images, state.batches, folded, small, own)
     if not state.compiled:
         fault = compile_fault(state.machine.device) if any(p.compiled for p in plan) else None
         if fault is not None:
