@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect as source
 import itertools
 import operator
 import signal
@@ -84,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def overview() -> str:
     """Return the overview: first steps, and each command with its first line of help."""
     rows = [
-        (f"  {name}", (source.getdoc(options) or "").partition("\n")[0])
+        (f"  {name}", (options.__doc__ or "").partition("\n")[0])
         for name, (options, _) in COMMANDS.items()
     ]
     return OVERVIEW.format(commands="\n".join(aligned(rows, first=30)))

@@ -16,13 +16,13 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import tyro
 
 from support.awaiting import wait_until
 from support.documents import ROOT, only_block, read_document
 from support.nginx import free_port
 from support.service import Service
 from thawnet.commands.serve import ServeOptions
+from thawnet.core.flags import parse
 
 SYSTEMD = shutil.which("systemd-analyze")
 HADOLINT = shutil.which("hadolint", path=Path(sys.executable).parent)
@@ -33,7 +33,8 @@ DOCKERFILE = read_document("Dockerfile").replace("\\\n", "")
 def options(words: list[str]) -> ServeOptions:
     """Return the options of `thawnet serve ...`."""
     assert words[:2] == ["thawnet", "serve"]
-    return tyro.cli(ServeOptions, args=words[2:])
+    parsed: ServeOptions = parse(ServeOptions, words[2:])
+    return parsed
 
 
 def instructions(kind: str) -> list[str]:
