@@ -2,7 +2,8 @@
 
     make bench                     # every row: about four hours on 2 cores
     make bench ROW=trunk           # one row, or several: ROW="trunk share"
-    make bench-gpu ROW=quick-0     # a row on a GPU
+    make bench-gpu ROW=full-0      # a row on a GPU
+    make bench-gpu BENCH_FLAGS="--seconds 700"   # what fits into the time, the most valuable first
     make bench BENCH_FLAGS=--rehearse
 
 A row that this machine has measured from the same source is skipped, unless it is named.
@@ -11,6 +12,7 @@ A row that this machine has measured from the same source is skipped, unless it 
 from __future__ import annotations
 
 import datetime
+import hashlib
 import io
 import os
 import shutil
@@ -41,13 +43,16 @@ def bench(
     names: Annotated[tuple[str, ...], tyro.conf.arg(name="rows")] = (),
     on_gpu: Annotated[bool, tyro.conf.arg(name="gpu")] = False,
     rehearse: bool = False,
+    seconds: int | None = None,
     shared: Path = Path("../shared"),
 ) -> int:
     """Measure rows and write the results.
 
     names: the rows to measure; all if none is named. on_gpu: take the rows of the GPU table.
-    rehearse: do a minimum of each row, on any device, and write it under build/bench. shared: the
-    folder of data/cifar100 and weights.
+    rehearse: do a minimum of each row, on any device, and write it under build/bench. seconds: end
+    after so long; a row that would take longer than what is left is not begun, and one that does is
+    given up. Another call goes on with what is missing. shared: the folder of data/cifar100 and
+    weights.
     """
     kind = "gpu" if on_gpu else "cpu"
     if not on_gpu:
@@ -73,27 +78,46 @@ def bench(
     for row in rows:
         print(f"{row.name}: {row.title}, about {row.minutes:.0f} min")
     print(f"{len(rows)} rows, about {sum(row.minutes for row in rows) / 60:.1f} h")
-    failed = []
+    # A GPU may be at hand for minutes only.
+    kept = (REHEARSAL if rehearse else BUILD) / "kept" if on_gpu else None
+    if seconds is not None:
+        signal.signal(signal.SIGALRM, _time_is_up)
+        signal.alarm(seconds)
+    missing: list[str] = []
     for number, row in enumerate(rows, start=1):
+        left = signal.getitimer(signal.ITIMER_REAL)[0]
+        if seconds is not None and not rehearse and left < 60 * row.minutes:
+            missing.append(f"{row.name}, for which {left:.0f} s are too few")
+            continue
         print(f"{number}/{len(rows)} {row.name}")
-        record = circumstances(row)
-        with emptied(BUILD / "scratch") as scratch:
-            here = Bench(data, photos, weights, scratch, rehearse)
-            try:
-                figures = row.measure(here)
-            except RunFailed as error:
-                print(f"{row.name}: {error}")
-                failed.append(row.name)
-                continue
-        record |= {"commands": here.commands, "figures": figures}
-        write_json(target / "results" / kind / f"{row.name}.json", record)
-        page.write(target)
+        try:
+            here = Bench(data, photos, weights, BUILD / "scratch", rehearse, kept)
+            measure(row, here, target / "results" / kind)
+            page.write(target)
+        except RunFailed as error:
+            missing.append(f"{row.name}: {error}")
+            print(missing[-1])
+    signal.alarm(0)
     page.write(target)
     print("\n" + page.table(kind, page.load(target, kind)))
     print(f"written: {os.path.relpath(target / 'RESULTS.md')}")
-    if failed:
-        print(f"not measured, for the reasons above: {', '.join(failed)}")
-    return 1 if failed else 0
+    for line in missing:
+        print(f"not measured: {line.splitlines()[0]}")
+    return 1 if missing else 0
+
+
+def _time_is_up(_number: int, _frame: object) -> None:
+    raise RunFailed("the time is up")
+
+
+def measure(row: Row, bench: Bench, results: Path) -> None:
+    """Measure a row and write its record into a folder."""
+    record = circumstances(row)
+    with emptied(bench.scratch):
+        figures = row.measure(bench)
+    write_json(
+        results / f"{row.name}.json", record | {"commands": bench.commands, "figures": figures}
+    )
 
 
 def choose(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
@@ -107,7 +131,7 @@ def choose(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
 
 def is_done(row: Row, record: dict[str, Any] | None) -> bool:
     """Return whether a row's record is from this machine, its versions and the current source."""
-    if record is None or record["source"] is None:
+    if record is None:
         return False
     now = circumstances(row)
     return all(record[name] == now[name] for name in ("source", "machine", "versions"))
@@ -116,15 +140,27 @@ def is_done(row: Row, record: dict[str, Any] | None) -> bool:
 def circumstances(row: Row) -> dict[str, Any]:
     """Return the date, source, machine and versions of a row that begins now."""
     versions = {name: version(name) for name in PACKAGES}
-    changed = git("status", "--porcelain", "--", row.source)
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": git("rev-parse", "--short=12", "HEAD"),
-        # None if there are uncommitted changes.
-        "source": git("rev-parse", f"HEAD:{row.source}") if changed == "" else None,
+        "commit": commit(row.source),
+        "source": source(ROOT / row.source),
         "machine": {**describe(), "cores": available_cores()},
         "versions": {name: number for name, number in versions.items() if number},
     }
+
+
+def commit(folder: str) -> str | None:
+    """Return the checkout's commit, and whether a folder differs from it; None without git."""
+    name, changed = git("rev-parse", "--short=12", "HEAD"), git("status", "--porcelain", folder)
+    return f"{name}, with changes that are not committed" if name and changed else name
+
+
+def source(folder: Path) -> str:
+    """Return a hash of the Python and TOML files below a folder, committed or not."""
+    read = hashlib.sha256()
+    for path in sorted([*folder.rglob("*.py"), *folder.rglob("*.toml")]):
+        read.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    return read.hexdigest()[:12]
 
 
 def git(*words: str) -> str | None:

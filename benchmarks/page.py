@@ -73,10 +73,9 @@ def section(kind: str, name: str, title: str, record: Mapping[str, Any]) -> str:
     """Describe where, when and with which commands a row was measured."""
     versions = ", ".join(f"{package} {value}" for package, value in record["versions"].items())
     commands = "".join(f"    {command}\n" for command in record["commands"])
-    changed = "" if record["source"] else ", with changes that are not committed"
     return (
         f"## {name}{'' if kind == 'cpu' else ', GPU'}\n\n{title[0].upper()}{title[1:]}. "
-        f"{record['date']}, commit {record['commit'] or 'unknown'}{changed}; "
+        f"{record['date']}, commit {record['commit'] or 'unknown'}; "
         f"{machines({name: record})}; {versions}. "
         f"All figures: results/{kind}/{name}.json\n\n{commands}"
     )

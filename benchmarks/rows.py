@@ -7,7 +7,7 @@ summarises them.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,8 +23,6 @@ MOST_DEVIATION = 1e-3  # of features, as a share of the largest
 # Batch sizes tried for the trunk. thawnet itself divides a batch among its cores.
 SMALL = (1, 4, 8, 16, 32, 64, 128)
 BATCHES = {"thawnet": (256, 1024), "onnxruntime": SMALL, "eager": SMALL}
-# On a GPU: the number of seeds of each recipe, and about how many minutes one takes.
-SEEDS = {"quick": (3, 4), "full": (5, 4), "best": (3, 8), "speed": (5, 3)}
 FEW = {"flowers": 100, "sign-digits": 60}  # test photos per class, by data set
 PANEL = ("cifar100-50", "cifar100-10", "flowers", "sign-digits", "digits")
 EVERY = 1_000_000  # photos per class: all of them
@@ -235,6 +233,14 @@ def whole(recipe: str, words: Sequence[str], bench: Bench) -> Any:
     return {"run": bench.train(words, bench.scratch / "run", bench.scratch / "cache")}
 
 
+def gpu_tests(bench: Bench) -> Any:
+    """Run the project's tests that need a GPU."""
+    command = [sys.executable, "-m", "pytest", "-m", "cuda", "-p", "no:cacheprovider"]
+    command += [*bench.size((), ("--collect-only",)), str(ROOT / "tests")]
+    bench.note(as_typed(command))
+    return {"wall": timed(command, bench.scratch).wall}
+
+
 def predict(bench: Bench) -> Any:
     """Measure the prediction of one image, of folders by turns with its parts, and its memory."""
     count = bench.size(10_000, 40)
@@ -276,29 +282,45 @@ CPU = (
     ),
     Row("predict", "prediction: one image, folders, memory", 6, predict),
 )
-# Each takes less than nine minutes.
-GPU = (
-    *(
+
+
+def _recipe(name: str) -> str:
+    """Return the file of a recipe that is no preset yet, and the name of any other."""
+    file = SCRIPTS / "recipes" / f"{name}.toml"
+    return str(file) if file.exists() else name
+
+
+def _seeds(recipe: str, seeds: Iterable[int], minutes: float) -> list[Row]:
+    """Return a row for each of several seeds of a recipe."""
+    return [
         Row(
-            f"{recipe}-{number}",
-            f"a whole run of `{recipe}`, seed {number}",
+            f"{recipe}-{seed}",
+            f"a whole run of `{recipe}`, seed {seed}",
             minutes,
-            partial(whole, recipe, ("--seed", str(number))),
+            partial(whole, _recipe(recipe), ("--seed", str(seed))),
         )
-        for recipe, (seeds, minutes) in SEEDS.items()
-        for number in range(seeds)
-    ),
+        for seed in seeds
+    ]
+
+
+# The most valuable first, as a GPU may be at hand for minutes only.
+GPU = (
+    Row("tests", "the tests that need a GPU", 1, gpu_tests),
+    *_seeds("full", range(3), 3),
     Row(
         "share",
         "an epoch of `full-gpu` beside one on a fixed batch, and a step's floor",
-        4,
+        2,
         lambda bench: share(bench, "full-gpu", 50_000, "--fixed"),
     ),
+    *_seeds("speed", range(3), 1.5),
     Row(
         "timm",
         "every layer training: images/s of timm's loop and of `full-gpu`",
-        8,
+        3,
         partial(timm, images=50_000, loop=LOOP),
     ),
+    *_seeds("best", range(1), 9),
+    *_seeds("quick", range(3), 2),
 )
 KINDS = {"cpu": CPU, "gpu": GPU}

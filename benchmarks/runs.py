@@ -112,12 +112,20 @@ def json_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("\n")]
 
 
-def caches(folder: Path) -> dict[str, str]:
-    """Return the variables with which a process caches data, features and compiled code there."""
+def caches(folder: Path, kept: Path | None = None) -> dict[str, str]:
+    """Return the variables with which a process caches data, features and compiled code there.
+
+    kept: where decoded images and compiled code lie instead, if they outlast the folder.
+    """
+    own = folder / "thawnet"
+    if kept is not None and not own.exists():
+        (kept / "stores").mkdir(parents=True, exist_ok=True)
+        own.mkdir(parents=True)
+        (own / "stores").symlink_to(kept / "stores")
     return {
-        "THAWNET_CACHE": str(folder / "thawnet"),
-        "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
-        "TRITON_CACHE_DIR": str(folder / "triton"),
+        "THAWNET_CACHE": str(own),
+        "TORCHINDUCTOR_CACHE_DIR": str((kept or folder) / "inductor"),
+        "TRITON_CACHE_DIR": str((kept or folder) / "triton"),
     }
 
 
@@ -146,6 +154,8 @@ class Bench:
     """An empty folder for the row."""
     rehearsing: bool = False
     """Whether to do only a minimum of everything."""
+    kept: Path | None = None
+    """Where decoded images and compiled code are kept for the next row; None to begin without."""
     commands: list[str] = field(default_factory=list)
 
     def size(self, whole: T, rehearsed: T) -> T:
@@ -192,7 +202,7 @@ class Bench:
             inputs, short = (str(photos),), ()
         start = ("--weights", str(weights or self.weights))
         command = [sys.executable, *program, *inputs, *start, *short, *words, "--out", "run"]
-        ended = timed(command, folder, caches(cache), "run/log.jsonl")
+        ended = timed(command, folder, caches(cache, self.kept), "run/log.jsonl")
         self.note(as_typed(command))
         result = json.loads((folder / "run" / "result.json").read_text())
         for part, scores in result["metrics"].items():
@@ -220,7 +230,7 @@ class Bench:
         """Run a script and return the JSON lines that it printed."""
         command = [sys.executable, str(path), *map(str, words)]
         with emptied(self.scratch / "script") as folder:
-            ended = timed(command, folder, caches(folder / "cache"))
+            ended = timed(command, folder, caches(folder / "cache", self.kept))
         self.note(as_typed(command))
         return ended.lines
 

@@ -10,7 +10,12 @@ import pytest
 import thawnet
 
 ROOT = Path(thawnet.__file__).parent
-SCRIPTS = sorted(path for path in ROOT.rglob("*.js") if path.parent.name != "runtime")
+MODULES = ("classifier.js",)  # declare nothing outside themselves, as all modules do
+SCRIPTS = sorted(
+    path
+    for path in ROOT.rglob("*.js")
+    if path.parent.name != "runtime" and path.name not in MODULES
+)
 # All of a script stands in one function, which may take our object: nothing is declared outside.
 WHOLE = re.compile(
     r"(?://.*\n)+"

@@ -9,11 +9,11 @@ import contextlib
 import io
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from thawnet import cli
 
+OPERANDS = "positional arguments"
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "cli.md"
 BEGINNING = """\
 # Commands
@@ -34,6 +34,10 @@ thawnet --tyro-print-completion bash > ~/.local/share/bash-completion/completion
 """
 
 
+Boxes = dict[str, list[tuple[str, str]]]
+"""By the title of each box of the help: the options in it, each with its text."""
+
+
 def main() -> None:
     """Write the page."""
     PAGE.write_text(page(), encoding="utf-8")
@@ -45,21 +49,22 @@ def page() -> str:
 
 
 def _command(name: str) -> str:
-    text, options = _help(name)
+    text, boxes = _help(name)
     if name == "doctor":
-        own = {option for option, _ in _help("train")[1]}
-        options = [
-            (option, text) for option, text in options if option not in own or option == "[DATA]"
-        ]
-    rows = [f"| `{option}` | {text.replace('<', '&lt;')} |" for option, text in options]
-    operands = (option for option, _ in options if not option.startswith("-"))
-    title = " ".join(["thawnet", name, *operands])
+        own = {option for box in _help("train")[1].values() for option, _ in box} - {"[DATA]"}
+        boxes = {title: [row for row in box if row[0] not in own] for title, box in boxes.items()}
+    rows = []
+    for title, box in boxes.items():
+        if box and title not in (OPERANDS, "options"):
+            rows.append(f"| **{title}** | |")
+        rows += [f"| `{option}` | {text.replace('<', '&lt;')} |" for option, text in box]
+    title = " ".join(["thawnet", name, *(operand for operand, _ in boxes.get(OPERANDS, ()))])
     return "\n".join([f"## {title}\n", f"{text}\n", "| option | |", "|---|---|", *rows, ""])
 
 
-def _help(name: str) -> tuple[str, list[tuple[str, str]]]:
-    """Return a command's description, and each option with its text."""
-    os.environ["COLUMNS"] = "1000"
+def _help(name: str) -> tuple[str, Boxes]:
+    """Return a command's description and its boxes."""
+    os.environ["COLUMNS"] = "129"  # at 130 tyro sets boxes side by side
     printed = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
         cli.run([name, "--help"])
@@ -67,25 +72,22 @@ def _help(name: str) -> tuple[str, list[tuple[str, str]]]:
     _, *lines = printed.read().splitlines()
     boxed = next(number for number, line in enumerate(lines) if line.startswith("╭"))
     text = re.sub(r"(?<!\n)\n(?!\n)", " ", "\n".join(lines[:boxed]).strip())
-    return text, list(_options(lines[boxed:]))
+    return text, _boxes(lines[boxed:])
 
 
-def _options(lines: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield the options in boxes; a name alone on a line has its text on the next one."""
-    name = ""
+def _boxes(lines: list[str]) -> Boxes:
+    boxes: Boxes = {}
     for line in lines:
-        cells = re.split(r"\s{2,}", line.strip("│ "))
-        if not line.startswith("│ ") or "─" in line or cells[0] == "-h, --help":
-            continue
-        if name:
-            yield name, " ".join(cells)
-            name = ""
-        elif not re.match(r"-|\[|\{|[A-Z]{2}", cells[0]):
-            continue  # the description of a box
-        elif len(cells) == 1:
-            name = cells[0]
-        else:
-            yield cells[0], " ".join(cells[1:])
+        inside = line.strip("│").removeprefix(" ").rstrip()
+        if line.startswith("╭"):
+            box = boxes.setdefault(line.strip("╭─╮ "), [])
+        elif inside.startswith(" "):  # the text goes on
+            option, text = box.pop()
+            box.append((option, f"{text} {inside.strip()}".strip()))
+        elif re.match(r"-|\[|\{|[A-Z]{2}", inside):
+            option, _, text = inside.partition("  ")
+            box.append((option, text.strip()))
+    return {title: [row for row in box if row[0] != "-h, --help"] for title, box in boxes.items()}
 
 
 if __name__ == "__main__":

@@ -35,24 +35,26 @@ class Classifier(ClassifierMixin, BaseEstimator):
     X: (n, height, width, 3) uint8, RGB. y: (n,) labels that can be sorted, such as str or int.
     What an argument does not say (None), the recipe decides, as in `thawnet train`.
 
-    recipe: quick, full, full-gpu, best, speed, or a .toml file that validates on no test part.
+    recipe: quick, full, full-gpu, or a .toml file that validates on no test part.
     None: quick; on a GPU full.
     weights: The pretrained weights: 'imagenet' (timm's, the default), 'keras', 'bundled' (the
-    embedded network); a .safetensors, PyTorch or Keras file; a run or bundle; a Hugging Face
-    folder, hf-hub:OWNER/NAME, or an address.
+    embedded network); a .safetensors, PyTorch or Keras file; a run or bundle, to go on from your
+    own network; a model on the Hugging Face hub, hf-hub:OWNER/NAME, or a folder of one; a URL.
     backbone: The network, by timm's name; `thawnet backbones` lists some. Default: mobilenetv2_100.
     size: Side of the network's input. Default: chosen from the weights' and the images' sizes.
     train_from: The first layer that fine-tuning trains: 'upper', 'middle' or 'all', a timm name, or
     a Keras name or index.
-    epochs: Epochs of the two phases; 0 for the second trains the head alone. With others, few
-    photos are not cross-validated.
+    epochs: Epochs of the two phases; 0 for the second trains the head alone. If it trains, few
+    photos are no longer cross-validated; some are held back instead.
     lr: Largest learning rates of the two phases.
     balance: Give every class the same weight in the loss, whatever its number of images.
     mirror_safe: False where a mirrored image means something else, as for digits: none is shown.
     random_state: Seed of the initial weights, the shuffles and the training views. None: the
     recipe's seed, so that the same call gives the same network.
-    device: Where to compute. auto: on an NVIDIA GPU if there is one, else on the CPU.
-    precision: Of activations. auto, the default: bfloat16 where the hardware supports it.
+    device: Where to compute. auto: on an NVIDIA GPU if there is one, else on the CPU. Apple's mps
+    is used only if you ask for it.
+    precision: Number format of activations. auto, the default: bfloat16 where the hardware
+    supports it.
     out: The run folder, new or empty, with its log, plot and bundle. None: a temporary one, removed
     when `fit` is done; a search over parameters, which fits many times, needs that.
     verbose: Whether `fit` reports its progress on stderr.

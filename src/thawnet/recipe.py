@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from .core.errors import RecipeError, suggest
-from .core.flags import Switch, option
+from .core.flags import Section, Switch, option
 from .core.text import shown
 from .core.typed import typed
 from .data.augment import Augment
@@ -24,12 +24,11 @@ from .data.reading import AS_IT_IS, Reading
 from .data.shares import Shares
 from .image.preprocess import Enlargement, Fit
 
-PRESETS = ("quick", "full", "full-gpu", "best", "speed", "seed")
+PRESETS = ("quick", "full", "full-gpu", "seed")
 MAX_FILE = 100_000  # bytes; the presets have two thousand
 MAX_DOTS = 100  # per line
 MOST = 10**9  # steps, epochs or images: more than anyone needs, and within libraries' integer types
 ON_GPU = {"full": "full-gpu"}  # replacements, on a GPU, of presets made for CPUs
-FOR_GPU = ("full-gpu", "best", "speed")  # presets that take hours on a CPU
 
 
 @dataclass(frozen=True)
@@ -150,6 +149,10 @@ class Recipe:
     """Number of cross-validation folds for few images, 2 to 20."""
     few_images: int = Shares.few
     """Up to this many training images are cross-validated, and all train; 0 for never."""
+    mirrored: bool = False
+    """Classify by the image and its mirror image: more accurate, at twice the time of a prediction.
+    Not where mirroring changes what an image means, and not where few images are
+    cross-validated."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of activations. 'auto': bfloat16 where the hardware supports it."""
     balance: bool = False
@@ -191,63 +194,71 @@ class TrainOptions:
     data: Annotated[str, tyro.conf.Positional, option("[DATA]")] = "cifar100"
     """Your images: a folder that holds a folder per class, or train/ and test/ with a folder per
     class each; a .zip or .tar of such a folder; a .csv of file names and classes; a .parquet file
-    or a folder of them. Or a data set by name: cifar100, cifar10, digits."""
+    or a folder of them. Or a data set by name: cifar100, cifar10, digits, or hf:USER/NAME[:CONFIG]
+    on the Hugging Face hub."""
     recipe: Annotated[str | None, option("RECIPE")] = None
-    """quick (minutes), full (longer: an hour for 50,000 images), best and speed (for GPUs), seed
-    (the reference job), or a .toml file. Default: quick; on a GPU full, which is full-gpu there."""
+    """quick (minutes), full (longer: an hour for 50,000 images), seed (the reference job), or a
+    .toml file. Default: quick on a CPU, full-gpu on a GPU, where full means full-gpu."""
     weights: Annotated[str | None, option("WEIGHTS")] = None
     """The pretrained weights: 'imagenet' (timm's, the default), 'keras', 'bundled' (the embedded
-    network); a .safetensors, PyTorch or Keras file; a run or bundle; a Hugging Face folder,
-    hf-hub:OWNER/NAME, or an address."""
-    backbone: Annotated[str | None, option("NAME")] = None
+    network); a .safetensors, PyTorch or Keras file; a run or bundle, to go on from your own
+    network; a model on the Hugging Face hub, hf-hub:OWNER/NAME, or a folder of one; a URL."""
+    data_dir: Annotated[Path | None, option("FOLDER")] = None
+    """For cifar10 and cifar100: the folder that holds the data, in any published form. Default:
+    download it."""
+    reading: Annotated[Reading, tyro.conf.OmitArgPrefixes] = AS_IT_IS
+    """How DATA is read."""
+    backbone: Annotated[str | None, option("NAME"), Section("network")] = None
     """The network, by timm's name; `thawnet backbones` lists some. Default: mobilenetv2_100."""
     size: Annotated[int | None, option("PIXELS")] = None
     """Side of the network's input. Default: chosen from the weights' and the images' sizes."""
     fit: Annotated[Fit | None, option()] = None
     """How an image that is not square becomes one: 'crop' keeps its middle, the default; 'squash'
     changes its proportions; 'pad' adds borders."""
-    train_from: Annotated[str | None, option("LAYER")] = None
+    train_from: Annotated[str | None, option("LAYER"), Section("training")] = None
     """The first layer that fine-tuning trains: 'upper', 'middle' or 'all', a timm name, or a Keras
     name or index."""
     epochs: Annotated[tuple[int, int] | None, option("HEAD FINE-TUNE")] = None
-    """Epochs of the two phases; 0 for the second trains the head alone. With others, few photos are
-    not cross-validated."""
+    """Epochs of the two phases; 0 for the second trains the head alone. If it trains, few photos
+    are no longer cross-validated; some are held back instead."""
     lr: Annotated[tuple[float, float] | None, option("HEAD FINE-TUNE")] = None
     """Largest learning rates of the two phases."""
     balance: Switch = False
     """Give every class the same weight in the loss, whatever its number of images."""
     seed: Annotated[int | None, option("N")] = None
     """Seed of the initial weights, the shuffles and the training views."""
-    test_share: Annotated[float | None, option("SHARE")] = None
+    test_share: Annotated[float | None, option("SHARE"), Section("testing")] = None
     """Share of the images held back for testing if DATA has no test part, up to 0.5. Default: 10 %,
-    more of small classes; up to 1,000 images are cross-validated instead."""
+    a larger share of small classes; up to 1,000 images are cross-validated instead."""
     val_share: Annotated[float | None, option("SHARE")] = None
     """Share of the training images held back for validation, up to 0.5. Default: 10 %, at most
-    2,500 images, more of small classes."""
+    2,500 images, a larger share of small classes."""
     folds: Annotated[int | None, option("N")] = None
     """Cross-validate in 2 to 20 folds instead of holding images back. Default: 5 folds for up to
     1,000 training images."""
     split_seed: Annotated[int | None, option("N")] = None
     """Seed of the choice of images that are held back, or of the folds."""
     no_test: Switch = False
-    """Never open the test part."""
-    no_report: Switch = False
+    """Never open the test part; the accuracy is that on the validation images."""
+    no_report: Annotated[Switch, Section("output")] = False
     """Do not write report.html, which takes some seconds."""
     out: Annotated[Path | None, option("FOLDER")] = None
     """The run folder to create. Default: runs/<data>-<recipe>-<number>."""
+    tracker: Annotated[
+        tuple[Literal["tensorboard", "mlflow", "wandb"], ...],
+        tyro.conf.UseAppendAction,
+        option(),
+    ] = ()
+    """Also log the run to a tracker that is installed. Repeat the option for several."""
     resume: Annotated[str | None, option("[RUN]")] = None
     """Continue an interrupted run: its folder, or nothing for the newest one under runs/."""
     allow_different: Switch = False
     """With --resume: continue even if this machine cannot reproduce the run bit for bit."""
-    data_dir: Annotated[Path | None, option("FOLDER")] = None
-    """For cifar10 and cifar100: the folder that holds the data, in any published form. Default:
-    download it."""
-    reading: Annotated[Reading, tyro.conf.OmitArgPrefixes] = AS_IT_IS
-    """How DATA is read."""
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where to compute. auto: on an NVIDIA GPU if there is one, else on the CPU."""
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], Section("machine")] = "auto"
+    """Where to compute. auto: on an NVIDIA GPU if there is one, else on the CPU. Apple's mps is
+    used only if you ask for it."""
     precision: Annotated[Literal["auto", "float32", "bfloat16"] | None, option()] = None
-    """Of activations. auto, the default: bfloat16 where the hardware supports it."""
+    """Number format of activations. auto, the default: bfloat16 where the hardware supports it."""
     compile: Literal["auto", "yes", "no"] = "auto"
     """Use torch.compile. auto: if a compiler is there and the run is long enough to gain by it."""
     workers: Annotated[int | None, option("N")] = None

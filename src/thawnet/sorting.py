@@ -198,8 +198,11 @@ def _same(photo: Path, target: Path) -> bool:
 _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
 
 
-def check_folder_names(classes: tuple[str, ...]) -> None:
-    """Raise UsageError for a class name that cannot be a folder name, or is `unsure`."""
+def check_folder_names(classes: tuple[str, ...], flag: str = "--sort-into") -> None:
+    """Raise UsageError, naming the flag, for a class that no folder can be named after.
+
+    That is a name that file systems or thawnet itself refuse, and `unsure`.
+    """
     for name in classes:
         if (
             not name.strip()
@@ -211,11 +214,11 @@ def check_folder_names(classes: tuple[str, ...]) -> None:
             or len(os.fsencode(name)) > MAX_NAME
         ):
             raise UsageError(
-                f"--sort-into: the class {shown(name)} cannot be the name of a folder; "
+                f"{flag}: the class {shown(name)} cannot be the name of a folder; "
                 "give it another by --class-names and train again"
             )
         if name == UNSURE:
             raise UsageError(
-                f"--sort-into: the network has a class '{UNSURE}', which is the folder of photos "
+                f"{flag}: the network has a class '{UNSURE}', which is the folder of photos "
                 "that no class is given; rename it in the data and train again"
             )

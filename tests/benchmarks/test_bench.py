@@ -17,11 +17,12 @@ import bench
 import page
 import rows
 from inputs import write_classes, write_digits, write_keras_weights, write_photos
-from runs import ROOT
+from runs import ROOT, caches
 from support.benchmark_rows import cpu_rows, trial
 from support.shared import CIFAR, IMAGENET, SHARED
 from thawnet.core.files import write_json
 from thawnet.model.keras_layers import keras_layers
+from thawnet.recipe import PRESETS, load_recipe
 
 
 def keep(folder: Path, kind: str, row: str, figures: Any, gpu: str | None = None) -> None:
@@ -45,8 +46,16 @@ def test_all_rows_are_done_or_those_that_are_named() -> None:
         bench.choose(rows.CPU, ("quik",))
 
 
-def test_a_gpu_row_takes_less_than_nine_minutes_by_its_own_estimate() -> None:
-    assert all(row.minutes < 9 for row in rows.GPU)
+def test_what_ten_minutes_of_a_gpu_are_for_comes_first() -> None:
+    minutes = {row.name: row.minutes for row in rows.GPU}
+    assert max(minutes.values()) < 10
+    assert list(minutes)[:5] == ["tests", "full-0", "full-1", "full-2", "share"]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks" / "recipes").iterdir()), ids=str)
+def test_a_recipe_that_is_no_preset_yet_can_be_read(path: Path) -> None:
+    assert load_recipe(str(path)).name == path.stem
+    assert path.stem not in PRESETS
 
 
 def test_a_row_is_done_again_from_another_source_or_on_another_machine(
@@ -54,14 +63,33 @@ def test_a_row_is_done_again_from_another_source_or_on_another_machine(
 ) -> None:
     (row,) = bench.choose(rows.CPU, ("keras",))
     assert (ROOT / row.source).is_dir()
-    monkeypatch.setattr(bench, "git", lambda *words: "" if words[0] == "status" else "one")
     record = bench.circumstances(row)
     assert bench.is_done(row, record)
     assert not bench.is_done(row, None)
-    assert not bench.is_done(row, {**record, "source": "two"})
     assert not bench.is_done(row, {**record, "machine": {}})
-    monkeypatch.setattr(bench, "git", lambda *_words: "changed")
-    assert not bench.is_done(row, bench.circumstances(row))  # not committed
+    monkeypatch.setattr(bench, "source", lambda folder: folder.name)
+    assert not bench.is_done(row, record)
+
+
+def test_the_source_is_what_its_files_hold(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "recipe.toml").write_text("epochs = 1")
+    before = bench.source(tmp_path)
+    (tmp_path / "notes.txt").write_text("nothing that a run reads")
+    assert bench.source(tmp_path) == before
+    (tmp_path / "a" / "recipe.toml").write_text("epochs = 2")
+    assert bench.source(tmp_path) != before
+
+
+def test_rows_keep_compiled_code_and_decoded_images_but_no_features(tmp_path: Path) -> None:
+    first, second = (caches(tmp_path / name, tmp_path / "kept") for name in "ab")
+    for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
+        assert first[name] == second[name]
+    stores = Path(first["THAWNET_CACHE"], "stores")
+    (stores / "decoded").touch()
+    assert Path(second["THAWNET_CACHE"], "stores", "decoded").exists()
+    Path(first["THAWNET_CACHE"], "features").mkdir()
+    assert not Path(second["THAWNET_CACHE"], "features").exists()
 
 
 def test_the_page_holds_every_row_and_every_run(tmp_path: Path) -> None:
@@ -165,19 +193,29 @@ def test_constraints_add_to_the_projects_own() -> None:
     assert all("==" in line or line.startswith("#") for line in lines)
 
 
+def rehearsed(*words: str) -> subprocess.CompletedProcess[str]:
+    """Rehearse rows, which write to build/bench: one call after the other."""
+    script = str(ROOT / "benchmarks" / "bench.py")
+    return subprocess.run(
+        [sys.executable, script, "--rehearse", "--shared", str(SHARED), *words],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not (CIFAR.is_dir() and IMAGENET.is_file()), reason=f"needs {SHARED}")
-def test_rows_can_be_rehearsed() -> None:
-    script = str(ROOT / "benchmarks" / "bench.py")
-    # One after the other: both write to build/bench.
-    for words in (("--rows", "trunk", "share"), ("--gpu", "--rows", "timm")):
-        done = subprocess.run(
-            [sys.executable, script, "--rehearse", "--shared", str(SHARED), *words],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+def test_rows_can_be_rehearsed_and_cut_short() -> None:
+    page = ROOT / "build" / "bench" / "rehearsal" / "RESULTS.md"
+    gpu = ("--gpu", "--seconds", "900", "--rows", "tests", "full-0", "share", "speed-0", "timm")
+    for words in (("--rows", "trunk", "share"), gpu):
+        done = rehearsed(*words)
         assert done.returncode == 0, done.stdout + done.stderr
-        page = (ROOT / "build" / "bench" / "rehearsal" / "RESULTS.md").read_text()
         for row in words[words.index("--rows") + 1 :]:
-            assert f"\n## {row}" in page
+            assert f"\n## {row}" in page.read_text()
+    done = rehearsed("--gpu", "--seconds", "25", "--rows", "tests", "best-0")
+    assert done.returncode == 1
+    assert "\nnot measured: best-0: the time is up\n" in done.stdout
+    assert "\n## tests, GPU\n" in page.read_text()
+    assert "best" not in page.read_text()

@@ -27,7 +27,7 @@ def test_a_cpu_reads_the_store_itself(digits: ImageStore) -> None:
     assert squares_on(digits, torch.device("cpu")) is None
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.cuda
 def test_pictures_from_a_gpus_memory_equal_those_from_the_hosts(digits: ImageStore) -> None:
     device = torch.device("cuda")
     some = digits.subset(np.array([7, 3, 30, 12]))

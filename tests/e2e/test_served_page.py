@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from support.exported_pages import COFFEE, COINS, ROCKET
 from support.photos import encoded
-from support.service import FORM, Service, command, form, served
+from support.service import FORM, Service, command, form, picture, served
 from support.watched_pages import SPARING, Watched, launched
 from thawnet.bundle.model import Model, load
 from thawnet.webpage.facts import EXAMPLES
@@ -530,3 +530,30 @@ def test_photo_is_taken_with_the_camera(chromium: Browser, open_page: Open) -> N
         expect(answered(page, 1).locator(".file")).to_have_text("photo-1.jpg")
         expect(page.locator("#camera")).to_be_hidden()
         expect(page.locator(".card")).to_have_attribute("data-state", "done")
+
+
+def test_visitor_names_the_right_class_and_can_change_it(
+    chromium: Browser, colours: Path, tmp_path: Path, watched: Watched
+) -> None:
+    folder = tmp_path / "photos"
+    with command("--model", colours, "--collect", folder) as (service, _):
+        page = watched.page(chromium)
+        page.goto(f"http://127.0.0.1:{service.port}/")
+        expect(page.locator("#model")).to_contain_text("red")
+        drop(page, {"mine.png": picture("red")})
+        card = answered(page, 1)
+        note = card.locator(".teach .fine")
+        expect(note).to_contain_text("are kept to train the network")
+        assert not folder.exists()
+        assert card.locator("select").input_value() == "red"
+        card.get_by_role("button", name="Keep photo").click()
+        expect(note).to_have_text("Kept as \u2068red\u2069.")
+        card.locator("select").select_option("None of these")
+        card.get_by_role("button", name="Change").click()
+        expect(note).to_have_text("Kept as none of these.")
+    assert [file.parent.name for file in folder.glob("*/*")] == ["unsure"]
+
+
+def test_a_page_of_a_service_that_keeps_nothing_asks_for_nothing(open_page: Open) -> None:
+    card = ask(open_page(), COFFEE)
+    expect(card.locator(".teach")).to_be_hidden()

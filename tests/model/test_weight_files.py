@@ -354,26 +354,6 @@ def test_parallel_training_of_a_network_whose_first_name_comes_again_is_read(
     require_same(filled(tmp_path / "w.pth", "resnet18"), tensors)
 
 
-def test_accuracy_on_images_that_an_ancestor_learnt_from_is_said_to_be_too_high(
-    options: TrainOptions, capfd: pytest.CaptureFixture[str]
-) -> None:
-    first = job.train(replace(options, epochs=(1, 1), recipe="seed", train_from="upper"))
-    assert "had learnt from" not in capfd.readouterr().err
-    job.train(replace(options, weights=str(first.folder), epochs=(1, 0)))
-    assert (
-        f"'{first.folder}' had learnt from, or was chosen by, 72 of the 72 images that measure "
-        "this network, whose accuracy is therefore too high"
-    ) in capfd.readouterr().err
-
-
-def test_ancestor_of_which_the_head_alone_learnt_has_seen_nothing(
-    options: TrainOptions, capfd: pytest.CaptureFixture[str]
-) -> None:
-    first = job.train(replace(options, epochs=(1, 0)))
-    job.train(replace(options, weights=str(first.folder), epochs=(1, 0)))
-    assert "had learnt from" not in capfd.readouterr().err
-
-
 def test_weights_that_say_their_network_need_no_backbone_beside_them(
     options: TrainOptions, tmp_path: Path, tensors: Tensors
 ) -> None:

@@ -25,7 +25,6 @@ from thawnet.training.machine import Machine
     [
         ("few photos", "--recipe", "quick"),
         ("digits", "--recipe", "full-gpu", "--balance"),
-        ("digits", "--recipe", "best"),
         ("digits", "--recipe", "seed", "--train-from", "upper"),
     ],
 )

@@ -9,6 +9,7 @@ from PIL import Image
 
 from support.figures import curves, figures_of, words
 from support.results import validation
+from thawnet.core.errors import RunError
 from thawnet.training import history_plot
 from thawnet.training.history_plot import plot_history
 from thawnet.training.run_folder import Outcome
@@ -59,3 +60,11 @@ def test_a_run_of_one_phase_has_nothing_to_mark(
 def test_a_run_leaves_its_plot(finished: Outcome) -> None:
     with Image.open(finished.folder / "history.png") as picture:
         assert picture.size == (1800, 810)
+
+
+def test_outcome_gives_the_plot_as_an_image(finished: Outcome, tmp_path: Path) -> None:
+    with Image.open(finished.folder / "history.png") as image:
+        assert finished.plot().size == image.size
+    (tmp_path / "history.png").write_bytes(b"damaged")
+    with pytest.raises(RunError, match=r"history.png' cannot be read \(cannot identify"):
+        Outcome(tmp_path, finished.result).plot()

@@ -55,14 +55,6 @@ def begin(options: TrainOptions) -> Run:
         return setup.setup(options, ALONE, held)
 
 
-STOPPED = ("quick", "full", "full-gpu", "seed")  # presets that are trained for their stops
-
-
-@pytest.mark.parametrize("recipe", [name for name in PRESETS if name not in STOPPED])
-def test_every_other_preset_trains_both_phases(options: TrainOptions, recipe: str) -> None:
-    trained_both_phases(run.train(dataclasses.replace(options, recipe=recipe)), [0, 1])
-
-
 def trained_both_phases(outcome: Outcome, phases: list[int]) -> None:
     """Check a run whose validations are of these phases."""
     rows = epochs_of(outcome)
@@ -340,7 +332,7 @@ def test_a_gpu_that_is_full_later_says_how_to_go_on(
 
 
 @pytest.mark.usefixtures("always_kept")
-@pytest.mark.parametrize("recipe", [*STOPPED, "often"])
+@pytest.mark.parametrize("recipe", [*PRESETS, "often"])
 def test_run_stopped_at_any_save_ends_with_the_bits_of_an_uninterrupted_one(
     options: TrainOptions, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, recipe: str
 ) -> None:

@@ -86,6 +86,7 @@ def write_bundle(
         "input_size": str(preprocess.size),
         "mean": ",".join(map(repr, preprocess.mean)),
         "std": ",".join(map(repr, preprocess.std)),
+        "classes": json.dumps(meaning.classes),
     }
     if architecture.epsilon is not None:
         metadata["bn_eps"] = repr(architecture.epsilon)

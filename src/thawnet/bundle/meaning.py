@@ -94,7 +94,10 @@ def _preprocess(value: Any) -> Preprocess:
     if enlarge not in get_args(Enlargement):
         known = " or ".join(get_args(Enlargement))
         raise ValueError(f"enlarge must be {known}, received {shown(enlarge)}")
-    spec = Preprocess(value["size"], value["side"], mean, std, fit, bits, enlarge)
+    mirrored = value.get("mirrored", False)
+    if type(mirrored) is not bool:
+        raise ValueError(f"mirrored must be true or false, received {shown(mirrored)}")
+    spec = Preprocess(value["size"], value["side"], mean, std, fit, bits, enlarge, mirrored)
     if min(spec.std) <= 0:
         raise ValueError(f"std must be above 0, received {shown(value['std'])}")
     if spec.as_dict() != {**value, "mean": spec.mean, "std": spec.std}:

@@ -22,7 +22,7 @@ from ..image.preprocess import Preprocess
 from .class_maps import class_map, read_class_weights
 from .format import Description, read_description, read_onnx
 from .meaning import Unfamiliar
-from .onnx import FEATURE_MAP, IMAGES, LOGITS, UNFAMILIARITY
+from .onnx import FEATURE_MAP, FEATURES, IMAGES, LOGITS, UNFAMILIARITY
 from .picture import Box, Picture, cut_square
 from .session import open_session
 
@@ -59,6 +59,8 @@ class Prediction:
     """Whether the image is unlike the training data; None where the network cannot tell."""
     explanation: Explanation | None = None
     """Set if it was requested and the network has class maps."""
+    features: NDArray[np.float32] | None = None
+    """(d,), see Model.features; set if they were requested."""
 
     @property
     def mark(self) -> str:
@@ -87,6 +89,8 @@ class Outputs:
     """(n,), higher is less like the training data; None where the network has none."""
     feature_map: NDArray[np.float32] | None = None
     """(n, channels, h, w), if it was requested."""
+    features: NDArray[np.float32] | None = None
+    """(n, d), if they were requested."""
 
     def each(self) -> Iterator[Outputs]:
         """Yield the outputs of each image in turn, with n = 1."""
@@ -95,6 +99,7 @@ class Outputs:
                 self.logits[[row]],
                 None if self.unfamiliarity is None else self.unfamiliarity[[row]],
                 None if self.feature_map is None else self.feature_map[[row]],
+                None if self.features is None else self.features[[row]],
             )
 
 
@@ -176,36 +181,68 @@ class Model:
             predictions.append(prediction)
         return predictions
 
+    def features(self, images: Iterable[Picture]) -> NDArray[np.float32]:
+        """Return the input of the head, (n, d): what the network sees in each image, in order.
+
+        Images that look alike have similar features, also where the network knows no class of them.
+        images: as for `predict`.
+        Raises ImageError naming the first image that cannot be read.
+        """
+        rows: list[NDArray[np.float32]] = []
+        for number, found in enumerate(self.stream(images, features=True), start=1):
+            if isinstance(found, ImageError):
+                raise ImageError(f"image {number}: {found}")
+            assert found.features is not None
+            rows.append(found.features)
+        if not rows:
+            raise UsageError("no images: features have a width only where there is an image")
+        return np.stack(rows)
+
     def stream(
-        self, images: Iterable[Picture], top_k: int = 5, explain: bool = False
+        self,
+        images: Iterable[Picture],
+        top_k: int = 5,
+        explain: bool = False,
+        features: bool = False,
     ) -> Iterator[Prediction | ImageError]:
         """Yield for each image, in order, a prediction or the error that prevented it.
 
         Like `predict`, for any number of images: they are taken as needed, at most AHEAD batches
-        per thread in advance, and each thread decodes one image at a time.
+        per thread in advance, and each thread decodes one image at a time. features: also return
+        the features of each.
         """
         if top_k < 1:
             raise UsageError(f"--top-k {top_k}: must be at least 1")
-        return self._streamed(images, lambda batch: self.predict_batch(batch, top_k, explain))
+        return self._streamed(
+            images, lambda batch: self.predict_batch(batch, top_k, explain, features)
+        )
 
     def stream_outputs(self, images: Iterable[Picture]) -> Iterator[Outputs | ImageError]:
         """Yield for each image, in order, its outputs (n = 1) or an error, as `stream` does."""
         return self._streamed(
-            images, lambda batch: self._computed(batch, False, lambda outputs, _box: outputs)
+            images, lambda batch: self._computed(batch, lambda outputs, _box: outputs)
         )
 
     def predict_batch(
-        self, images: Sequence[Picture], top_k: int = 5, explain: bool = False
+        self,
+        images: Sequence[Picture],
+        top_k: int = 5,
+        explain: bool = False,
+        features: bool = False,
     ) -> list[Prediction | ImageError]:
         """Return what `stream` yields for a few images, as one batch in the calling thread."""
-        return self._computed(
-            images, explain, lambda outputs, box: self._prediction(outputs, box, top_k)
-        )
 
-    def outputs(self, squares: NDArray[np.uint8], maps: bool = False) -> Outputs:
+        def finish(outputs: Outputs, box: Box) -> Prediction:
+            return self._prediction(outputs, box, top_k)
+
+        return self._computed(images, finish, explain, features)
+
+    def outputs(
+        self, squares: NDArray[np.uint8], maps: bool = False, features: bool = False
+    ) -> Outputs:
         """Return the outputs for (n, crop, crop, 3) uint8, as preprocess.squared cuts them.
 
-        maps: include the feature map, if there are `class_weights`.
+        maps: include the feature map, if there are `class_weights`. features: include them.
         Raises BundleError if the network fails, or gives other shapes or non-finite logits.
         """
         count = len(squares)
@@ -214,6 +251,8 @@ class Model:
             expected[UNFAMILIARITY] = (count,)
         if maps and self.class_weights is not None:
             expected[FEATURE_MAP] = (count, self.class_weights.shape[1])  # any height and width
+        if features:
+            expected[FEATURES] = (count,)  # any d
         try:
             values = self._session.run(list(expected), {IMAGES: squares})
         except Exception as error:  # ONNX Runtime's exceptions have no narrower base class
@@ -221,16 +260,18 @@ class Model:
                 f"'{self.path}': the network cannot be computed ({first_line(error)}); train again"
             ) from error
         arrays = dict(zip(expected, values, strict=True))
-        shapes = {
-            name: array.shape[:2] if name == FEATURE_MAP else array.shape
-            for name, array in arrays.items()
-        }
+        shapes = {name: array.shape[: len(expected[name])] for name, array in arrays.items()}
         if shapes != expected or not np.isfinite(arrays[LOGITS]).all():
             raise BundleError(
                 f"'{self.path}': the network gives {shapes} for {counted(count, 'image')}, "
                 f"or no finite numbers, where {expected} are expected; copy it again, or train"
             )
-        return Outputs(arrays[LOGITS], arrays.get(UNFAMILIARITY), arrays.get(FEATURE_MAP))
+        return Outputs(
+            arrays[LOGITS],
+            arrays.get(UNFAMILIARITY),
+            arrays.get(FEATURE_MAP),
+            arrays.get(FEATURES),
+        )
 
     def all_logits(self, squares: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return the logits of any number of squares, computed in batches by all threads."""
@@ -253,15 +294,17 @@ class Model:
                 yield from waiting.popleft().result()
 
     def _computed(
-        self, images: Sequence[Picture], maps: bool, finish: Callable[[Outputs, Box], T]
+        self,
+        images: Sequence[Picture],
+        finish: Callable[[Outputs, Box], T],
+        maps: bool = False,
+        features: bool = False,
     ) -> list[T | ImageError]:
         """Return the result of `finish` for each image's outputs (n = 1), or the image's error."""
         cuts = [cut_square(image, self.preprocess) for image in images]
         squares = [cut[0] for cut in cuts if not isinstance(cut, ImageError)]
-        outputs = self.outputs(np.stack(squares), maps).each() if squares else iter(())
-        return [
-            cut if isinstance(cut, ImageError) else finish(next(outputs), cut[1]) for cut in cuts
-        ]
+        found = self.outputs(np.stack(squares), maps, features).each() if squares else iter(())
+        return [cut if isinstance(cut, ImageError) else finish(next(found), cut[1]) for cut in cuts]
 
     def _prediction(self, outputs: Outputs, box: Box, top_k: int) -> Prediction:
         logits = outputs.logits[0]
@@ -278,6 +321,7 @@ class Model:
             tuple(softmax(outputs.logits / self.temperature)[0, order].tolist()),
             unfamiliar,
             explanation,
+            None if outputs.features is None else outputs.features[0],
         )
 
 

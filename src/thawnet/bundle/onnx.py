@@ -161,7 +161,8 @@ def from_pixels(
     """Return a network with the last preprocessing steps in front, as in views.py's plain view.
 
     The module, in evaluation mode, takes squares as preprocess.squared cuts them. It returns the
-    outputs of all parts but MIDDLE, the last one first, and then the unfamiliarity.
+    outputs of all parts but MIDDLE, the last one first, and then the unfamiliarity. If the mirror
+    image counts too, FEATURES and LOGITS are of both, all else of the image itself.
     """
     import torch
     from torch import nn
@@ -190,9 +191,16 @@ def from_pixels(
             if spec.crop < spec.size:
                 x = self.down @ x @ self.across
             x = (x / 255 - self.mean) / self.std
+            if spec.mirrored:
+                x = torch.cat([x, x.flip(3)])
             outputs: dict[str, torch.Tensor] = {}
             for name, part in zip(self.names, self.parts, strict=True):
                 x = outputs[name] = part(x)
+                if spec.mirrored and name != LOGITS:
+                    both = x.unflatten(0, (2, -1))
+                    outputs[name] = both[0]
+                    if name == FEATURES:
+                        x = outputs[name] = both.mean(0)
             middle = outputs.pop(MIDDLE, None)
             values = list(reversed(outputs.values()))
             if self.unfamiliarity is not None:

@@ -26,7 +26,7 @@ from ..core.flags import Switch, option
 from ..core.memory import available_memory, keep_freed_memory, total_memory
 from ..core.packages import INSTALL, TRAIN_PACKAGES, missing
 from ..core.text import command_line, counted
-from ..recipe import FOR_GPU, ON_GPU, PRESETS, TrainOptions, chosen_flags
+from ..recipe import ON_GPU, PRESETS, TrainOptions, chosen_flags
 
 if TYPE_CHECKING:
     from ..forecast import Forecast
@@ -308,8 +308,8 @@ def _forecasts(options: TrainOptions, backbones: Sequence[str]) -> tuple[str, li
     opened = INTERPRETER + time.perf_counter() - began
     names = [options.recipe or recipe.name]
     if not options.recipe and not backbones:
-        left_out = FOR_GPU if machine.device == "cpu" else ON_GPU.values()
-        offered = [preset(name, machine.device) for name in PRESETS if name not in left_out]
+        general = [name for name in PRESETS if name not in ON_GPU.values()]
+        offered = [preset(name, machine.device) for name in general]
         names += [name for name in offered if name != recipe.name]
     calls = {name: replace(options, recipe=name) for name in names}
     load, kind = load_weights, "recipe "

@@ -63,6 +63,9 @@ class PredictOptions:
     out: Annotated[Path | None, option("FILE")] = None
     """Write to FILE instead of stdout. It appears when it is complete; until then, and after an
     error, it is FILE.part. With --shard 2/4, out.csv becomes out-2-of-4.csv."""
+    features: Annotated[Path | None, option("FILE")] = None
+    """Also write the network's features of each image, the input of its last layer: to a .npy file,
+    an array with a row for each image, or to a .parquet file."""
     allow_url: Switch = False
     """IMAGES may be addresses (https://...) too: each is downloaded, up to 64 MB."""
     sort_into: Annotated[Path | None, option("FOLDER")] = None
@@ -142,6 +145,7 @@ def predict(options: PredictOptions) -> None:
     from ..data.items import unwatched
     from ..data.names import Names
     from ..data.paths import image_names
+    from ..feature_file import feature_file
     from ..image.files import is_pipe, read_pipe
     from ..net.image import fetch_image, is_address
     from ..sorting import How, Sorting
@@ -150,7 +154,7 @@ def predict(options: PredictOptions) -> None:
     console.say(model.summary)
     stdin: Any = _stdin() if "-" in options.images else io.BytesIO()
     names = image_names(options.images, iter(partial(stdin.read1, 2**20), b""))
-    out = options.out
+    out, features = options.out, options.features
     if shard is not None:
         everything = len(names)
         names = names[shard.rows]
@@ -159,6 +163,7 @@ def predict(options: PredictOptions) -> None:
             f"{len(names):,} of {counted(everything, 'image')}"
         )
         out = out and shard.name(out)
+        features = features and shard.name(features)
     address = None if options.allow_url else next(filter(is_address, names), None)
     if address is not None:
         raise UsageError(
@@ -189,21 +194,28 @@ def predict(options: PredictOptions) -> None:
     with (
         _output(out) as write,
         sorting.listed() if sorting else nullcontext(),
+        feature_file(features, len(names)) if features else nullcontext() as kept,
         watch("predicting", len(names)) as advance,
     ):
         if options.csv:
             write(csv_row(*COLUMNS))
         for name, prediction in zip(
-            names, model.stream(map(picture, names), options.top_k), strict=True
+            names,
+            model.stream(map(picture, names), options.top_k, features=kept is not None),
+            strict=True,
         ):
             broken += isinstance(prediction, ImageError)
             write(line(name, prediction))
+            if kept is not None:
+                known = None if isinstance(prediction, ImageError) else prediction.features
+                kept.add(name, known)
             advance(1)
     spent = time.perf_counter() - started
     speed = f"{len(names) / spent:,.0f} images/s"
     console.say(f"{counted(len(names), 'image')} in {duration(spent)}, {speed}")
-    if out is not None:
-        console.say(f"results {out}")
+    for title, file in (("results", out), ("features", features)):
+        if file is not None:
+            console.say(f"{title} {file}")
     if sorting is not None:
         console.say(sorting.summary)
     if broken:
@@ -225,7 +237,7 @@ def _check(options: PredictOptions) -> None:
         raise UsageError(f"--top-k {options.top_k}: must be at least 1")
     if options.sort_into is not None:
         other = next(
-            (name for name in ("json", "csv", "out", "shard") if getattr(options, name)), ""
+            filter(partial(getattr, options), ("json", "csv", "out", "shard", "features")), ""
         )
         if other or options.allow_url:
             raise UsageError(f"--sort-into and --{other or 'allow-url'}: choose one")

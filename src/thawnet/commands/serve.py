@@ -12,13 +12,14 @@ from urllib.parse import urlsplit
 
 from ..core import console
 from ..core.errors import UsageError
-from ..core.flags import Switch, option
+from ..core.flags import Section, Switch, option
 from ..core.packages import require_installed
 from ..core.text import command_line
 
 if TYPE_CHECKING:
     from ..bundle.model import Model
     from ..serve.app import Settings
+    from ..serve.collection import Collection
 
 SERVE_PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 INSTALL = command_line("pip", "install", "thawnet[serve]")
@@ -39,10 +40,24 @@ class ServeOptions:
     """The folder of a finished run, or a bundle. Default: the embedded network, for the 100 classes
     of CIFAR-100."""
     host: Annotated[str, option("ADDRESS")] = "127.0.0.1"
-    """The address to listen on. Any address but this machine's own needs a token, or --insecure."""
+    """The address to listen on. Any but localhost (127.0.0.1) needs a token, or --insecure."""
     port: Annotated[int, option("PORT")] = 8000
     """The port to listen on; 0 takes a free one."""
-    token: Annotated[str | None, option("TOKEN")] = None
+    examples: Annotated[Path | None, option("FOLDER")] = None
+    """Example images to click on the page, at most 12. Default: the embedded network's own, and
+    none for others."""
+    collect: Annotated[Path | None, option("FOLDER")] = None
+    """Let visitors say which class is right, and keep their photos in FOLDER, as a data set that
+    `thawnet train` takes. Off by default. The page tells visitors before a photo is kept."""
+    collect_mb: Annotated[int, option("MB")] = 1000
+    """With --collect: the most that FOLDER may hold."""
+    max_mb: Annotated[int, option("MB")] = 32
+    """Largest size of a request."""
+    workers: Annotated[int | None, option("N")] = None
+    """Processes that decode and compute, about 130 MB each. Default: one per core."""
+    access_log: Switch = False
+    """Write a line for each response to stderr: time, address, method, path, status, duration."""
+    token: Annotated[str | None, option("TOKEN"), Section("access")] = None
     """What callers must send, as `Authorization: Bearer TOKEN`. Default: $THAWNET_TOKEN, which
     other users of this machine cannot read from the list of processes."""
     insecure: Switch = False
@@ -52,15 +67,6 @@ class ServeOptions:
     https://photos.example.org, with the path that the proxy removes, if any."""
     allow_origin: Annotated[tuple[str, ...], option("URL ...")] = ()
     """Other web sites whose pages may call the API, such as https://app.example.org (CORS)."""
-    examples: Annotated[Path | None, option("FOLDER")] = None
-    """Example images to click on the page, at most 12. Default: the embedded network's own, and
-    none for others."""
-    max_mb: Annotated[int, option("MB")] = 32
-    """Largest size of a request."""
-    workers: Annotated[int | None, option("N")] = None
-    """Processes that decode and compute, about 130 MB each. Default: one per core."""
-    access_log: Switch = False
-    """Write a line for each response to stderr: time, address, method, path, status, duration."""
 
 
 def serve(options: ServeOptions) -> None:
@@ -93,6 +99,10 @@ def _check(options: ServeOptions, token: str | None) -> None:
         raise UsageError(f"--port {options.port}: must be 0 to 65535")
     if options.workers is not None and options.workers < 1:
         raise UsageError(f"--workers {options.workers}: must be at least 1")
+    if options.collect_mb < 1:
+        raise UsageError(f"--collect-mb {options.collect_mb}: must be at least 1")
+    if options.collect is not None and options.collect.exists() and not options.collect.is_dir():
+        raise UsageError(f"--collect '{options.collect}': this is a file; name a folder")
     if not 1 <= options.max_mb <= 1024:
         raise UsageError(f"--max-mb {options.max_mb}: must be 1 to 1024")
     addresses = [("--allow-origin", address) for address in options.allow_origin]
@@ -146,7 +156,18 @@ def _settings(options: ServeOptions, model: Model, token: str | None) -> Setting
         examples=_pictures(folder) if folder is not None else {},
         log=console.say if options.access_log else None,
         limits=Limits(body=body, total=max(Limits.total, 4 * body)),
+        collection=_collection(options, model),
     )
+
+
+def _collection(options: ServeOptions, model: Model) -> Collection | None:
+    from ..serve.collection import Collection
+    from ..sorting import check_folder_names
+
+    if options.collect is None:
+        return None
+    check_folder_names(model.classes, "--collect")
+    return Collection(options.collect, model.classes, options.collect_mb * 2**20)
 
 
 def _pictures(folder: Path) -> dict[str, Path]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import tyro
@@ -34,6 +35,13 @@ Switch = Annotated[bool, option()]
 """A flag that is off unless it is given."""
 
 
+@dataclass(frozen=True)
+class Section:
+    """Annotates an option: it and those below it stand in a box of the help, '<name> options'."""
+
+    name: str
+
+
 def parse(options: Any, words: Sequence[str], **others: Any) -> Any:
     """Parse `words` into options; if they are invalid, tyro exits with status 2.
 
@@ -57,26 +65,60 @@ _registry = ConstructorRegistry()
 
 @_registry.struct_rule
 def _dataclass_rule(info: StructTypeInfo) -> StructConstructorSpec | None:
-    """Show the docstring of a field as one paragraph; tyro 1.0 keeps its line breaks."""
+    """Show sections, and the docstring of a field as one paragraph; tyro 1.0 keeps line breaks."""
     kind: type = info.type
-    own = getattr(kind, "__dataclass_fields__", None)
-    if own is None or kind.__module__.startswith("tyro."):
+    if not dataclasses.is_dataclass(kind) or kind.__module__.startswith("tyro."):
         return None
-    hints = typing.get_type_hints(kind, include_extras=True)
     given = vars(info.default) if isinstance(info.default, kind) else {}
-    return StructConstructorSpec(
-        instantiate=kind,
-        fields=tuple(
-            StructFieldSpec(
-                name=name,
-                type=hints[name],
-                default=given.get(name, _default(field)),
-                helptext=functools.partial(lambda name: texts(kind).get(name), name),
-            )
-            for name, field in own.items()
-        ),
-    )
+
+    def instantiate(**values: Any) -> Any:
+        flat: dict[str, Any] = {}
+        for name, value in values.items():
+            flat |= value if isinstance(value, _Members) else {name: value}
+        return kind(**flat)
+
+    instantiate.__doc__ = kind.__doc__  # the command's description
+    return StructConstructorSpec(instantiate, tuple(_in_sections(_fields(kind, given))))
 
 
-def _default(field: dataclasses.Field[Any]) -> Any:
-    return tyro.MISSING if field.default is dataclasses.MISSING else field.default
+class _Members(dict[str, Any]):
+    """The options of a section by name; `fields` describes them."""
+
+    fields: tuple[StructFieldSpec, ...]
+
+
+@_registry.struct_rule
+def _section_rule(info: StructTypeInfo) -> StructConstructorSpec | None:
+    if not (isinstance(info.type, type) and issubclass(info.type, _Members)):
+        return None
+    return StructConstructorSpec(info.type, info.type.fields)
+
+
+def _fields(kind: type, given: dict[str, Any]) -> Iterator[StructFieldSpec]:
+    hints = typing.get_type_hints(kind, include_extras=True)
+    for field in dataclasses.fields(kind):
+        default = tyro.MISSING if field.default is dataclasses.MISSING else field.default
+        yield StructFieldSpec(
+            name=field.name,
+            type=hints[field.name],
+            default=given.get(field.name, default),
+            helptext=functools.partial(lambda name: texts(kind).get(name), field.name),
+        )
+
+
+def _in_sections(fields: Iterable[StructFieldSpec]) -> Iterator[StructFieldSpec]:
+    """Yield the fields above the first section, then a structure for each section."""
+    sections: dict[str, list[StructFieldSpec]] = {}
+    members = None
+    for field in fields:
+        for mark in getattr(field.type, "__metadata__", ()):
+            if isinstance(mark, Section):
+                members = sections.setdefault(mark.name, [])
+        if members is None:
+            yield field
+        else:
+            members.append(field)
+    for name, inside in sections.items():
+        kind: Any = type("Section", (_Members,), {"fields": tuple(inside)})
+        flat: Any = Annotated[kind, tyro.conf.OmitArgPrefixes]
+        yield StructFieldSpec(name, flat, tyro.MISSING, helptext="")

@@ -51,6 +51,8 @@ class Preprocess:
     """See Reduction; the number that the training images used, so that a dark image stays dark."""
     enlarge: Enlargement = "bicubic"
     """How a crop that is smaller than the network's input is enlarged; see `enlarging`."""
+    mirrored: bool = False
+    """Whether the network sees the mirror image too; its head gets the mean of both features."""
 
     @property
     def crop(self) -> int:
@@ -64,9 +66,9 @@ class Preprocess:
         return Reduction(self.side, self.fit, (red, green, blue), self.bits)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the specification for model.json, without `fit` and `bits` at their defaults."""
+        """Return the specification for model.json, without what is rarely set, at its default."""
         fields = {**asdict(self), "crop": self.crop, "reduce": "bicubic"}
-        for name in ("fit", "bits"):
+        for name in ("fit", "bits", "mirrored"):
             if fields[name] == getattr(Preprocess, name):
                 del fields[name]
         return fields

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -60,6 +61,8 @@ class Weights:
     """SHA-256 over names and values."""
     tells_pixels: bool = True
     """Whether the source states `mean` and `std`; else timm's for the backbone are assumed."""
+    classes: tuple[str, ...] = ()
+    """Names of the head's rows, in order; empty where the source does not name them."""
 
 
 def load_weights(
@@ -154,12 +157,13 @@ def _from_file(path: Path, backbone: str, name: str) -> Weights:
             architecture=metadata.get("architecture", ""),
             digest=_digest(given),
             tells_pixels="mean" in metadata and "std" in metadata,
+            classes=_names(metadata.get("classes", "[]")),
         )
     except ValueError as error:
         raise WeightsError(
             f"--weights '{path}': its metadata is not understood ({error}); expected pad_type "
             "'same' or none, bn_eps from 0 to 1, mean and std three numbers each, std above 0, "
-            "input_size a whole number"
+            "input_size a whole number, classes a JSON list of different names"
         ) from error
 
 
@@ -361,6 +365,15 @@ def _padding(text: str) -> str:
     if text not in PADDINGS:
         raise ValueError(f"pad_type '{text}'")
     return text
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = json.loads(text)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("classes is no list of names")
+    if len(set(names)) < len(names):
+        raise ValueError("classes names one twice")
+    return tuple(names)
 
 
 def _triple(text: str, above: float = -math.inf) -> tuple[float, float, float]:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..core.files import cache_folder, fingerprint, write_json
+from ..core.text import counted
 from .http import FetchError, MinimumPace, answered, reason, require_https
 
 T = TypeVar("T")
+
+CONVERTED = "refs/convert/parquet"  # a branch of every data set that the hub can read
+OWN_FOLDER = "data"  # of a data set with a single configuration
+MOST_NAMED = 8  # configurations
 
 
 def endpoint() -> str:
@@ -50,6 +57,69 @@ def fetch_shards(repository: str) -> Path:
     if not shards:
         raise FetchError(f"'{repository}' holds no parquet shards")
     return shards[0].parent
+
+
+def fetch_dataset(repository: str, config: str | None, tell: Callable[[str], None]) -> Path:
+    """Fetch the parquet files of a data set, once, and return their folder.
+
+    The hub converts the data sets that hold none (in the branch CONVERTED). config: the name of one
+    of several configurations. tell: receives one line before a download.
+    Raises FetchError, also if there are several configurations and none is named, or not this one.
+    """
+    from huggingface_hub import snapshot_download
+
+    note = cache_folder() / "hub" / f"{fingerprint([endpoint(), repository, config])}.json"
+    if note.exists():
+        kept = json.loads(note.read_text(encoding="utf-8"))
+        if all((Path(kept["root"]) / name).exists() for name in kept["files"]):
+            return Path(kept["folder"])
+    require_answer()
+    with _fetch_errors():
+        branch, names = _parquet_names(repository)
+        configs = sorted({_config_of(name) for name in names})
+        chosen = _chosen(configs, config)
+        files = [name for name in names if _config_of(name) == chosen]
+        tell(f"fetching {repository} from {endpoint()}: {counted(len(files), 'file')}")
+        root = Path(
+            snapshot_download(
+                repository, repo_type="dataset", revision=branch, allow_patterns=files
+            )
+        )
+    folder = root / chosen
+    write_json(note, {"root": str(root), "folder": str(folder), "files": files})
+    return folder
+
+
+def _parquet_names(repository: str) -> tuple[str | None, list[str]]:
+    """Return the branch of a data set with parquet files, None for the main one, and these."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import RevisionNotFoundError
+
+    for branch in (None, CONVERTED):
+        try:
+            names = HfApi().list_repo_files(repository, repo_type="dataset", revision=branch)
+        except RevisionNotFoundError:
+            continue
+        if found := [name for name in names if name.lower().endswith(".parquet")]:
+            return branch, found
+    raise FetchError("it holds no parquet files, and the hub has made none of it")
+
+
+def _config_of(name: str) -> str:
+    """Return the configuration of a file, '' if its data set has a single one."""
+    folder = name.split("/")[0] if "/" in name else ""
+    return "" if folder == OWN_FOLDER else folder
+
+
+def _chosen(configs: Sequence[str], config: str | None) -> str:
+    if config in configs:
+        return str(config)
+    if config is None and len(configs) == 1:
+        return configs[0]
+    listed = ", ".join(configs[:MOST_NAMED]) + ", ..." * (len(configs) > MOST_NAMED)
+    if config is None:
+        raise FetchError(f"it has several configurations, {listed}: add one, as in :{configs[0]}")
+    raise FetchError(f"it has no configuration '{config}'; there are {listed or 'none'}")
 
 
 def fetch_files(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Callable
@@ -25,6 +26,7 @@ from ..webpage import HOUSE, ICON
 from ..webpage.facts import STATIC, page_facts
 from . import schema
 from .batching import Batcher
+from .collection import Collection
 from .guard import OPEN, Guard, refusal
 from .intake import Intake, Limits, Upload, reader_of
 from .metrics import Counted, Counts
@@ -58,6 +60,8 @@ class Settings:
     """Seconds that a free process waits for a batch to fill."""
     log: Callable[[str], None] | None = None
     """Called with a line for each response."""
+    collection: Collection | None = None
+    """Where photos are kept whose class a visitor named; None: they cannot."""
 
 
 def make_app(model: Model, settings: Settings) -> FastAPI:
@@ -100,6 +104,7 @@ def make_app(model: Model, settings: Settings) -> FastAPI:
     facts = {
         **page_facts(model, settings.name, settings.examples),
         "limits": {"body_bytes": limits.body, "images": limits.images, "pixels": MAX_PIXELS},
+        "collects": settings.collection is not None,
     }
 
     @app.post(
@@ -124,6 +129,9 @@ def make_app(model: Model, settings: Settings) -> FastAPI:
         status = 422 if broken == len(images) else 200
         counts.predicted(len(images) - broken, broken, spent)
         return JSONResponse({"images": images, "milliseconds": round(1000 * spent, 1)}, status)
+
+    if settings.collection is not None:
+        _collect(app, settings.collection, intake, batcher)
 
     @app.get("/model", summary="The network that answers", response_model=schema.ModelFacts)
     async def describe() -> Response:
@@ -181,6 +189,40 @@ def make_app(model: Model, settings: Settings) -> FastAPI:
     paths = {getattr(route, "path", "") for route in app.routes}
     app.add_middleware(Counted, counts=counts, paths=paths, log=settings.log)
     return app
+
+
+def _collect(app: FastAPI, collection: Collection, intake: Intake, batcher: Batcher) -> None:
+    """Add the route that keeps a photo whose class a visitor named."""
+
+    @app.post(
+        "/collect",
+        summary="Keep an image, as one of a class, to train with",
+        response_model=schema.Kept,
+        responses=schema.refusals(400, 408, 413, 415, 422, 503, 507),
+        openapi_extra=schema.request_to_collect(collection.labels),
+    )
+    async def collect(request: Request) -> Response:
+        label = _label(request.query_params)
+        with intake.room() as body:
+            reader = reader_of(request.headers.get("content-type", ""), intake.limits)
+            await body.receive(request, reader)
+            upload, *others = reader.images()
+            if others:
+                raise Refused(400, f"{1 + len(others)} images were sent; send one")
+            (answer,) = await batcher.predict([upload.data], 1, False)
+            if isinstance(answer, ImageError):
+                raise Refused(422, str(answer))
+            suffix = Path(upload.name or "").suffix.lower()
+            photo = bytes(upload.data)
+            kept = await asyncio.to_thread(collection.keep, photo, label, suffix)
+        return JSONResponse({"image": kept.as_posix()})
+
+
+def _label(query: QueryParams) -> str:
+    """Return the class that a request names. Raises Refused for any other parameter."""
+    if [name for name, _ in query.multi_items()] != ["class"]:
+        raise Refused(422, "name the image's class in the address: /collect?class=NAME")
+    return query["class"]
 
 
 def _parameters(query: QueryParams) -> tuple[int, bool]:

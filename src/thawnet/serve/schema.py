@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -72,6 +72,13 @@ class ModelFacts(BaseModel):
     accuracy: Accuracy | None = Field(description="on images new to it, if told")
     limits: dict[str, int]
     examples: list[str]
+    collects: bool = Field(description="whether /collect keeps images to train with")
+
+
+class Kept(BaseModel):
+    """Where an image was kept."""
+
+    image: str = Field(description="its class folder, and a name made of its content")
 
 
 class Health(BaseModel):
@@ -132,20 +139,6 @@ def predictions() -> dict[int | str, dict[str, Any]]:
 
 def request(limits: Limits, top_k: int) -> dict[str, Any]:
     """Describe the parameters and the body of POST /predict. top_k: its largest value."""
-    file = {"type": "string", "format": "binary"}
-    form = {
-        "type": "object",
-        "required": ["image"],
-        "properties": {
-            "image": {
-                "type": "array",
-                "items": file,
-                "minItems": 1,
-                "maxItems": limits.images,
-                "description": "a file part for each image",
-            }
-        },
-    }
     return {
         "parameters": [
             {
@@ -161,14 +154,40 @@ def request(limits: Limits, top_k: int) -> dict[str, Any]:
                 "schema": {"type": "boolean", "default": False},
             },
         ],
-        "requestBody": {
-            "required": True,
-            "content": {
-                FORM: {"schema": form},
-                **{
-                    kind: {"schema": file}
-                    for kind in ("image/jpeg", "image/png", "application/octet-stream")
-                },
-            },
+        "requestBody": _images(limits.images),
+    }
+
+
+def request_to_collect(labels: Sequence[str]) -> dict[str, Any]:
+    """Describe the parameters and the body of POST /collect. labels: those that it takes."""
+    label = {
+        "name": "class",
+        "in": "query",
+        "required": True,
+        "description": "the class of the image; the last of them if none is right",
+        "schema": {"type": "string", "enum": list(labels)},
+    }
+    return {"parameters": [label], "requestBody": _images(1)}
+
+
+def _images(most: int) -> dict[str, Any]:
+    """Describe a body of up to so many images."""
+    file = {"type": "string", "format": "binary"}
+    form = {
+        "type": "object",
+        "required": ["image"],
+        "properties": {
+            "image": {
+                "type": "array",
+                "items": file,
+                "minItems": 1,
+                "maxItems": most,
+                "description": "a file part for each image",
+            }
         },
+    }
+    plain = ("image/jpeg", "image/png", "application/octet-stream")
+    return {
+        "required": True,
+        "content": {FORM: {"schema": form}, **{kind: {"schema": file} for kind in plain}},
     }

@@ -17,6 +17,7 @@ from ..model.recognition import backbone_of
 from ..model.remote_weights import located
 from ..model.weights import BUNDLED, IMAGENET, KERAS
 from ..recipe import ON_GPU, Recipe, TrainOptions, chosen_flags, load_recipe, resolve
+from ..trackers.trackers import require_trackers
 from . import checkpoint
 from .checkpoint import IN_MEMORY, RunState
 from .machine import Machine, choose_device, decide, obstacles, versions
@@ -136,6 +137,7 @@ def check_call(recipe: Recipe, options: TrainOptions) -> None:
             "thawnet.Classifier never open; choose another recipe"
         )
     require_model(recipe.backbone)
+    require_trackers(options.tracker)
 
 
 def command() -> str:

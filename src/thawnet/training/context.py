@@ -15,10 +15,11 @@ from ..data.items import Source
 from ..data.splits import TrainTest
 from ..data.store import ImageStore
 from ..image.preprocess import Preprocess
-from ..metrics.result import Result, Validation
+from ..metrics.result import Result, Validation, write_log
 from ..model.backbone import Network
 from ..model.weights import Weights
 from ..recipe import Recipe, TrainOptions
+from ..trackers.trackers import Trackers
 from .checkpoint import RunState
 from .loop import loss_weights
 from .machine import Machine
@@ -46,6 +47,8 @@ class Run:
     """The fold of each training image, (n,), if they are cross-validated; else None."""
     plan: Plan
     state: RunState
+    trackers: Trackers
+    """Without any on ranks that do not lead."""
 
     @property
     def options(self) -> TrainOptions:
@@ -74,6 +77,13 @@ class Run:
     def validated_on(self) -> str:
         """The name of the validation images in the log."""
         return self.recipe.validate_on if self.folds is None else "held-out"
+
+    def record(self, row: Validation) -> None:
+        """Add a validation to the history, the log and the trackers."""
+        self.state.history.append(row)
+        if self.world.leads:
+            write_log(self.folder, self.state.history)
+        self.trackers.point(row, self.plan[row.phase].layer)
 
     def origin(self, images: ImageStore) -> Origin:
         """Return what determines the trunk's output for some images."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..core import console
 from ..core.text import counted
-from ..metrics.result import Validation, write_log
+from ..metrics.result import Validation
 from ..model.thawing import thawed_tensors, training_mode
 from .checkpoint import Keeper, timed
 from .context import Run
@@ -206,5 +206,4 @@ class _Tuning:
                 elapsed=round(before + spent * share, 2),
                 kept=kept and last,
             )
-            state.history.append(row)
-        write_log(run.folder, state.history)
+            run.record(row)

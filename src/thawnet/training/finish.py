@@ -17,7 +17,7 @@ from ..core.text import resume_command
 from ..data.items import Items
 from ..data.store import ImageStore
 from ..metrics.result import Baselines, headline
-from .ancestor import say_learnt_before
+from .ancestor import say_learned_before
 from .baseline import Labelled, baselines, fit, joined, scored, taken
 from .checkpoint import IN_MEMORY, Keeper, timed
 from .context import Material, Run
@@ -31,7 +31,7 @@ from .plan import NAMES
 from .pretrained import pretrained_features
 from .regression import PENALTIES
 from .run_folder import Outcome, write_broken
-from .trunk.feeds import Feed, LiveFeed
+from .trunk.feeds import Batch, Feed, LiveFeed
 
 
 def finish(run: Run, keeper: Keeper, report: Callable[[Material], None] | None) -> Outcome:
@@ -53,7 +53,7 @@ def finish(run: Run, keeper: Keeper, report: Callable[[Material], None] | None) 
             parts["test"] = _measure(run, keeper, "test", images)
         measured = parts[headline(parts)]
         if world.leads:
-            say_learnt_before(run.recipe.weights, measured.images.hashes)
+            say_learned_before(run, measured.images.hashes)
         return_freed_memory()
         with timed(run.state, "baseline"):
             to_beat, train = measure_baselines(run, measured)
@@ -100,7 +100,7 @@ def _network_stays(run: Run) -> Iterator[None]:
 def _measure(run: Run, keeper: Keeper, part: str, images: ImageStore) -> Measured:
     """Return metrics and logits of a part, reusing the logits of an earlier attempt."""
     with timed(run.state, "test"):
-        logits_of = LiveFeed(run.exact_origin(images), len(run.network.stages), 1, 0).epoch(0)
+        logits_of = _logits(run, images)
         with console.progress(f"reading {part}", len(images)) as advance:
             metrics, logits = evaluate(
                 logits_of,
@@ -113,6 +113,16 @@ def _measure(run: Run, keeper: Keeper, part: str, images: ImageStore) -> Measure
     run.state.logits[part] = torch.from_numpy(logits)
     keeper.save()
     return Measured(metrics, logits, images)
+
+
+def _logits(run: Run, images: ImageStore) -> Batch:
+    """Return a function from positions (n,) to the logits of these images, (n, classes)."""
+    feed = LiveFeed(run.exact_origin(images), len(run.network.stages), views=2, seed=0)
+    plain, mirrored = feed.epoch(0), feed.epoch(1)
+    if not run.spec.mirrored:
+        return plain
+    # The head is linear: the mean of logits is that of features, which the bundle takes.
+    return lambda positions: (plain(positions) + mirrored(positions)) / 2
 
 
 def _test_images(run: Run, items: Items) -> ImageStore:

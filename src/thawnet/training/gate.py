@@ -128,13 +128,16 @@ def gate(network: Network, images: Origin, content: bytes, temperature: float) -
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     count, crop = len(images.images), images.spec.crop
     rows = spread_over(count, GATE_IMAGES)
-    views = plain_views(count, images.augment)
+    sides = [plain_views(count, images.augment)]
+    if images.spec.mirrored:
+        sides.append(plain_views(count, images.augment, mirror=True))
     network.eval()
     pairs: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
     with console.progress("comparing the exported network", len(rows)) as advance:
         for some in np.array_split(rows, len(rows) // GATE_BATCH + 1):
             with torch.inference_mode():
-                logits = network(images.pictures(some, views)).float().cpu().numpy()
+                both = [network(images.pictures(some, views)).float() for views in sides]
+                logits = torch.stack(both).mean(0).cpu().numpy()
             squares = squares_of(images.images, some, crop)
             pairs.append((logits, session.run([LOGITS], {IMAGES: squares})[0]))
             advance(len(some))

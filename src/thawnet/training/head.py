@@ -12,7 +12,7 @@ import torch
 from ..core import console
 from ..core.text import counted
 from ..data.store import ImageStore
-from ..metrics.result import LearningPoint, Validation, write_log
+from ..metrics.result import LearningPoint, Validation
 from .checkpoint import Head, Keeper, timed
 from .context import Run
 from .learning_curve import learning_curve
@@ -160,9 +160,7 @@ def _record(
         elapsed=round(learning_seconds(state), 2),
         kept=True,
     )
-    state.history.append(row)
-    if run.world.leads:
-        write_log(run.folder, state.history)
+    run.record(row)
     console.say(
         f"head solved in {spent:.1f} s from {counted(run.plan[0].phase.views, 'view')} of each "
         f"image, penalty {head.penalty:.0e}: "

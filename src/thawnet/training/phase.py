@@ -274,9 +274,7 @@ class PhaseJob:
             images_per_second=round(trained.images / spent, 1),
             elapsed=round(learning_seconds(state) + spent, 2),
         )
-        state.history.append(row)
-        if run.world.leads:
-            write_log(run.folder, state.history)
+        run.record(row)
         epochs = self.phase.epochs
         every = max(1, round((self.earlier + epochs) / LINES))
         if not last and every > 1 and total % every:

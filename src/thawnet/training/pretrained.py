@@ -16,6 +16,7 @@ from ..model.folding import channels_last
 from ..model.weights import Weights, fill, load_weights, published_size
 from ..net.published import Tell
 from ..recipe import Recipe
+from .ancestor import keep_known_classes
 from .context import origin_of
 from .machine import Machine
 from .plan import layers_of
@@ -69,13 +70,17 @@ def fit_input(
 
 
 def build_network(recipe: Recipe, source: Source, weights: Weights, machine: Machine) -> Network:
-    """Return the pretrained network with a new head, on the device, as a run starts with it."""
+    """Return the pretrained network on the device as a run starts with it, with a head of its own.
+
+    The head's rows of classes that the weights name are theirs, the others new.
+    """
     # The head's initial weights are the only random ones; the seed decides them.
     torch.manual_seed(recipe.seed)
     network = Network(
         recipe.backbone, len(source.classes), recipe.size, weights.padding, weights.epsilon
     )
     fill(network, weights, recipe.weights)
+    keep_known_classes(network, weights, source.classes)
     layers_of(recipe, network)  # fails for an unknown layer before any image is decoded
     network.check()
     channels_last(network.to(machine.torch_device))

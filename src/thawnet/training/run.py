@@ -60,7 +60,9 @@ def train(
                 _keep_head(run)
             if run.folds is not None and run.state.kept == NAMES[1]:
                 run.val = run.train.subset(np.sort(held_out(run)))
-            return finish(run, keeper, report)
+            outcome = finish(run, keeper, report)
+            run.trackers.end(outcome.result, outcome.folder)
+            return outcome
 
 
 def _keep_head(run: Run) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +27,12 @@ from ..data.store import ImageStore
 from ..metrics.result import RESULT, Result, read_result
 from ..recipe import Recipe, TrainOptions, to_table, to_toml
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 STATE = Path("checkpoint") / "state.pt"
 HELD_OUT = "held_out.npy"
+PLOT = "history.png"
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,6 +56,20 @@ class Outcome:
     def line(self) -> str:
         """The line that quotes the accuracy."""
         return self.lines[-1]
+
+    def plot(self) -> Image:
+        """Return history.png, accuracy and loss of both phases, which notebooks show inline.
+
+        Raises RunError if the file is missing or damaged.
+        """
+        import PIL.Image
+
+        try:
+            with PIL.Image.open(self.folder / PLOT) as image:
+                image.load()
+                return image
+        except OSError as error:  # Pillow's own errors are some too
+            raise RunError(f"'{self.folder / PLOT}' cannot be read ({error})") from error
 
 
 def write_held_out(folder: Path, logits: NDArray[np.float32]) -> None:

@@ -21,8 +21,11 @@ from ..data.splits import arrange, check_parts, folded
 from ..data.store import ImageStore, Typical, typical_image
 from ..image.preprocess import CUT
 from ..model.backbone import Network
-from ..recipe import Recipe, TrainOptions
+from ..recipe import Recipe, TrainOptions, to_table
+from ..trackers.tracker import Start
+from ..trackers.trackers import Trackers, parameters
 from . import checkpoint, run_folder
+from .ancestor import say_known_classes
 from .call import check_call, require_same, resolve_call
 from .checkpoint import RunState, timed
 from .context import Run
@@ -88,6 +91,8 @@ def setup(
         )
     typical = typical_image(lists.train)
     recipe, weights, spec = world.in_turn(lambda: fit_input(state.recipe, source, typical))
+    if recipe.mirrored and recipe.augment.flip and not lists.folded:
+        spec = dataclasses.replace(spec, mirrored=True)
     for line in _seen(typical, recipe):
         console.say(line)
     console.say(
@@ -101,6 +106,7 @@ def setup(
             f"std {_list(weights.std)} are assumed, as timm's for {recipe.backbone}"
         )
     network = world.agree(lambda: build_network(recipe, source, weights, machine))
+    say_known_classes(weights, source.classes)
     small = is_small(recipe, network, spec, len(lists.train), lists.folded)
     recipe = with_layer(recipe, small)
     if resumed is None and not world.agree(lambda: learns_in(machine, network, recipe)):
@@ -127,7 +133,35 @@ def setup(
     if world.leads:
         run_folder.write_start(folder, state.recipe, train, val)
     console.say(f"run folder: {folder}")
-    return Run(folder, world, source, lists, spec, weights, network, train, val, folds, plan, state)
+    trackers = _trackers(state, folder, source.name) if world.leads else Trackers()
+    held.enter_context(trackers)
+    return Run(
+        folder=folder,
+        world=world,
+        source=source,
+        lists=lists,
+        spec=spec,
+        weights=weights,
+        network=network,
+        train=train,
+        val=val,
+        folds=folds,
+        plan=plan,
+        state=state,
+        trackers=trackers,
+    )
+
+
+def _trackers(state: RunState, folder: Path, data: str) -> Trackers:
+    """Return the trackers that the call names, told of the run."""
+    trackers, history = Trackers(), state.history
+    recipe = {"data": data, **dict(parameters(to_table(state.recipe)))}
+    trackers.start(
+        state.options.tracker,
+        Start(folder, data, recipe, points=len(history), known_as=None),
+        history[-1].phase if history else 0,
+    )
+    return trackers
 
 
 def _list(values: tuple[float, ...]) -> str:

@@ -8,18 +8,21 @@ import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from thawnet.data.augment import Augment
 from thawnet.data.sources.open import open_source
-from thawnet.data.store import open_store
+from thawnet.data.store import ImageStore, open_store
 from thawnet.image.preprocess import Preprocess, Reduction
 from thawnet.model.backbone import Network
 from thawnet.training.machine import Machine
 from thawnet.training.ranks import ALONE
+from thawnet.training.trunk import cache
 from thawnet.training.trunk.cache import Origin, cached_features, fit_budget, is_cached, shape_at
 from thawnet.training.trunk.feeds import LiveFeed, make_feed
 from thawnet.training.trunk.runtime import pool
@@ -71,6 +74,48 @@ def test_several_splits_in_one_pass_equal_each_alone(
         (alone,) = cached_features(origin, 0, [split], silent)
         positions = np.arange(9)
         assert torch.equal(store.at(positions, CPU), alone.at(positions, CPU))
+
+
+class AsOnAGpu(Machine):
+    """Decides as on a GPU and computes on the CPU."""
+
+    @property
+    def torch_device(self) -> torch.device:
+        return CPU
+
+
+def test_a_gpu_gets_blocks_of_one_size_whatever_the_number_of_images(
+    origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+
+    def render(images: ImageStore, positions: NDArray[np.int64], *others: Any) -> torch.Tensor:
+        sizes.append(len(positions))
+        return cache_render(images, positions, *others)
+
+    cache_render = cache.render
+    monkeypatch.setattr(cache, "GPU_BLOCK", 4)
+    monkeypatch.setattr(cache, "render", render)
+    origin = dataclasses.replace(origin, machine=AsOnAGpu("cuda", origin.machine.dtype, 1, "no"))
+    (store,) = cached_features(origin, 0, [5], silent)
+    assert sizes == [4, 4, 4]  # of nine images
+    found = store.at(np.arange(9), CPU)
+    assert found.shape[0] == 9
+    live = LiveFeed(origin, 5, views=1, seed=0).epoch(0)(np.arange(9))
+    scale = float(live.float().abs().max())
+    assert torch.allclose(found.float(), live.float(), atol=0.05 * scale)
+
+
+@pytest.mark.cuda
+def test_features_from_a_gpu_are_those_from_the_cpu(origin: Origin) -> None:
+    there = dataclasses.replace(origin, machine=dataclasses.replace(origin.machine, device="cuda"))
+    positions = np.arange(9)
+    one, other = (
+        cached_features(each, 0, [8], silent)[0].at(positions, CPU).float()
+        for each in (origin, there)
+    )
+    tolerance = 1e-3 if origin.machine.dtype == "float32" else 0.05
+    assert torch.allclose(one, other, atol=tolerance * float(one.abs().max()))
 
 
 def test_coarse_layers_that_will_train_are_in_the_precision_they_train_in(origin: Origin) -> None:

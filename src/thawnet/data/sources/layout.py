@@ -14,7 +14,8 @@ from ..items import PART_OF, VALIDATION_NAMES
 from .visible import Skipped, dead_link, is_folder, is_image, visible
 
 SORTED = "sorted.csv"  # lists where `thawnet predict --sort-into` put each image
-UNSURE = "unsure"  # the folder beside it of images that got no class
+COLLECTED = "collected.csv"  # lists which classes visitors of `thawnet serve --collect` named
+UNSURE = "unsure"  # the folder beside either of images that got no class
 DATA_FILES = (".csv", ".parquet")  # that label the images beside them, or hold images
 PART_NAMES = {"train", "test", *VALIDATION_NAMES}
 # A folder of such a name beside train/ or test/ is a part and not a class, like Kaggle's test1/.
@@ -124,12 +125,13 @@ def class_folders(root: Path, skipped: Skipped) -> ClassFolders:
     entries = visible(root, skipped)
     _require_targets(entries)
     by_predict = any(entry.name == SORTED for entry in entries)
+    by_visitors = any(entry.name == COLLECTED for entry in entries)
     loose = unsure = 0
     for entry in entries:
         if not is_folder(entry):
             loose += is_image(entry.name)
             continue
-        if by_predict and entry.name == UNSURE:
+        if (by_predict or by_visitors) and entry.name == UNSURE:
             unsure = sum(is_image(image.name) for image in visible(root / UNSURE))
             continue
         if _leads_back(entry, root):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from ...core.errors import DataError, suggest
+from ...net.http import FetchError
+from ...net.hub import endpoint, fetch_dataset
 from ...net.published import Tell
 from ..items import Source, Watch, unwatched
 from ..reading import AS_IT_IS, Reading
@@ -17,7 +20,7 @@ from .cifar import LAYOUTS, open_cifar
 from .class_names import with_class_names
 from .file_names import from_file_names
 from .folders import from_class_folders
-from .layout import SORTED, data_root
+from .layout import COLLECTED, SORTED, data_root
 from .shard_files import SUFFIX, parquet_files
 from .shards import from_shards
 from .superclasses import with_superclasses
@@ -26,6 +29,10 @@ from .visible import dead_link, visible
 
 NAMED = (*LAYOUTS, "digits")
 TABLES = (".csv", ".tsv", ".txt")
+# A data set on the Hugging Face hub, and the configuration of it: hf:USER/NAME[:CONFIG].
+HUB = re.compile(
+    r"(?:hf:(?://datasets/)?|https://huggingface\.co/datasets/)([\w.-]+(?:/[\w.-]+)?)(?::([\w.-]+))?/?"
+)
 SHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 
 
@@ -51,6 +58,11 @@ def _open(data: str, data_dir: Path | None, watch: Watch, tell: Tell, asked: Rea
         _require_no_columns(data, asked)
         _require_no_labels_from_names(data, asked)
         return digits() if data == "digits" else open_cifar(data, data_dir, watch, tell)
+    if repository := HUB.fullmatch(data):
+        _require_no_labels_from_names(data, asked)
+        folder = _from_hub(data, repository[1], repository[2], tell)
+        source = from_shards(folder, parquet_files(folder), asked.image_column, asked.label_column)
+        return replace(source, name=repository[1].split("/")[-1])
     path = Path(data) if data_dir is None else data_dir / data
     suffix = path.suffix.lower()
     if suffix in (SUFFIX, *TABLES):
@@ -76,6 +88,17 @@ def _open(data: str, data_dir: Path | None, watch: Watch, tell: Tell, asked: Rea
         f"no data at '{path}': expected a folder of class folders or of parquet files, a zip or "
         "tar of one, a .csv or a .parquet"
     )
+
+
+def _from_hub(data: str, repository: str, config: str | None, tell: Tell) -> Path:
+    """Return the folder of a data set's parquet files, fetched if need be."""
+    try:
+        return fetch_dataset(repository, config, tell)
+    except FetchError as error:
+        raise DataError(
+            f"'{data}' could not be fetched from {endpoint()}: {error}. Without that network, give "
+            "a folder of its parquet files, or name a mirror with the variable HF_ENDPOINT"
+        ) from error
 
 
 def _from_folder(path: Path, watch: Watch, asked: Reading) -> Source:
@@ -140,13 +163,15 @@ def _from_archive(path: Path, watch: Watch, tell: Tell, asked: Reading) -> Sourc
 def _tables(path: Path) -> list[Path]:
     """Return the CSV files in a folder that may label its images.
 
-    Excluded are the list that `thawnet predict` writes and submission files of competitions.
+    Excluded are the lists that thawnet itself writes and submission files of competitions.
     """
     names = (entry.name for entry in visible(path))
     return [
         path / name
         for name in names
-        if name.lower().endswith(".csv") and name != SORTED and "submission" not in name.lower()
+        if name.lower().endswith(".csv")
+        and name not in (SORTED, COLLECTED)
+        and "submission" not in name.lower()
     ]
 
 

@@ -31,6 +31,8 @@ ORT = "ort.js"
 ORT_GPU = "ort-gpu.js"  # with WebGPU; half a megabyte more than the other, and few need it
 STYLES = (HOUSE.name, "page.css", "answers.css")
 GPU = "gpu.js"
+MODULE = "classifier.js"  # for pages of one's own; it imports MODULE_FACTS
+MODULE_FACTS = "facts.js"
 SCRIPTS = ("picture.js", "exif.js", "pixels.js", "browser.js", "sources.js", "card.js", "page.js")
 # What the browser may allow: 'wasm-unsafe-eval' compiles WebAssembly, but no JavaScript.
 _POLICY = (
@@ -102,8 +104,9 @@ def folder_files(page: Page) -> dict[str, bytes]:
     paths = {name: f"static/{name}.gz" for name in assets}
     paths |= {name: f"examples/{name}" for name in page.facts["examples"]}
     files = {paths[name]: content for name, content in assets.items()}
-    for name in (*STYLES, *scripts, ORT, ICON.name):
+    for name in (*STYLES, *scripts, ORT, MODULE, ICON.name):
         files[f"static/{name}"] = _static(name)
+    files[f"static/{MODULE_FACTS}"] = _module_facts(page, paths)
     later = []  # a visitor's browser caches these once it has needed them
     if page.gpu:
         files[f"static/{ORT_GPU}"] = _static(ORT_GPU)
@@ -164,10 +167,24 @@ def _facts(page: Page, paths: Mapping[str, str]) -> str:
 
     paths: of the assets stored beside the page.
     """
-    sizes = {name: len(page.assets[name]) for name in paths if name in page.assets}
-    facts = {"model": page.facts, "assets": paths, "sizes": sizes}
-    content = json.dumps(facts).replace("<", "\\u003c")
+    content = _as_json(page, paths).replace("<", "\\u003c")
     return f'<script type="application/json" id="facts">{content}</script>'
+
+
+def _module_facts(page: Page, paths: Mapping[str, str]) -> bytes:
+    """Return the script from which the module reads the same, with assets beside itself."""
+    return (
+        f"const facts = {_as_json(page, paths)};\n"
+        "for (const [name, path] of Object.entries(facts.assets)) {\n"
+        "  facts.assets[name] = new URL(`../${path}`, import.meta.url).href;\n"
+        "}\n"
+        "(globalThis.thawnet ??= {}).facts = facts;\n"
+    ).encode()
+
+
+def _as_json(page: Page, paths: Mapping[str, str]) -> str:
+    sizes = {name: len(page.assets[name]) for name in paths if name in page.assets}
+    return json.dumps({"model": page.facts, "assets": paths, "sizes": sizes})
 
 
 @cache  # packing takes as long as all the rest of an export

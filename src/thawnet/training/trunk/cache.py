@@ -234,11 +234,15 @@ def _compute(
     views = fixed_views(count, origin.augment, view)
 
     def computed(block: int) -> list[NDArray[np.uint8]]:
-        x = origin.pictures(np.arange(block * size, min((block + 1) * size, count)), views)
+        first, last = block * size, min((block + 1) * size, count)
+        # A GPU's kernels are chosen, or compiled, for each number of images: it gets no smaller
+        # last block, but the last image again.
+        images = last - first if machine.device == "cpu" else size
+        x = origin.pictures(np.minimum(np.arange(first, first + images), count - 1), views)
         rows = []
         for trunk in trunks:
             x = trunk(x)
-            stored = _stored(x).to("cpu", machine.torch_dtype).contiguous()
+            stored = _stored(x[: last - first]).to("cpu", machine.torch_dtype).contiguous()
             rows.append(stored.view(torch.uint8).numpy())
         return rows
 

@@ -20,7 +20,8 @@
   }
 
   class Card {
-    // `actions`: remove and repeat, called with the card when a person asks for that.
+    // `actions`: remove, repeat and teach, called with the card when a person asks for that; teach
+    // gets a class too.
     constructor(file, actions) {
       this.file = file;
       this.element = template("card");
@@ -32,6 +33,10 @@
       this.find(".remove").setAttribute("aria-label", `Remove ${file.name}`);
       this.find(".remove").addEventListener("click", () => actions.remove(this));
       this.find(".repeat").addEventListener("click", () => actions.repeat(this));
+      this.find(".teach").addEventListener("submit", (event) => {
+        event.preventDefault();
+        actions.teach(this, this.find("select").value);
+      });
       this.wait("Waiting");
     }
 
@@ -79,6 +84,21 @@
       this.find(".flag").hidden = answer.unfamiliar !== true;
       this.find(".bars").hidden = false;
       this.find(".bars").replaceChildren(...answer.predictions.map((each, i) => this.bar(each, i)));
+    }
+
+    // Ask which class is right: the network's choice is chosen, "unsure" stands for none.
+    ask(classes) {
+      if (this.answer.error) return;
+      const best = this.answer.predictions[0].class;
+      const options = classes.map((name) => new Option(name, name, false, name === best));
+      this.find("select").replaceChildren(...options, new Option("None of these", "unsure"));
+      this.find(".teach").hidden = false;
+    }
+
+    // Say what became of the photo whose class a person named.
+    told(sentence, kept) {
+      this.find(".teach .fine").textContent = sentence;
+      this.find(".teach button").textContent = kept ? "Change" : "Keep photo";
     }
 
     bar({ class: name, probability }, place) {

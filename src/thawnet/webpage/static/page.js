@@ -223,6 +223,7 @@
   function finish(card, said, milliseconds, again = false) {
     if (card.removed) return;
     card.finish(said, milliseconds, again);
+    if (model?.collects) card.ask(model.classes);
     if (mapsOn()) card.showMap(0);
     batch.done += 1;
     batch.failed += said.error ? 1 : 0;
@@ -301,8 +302,19 @@
     speak("all images removed");
   }
 
+  async function teach(card, label) {
+    try {
+      await predictor.collect(card.file, label);
+      card.told(label === "unsure" ? "Kept as none of these." : `Kept as \u2068${label}\u2069.`, true);
+    } catch (error) {
+      if (error.absent || error.locked) stop(error);
+      card.told(error.message, false);
+    }
+  }
+
   const actions = {
     remove,
+    teach,
     repeat(card) {
       card.answer = null;
       card.wait("Waiting");

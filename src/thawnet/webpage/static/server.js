@@ -57,7 +57,7 @@
   thawnet.predictor = {
     docs: "docs", // how programs ask it
 
-    // {name, backbone, classes, size, temperature, unfamiliar, explains, accuracy, limits, examples}
+    // {name, backbone, classes, size, temperature, unfamiliar, explains, accuracy, limits, examples, collects}
     async describe() {
       const answer = await ask("model");
       const said = await json(answer);
@@ -74,6 +74,15 @@
       const said = await json(answer);
       if (!Array.isArray(said?.images)) throw await refusal(answer, said);
       return said;
+    },
+
+    // Keep a photo as one of a class, or of none ("unsure"), where `describe` says that it collects.
+    async collect(file, label) {
+      const form = new FormData();
+      form.append("image", file, file.name);
+      const body = { method: "POST", body: form };
+      const answer = await ask(`collect?class=${encodeURIComponent(label)}`, body);
+      if (!answer.ok) throw await refusal(answer, await json(answer));
     },
 
     // One of the examples that `describe` names, as a File.

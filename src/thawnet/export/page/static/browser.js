@@ -2,10 +2,13 @@
 "use strict";
 
 ((thawnet) => {
-  const { model, assets, sizes } = JSON.parse(document.getElementById("facts").textContent);
+  // A module brings its facts along; a page has them in an element.
+  thawnet.facts ??= JSON.parse(document.getElementById("facts").textContent);
+  const { model, assets, sizes } = thawnet.facts;
   const { picture, pixels, orientation, graphics } = thawnet;
   const page = new Promise((done) => {
-    document.addEventListener("DOMContentLoaded", done, { once: true });
+    if (document.readyState !== "loading") done();
+    else document.addEventListener("DOMContentLoaded", done, { once: true });
   });
 
   class Refusal extends Error {

@@ -1,0 +1,70 @@
+"""Photos whose class visitors named, kept as a data set that `thawnet train` takes."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from pathlib import Path
+
+from ..core.files import clear_disk_errors, write_atomic
+from ..core.text import counted, csv_row
+from ..data.sources.layout import COLLECTED, UNSURE
+from ..image.decode import SUFFIXES
+from .refusals import Refused
+
+NAME = 32  # hexadecimal digits of a photo's SHA-256 that name it
+
+
+class Collection:
+    """A folder of class folders. A photo that is named again moves to its new class.
+
+    collected.csv lists each photo and class as they came.
+    """
+
+    def __init__(self, folder: Path, classes: tuple[str, ...], most: int) -> None:
+        """most: bytes that the folder may hold, with what is in it already."""
+        self.folder = folder
+        self.labels = (*classes, UNSURE)
+        self.most = most
+        self._turn = threading.Lock()
+        self._kept = {
+            file.stem: file for file in folder.glob("*/*") if file.parent.name in self.labels
+        }
+        self._held = sum(file.stat().st_size for file in self._kept.values())
+
+    def keep(self, photo: bytes, label: str, suffix: str) -> Path:
+        """Keep a photo under its class, or UNSURE; return where, relative to the folder.
+
+        suffix: of the photo's own file name, only used if it is one of an image.
+        Raises Refused for an unknown class or a full folder, RunError on a disk error.
+        """
+        if label not in self.labels:
+            raise Refused(
+                422,
+                f"'{label[:100]}' is none of the {counted(len(self.labels) - 1, 'class')}, "
+                f"nor '{UNSURE}'",
+            )
+        name = hashlib.sha256(photo).hexdigest()[:NAME]
+        with self._turn:
+            before = self._kept.get(name)
+            target = (
+                self.folder
+                / label
+                / (before.name if before else name + (suffix if suffix in SUFFIXES else ".jpg"))
+            )
+            if before is None and self._held + len(photo) > self.most:
+                raise Refused(
+                    507, f"{self.most / 2**20:,.0f} MiB of photos are kept already, the most here"
+                )
+            if before != target:
+                if before is None:
+                    write_atomic(target, lambda file: file.write(photo))
+                    self._held += len(photo)
+                else:
+                    target.parent.mkdir(exist_ok=True)
+                    before.rename(target)
+                self._kept[name] = target
+            kept = target.relative_to(self.folder)
+            with clear_disk_errors(target), (self.folder / COLLECTED).open("a") as listing:
+                listing.write(f"{csv_row(kept.name, label)}\n")
+        return kept

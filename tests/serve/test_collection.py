@@ -1,0 +1,128 @@
+"""`serve --collect`: photos whose class visitors named become a data set, within limits."""
+
+from __future__ import annotations
+
+import urllib.parse
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from support.service import FORM, PNG, Service, command, form, picture
+from thawnet.bundle.model import Model
+from thawnet.commands.serve import ServeOptions, serve
+from thawnet.core.errors import UsageError
+from thawnet.data.sources.open import open_source
+from thawnet.serve.collection import Collection
+
+MEGABYTE = 2**20
+Serving = Callable[..., Service]
+
+
+def kept_in(folder: Path) -> list[str]:
+    """Return the class folder and suffix of each file that was kept."""
+    return sorted(f"{file.parent.name}{file.suffix}" for file in folder.glob("*/*"))
+
+
+def teach(service: Service, label: str, photo: bytes, headers: dict[str, str] = PNG) -> int:
+    """Name the class of a photo; return the status."""
+    query = urllib.parse.urlencode({"class": label})
+    return service.ask("POST", f"/collect?{query}", photo, headers).status
+
+
+def test_photos_become_a_data_set_and_one_named_again_moves(
+    model: Model, serving: Serving, tmp_path: Path
+) -> None:
+    folder = tmp_path / "photos"
+    service = serving(collection=Collection(folder, model.classes, MEGABYTE))
+    assert service.ask("GET", "/model").json["collects"] is True
+    red, blue, *_ = model.classes
+    for number in range(3):
+        photo = picture("red", (40 + number, 40))
+        for label in (blue, red):
+            assert teach(service, label, photo) == 200
+        form_of_one = form((f"{number}.PNG", picture("blue", (40 + number, 40))))
+        assert teach(service, blue, form_of_one, FORM) == 200
+    assert teach(service, "unsure", picture("green")) == 200
+    assert kept_in(folder) == sorted([f"{red}.jpg"] * 3 + [f"{blue}.png"] * 3 + ["unsure.jpg"])
+    assert len((folder / "collected.csv").read_text().splitlines()) == 10
+    source = open_source(str(folder))
+    assert source.classes == tuple(sorted([red, blue]))
+    assert len(source.open_part("train")) == 6
+
+
+def test_what_is_there_counts_and_is_found_again_after_a_start(
+    model: Model, tmp_path: Path
+) -> None:
+    first = Collection(tmp_path, model.classes, MEGABYTE)
+    photo = picture("red")
+    one, other, *_ = model.classes
+    first.keep(photo, one, ".png")
+    again = Collection(tmp_path, model.classes, MEGABYTE)
+    assert again.keep(photo, other, ".gif").parts[0] == other
+    assert kept_in(tmp_path) == [f"{other}.png"]
+
+
+def test_a_service_that_does_not_collect_says_so(serving: Serving) -> None:
+    service = serving()
+    assert service.ask("GET", "/model").json["collects"] is False
+    assert teach(service, "red", picture("red")) == 404
+    assert "/collect" not in service.ask("GET", "/openapi.json").json["paths"]
+
+
+def test_what_cannot_be_kept_is_one_sentence(
+    model: Model, serving: Serving, tmp_path: Path
+) -> None:
+    photo = picture("red")
+    service = serving(collection=Collection(tmp_path, model.classes, len(photo) + 10))
+
+    def refused(path: str, body: bytes, headers: dict[str, str] = PNG) -> tuple[int, str]:
+        reply = service.ask("POST", path, body, headers)
+        return reply.status, reply.json["error"]
+
+    label = model.classes[0]
+    status, said = refused("/collect", photo)
+    assert (status, said) == (
+        422,
+        "name the image's class in the address: /collect?class=NAME",
+    )
+    status, said = refused("/collect?class=..%2Fetc", photo)
+    assert status == 422
+    assert said.startswith("'../etc' is none of the ")
+    status, said = refused(f"/collect?class={label}", b"broken")
+    assert (status, said) == (422, "not an image in a known format")
+    two = form(("a.png", photo), ("b.png", photo))
+    assert refused(f"/collect?class={label}", two, FORM) == (400, "2 images were sent; send one")
+    assert teach(service, label, photo) == 200
+    status, said = refused(f"/collect?class={label}", picture("blue"))
+    assert status == 507
+    assert said.endswith("of photos are kept already, the most here")
+    assert len(kept_in(tmp_path)) == 1
+
+
+def test_token_guards_what_is_kept(model: Model, serving: Serving, tmp_path: Path) -> None:
+    collection = Collection(tmp_path, model.classes, MEGABYTE)
+    service = serving(collection=collection, token="secret")
+    assert teach(service, model.classes[0], picture("red")) == 401
+    own = PNG | {"Authorization": "Bearer secret"}
+    assert teach(service, model.classes[0], picture("red"), own) == 200
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"collect_mb": 0}, "--collect-mb 0: must be at least 1"),
+        ({"collect": Path("file")}, "--collect 'file': this is a file; name a folder"),
+    ],
+)
+def test_wrong_calls_are_one_line(words: dict[str, object], message: str) -> None:
+    Path("file").touch()
+    with pytest.raises(UsageError, match=message):
+        serve(ServeOptions(**words))  # type: ignore[arg-type]
+
+
+def test_command_keeps_photos_in_a_folder_that_it_makes(colours: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "photos"
+    with command("--model", colours, "--collect", folder) as (service, _):
+        assert teach(service, "red", picture("red")) == 200
+    assert kept_in(folder) == ["red.jpg"]
