@@ -86,7 +86,7 @@ def bench(
     missing: list[str] = []
     for number, row in enumerate(rows, start=1):
         left = signal.getitimer(signal.ITIMER_REAL)[0]
-        if seconds is not None and not rehearse and left < 60 * row.minutes:
+        if seconds is not None and left <= (0 if rehearse else 60 * row.minutes):
             missing.append(f"{row.name}, for which {left:.0f} s are too few")
             continue
         print(f"{number}/{len(rows)} {row.name}")
