@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PHONES := $(VENV)/.phones
 BENCH := .venv-bench
 BENCH_READY := $(BENCH)/.ready
 AUDIT := .venv-audit
@@ -22,7 +23,7 @@ demo: $(READY)
 test: $(READY)
 	$(PYTEST) -m "not slow"
 
-test-all: $(READY)
+test-all: $(PHONES)
 	$(PYTEST) -m slow
 
 lint: $(READY)
@@ -90,6 +91,12 @@ $(READY): pyproject.toml constraints.txt
 $(AUDIT)/.ready:
 	$(PYTHON) -m venv $(AUDIT)
 	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	touch $@
+
+# Converters for phones, without what they would also install: litert-torch asks for a torch below
+# 2.15, and works with it.
+$(PHONES): tests/phones.txt $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
 	touch $@
 
 # TensorFlow wants an older h5py than constraints.txt names.

@@ -166,6 +166,8 @@ def test_network_that_the_gate_refuses_leaves_nothing(
         (("--to", "onnx", "--single-file"), 2, "--single-file: --to onnx writes no page; leave it"),
         (("--to", "page", "--out", "a.html"), 2, "--out 'a.html': this writes a folder"),
         (("--to", "page", "--single-file", "--out", "a"), 2, "this writes a .html file; name it"),
+        (("--to", "litert", "--data", "digits"), 2, "--to litert reads no data; leave it out"),
+        (("--to", "coreml", "--out", "a.zip"), 2, "writes a .mlpackage file; name it so"),
         (("--to", "page", "--out", "there"), 2, "'there' is there already; remove it"),
     ],
 )
@@ -190,6 +192,8 @@ def test_mistake_is_one_line_and_a_status(
         ("openvino", "openvino", "pip install openvino"),
         ("pt2", "torch", "pip install 'thawnet[train]'"),
         ("onnx-int8", "onnx", "pip install 'thawnet[train]'"),
+        ("litert", "torch", "pip install 'thawnet[train]'"),
+        ("coreml", "coremltools", "pip install coremltools"),
     ],
 )
 def test_missing_package_is_named_with_its_pip_line(

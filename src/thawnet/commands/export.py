@@ -19,8 +19,17 @@ if TYPE_CHECKING:
     from ..bundle.model import Model
 
 INT8 = "onnx-int8"
+LITERT_INT8 = "litert-int8"
 PAGE = "page"
-SUFFIXES = {"onnx": ".onnx", "pt2": ".pt2", "openvino": ".xml"}
+SUFFIXES = {
+    "onnx": ".onnx",
+    "pt2": ".pt2",
+    "openvino": ".xml",
+    "litert": ".tflite",
+    LITERT_INT8: ".tflite",
+    "coreml": ".mlpackage",
+}
+ROUNDED = (INT8, LITERT_INT8)  # forms that may be less accurate
 
 
 @dataclass(frozen=True)
@@ -33,22 +42,26 @@ class ExportOptions:
 
     model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """The run folder of a finished run, or a bundle."""
-    to: Literal["onnx", "onnx-int8", "pt2", "openvino", "page"]
+    to: Literal["onnx", "onnx-int8", "pt2", "openvino", "litert", "litert-int8", "coreml", "page"]
     """onnx: one file for ONNX Runtime. onnx-int8: a smaller, faster bundle for `thawnet predict`,
     in 8-bit integers. pt2: a program for torch.export.load. openvino: .xml and .bin for OpenVINO.
-    page: a folder for any web host, whose page classifies photos in the visitor's browser."""
+    litert, litert-int8: a .tflite file for Android, LiteRT and MediaPipe. coreml: a .mlpackage for
+    Apple's devices. page: a folder for any web host, whose page classifies photos in the visitor's
+    browser."""
     out: Annotated[Path | None, option("PATH")] = None
     """File or folder to write; it must not exist yet. Default, in the working folder:
-    <backbone>.onnx, .pt2 or .xml; <name>-int8 or <name>-page; <name>.html with --single-file."""
+    <backbone>.onnx, .pt2, .xml, .tflite or .mlpackage; <name>-int8 or <name>-page; <name>.html with
+    --single-file."""
     single_file: Switch = False
     """For page: write one HTML file, which opens from a disk or an e-mail too."""
     data: Annotated[str | None, option("DATA")] = None
-    """For onnx-int8 and page: the data that the network was trained on. Default: where the run
-    found it. Without it a page's weights stay in float32."""
+    """For page and the forms in int8: the data that the network was trained on. Default: where the
+    run found it. Without it a page's weights stay in float32."""
     data_dir: Annotated[Path | None, option("FOLDER")] = None
     """For cifar10 and cifar100: the folder that holds the data."""
     anyway: Switch = False
-    """For onnx-int8: write it even if it is less accurate than float32 on the validation images."""
+    """For the forms in int8: write it even if it is less accurate than float32 on the validation
+    images."""
 
 
 def export(options: ExportOptions) -> None:
@@ -73,11 +86,17 @@ def export(options: ExportOptions) -> None:
         line = _pt2(description, model, out)
     elif options.to == "openvino":
         line = _openvino(onnx, model, out)
+    elif options.to == "litert":
+        line = _litert(description, model, out)
+    elif options.to == LITERT_INT8:
+        line = _litert_int8(options, description, model, out)
+    elif options.to == "coreml":
+        line = _coreml(description, model, out)
     elif options.to == PAGE:
         line = _page(options, description, onnx, model, out)
     else:
         line = _int8(options, description, onnx, out)
-    if options.to in SUFFIXES:  # the other forms contain these
+    if options.to in ("onnx", "pt2", "openvino"):  # the other forms contain these
         console.say(f"classes, preprocessing and temperature: {description.path / DESCRIPTION}")
     console.result(f"{out}: {line}")
 
@@ -86,24 +105,30 @@ def _check(options: ExportOptions) -> None:
     out, to = options.out, options.to
     if options.single_file and to != PAGE:
         raise UsageError(f"--single-file: --to {to} writes no page; leave it out")
-    if options.anyway and to != INT8:
+    if options.anyway and to not in ROUNDED:
         raise UsageError(f"--anyway: --to {to} refuses no network; leave it out")
     if to == PAGE and out is not None and (out.suffix == ".html") != options.single_file:
         form = "a .html file" if options.single_file else "a folder (--single-file: one .html)"
         raise UsageError(f"--out '{out}': this writes {form}; name it so")
-    if to in SUFFIXES:
+    if to in SUFFIXES and to not in ROUNDED:
         for flag, value in (("--data", options.data), ("--data-dir", options.data_dir)):
             if value is not None:
                 raise UsageError(f"{flag} '{value}': --to {to} reads no data; leave it out")
-        suffix = SUFFIXES[to]
-        if out is not None and out.suffix != suffix:
-            raise UsageError(
-                f"--out '{out}': --to {to} writes a {suffix} file; name it so, as in model{suffix}"
-            )
-    if to in ("pt2", INT8):
+    suffix = SUFFIXES.get(to)
+    if suffix and out is not None and out.suffix != suffix:
+        raise UsageError(
+            f"--out '{out}': --to {to} writes a {suffix} file; name it so, as in model{suffix}"
+        )
+    if to in ("pt2", "litert", "coreml", *ROUNDED):
         require_installed(f"--to {to}", TRAIN_PACKAGES)
-    elif to == "openvino":
-        require_installed("--to openvino", ("openvino",), "pip install openvino")
+    own = {
+        "openvino": ("openvino",),
+        "litert": ("litert_torch", "mediapipe"),
+        LITERT_INT8: ("litert_torch", "mediapipe"),
+        "coreml": ("coremltools",),
+    }.get(to, ())
+    names = " ".join(name.replace("_", "-") for name in own)
+    require_installed(f"--to {to}", own, f"pip install {names}")
 
 
 def _free(options: ExportOptions, description: Description) -> Path:
@@ -138,6 +163,41 @@ def _openvino(onnx: bytes, model: Model, out: Path) -> str:
     _write(beside, weights)
     _write(out, network)  # last: this is the file that users open, and it needs the other
     return f"{_megabytes(len(network) + len(weights))} with {beside.name}, {_same(off)}"
+
+
+def _litert(description: Description, model: Model, out: Path) -> str:
+    from ..export.litert import to_litert
+
+    content, off = to_litert(description, model)
+    _write(out, content)
+    return (
+        f"{_megabytes(len(content))}, probabilities as model.onnx gives them (largest difference "
+        f"{off:.1e}); classes inside"
+    )
+
+
+def _litert_int8(options: ExportOptions, description: Description, model: Model, out: Path) -> str:
+    from ..bundle.format import require_weights
+    from ..export.litert import to_litert_int8
+    from ..training.trained_on import reopen_train_val
+
+    require_weights(description)  # a quantised network is not quantised again
+    train, val = reopen_train_val(description, options.data, options.data_dir)
+    network = to_litert_int8(description, model, train, val, options.anyway)
+    _write(out, network.content)
+    exact, rounded = (100 * hits / network.images for hits in network.hits)
+    return (
+        f"{_megabytes(len(network.content))}; on {network.images:,} validation images accuracy "
+        f"{rounded:.2f} % (float32 {exact:.2f} %); classes inside"
+    )
+
+
+def _coreml(description: Description, model: Model, out: Path) -> str:
+    from ..export.coreml import to_coreml
+
+    checked = to_coreml(description, model, out)
+    size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+    return f"{_megabytes(size)}, {checked}"
 
 
 def _page(

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import IO, Any, Literal, cast
@@ -121,23 +121,37 @@ def result(text: str) -> None:
 
 
 @contextmanager
-def without_stdout() -> Iterator[None]:
-    """Discard what native code prints on stdout within the block, as torch does with a graph."""
-    with suppress(OSError, ValueError):
-        sys.stdout.flush()
+def without_stdout(number: int = 1) -> Iterator[None]:
+    """Discard what native code prints on stdout within the block, as torch does with a graph.
+
+    number: of the file descriptor; 2 for stderr.
+    """
+    stream = sys.stdout if number == 1 else sys.stderr
+    with suppress(OSError, ValueError, AttributeError):  # closed, or there is none
+        stream.flush()
     try:
-        own = os.dup(1)
-    except OSError:  # no stdout
+        own = os.dup(number)
+    except OSError:  # it is not open
         yield
         return
     nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, 1)
+    os.dup2(nothing, number)
     os.close(nothing)
     try:
         yield
     finally:
-        os.dup2(own, 1)
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+        os.dup2(own, number)
         os.close(own)
+
+
+@contextmanager
+def without_output() -> Iterator[None]:
+    """Discard what libraries print within the block, in Python or not, on stdout and stderr."""
+    nothing = io.StringIO()  # in a notebook, Python's streams are not the process's
+    with without_stdout(1), without_stdout(2), redirect_stdout(nothing), redirect_stderr(nothing):
+        yield
 
 
 def drop_stdout() -> None:

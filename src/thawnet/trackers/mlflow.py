@@ -8,8 +8,13 @@ from pathlib import Path
 
 from .tracker import FILES, Start, Values
 
-# A server that does not answer is given up within seconds, unless the user says otherwise.
-PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+# Unless the user says otherwise, a server that does not answer is given up within seconds, and
+# nothing is reported to MLflow's makers.
+SETTINGS = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
 LONGEST = 6000  # characters of a parameter
 
 
@@ -17,7 +22,7 @@ class MLflow:
     """A run in MLflow, of the experiment that MLFLOW_EXPERIMENT_NAME or the data names."""
 
     def __init__(self, start: Start) -> None:
-        for name, value in PATIENCE.items():
+        for name, value in SETTINGS.items():
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
         from mlflow.entities import Metric, Param

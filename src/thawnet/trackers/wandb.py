@@ -15,6 +15,7 @@ class WandB:
     """A run in Weights & Biases."""
 
     def __init__(self, start: Start) -> None:
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # to its makers
         import wandb
 
         self.wandb = wandb
