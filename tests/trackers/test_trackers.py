@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from support.awaiting import wait_until
 from support.photos import draw
 from support.runs import epochs_of
 from thawnet import job
@@ -149,6 +150,8 @@ def test_wandb_keeps_a_run_offline(options: TrainOptions, monkeypatch: pytest.Mo
     outcome = job.train(dataclasses.replace(options, tracker=("wandb",)))
     known = json.loads((outcome.folder / "trackers.json").read_text())["wandb"]
     (file,) = outcome.folder.glob(f"wandb/offline-run-*/run-{known}.wandb")
+    # W&B's own process may write the file a moment after the run has ended.
+    wait_until(lambda: any(each.HasField("exit") for each in records_of(file)))
     points: list[dict[str, Any]] = []
     files: list[str] = []
     for record in records_of(file):

@@ -27,7 +27,7 @@ class WandB:
             resume="allow",
             dir=str(start.folder),
             config=dict(start.parameters),
-            settings=wandb.Settings(init_timeout=PATIENCE, silent=True),
+            settings=wandb.Settings(init_timeout=PATIENCE, silent=True, console="off"),
         )
         self.run.define_metric("*", step_metric="epoch")
 
