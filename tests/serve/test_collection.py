@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from support.commands import called
 from support.service import FORM, PNG, Service, command, form, picture
 from thawnet.bundle.model import Model
 from thawnet.commands.serve import ServeOptions, serve
@@ -45,7 +46,10 @@ def test_photos_become_a_data_set_and_one_named_again_moves(
         assert teach(service, blue, form_of_one, FORM) == 200
     assert teach(service, "unsure", picture("green")) == 200
     assert kept_in(folder) == sorted([f"{red}.jpg"] * 3 + [f"{blue}.png"] * 3 + ["unsure.jpg"])
-    assert len((folder / "collected.csv").read_text().splitlines()) == 10
+    heading, *rows = (folder / "collected.csv").read_text().splitlines()
+    assert heading == "image,class,predicted"
+    assert len(rows) == 10
+    assert all(row.split(",")[2] in model.classes for row in rows)
     source = open_source(str(folder))
     assert source.classes == tuple(sorted([red, blue]))
     assert len(source.open_part("train")) == 6
@@ -121,8 +125,20 @@ def test_wrong_calls_are_one_line(words: dict[str, object], message: str) -> Non
         serve(ServeOptions(**words))  # type: ignore[arg-type]
 
 
+def test_folder_that_cannot_be_written_to_is_told_before_anyone_comes(
+    colours: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path("file").touch()
+    words = ("serve", "--model", colours, "--port", "0", "--collect", Path("file", "photos"))
+    status, _, err = called(capfd, *words)
+    assert status == 2
+    assert "thawnet: --collect 'file/photos': " in err
+    assert err.rstrip().endswith("name another folder")
+
+
 def test_command_keeps_photos_in_a_folder_that_it_makes(colours: Path, tmp_path: Path) -> None:
     folder = tmp_path / "new" / "photos"
     with command("--model", colours, "--collect", folder) as (service, _):
+        assert (folder / "collected.csv").exists()
         assert teach(service, "red", picture("red")) == 200
     assert kept_in(folder) == ["red.jpg"]

@@ -108,4 +108,6 @@ def test_ancestor_of_which_the_head_alone_learnt_has_seen_nothing(
 ) -> None:
     first = job.train(replace(options, epochs=(1, 0)))
     job.train(replace(options, weights=str(first.folder), epochs=(1, 0)))
-    assert "had learnt from" not in capfd.readouterr().err
+    said = capfd.readouterr().err
+    assert "had learnt from" not in said
+    assert f"'{first.folder}' kept its head alone: the layers below are still those" in said

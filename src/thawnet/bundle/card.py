@@ -31,7 +31,8 @@ Classes ({count:,}): {classes}.
 
 ## Use
 
-    pip install thawnet
+With thawnet installed:
+
     thawnet predict IMAGES --model THIS_FOLDER
 
 ```python
@@ -42,8 +43,8 @@ for found in model.predict(["photo.jpg"]):
     print(found.classes[0], found.probabilities[0])
 ```
 
-`model.onnx` takes uint8 RGB squares, (n, {crop}, {crop}, 3), and gives logits, (n, {count});
-divided by the temperature {temperature:g} and put through a softmax they are probabilities. Before,
+`model.onnx` takes uint8 RGB squares, (n, {crop}, {crop}, 3){enlarged}, and gives
+logits, (n, {count}); divided by the temperature {temperature:g} and put through a softmax they are probabilities. Before,
 images are turned upright, their colours converted to sRGB, and {fitted} (bicubic,
 antialiased). `model.safetensors` holds the weights in timm's names, `model.json` all of this for
 programs, `trained_on.bin` the beginning of the SHA-256 of every image that trained or validated it.
@@ -88,7 +89,8 @@ Both name the same class for {same:.2f} % of them. That holds on processors that
 integers exactly, such as ARM's and x86's with VNNI; on older x86 ones sums may overflow in
 ONNX Runtime, and the float32 network is the one to use.
 
-    pip install thawnet
+With thawnet installed:
+
     thawnet predict IMAGES --model THIS_FOLDER
 
 Licence: {licence}.
@@ -121,6 +123,7 @@ def model_card(
         backbone=_text(backbone),
         size=meaning.preprocess.size,
         crop=meaning.preprocess.crop,
+        enlarged=_enlarged(meaning.preprocess),
         fitted=_fitted(meaning.preprocess),
         data=_text(data),
         finetuned=(
@@ -207,6 +210,11 @@ def _front_matter(licence: str, data: str, backbone: str) -> dict[str, Any]:
 def _yaml(fields: Mapping[str, Any]) -> str:
     """Return YAML with its values written as JSON, which is valid YAML."""
     return "\n".join(f"{name}: {json.dumps(value)}" for name, value in fields.items())
+
+
+def _enlarged(spec: Preprocess) -> str:
+    """Return what the ONNX model itself does to squares that are smaller than its network's."""
+    return f" (it enlarges them to {spec.size} px itself)" if spec.crop < spec.size else ""
 
 
 def _fitted(spec: Preprocess) -> str:

@@ -173,6 +173,8 @@ def read_description(path: Path) -> Description:
         if (path / "checkpoint").is_dir():
             raise BundleError(f"'{path}' is not finished; continue it: {resume_command(path)}")
         reason = "holds no bundle" if path.is_dir() else "no such folder"
+        if path.is_file():
+            reason = "this is a file; unpack it, if it is an archive"
         raise BundleError(
             f"'{path}': {reason}; give a finished run, as in runs/digits-quick-1, or its bundle/"
         )

@@ -125,7 +125,7 @@ def _table(audit: Audit) -> Iterator[str]:
     for name, count in audit.split_off.items():
         yield f"{name}: none; thawnet train splits it off train ({counted(count, 'image')})"
     if audit.folded:
-        yield "so few are folded: all learn, each is tested by a network that did not see it"
+        yield "few photos: thawnet train learns from all of them and cross-validates its accuracy"
 
 
 def _share(name: str, number: int, part: Part) -> str:

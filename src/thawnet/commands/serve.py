@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 from ..core import console
-from ..core.errors import UsageError
+from ..core.errors import RunError, UsageError
 from ..core.flags import Section, Switch, option
 from ..core.packages import require_installed
 from ..core.text import command_line
@@ -167,7 +167,12 @@ def _collection(options: ServeOptions, model: Model) -> Collection | None:
     if options.collect is None:
         return None
     check_folder_names(model.classes, "--collect")
-    return Collection(options.collect, model.classes, options.collect_mb * 2**20)
+    try:
+        collection = Collection(options.collect, model.classes, options.collect_mb * 2**20)
+    except (RunError, OSError) as error:
+        raise UsageError(f"--collect '{options.collect}': {error}; name another folder") from error
+    console.say(f"photos whose class visitors name are kept in {options.collect}")
+    return collection
 
 
 def _pictures(folder: Path) -> dict[str, Path]:

@@ -214,7 +214,8 @@ def _collect(app: FastAPI, collection: Collection, intake: Intake, batcher: Batc
                 raise Refused(422, str(answer))
             suffix = Path(upload.name or "").suffix.lower()
             photo = bytes(upload.data)
-            kept = await asyncio.to_thread(collection.keep, photo, label, suffix)
+            predicted = answer.as_dict(1)["predictions"][0]["class"]
+            kept = await asyncio.to_thread(collection.keep, photo, label, suffix, predicted)
         return JSONResponse({"image": kept.as_posix()})
 
 

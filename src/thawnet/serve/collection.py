@@ -12,17 +12,21 @@ from ..data.sources.layout import COLLECTED, UNSURE
 from ..image.decode import SUFFIXES
 from .refusals import Refused
 
+COLUMNS = ("image", "class", "predicted")
 NAME = 32  # hexadecimal digits of a photo's SHA-256 that name it
 
 
 class Collection:
     """A folder of class folders. A photo that is named again moves to its new class.
 
-    collected.csv lists each photo and class as they came.
+    collected.csv lists each photo, the class that was named and the network's own, as they came.
     """
 
     def __init__(self, folder: Path, classes: tuple[str, ...], most: int) -> None:
-        """most: bytes that the folder may hold, with what is in it already."""
+        """most: bytes that the folder may hold, with what is in it already.
+
+        Makes the folder. Raises RunError if it cannot be written to.
+        """
         self.folder = folder
         self.labels = (*classes, UNSURE)
         self.most = most
@@ -31,11 +35,16 @@ class Collection:
             file.stem: file for file in folder.glob("*/*") if file.parent.name in self.labels
         }
         self._held = sum(file.stat().st_size for file in self._kept.values())
+        with clear_disk_errors(folder):  # before the first visitor finds out
+            folder.mkdir(parents=True, exist_ok=True)
+            if not (folder / COLLECTED).exists():
+                self._note(csv_row(*COLUMNS))
 
-    def keep(self, photo: bytes, label: str, suffix: str) -> Path:
+    def keep(self, photo: bytes, label: str, suffix: str, predicted: str = "") -> Path:
         """Keep a photo under its class, or UNSURE; return where, relative to the folder.
 
-        suffix: of the photo's own file name, only used if it is one of an image.
+        predicted: the class that the network gave it. suffix: of the photo's own file name, used if
+        it is one of an image.
         Raises Refused for an unknown class or a full folder, RunError on a disk error.
         """
         if label not in self.labels:
@@ -65,6 +74,10 @@ class Collection:
                     before.rename(target)
                 self._kept[name] = target
             kept = target.relative_to(self.folder)
-            with clear_disk_errors(target), (self.folder / COLLECTED).open("a") as listing:
-                listing.write(f"{csv_row(kept.name, label)}\n")
+            self._note(csv_row(kept.name, label, predicted))
         return kept
+
+    def _note(self, row: str) -> None:
+        listing = self.folder / COLLECTED
+        with clear_disk_errors(listing), listing.open("a", encoding="utf-8") as file:
+            file.write(f"{row}\n")

@@ -57,7 +57,8 @@ class Guard:
         self._token = token.encode() if token is not None else None
         self._local = local
         name = _parsed(public or "").hostname
-        self._names = LOOPBACK if name is None else (*LOOPBACK, name)
+        self._names = tuple(dict.fromkeys([*LOOPBACK, *filter(None, [name])]))
+        self._public = public
         self._origins = {*origins, *filter(None, [public])}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,10 +94,11 @@ class Guard:
             )
         same = origin is None or (_parsed(origin).netloc or None) == host
         if not same and origin not in self._origins:
+            known = f"it is for the page at {self._public}" if self._public else ""
             raise Refused(
                 403,
-                "pages of other sites may not use this service; behind a proxy, start it with "
-                "--public-url",
+                "pages of other sites may not use this service; "
+                + (known or "behind a proxy, start it with --public-url"),
             )
         if self._token is None or path in OPEN or path.startswith(STATIC):
             return

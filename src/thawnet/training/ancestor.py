@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..bundle.format import are_among, read_description, read_trained_on
+from ..bundle.format import Description, are_among, read_description, read_trained_on
 from ..core import console
 from ..core.errors import BundleError, WeightsError
 from ..core.text import counted, escaped
@@ -46,10 +46,18 @@ def keep_known_classes(network: Network, weights: Weights, classes: Sequence[str
             target[own.to(target.device)] = given[known].to(target)
 
 
-def say_known_classes(weights: Weights, classes: Sequence[str]) -> None:
-    """Report which classes of the data the weights know by name, if their source names any."""
+def say_known_classes(name: str, weights: Weights, classes: Sequence[str]) -> None:
+    """Report which classes of the data the weights know by name, if their source names any.
+
+    name: as for --weights.
+    """
     if not weights.classes:
         return
+    ancestor = _ancestor(name)
+    if ancestor is not None and ancestor.facts.get("kept") == NAMES[0]:
+        console.say(
+            f"'{name}' kept its head alone: the layers below are still those that it started from"
+        )
     new = [name for name in classes if name not in weights.classes]
     gone = [name for name in weights.classes if name not in classes]
     if len(new) == len(classes):
@@ -70,6 +78,14 @@ def _some(names: Sequence[str]) -> str:
     return escaped(", ".join(names[:MOST_NAMED])) + (f" and {more:,} more" if more > 0 else "")
 
 
+def _ancestor(name: str) -> Description | None:
+    """Return the description of the run or bundle that weights are of; None for other forms."""
+    try:
+        return read_description(Path(name))
+    except (BundleError, OSError):
+        return None
+
+
 def say_learned_before(run: Run, hashes: NDArray[np.uint8]) -> None:
     """Report how many of the measured images the starting weights have already learned from.
 
@@ -77,11 +93,13 @@ def say_learned_before(run: Run, hashes: NDArray[np.uint8]) -> None:
     better on images that its ancestor learned from, whatever it learns now.
     """
     weights = run.recipe.weights
+    ancestor = _ancestor(weights)
+    if ancestor is None:
+        return
     try:
-        ancestor = read_description(Path(weights))
         known = read_trained_on(ancestor)
     except (BundleError, OSError):
-        return  # another form of weights
+        return
     anew = run.plan[0].solved or not set(run.weights.classes) & set(run.source.classes)
     if anew and ancestor.facts.get("kept") == NAMES[0]:
         return  # only its head learned, and that is replaced

@@ -106,7 +106,7 @@ def setup(
             f"std {_list(weights.std)} are assumed, as timm's for {recipe.backbone}"
         )
     network = world.agree(lambda: build_network(recipe, source, weights, machine))
-    say_known_classes(weights, source.classes)
+    say_known_classes(recipe.weights, weights, source.classes)
     small = is_small(recipe, network, spec, len(lists.train), lists.folded)
     recipe = with_layer(recipe, small)
     if resumed is None and not world.agree(lambda: learns_in(machine, network, recipe)):
