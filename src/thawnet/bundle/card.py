@@ -46,8 +46,9 @@ for found in model.predict(["photo.jpg"]):
 `model.onnx` takes uint8 RGB squares, (n, {crop}, {crop}, 3){enlarged}, and gives
 logits, (n, {count}); divided by the temperature {temperature:g} and put through a softmax they
 are probabilities. Before, images are turned upright, their colours converted to sRGB, and {fitted}
-(bicubic, antialiased). `model.safetensors` holds the weights in timm's names, `model.json` all of this for
-programs, `trained_on.bin` the beginning of the SHA-256 of every image that trained or validated it.
+(bicubic, antialiased). `model.safetensors` holds the weights in timm's names, `model.json` all of
+this for programs, `trained_on.bin` the beginning of the SHA-256 of every image that trained or
+validated it.
 
 ## Training
 
