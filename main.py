@@ -3,8 +3,9 @@
     pip install -r requirements.txt
     python main.py
 
-Writes advanced_training_history.png here and prints the final test accuracy. All flags of
-`thawnet train` work here too, for example --data-dir and --weights.
+Writes a run folder under runs/ and advanced_training_history.png here, and prints the final test
+accuracy. All flags of `thawnet train` work here too: with files of your own, python main.py
+--data-dir FOLDER --weights FILE; after an interruption, python main.py --resume.
 """
 
 import shutil
