@@ -36,7 +36,7 @@ def feature_file(path: Path, count: int) -> Iterator[FeatureFile]:
 
     A .npy file holds an array (count, d) of float32; the row of an image that could not be read is
     NaN. A .parquet file has the columns `image` and `features`, null for such an image.
-    Raises UsageError for another suffix, MissingPackageError for parquet without pyarrow.
+    Raises UsageError for another suffix, and for parquet where pyarrow is missing.
     """
     if path.suffix not in SUFFIXES:
         raise UsageError(f"--features '{path}': name a file that ends in .npy or .parquet")

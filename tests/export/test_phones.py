@@ -12,7 +12,8 @@ import pytest
 from support.commands import called
 from thawnet import embedded, load
 from thawnet.bundle.model import softmax
-from thawnet.export import litert, probabilities
+from thawnet.export import int8, litert
+from thawnet.export.page.network import MOST_OFF
 from thawnet.image.decode import decode
 from thawnet.image.preprocess import squared
 from thawnet.training.run_folder import Outcome
@@ -41,7 +42,7 @@ def test_mediapipe_names_the_classes_of_photos(
     )
     match = re.fullmatch(line, out)
     assert match is not None, out
-    assert float(match[1]) <= probabilities.MOST_MOVED
+    assert float(match[1]) <= MOST_OFF
     assert err.splitlines() == ["model embedded: mobilenetv2_100, 100 classes, 96 px"]
     import mediapipe
     from mediapipe.tasks.python import BaseOptions, vision
@@ -69,7 +70,7 @@ def test_int8_is_smaller_and_measured_on_the_validation_images(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # This network has learnt next to nothing: its nearest classes are as good as equal.
-    monkeypatch.setattr(litert, "evidence_of_loss", lambda *_: "")
+    monkeypatch.setattr(int8, "evidence_of_loss", lambda *_: "")
     sizes = {}
     for form in ("litert", "litert-int8"):
         words = ("export", finished.folder, "--to", form, "--out", f"{form}.tflite")
@@ -82,7 +83,7 @@ def test_int8_is_smaller_and_measured_on_the_validation_images(
         out,
     )
     assert sizes["litert-int8"] < 0.6 * sizes["litert"]
-    monkeypatch.setattr(litert, "evidence_of_loss", lambda *_: "p = 0.01")
+    monkeypatch.setattr(int8, "evidence_of_loss", lambda *_: "p = 0.01")
     words = ("export", finished.folder, "--to", "litert-int8", "--out", "worse.tflite")
     status, _, err = called(capfd, *words)
     assert status == 1

@@ -121,11 +121,15 @@ def result(text: str) -> None:
 
 
 @contextmanager
-def without_stdout(number: int = 1) -> Iterator[None]:
-    """Discard what native code prints on stdout within the block, as torch does with a graph.
+def without_stdout() -> Iterator[None]:
+    """Discard what native code prints on stdout within the block, as torch does with a graph."""
+    with _discarded(1):
+        yield
 
-    number: of the file descriptor; 2 for stderr.
-    """
+
+@contextmanager
+def _discarded(number: int) -> Iterator[None]:
+    """Discard what is written to a file descriptor within the block: 1, stdout, or 2, stderr."""
     stream = sys.stdout if number == 1 else sys.stderr
     with suppress(OSError, ValueError, AttributeError):  # closed, or there is none
         stream.flush()
@@ -150,7 +154,7 @@ def without_stdout(number: int = 1) -> Iterator[None]:
 def without_output() -> Iterator[None]:
     """Discard what libraries print within the block, in Python or not, on stdout and stderr."""
     nothing = io.StringIO()  # in a notebook, Python's streams are not the process's
-    with without_stdout(1), without_stdout(2), redirect_stdout(nothing), redirect_stderr(nothing):
+    with _discarded(1), _discarded(2), redirect_stdout(nothing), redirect_stderr(nothing):
         yield
 
 

@@ -76,14 +76,7 @@ def quantise(
     squares = squares_of(val, np.arange(len(val)), crop)
     models = [Model(description, each) for each in (content, onnx)]
     exact, rounded = (model.all_logits(squares) for model in models)
-    hits = [int((logits.argmax(axis=1) == val.labels).sum()) for logits in (exact, rounded)]
-    worse = evidence_of_loss(exact, rounded, val.labels)
-    if worse and not anyway:
-        raise BundleError(
-            f"in int8 {hits[1]:,} of {len(val):,} validation images are right and in float32 "
-            f"{hits[0]:,}, which is more than chance ({worse}), and nothing is written; keep "
-            "float32, or write it all the same with --anyway"
-        )
+    hits, worse = judged(exact, rounded, val.labels, anyway, "keep float32")
     speeds = images_per_second(models, squares[:TIMED_IMAGES])
     figures = {
         "form": "onnx-int8",
@@ -115,6 +108,29 @@ def write_quantised(
         facts,
         int8_card(description.meaning, backbone, data, licence, network.figures),
     )
+
+
+def judged(
+    exact: NDArray[np.float32],
+    rounded: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    anyway: bool,
+    instead: str,
+) -> tuple[tuple[int, int], str]:
+    """Return how many images are right in float32 and in int8, and the evidence of a loss, if any.
+
+    exact, rounded: logits, as for `evidence_of_loss`. Raises BundleError if there is evidence,
+    unless `anyway`; it advises to do something `instead`.
+    """
+    right, left = (int((logits.argmax(axis=1) == labels).sum()) for logits in (exact, rounded))
+    worse = evidence_of_loss(exact, rounded, labels)
+    if worse and not anyway:
+        raise BundleError(
+            f"in int8 {left:,} of {len(labels):,} validation images are right and in float32 "
+            f"{right:,}, which is more than chance ({worse}), and nothing is written; {instead}, "
+            "or write it all the same with --anyway"
+        )
+    return (right, left), worse
 
 
 def evidence_of_loss(

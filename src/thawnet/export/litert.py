@@ -24,7 +24,7 @@ from ..core.errors import BundleError, first_line
 from ..data.items import spread_over
 from ..data.store import ImageStore
 from ..training.gate import squares_of
-from .int8 import CALIBRATION_IMAGES, evidence_of_loss
+from .int8 import CALIBRATION_IMAGES, judged
 from .probabilities import Probabilities, moved
 
 LABELS = "labels.txt"  # inside the file, which is a ZIP archive from there on
@@ -63,7 +63,7 @@ def to_litert_int8(
     """Return a bundle's network in 8-bit integers, calibrated on `train` and tested on `val`.
 
     Weights are quantised per channel, activations per tensor. Raises BundleError when the network
-    cannot be converted, or, unless `anyway`, when it is less accurate; see int8.evidence_of_loss.
+    cannot be converted, or, unless `anyway`, when it is less accurate; see int8.judged.
     """
     crop = model.preprocess.crop
     content = _converted(description, probe_squares(model.preprocess))
@@ -73,16 +73,9 @@ def to_litert_int8(
     exact = model.all_logits(squares)
     with console.progress("comparing", len(squares)) as advance:
         answers = _answers(rounded, squares, advance)
-    shares = np.log(np.maximum(answers, 1e-3)).astype(np.float32)
-    hits = [int((each.argmax(1) == val.labels).sum()) for each in (exact, shares)]
-    worse = evidence_of_loss(exact, shares, val.labels)
-    if worse and not anyway:
-        raise BundleError(
-            f"in int8 {hits[1]:,} of {len(val):,} validation images are right and in float32 "
-            f"{hits[0]:,}, which is more than chance ({worse}), and nothing is written; take "
-            "--to litert, or write it all the same with --anyway"
-        )
-    return Quantised(_described(rounded, description), (hits[0], hits[1]), len(val))
+    logits = np.log(np.maximum(answers, 1e-3)).astype(np.float32)  # of steps of 1/256, 0 included
+    hits, _ = judged(exact, logits, val.labels, anyway, "take --to litert")
+    return Quantised(_described(rounded, description), hits, len(val))
 
 
 def _converted(description: Description, squares: NDArray[np.uint8]) -> bytes:

@@ -11,9 +11,8 @@ from ..bundle.model import Model, softmax
 from ..bundle.onnx import from_pixels
 from ..core.errors import BundleError
 from ..training.gate import outputs
+from .page.network import MOST_OFF
 from .pt2 import rebuild
-
-MOST_MOVED = 0.01  # of a probability, by another form of the network
 
 
 class Probabilities(torch.nn.Module):
@@ -39,10 +38,10 @@ def moved(
 ) -> float:
     """Return by how much another form of a network moves any probability of squares at most.
 
-    Raises BundleError, naming the form, if that is more than MOST_MOVED.
+    Raises BundleError, naming the form, if that is more than MOST_OFF.
     """
     reference = softmax(model.outputs(squares).logits / model.temperature)
     most = float(np.abs(probabilities - reference).max())
-    if not most <= MOST_MOVED:
+    if not most <= MOST_OFF:
         raise BundleError(f"the network computes something else once exported to {form}")
     return most

@@ -16,6 +16,7 @@ from ..core.typed import plain, typed
 T = typing.TypeVar("T")
 
 RESULT = "result.json"  # in a run folder; written last, it marks a run as finished
+PLOT = "history.png"
 LOG = "log.jsonl"
 WHOLE = "in all"  # key in Result.seconds: the whole run, over all its processes
 

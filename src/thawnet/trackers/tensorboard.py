@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .tracker import FILES, Start, Values
+from ..metrics.result import PLOT
+from .tracker import Start, Values
 
 FOLDER = "tensorboard"  # in the run folder
 
@@ -41,7 +42,7 @@ class TensorBoard:
     def end(self, values: Values, folder: Path) -> None:
         """See Tracker. Values become a row of TensorBoard's table of hyperparameters."""
         self.writer.add_hparams(self.parameters, dict(values), run_name=".")
-        plot = folder / FILES[1]
+        plot = folder / PLOT
         if plot.exists():
             self.writer.add_image("history", _pixels(plot), self.step, dataformats="HWC")
         self.writer.close()

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ..metrics.result import PLOT
+
 Values = Mapping[str, float]
-FILES = ("report.html", "history.png")  # of a run folder, for trackers that keep files
+FILES = ("report.html", PLOT)  # of a run folder, for trackers that keep files
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from ..metrics.accuracy import (
 from ..metrics.calibration import calibration_error, helpful_temperature
 from ..metrics.predictions import PREDICTIONS, write_predictions
 from ..metrics.result import (
+    PLOT,
     Baselines,
     CalibrationErrors,
     DataFacts,
@@ -143,7 +144,7 @@ def write_end(run: Run, saved: Saved, parts: Parts, to_beat: Baselines) -> Outco
     # Imported here, as importing matplotlib would delay the start of a run by half a second.
     from .history_plot import plot_history
 
-    plot_history(folder / "history.png", run.state.history, title, run.validated_on)
+    plot_history(folder / PLOT, run.state.history, title, run.validated_on)
     result = _result(run, saved, parts)
     result = replace(
         result,

@@ -24,7 +24,7 @@ from ..core.files import (
 )
 from ..core.text import command_line
 from ..data.store import ImageStore
-from ..metrics.result import RESULT, Result, read_result
+from ..metrics.result import PLOT, RESULT, Result, read_result
 from ..recipe import Recipe, TrainOptions, to_table, to_toml
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 STATE = Path("checkpoint") / "state.pt"
 HELD_OUT = "held_out.npy"
-PLOT = "history.png"
 
 
 @dataclass(frozen=True, repr=False)

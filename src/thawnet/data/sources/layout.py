@@ -15,6 +15,7 @@ from .visible import Skipped, dead_link, is_folder, is_image, visible
 
 SORTED = "sorted.csv"  # lists where `thawnet predict --sort-into` put each image
 COLLECTED = "collected.csv"  # lists which classes visitors of `thawnet serve --collect` named
+OWN_LISTS = frozenset({SORTED, COLLECTED})
 UNSURE = "unsure"  # the folder beside either of images that got no class
 DATA_FILES = (".csv", ".parquet")  # that label the images beside them, or hold images
 PART_NAMES = {"train", "test", *VALIDATION_NAMES}
@@ -124,14 +125,13 @@ def class_folders(root: Path, skipped: Skipped) -> ClassFolders:
     folders: dict[str, str] = {}
     entries = visible(root, skipped)
     _require_targets(entries)
-    by_predict = any(entry.name == SORTED for entry in entries)
-    by_visitors = any(entry.name == COLLECTED for entry in entries)
+    lists = OWN_LISTS.intersection(entry.name for entry in entries)
     loose = unsure = 0
     for entry in entries:
         if not is_folder(entry):
             loose += is_image(entry.name)
             continue
-        if (by_predict or by_visitors) and entry.name == UNSURE:
+        if lists and entry.name == UNSURE:
             unsure = sum(is_image(image.name) for image in visible(root / UNSURE))
             continue
         if _leads_back(entry, root):
@@ -145,7 +145,7 @@ def class_folders(root: Path, skipped: Skipped) -> ClassFolders:
                 "accents are encoded (Unicode NFC and NFD); merge the two or rename one"
             )
         folders[name] = entry.name
-    return ClassFolders(folders, loose, unsure, by_predict)
+    return ClassFolders(folders, loose, unsure, SORTED in lists)
 
 
 def require_classes(root: Path, folders: Iterable[str]) -> None:

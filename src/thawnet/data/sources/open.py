@@ -20,7 +20,7 @@ from .cifar import LAYOUTS, open_cifar
 from .class_names import with_class_names
 from .file_names import from_file_names
 from .folders import from_class_folders
-from .layout import COLLECTED, SORTED, data_root
+from .layout import OWN_LISTS, data_root
 from .shard_files import SUFFIX, parquet_files
 from .shards import from_shards
 from .superclasses import with_superclasses
@@ -170,7 +170,7 @@ def _tables(path: Path) -> list[Path]:
         path / name
         for name in names
         if name.lower().endswith(".csv")
-        and name not in (SORTED, COLLECTED)
+        and name not in OWN_LISTS
         and "submission" not in name.lower()
     ]
 
