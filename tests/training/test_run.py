@@ -212,7 +212,7 @@ def test_temperature_is_fitted_on_validation_alone(
     result = run.train(parted).result
     assert result.temperature == 1.5
     assert fitted_on == [result.metrics["validation"].images]
-    # `seed` validates on the test part, from which nothing may be learnt.
+    # `seed` validates on the test part, from which nothing may be learned.
     assert run.train(under(parted, "seed")).result.temperature == 1.0
     assert len(fitted_on) == 1
 
