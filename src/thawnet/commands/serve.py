@@ -50,9 +50,9 @@ class ServeOptions:
     """Let visitors say which class is right, and keep their photos in FOLDER, as a data set that
     `thawnet train` takes. Off by default. The page tells visitors before a photo is kept."""
     collect_mb: Annotated[int, option("MB")] = 1000
-    """With --collect: the most that FOLDER may hold."""
+    """With --collect: the most that FOLDER may hold, in MiB."""
     max_mb: Annotated[int, option("MB")] = 32
-    """Largest size of a request."""
+    """Largest size of a request, in MiB."""
     workers: Annotated[int | None, option("N")] = None
     """Processes that decode and compute, about 130 MB each. Default: one per core."""
     access_log: Switch = False
@@ -117,7 +117,7 @@ def _check(options: ServeOptions, token: str | None) -> None:
             opened = f"--host {options.host}"
         if opened:
             raise UsageError(
-                f"{opened} lets other machines ask: set ${TOKEN}, give --token, or say "
+                f"{opened} lets other machines ask: set ${TOKEN}, give --token, or add "
                 "--insecure to let everyone"
             )
 

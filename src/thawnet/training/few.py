@@ -55,7 +55,7 @@ def fine_tune_folds(run: Run, keeper: Keeper) -> None:
     tested = run.lists.test is not None and not run.options.no_test
     tuning = _Tuning(run)
     if state.folds:
-        console.say(f"going on after fold {len(state.folds)} of {run.recipe.folds}")
+        console.say(f"continuing after fold {len(state.folds)} of {run.recipe.folds}")
     with keeper.stopping_at_once():
         while len(state.folds) < run.recipe.folds:
             fold = len(state.folds)
