@@ -121,17 +121,17 @@ def write_photos(cifar: Path, folder: Path, count: int, size: tuple[int, int]) -
     return folder
 
 
-def write_few(photos: Path, folder: Path, tested: int, learnt: int, seed: int) -> Path:
-    """Link `tested` photos of each class into test/ and `learnt` others into train/.
+def write_few(photos: Path, folder: Path, tested: int, learned: int, seed: int) -> Path:
+    """Link `tested` photos of each class into test/ and `learned` others into train/.
 
     photos: a folder of class folders. For one seed, the test photos are the same for every
-    `learnt`, and a smaller training set is part of a larger one. Returns the folder.
+    `learned`, and a smaller training set is part of a larger one. Returns the folder.
     """
     draw = random.Random(seed)
     for own in sorted(path for path in photos.iterdir() if path.is_dir()):
         files = sorted(own.iterdir())
         draw.shuffle(files)
-        parts = {"test": files[:tested], "train": files[tested : tested + learnt]}
+        parts = {"test": files[:tested], "train": files[tested : tested + learned]}
         for part, chosen in parts.items():
             place = folder / part / own.name
             place.mkdir(parents=True)

@@ -285,7 +285,7 @@ def test_package_that_the_data_needs_is_named_with_the_pip_line(
     )
 
 
-def test_any_two_networks_are_paired_on_images_that_neither_learnt_from(
+def test_any_two_networks_are_paired_on_images_that_neither_learned_from(
     bundle: Path, colours: Path, flags: Path, tmp_path: Path
 ) -> None:
     pairs = pair_up(colours, colours, str(flags))
@@ -294,9 +294,9 @@ def test_any_two_networks_are_paired_on_images_that_neither_learnt_from(
     other = trained_on(colours, files[:8], tmp_path / "other")
     told: list[str] = []
     assert pair_up(colours, other, str(flags), tell=told.append).images == 12
-    assert told == ["8 images left out, from which A or B learnt"]
+    assert told == ["8 images left out, from which A or B learned"]
     everything = trained_on(colours, files, tmp_path / "everything")
-    with pytest.raises(DataError, match="A or B learnt from each of the 20 images of 'flags', so"):
+    with pytest.raises(DataError, match="A or B learned from each of the 20 images of 'flags', so"):
         pair_up(everything, colours, str(flags))
     with pytest.raises(DataError, match="B does not know"):
         pair_up(colours, bundle, str(flags))

@@ -92,7 +92,7 @@ def val_squares(description: Description, data_dir: Path) -> np.ndarray:
     data, shares = description.facts["data"], Shares(description.facts["recipe"]["split_seed"])
     lists = arrange(open_source(data["name"], data_dir), shares)
     if lists.fingerprint != data["fingerprint"]:
-        raise SystemExit("this is not the data that the run learnt from")
+        raise SystemExit("this is not the data that the run learned from")
     _, val = divide(lists.train, lists.val, shares)
     spec = description.meaning.preprocess
     return np.stack([squared(decode(val.read(row), spec.side), spec) for row in range(len(val))])

@@ -38,7 +38,7 @@ class Classifier(ClassifierMixin, BaseEstimator):
     recipe: quick, full, full-gpu, or a .toml file that validates on no test part.
     None: quick; on a GPU full.
     weights: The pretrained weights: 'imagenet' (timm's, the default), 'keras', 'bundled' (the
-    embedded network); a .safetensors, PyTorch or Keras file; a run or bundle, to go on from your
+    embedded network); a .safetensors, PyTorch or Keras file; a run or bundle, to start from your
     own network; a model on the Hugging Face hub, hf-hub:OWNER/NAME, or a folder of one; a URL.
     backbone: The network, by timm's name; `thawnet backbones` lists some. Default: mobilenetv2_100.
     size: Side of the network's input. Default: chosen from the weights' and the images' sizes.
@@ -61,8 +61,9 @@ class Classifier(ClassifierMixin, BaseEstimator):
 
     After `fit`: classes_, the labels in order, and model_, the thawnet.Model that predicts (its
     `path` is gone if `out` is None). A fitted classifier can be pickled, with the network in it,
-    and predicts where PyTorch is not installed. A tenth of the images validates: it selects epochs
-    and calibrates probabilities; nothing is held back as a test part. What frozen layers give is
+    and predicts where PyTorch is not installed. Up to 1,000 images are cross-validated; of more, or
+    with `epochs`, a tenth validates. That selects epochs and calibrates probabilities; nothing is
+    held back as a test part. What frozen layers give is
     cached (`thawnet cache list`), so a search over rates and epochs computes it once a fold.
     Threads of one process fit one after another; processes fit side by side.
 

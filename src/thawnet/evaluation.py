@@ -137,13 +137,13 @@ def pair_up(
     chosen = read & unseen
     if not chosen.any():
         raise DataError(
-            f"A or B learnt from each of the {counted(int(read.sum()), 'image')} of "
+            f"A or B learned from each of the {counted(int(read.sum()), 'image')} of "
             f"'{source.name}', so they say nothing of which is better; give photos that neither "
-            "learnt from, or train both with --test-share 0.2 and give the photos of the larger run"
+            "learned from, or train both with --test-share 0.2 and give the larger run's photos"
         )
     left_out = int((read & ~chosen).sum())
     if left_out:
-        tell(f"{counted(left_out, 'image')} left out, from which A or B learnt")
+        tell(f"{counted(left_out, 'image')} left out, from which A or B learned")
     return count_pairs(hits[0, chosen], hits[1, chosen])
 
 

@@ -201,7 +201,7 @@ class TrainOptions:
     .toml file. Default: quick on a CPU, full-gpu on a GPU, where full means full-gpu."""
     weights: Annotated[str | None, option("WEIGHTS")] = None
     """The pretrained weights: 'imagenet' (timm's, the default), 'keras', 'bundled' (the embedded
-    network); a .safetensors, PyTorch or Keras file; a run or bundle, to go on from your own
+    network); a .safetensors, PyTorch or Keras file; a run or bundle, to start from your own
     network; a model on the Hugging Face hub, hf-hub:OWNER/NAME, or a folder of one; a URL."""
     data_dir: Annotated[Path | None, option("FOLDER")] = None
     """For cifar10 and cifar100: the folder that holds the data, in any published form. Default:

@@ -87,7 +87,7 @@ def test_openvino_writes_two_files_that_it_runs(
 def test_int8_bundle_predicts(
     finished: Outcome, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # This network has learnt next to nothing: its nearest classes are as good as equal.
+    # This network has learned next to nothing: its nearest classes are as good as equal.
     monkeypatch.setattr(int8, "evidence_of_loss", lambda *_: "")
     folder = finished.folder
     status, out, err = called(capfd, "export", folder, "--to", "onnx-int8")

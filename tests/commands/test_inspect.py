@@ -24,4 +24,4 @@ def test_page_holds_the_data_alone_with_its_copies(
     assert "data:image/webp;base64," in html
     assert "&lt;b&gt;" in html
     assert "<b>" not in html
-    assert "How it learnt" not in html
+    assert "How it learned" not in html

@@ -309,7 +309,8 @@ def test_an_address_is_fetched_where_that_is_allowed(
         (
             ("x.png", "--model", "stopped"),
             1,
-            "'stopped' is not finished; continue it: thawnet train --resume stopped",
+            "'stopped' is not finished; wait for it, or continue it: thawnet train --resume "
+            "stopped",
         ),
         (("x.png", "--json", "--csv"), 2, "--json and --csv: choose one"),
         (("x.png", "--top-k", "0"), 2, "--top-k 0: must be at least 1"),

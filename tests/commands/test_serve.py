@@ -14,6 +14,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -22,11 +23,19 @@ from support.service import FORM, PNG, Reply, Service, command, form, picture
 from support.shared import CIFAR
 from support.systems import LINUX, POSIX
 from thawnet.cli import main
-from thawnet.commands.serve import ServeOptions, origin_of, serve
+from thawnet.commands.serve import ServeOptions, address_of, origin_of, serve
 from thawnet.core import packages
 from thawnet.core.errors import UsageError
 
 pytest.importorskip("fastapi", reason="the packages of thawnet[serve] are not installed")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1"])
+def test_printed_address_can_be_opened(host: str) -> None:
+    with socket.create_server((host, 0)) as listening:
+        address = urlsplit(address_of(listening))
+        assert address.hostname not in (None, "0.0.0.0")
+        socket.create_connection((address.hostname, address.port), timeout=10).close()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -21,7 +21,7 @@ pytestmark = [
 
 
 @pytest.mark.parametrize(
-    ("weights", "name", "learnt", "least"),
+    ("weights", "name", "learned", "least"),
     [
         (IMAGENET, "flowers", 5, 0),
         (IMAGENET, "flowers", 20, 0),
@@ -30,9 +30,9 @@ pytestmark = [
     ],
 )
 def test_run_is_never_worse_than_the_head_alone(
-    tmp_path: Path, weights: Path, name: str, learnt: int, least: float
+    tmp_path: Path, weights: Path, name: str, learned: int, least: float
 ) -> None:
-    data = write_few(PHOTOS / name, tmp_path / name, 40, learnt, seed=3)
+    data = write_few(PHOTOS / name, tmp_path / name, 40, learned, seed=3)
     result = run.train(
         TrainOptions(data=str(data), recipe="quick", weights=str(weights), no_report=True)
     ).result

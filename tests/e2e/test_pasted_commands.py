@@ -133,7 +133,7 @@ def test_errors_name_the_run_so_that_it_can_be_resumed(
     with monkeypatch.context() as patch:
         patch.setattr(phase, "evaluate", functools.partial(_fail, torch.OutOfMemoryError("2 GiB")))
         assert cli.main([*train_words(options), "--out", "zwei Läufe"]) == 1
-    full = re.search(r"go on with (--resume .*), or begin again", capfd.readouterr().err)
+    full = re.search(r"continue with (--resume .*), or begin again", capfd.readouterr().err)
     assert full
     fragments.append(full[1])
     pasted = [paste(f"thawnet train {each}") for each in fragments]
@@ -183,7 +183,7 @@ def test_any_name_survives_messages_and_the_terminal(
     name: str, paste: Paste, capfd: pytest.CaptureFixture[str]
 ) -> None:
     command = text.command_line("thawnet", "train", "--resume", name)
-    message = f"'{name}' is not finished; go on with it: {command}"
+    message = f"'{name}' is not finished; continue it: {command}"
 
     def job() -> None:
         raise ThawnetError(message)

@@ -447,7 +447,7 @@ def test_page_waits_for_a_service_that_is_not_there_yet(open_page: Open) -> None
 
 def test_network_that_tells_less_gets_a_page_that_promises_less(open_page: Open) -> None:
     page = open_page()
-    describe_by(page, explains=False, unfamiliar=False, examples=[])
+    describe_by(page, explains=False, flags_unfamiliar=False, examples=[])
     card = ask(page, COINS)
     expect(card.locator(".bar")).to_have_count(5)
     expect(card.locator("button.bar")).to_have_count(0)

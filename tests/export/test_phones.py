@@ -69,7 +69,7 @@ def test_int8_is_smaller_and_measured_on_the_validation_images(
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # This network has learnt next to nothing: its nearest classes are as good as equal.
+    # This network has learned next to nothing: its nearest classes are as good as equal.
     monkeypatch.setattr(int8, "evidence_of_loss", lambda *_: "")
     sizes = {}
     for form in ("litert", "litert-int8"):

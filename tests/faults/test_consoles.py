@@ -143,3 +143,26 @@ with console.progress("decoding", 3000) as advance:
     assert states[1].startswith("decoding: 1,000 of 3,000, ")
     assert states[1].rstrip().endswith("s left")
     assert [state.strip() for state in states[-2:]] == ["", ""]  # it is gone in the end
+
+
+def test_log_gets_a_line_of_progress_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = iter([0.0, 59.0, 61.0, 90.0, 122.0])
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    with console.progress("decoding", 3000) as advance:
+        for _ in range(4):
+            advance(500)
+    assert capsys.readouterr().err.splitlines() == [
+        "decoding: 1,000 of 3,000, 2 min 02 s left",
+        "decoding: 2,000 of 3,000, 61 s left",
+    ]
+
+
+def test_log_of_a_download_counts_megabytes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "LOG_SECONDS", 0.0)
+    with console.progress("downloading x", None, "bytes") as advance:
+        advance(2_500_000)
+    assert capsys.readouterr().err == "downloading x: 2.5 MB\n"

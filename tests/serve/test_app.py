@@ -184,7 +184,7 @@ def test_token_is_asked_for_but_by_the_page_that_asks_for_it(
 def test_model_is_described_without_paths(service: Service, model: Model) -> None:
     reply = service.ask("GET", "/model")
     assert reply.json["classes"] == list(model.classes)
-    assert reply.json["unfamiliar"] is True
+    assert reply.json["flags_unfamiliar"] is True
     assert reply.json["explains"] is False
     assert str(model.path) not in reply.body.decode()
     assert reply.json["limits"]["body_bytes"] == Limits().body

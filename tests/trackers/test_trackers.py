@@ -215,7 +215,7 @@ def test_a_tracker_that_fails_says_one_line_and_the_run_ends_well(
     outcome = job.train(dataclasses.replace(options, tracker=("tensorboard",), no_report=True))
     assert outcome.line.startswith("test accuracy: ")
     said = [line for line in capfd.readouterr().err.splitlines() if "--tracker" in line]
-    assert said == ["--tracker tensorboard failed (no route to host): the run goes on without it"]
+    assert said == ["--tracker tensorboard failed (no route to host): the run continues without it"]
 
 
 def test_a_server_that_is_not_there_costs_seconds_and_a_line(

@@ -22,14 +22,14 @@ from thawnet.training.ranks import ALONE
 from thawnet.training.setup import setup
 
 
-def test_accuracy_on_images_that_an_ancestor_learnt_from_is_said_to_be_too_high(
+def test_accuracy_on_images_that_an_ancestor_learned_from_is_said_to_be_too_high(
     options: TrainOptions, capfd: pytest.CaptureFixture[str]
 ) -> None:
     first = job.train(replace(options, epochs=(1, 1), recipe="seed", train_from="upper"))
-    assert "had learnt from" not in capfd.readouterr().err
+    assert "had learned from" not in capfd.readouterr().err
     job.train(replace(options, weights=str(first.folder), epochs=(1, 0)))
     assert (
-        f"'{first.folder}' had learnt from, or was chosen by, 72 of the 72 images that measure "
+        f"'{first.folder}' had learned from, or was chosen by, 72 of the 72 images that measure "
         "this network, whose accuracy is therefore too high"
     ) in capfd.readouterr().err
 
@@ -95,19 +95,19 @@ def test_classes_that_the_head_contradicts_are_refused(
         job.train(replace(options, weights=str(tmp_path / "w.safetensors")))
 
 
-def test_ancestor_whose_head_goes_on_has_seen_what_that_learnt_from(
+def test_ancestor_whose_head_goes_on_has_seen_what_that_learned_from(
     options: TrainOptions, capfd: pytest.CaptureFixture[str]
 ) -> None:
     first = job.train(replace(options, epochs=(1, 0), recipe="seed"))
     job.train(replace(options, weights=str(first.folder), epochs=(1, 1)))
-    assert "had learnt from, or was chosen by, 12 of the 12 images" in capfd.readouterr().err
+    assert "had learned from, or was chosen by, 12 of the 12 images" in capfd.readouterr().err
 
 
-def test_ancestor_of_which_the_head_alone_learnt_has_seen_nothing(
+def test_ancestor_of_which_the_head_alone_learned_has_seen_nothing(
     options: TrainOptions, capfd: pytest.CaptureFixture[str]
 ) -> None:
     first = job.train(replace(options, epochs=(1, 0)))
     job.train(replace(options, weights=str(first.folder), epochs=(1, 0)))
     said = capfd.readouterr().err
-    assert "had learnt from" not in said
+    assert "had learned from" not in said
     assert f"'{first.folder}' kept its head alone: the layers below are still those" in said

@@ -49,7 +49,7 @@ def test_without_images_that_validate_one_penalty_is_used() -> None:
     assert baseline.fit(clouds(300, 1), None, 3, lambda done: None).penalty == baseline.PENALTY
 
 
-def test_ten_thousand_images_at_most_are_learnt_from_drawn_from_all() -> None:
+def test_ten_thousand_images_at_most_are_learned_from_drawn_from_all() -> None:
     rows = taken(50_000)
     assert len(rows) == len(set(rows.tolist())) == 10_000
     assert rows.min() < 100

@@ -28,8 +28,8 @@ def test_classes_are_drawn_alike(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_low_answers_and_odd_textures_are_unfamiliar() -> None:
     torch.manual_seed(0)
-    learnt, middle, logits = torch.randn(500, 4), torch.randn(400, 4), torch.randn(400, 3)
-    unfamiliarity = Unfamiliarity(learnt)
+    learned, middle, logits = torch.randn(500, 4), torch.randn(400, 4), torch.randn(400, 3)
+    unfamiliarity = Unfamiliarity(learned)
     unfamiliarity.measure(unfamiliarity.distances(middle), logits)
     usual = unfamiliarity(middle, logits)
     assert abs(float(usual.median())) < 1

@@ -78,19 +78,19 @@ def test_every_photo_is_tested_by_a_network_that_did_not_see_it(
     assert result.scores.images == 72
     assert outcome.line.startswith("cross-validated accuracy: ")
     assert outcome.line.endswith("72 images)")
-    assert "every image was tested by a network that learnt from the other folds of 5" in "".join(
+    assert "every image was tested by a network that learned from the other folds of 5" in "".join(
         outcome.lines
     )
     predictions = read_predictions(outcome.folder / "predictions.csv")
     assert len(set(predictions.images)) == 72
     assert predictions.hits.mean() == pytest.approx(result.scores.accuracy)
-    # The network that is kept learnt from all of them, and knows them.
+    # The network that is kept learned from all of them, and knows them.
     evaluated = thawnet.evaluate(outcome.folder, alone.data)
     assert evaluated.images == 72
     assert evaluated.unseen is None
     card = (outcome.folder / "bundle" / "README.md").read_text()
     assert "| cross-validated accuracy |" in card
-    assert "of 72 images that it learnt from, each tested by a network that did not" in card
+    assert "of 72 images that it learned from, each tested by a network that did not" in card
     rows = epochs_of(outcome)
     assert [row["phase"] for row in rows] == [0, *[1] * few.MARKS]
     assert [row["kept"] for row in rows[:-1]] == [True, *[False] * (few.MARKS - 1)]

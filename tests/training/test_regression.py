@@ -65,7 +65,7 @@ def test_out_of_fold_answers_are_of_heads_that_did_not_learn_from_the_image() ->
     held = torch.from_numpy(folds == 2)
     head = problem.fitted(chosen.folds[2], chosen.penalty)
     assert torch.allclose(chosen.logits[held], head.logits(x[held]), atol=1e-3)
-    # The same, learnt where there are no others, but for the unit of the penalty.
+    # The same, learned where there are no others, but for the unit of the penalty.
     alone = Problem([x[~held]], labels[~held], 3)
     one, other = problem.fitted(problem.solve(1e-2, ~held), 1e-2), alone.solve(1e-2)
     assert torch.allclose(one.logits(x), alone.fitted(other, 1e-2).logits(x), atol=0.1)

@@ -115,7 +115,7 @@ def test_report_card_and_log_say_what_happened(
         page,
     )
 
-    # The baseline: frozen features of random weights beat a network that hardly learnt.
+    # The baseline: frozen features of random weights beat a network that hardly learned.
     scores = result.metrics["test"]
     assert result.baselines
     baseline = result.baselines.logistic_regression_on_frozen_features

@@ -212,7 +212,7 @@ def test_temperature_is_fitted_on_validation_alone(
     result = run.train(parted).result
     assert result.temperature == 1.5
     assert fitted_on == [result.metrics["validation"].images]
-    # `seed` validates on the test part, from which nothing may be learnt.
+    # `seed` validates on the test part, from which nothing may be learned.
     assert run.train(under(parted, "seed")).result.temperature == 1.0
     assert len(fitted_on) == 1
 
@@ -401,7 +401,7 @@ def test_run_folder_on_a_mount_without_locks_is_held_by_nobody_which_is_said(
 
 def test_flags_beside_resume_are_refused(options: TrainOptions) -> None:
     job = begin(options)
-    with pytest.raises(UsageError, match=r"--seed '5': --resume goes on with what the run was as"):
+    with pytest.raises(UsageError, match=r"--seed '5': --resume continues with what the run"):
         run.train(TrainOptions(resume=str(job.folder), seed=5))
     with pytest.raises(UsageError, match="DATA 'digits'"):
         run.train(TrainOptions(data="digits", resume=str(job.folder)))

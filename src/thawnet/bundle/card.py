@@ -136,7 +136,7 @@ def model_card(
         ),
         scores=_scores(result, len(meaning.classes)),
         of=(
-            f"of {counted(scores.images, 'image')} that it learnt from, each tested by a network "
+            f"of {counted(scores.images, 'image')} that it learned from, each tested by a network "
             "that did not"
             if result.crossed
             else f"of {counted(scores.images, 'image')} of one {part} part"

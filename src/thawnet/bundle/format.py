@@ -171,7 +171,9 @@ def read_description(path: Path) -> Description:
     file = folder / DESCRIPTION
     if not file.is_file():
         if (path / "checkpoint").is_dir():
-            raise BundleError(f"'{path}' is not finished; continue it: {resume_command(path)}")
+            raise BundleError(
+                f"'{path}' is not finished; wait for it, or continue it: {resume_command(path)}"
+            )
         reason = "holds no bundle" if path.is_dir() else "no such folder"
         if path.is_file():
             reason = "this is a file; unpack it, if it is an archive"

@@ -73,6 +73,6 @@ def _measured(options: CompareOptions, data: str) -> None:
         "",
         *pair_table(pairs),
         "",
-        verdict(pairs, "images that neither learnt from"),
+        verdict(pairs, "images that neither learned from"),
     ):
         console.result(line)

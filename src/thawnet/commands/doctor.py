@@ -438,9 +438,7 @@ def _table(data: str, rows: Sequence[Row]) -> Iterator[str]:
         yield from aligned([HEADINGS, *map(_cells, forecasts)], first=0)
     for recipe in (forecast.recipe for forecast in forecasts if not forecast.cached):
         yield f"{recipe}: features do not fit the disk budget and are computed every epoch"
-    for row in rows:
-        if row.forecast is None:
-            yield f"{row.name}: {row.problem}"
+    yield from _problems(rows)
     yield ""
 
 
@@ -459,8 +457,17 @@ def _comparison(data: str, rows: Sequence[Row]) -> Iterator[str]:
     ]
     if cells:
         yield from aligned([COMPARED, *cells])
-    yield from (f"{row.name}: {row.problem}" for row in rows if row.forecast is None)
+    yield from _problems(rows)
     yield ""
+
+
+def _problems(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield why rows have no forecast, each reason once; what rules out all is in the summary."""
+    names: dict[str, list[str]] = {}
+    for row in rows:
+        names.setdefault(row.problem, []).append(row.name)
+    if len(names) > 1:
+        yield from (f"{', '.join(names[why])}: {why}" for why in names if why)
 
 
 def _cells(forecast: Forecast) -> tuple[str, ...]:

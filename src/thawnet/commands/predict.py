@@ -67,7 +67,7 @@ class PredictOptions:
     """Also write the network's features of each image, the input of its last layer: to a .npy file,
     an array with a row for each image, or to a .parquet file."""
     allow_url: Switch = False
-    """IMAGES may be addresses (https://...) too: each is downloaded, up to 64 MB."""
+    """IMAGES may be addresses (https://...) too: each is downloaded, up to 64 MiB."""
     sort_into: Annotated[Path | None, option("FOLDER")] = None
     """Copy each photo to FOLDER/<class>/, or to FOLDER/unsure/ if the network is not sure. Nothing
     is overwritten. FOLDER/sorted.csv lists what went where, and `thawnet train FOLDER` takes it."""

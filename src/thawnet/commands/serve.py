@@ -50,9 +50,9 @@ class ServeOptions:
     """Let visitors say which class is right, and keep their photos in FOLDER, as a data set that
     `thawnet train` takes. Off by default. The page tells visitors before a photo is kept."""
     collect_mb: Annotated[int, option("MB")] = 1000
-    """With --collect: the most that FOLDER may hold."""
+    """With --collect: the most that FOLDER may hold, in MiB."""
     max_mb: Annotated[int, option("MB")] = 32
-    """Largest size of a request."""
+    """Largest size of a request, in MiB."""
     workers: Annotated[int | None, option("N")] = None
     """Processes that decode and compute, about 130 MB each. Default: one per core."""
     access_log: Switch = False
@@ -89,7 +89,7 @@ def serve(options: ServeOptions) -> None:
     console.say(model.summary)
     where = f", for {options.public_url}" if options.public_url else ""
     asks = "; it asks for the token" if token else ""
-    console.say(f"serving at {_address(listening)}{where} (Ctrl-C stops){asks}")
+    console.say(f"serving at {address_of(listening)}{where} (Ctrl-C stops){asks}")
     run(make_app(model, settings), listening)
     console.say("stopped; every request that was taken is answered")
 
@@ -117,7 +117,7 @@ def _check(options: ServeOptions, token: str | None) -> None:
             opened = f"--host {options.host}"
         if opened:
             raise UsageError(
-                f"{opened} lets other machines ask: set ${TOKEN}, give --token, or say "
+                f"{opened} lets other machines ask: set ${TOKEN}, give --token, or add "
                 "--insecure to let everyone"
             )
 
@@ -201,6 +201,19 @@ def _listen(host: str, port: int) -> socket.socket:
         raise UsageError(f"--host {host} --port {port}: {error.strerror}") from error
 
 
-def _address(listening: socket.socket) -> str:
+def address_of(listening: socket.socket) -> str:
+    """Return the address to open, from another device if it listens on all addresses."""
     host, port = listening.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        host = _own_address()
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _own_address() -> str:
+    """Return this machine's address on its network, localhost if there is none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # chooses a route and sends nothing; RFC 5737
+        except OSError:
+            return "localhost"
+        return str(probe.getsockname()[0])

@@ -29,4 +29,6 @@ def train(options: TrainOptions) -> Outcome:
         images = outcome.unlabelled or ("IMAGES",)
         use = command_line("thawnet", "predict", *images, "--model", outcome.folder)
         console.say(f"use it: {use}")
+        page = command_line("thawnet", "serve", "--model", outcome.folder)
+        console.say(f"as a web page: {page}")
     return outcome

@@ -30,6 +30,9 @@ from .errors import RunError
 from .text import duration, printable
 
 LINE_SECONDS = 1.0  # between updates of a progress line in a notebook
+LOG_SECONDS = 60.0  # between lines of progress where there is no terminal
+
+Unit = Literal["images", "bytes"]
 
 
 class _Stderr:
@@ -165,17 +168,21 @@ def drop_stdout() -> None:
 
 @contextmanager
 def progress(
-    title: str, total: int | None, unit: Literal["images", "bytes"] = "images"
+    title: str, total: int | None, unit: Unit = "images"
 ) -> Iterator[Callable[[int], None]]:
     """Show a bar with speed and time left on a terminal; yield the function that advances it.
 
-    total: None if unknown. A notebook gets a line that is overwritten. A log file gets nothing, as
-    a bar would be noise there.
+    total: None if unknown. A notebook gets a line that is overwritten; a log file gets a line each
+    minute.
     """
     hidden = bool(_rank) or _muted.get()
     if _in_notebook() and not hidden:
-        with _line(printable(title), total) as advance:
+        with _line(printable(title), total, unit) as advance:
             yield advance
+        return
+    drawn = _console.is_terminal and not _console.is_dumb_terminal
+    if not drawn and not hidden:
+        yield _told(LOG_SECONDS, title, total, unit, say)
         return
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -187,7 +194,7 @@ def progress(
         *columns,
         console=_console,
         transient=True,
-        disable=hidden or not _console.is_terminal or _console.is_dumb_terminal,
+        disable=hidden,
         redirect_stdout=False,  # or results printed meanwhile would go to stderr
     )
     with bars:
@@ -201,10 +208,9 @@ def _in_notebook() -> bool:
 
 
 @contextmanager
-def _line(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
+def _line(title: str, total: int | None, unit: Unit) -> Iterator[Callable[[int], None]]:
     """Show progress in a line that is overwritten, without terminal codes."""
-    began = shown = time.monotonic()
-    done = width = 0
+    width = 0
 
     def write(text: str) -> None:
         nonlocal width
@@ -212,22 +218,36 @@ def _line(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
         _console.file.flush()
         width = len(text)
 
-    def advance(more: int) -> None:
-        nonlocal done, shown
-        done += more
-        now = time.monotonic()
-        if now - shown < LINE_SECONDS or not done:
-            return
-        shown = now
-        if total is None:
-            write(f"{title}: {done:,}")
-        else:
-            left = duration((now - began) * max(0, total - done) / done)
-            write(f"{title}: {done:,} of {total:,}, {left} left")
-
     try:
-        yield advance
+        yield _told(LINE_SECONDS, title, total, unit, write)
     finally:
         if width:
             write("")
             _console.file.write("\r")
+
+
+def _told(
+    seconds: float, title: str, total: int | None, unit: Unit, write: Callable[[str], None]
+) -> Callable[[int], None]:
+    """Return a function that advances progress and writes it as text, once in so many seconds."""
+    began = shown = time.monotonic()
+    done = 0
+
+    def advance(more: int) -> None:
+        nonlocal done, shown
+        done += more
+        now = time.monotonic()
+        if now - shown < seconds or not done:
+            return
+        shown = now
+        if total is None:
+            write(f"{title}: {_amount(done, unit)}")
+        else:
+            left = duration((now - began) * max(0, total - done) / done)
+            write(f"{title}: {_amount(done, unit)} of {_amount(total, unit)}, {left} left")
+
+    return advance
+
+
+def _amount(count: int, unit: Unit) -> str:
+    return f"{count / 1e6:,.1f} MB" if unit == "bytes" else f"{count:,}"

@@ -224,8 +224,8 @@ class Result:
     def crossing(self) -> str:
         """How a cross-validated accuracy was measured, a sentence without its full stop."""
         return (
-            "every image was tested by a network that learnt from the other folds of "
-            f"{self.folds}; the one that is kept learnt from all"
+            "every image was tested by a network that learned from the other folds of "
+            f"{self.folds}; the one that is kept learned from all"
         )
 
     @property

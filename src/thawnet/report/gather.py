@@ -102,8 +102,8 @@ def gather(material: Material) -> Report:
             copies = copies_of(audited, source)
         else:
             missing.append(
-                "What the data holds is not shown: this run read no test part. "
-                "`thawnet inspect` looks at all of it."
+                "What the data holds: this run read no test part. `thawnet inspect` looks at all "
+                "of it."
             )
     return Report(
         title=f"{result.data.name}, {recipe.backbone}, recipe {recipe.name}",
@@ -164,7 +164,7 @@ def _model(material: Material, missing: list[str]) -> Model | None:
         reason = f"{model.backbone}'s classes are not read off a feature map"
     except BundleError as error:
         reason = first_line(error)
-    missing.append(f"No class-activation maps: {reason}.")
+    missing.append(f"Class-activation maps: {reason}.")
     return None
 
 
@@ -247,12 +247,12 @@ def _suspects(material: Material, missing: list[str]) -> list[Suspect] | None:
     train, classes = material.train, material.source.classes
     if len(train) < max(LEAST_FOR_SUSPECTS, 5 * len(classes)):
         missing.append(
-            f"No suspected label errors: {len(train):,} training images are too few to tell."
+            f"Suspected label errors: {len(train):,} training images are too few to find any."
         )
         return None
     if material.features is None:
         missing.append(
-            "No suspected label errors: the frozen network's features were not kept "
+            "Suspected label errors: the frozen network's features were not kept "
             "(THAWNET_CACHE_GB)."
         )
         return None
@@ -295,7 +295,7 @@ def _rivals(material: Material) -> list[Rival]:
                 "logistic regression on frozen features",
                 regression.accuracy,
                 regression.interval_95,
-                f"learnt from {regression.training_images:,} images",
+                f"learned from {regression.training_images:,} images",
             ),
         ]
     )

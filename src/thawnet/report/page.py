@@ -28,7 +28,7 @@ _STYLES = (
 )
 # The sections, by their key in Report.timings, and their headings.
 SECTIONS = {
-    "history": "How it learnt",
+    "history": "How it learned",
     "more": "Would more photos help?",
     "time": "Where the time went",
     "confusion": "What it confuses",

@@ -17,7 +17,7 @@ from ..data.listing import read_or_reason
 from ..image.decode import decode
 from .content import Copies, Picture
 
-SIDE = 112  # pixels; photos are reduced to this, smaller images stay as they are
+SIDE = 160  # pixels; photos are reduced to this, smaller images stay as they are
 SMALL = 48  # pixels; images up to this are enlarged on the page, which would show losses
 QUALITY = 78
 # Matplotlib's inferno at six points: evenly from dark to light, so it works without colour too.

@@ -66,7 +66,7 @@ def read_finished(folder: Path) -> FinishedRun:
         result = read_result(folder)
     except FileNotFoundError:
         raise RunError(
-            f"'{folder}' is not finished; continue it: {resume_command(folder)}"
+            f"'{folder}' is not finished; wait for it, or continue it: {resume_command(folder)}"
         ) from None
     try:
         run = FinishedRun(

@@ -67,7 +67,9 @@ class ModelFacts(BaseModel):
     classes: list[str]
     size: int = Field(description="pixels a side that it sees")
     temperature: float
-    unfamiliar: bool = Field(description="whether it can tell images unlike the training data")
+    flags_unfamiliar: bool = Field(
+        description="whether it can flag images unlike the training data"
+    )
     explains: bool = Field(description="whether it has class-activation maps")
     accuracy: Accuracy | None = Field(description="on images new to it, if told")
     limits: dict[str, int]

@@ -15,7 +15,7 @@ FILES = ("report.html", PLOT)  # of a run folder, for trackers that keep files
 
 @dataclass(frozen=True)
 class Start:
-    """A run that begins, or goes on."""
+    """A run that begins, or continues."""
 
     folder: Path
     """The run folder."""
@@ -26,7 +26,7 @@ class Start:
     points: int
     """Validations that the tracker has seen already."""
     known_as: str | None
-    """What the tracker called the run when it began, if it goes on."""
+    """What the tracker called the run when it began, if it continues."""
 
 
 class Tracker(Protocol):
@@ -45,4 +45,4 @@ class Tracker(Protocol):
         """Keep the final values and the files of a finished run, and close it."""
 
     def stop(self) -> None:
-        """Close a run that was stopped; it may go on later."""
+        """Close a run that was stopped; it may continue later."""

@@ -95,7 +95,7 @@ class Trackers:
                 act()
         except Exception as error:  # whatever a tracker's library raises must not stop training
             reason = first_line(error) or type(error).__name__
-            console.say(f"--tracker {name} failed ({reason}): the run goes on without it")
+            console.say(f"--tracker {name} failed ({reason}): the run continues without it")
             return False
         return True
 

@@ -106,7 +106,7 @@ def say_learned_before(run: Run, hashes: NDArray[np.uint8]) -> None:
     count = int(are_among(hashes, known).sum())
     if count:
         console.say(
-            f"'{weights}' had learnt from, or was chosen by, {count:,} of the "
+            f"'{weights}' had learned from, or was chosen by, {count:,} of the "
             f"{counted(len(hashes), 'image')} that measure this network, whose accuracy is "
             "therefore too high"
         )

@@ -58,13 +58,13 @@ def _resumed(folder: Path, options: TrainOptions, ranks: int) -> RunState:
     if (lacking or changed) and not options.allow_different:
         raise RunError(
             f"--resume '{folder}': this run cannot end here with the bits it would have had: "
-            f"{'; '.join(lacking + changed)}; go on where it ran, or with other bits: "
+            f"{'; '.join(lacking + changed)}; continue where it ran, or with other bits: "
             "--allow-different"
         )
     if state.ranks != ranks:
         changed.append(f"it ran in {state.ranks} processes; these are {ranks}")
     for line in lacking + changed:
-        console.say(f"going on, but {line}")
+        console.say(f"continuing, but {line}")
     if lacking or state.ranks != ranks:
         device = choose_device(state.options.device)
         state.machine = decide(device, state.recipe.precision, state.options.compile)
@@ -82,7 +82,7 @@ def _require_no_other_flags(options: TrainOptions, original: TrainOptions) -> No
         if name not in allowed and value not in (TrainOptions.data, was.get(name)):
             flag = "DATA" if name == "data" else f"--{name.replace('_', '-')}"
             raise UsageError(
-                f"{flag} '{value}': --resume goes on with what the run was asked for "
+                f"{flag} '{value}': --resume continues with what the run was asked for "
                 f"('{was.get(name)}'); leave it out, or start a new run"
             )
 

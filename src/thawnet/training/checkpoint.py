@@ -255,7 +255,7 @@ def resumable(state: RunState, run: Path) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise RunError(
             f"the GPU's memory is full ({first_line(error)}); close what else uses it and "
-            f"go on with {command_line('--resume', run)}, or begin again with a smaller --size"
+            f"continue with {command_line('--resume', run)}, or begin again with a smaller --size"
         ) from error
     except NotImplementedError as error:
         if state.machine.device != "mps":

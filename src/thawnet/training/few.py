@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..core import console
-from ..core.text import counted
+from ..core.text import counted, duration
 from ..metrics.result import Validation
 from ..model.thawing import thawed_tensors, training_mode
 from .checkpoint import Keeper, timed
@@ -55,7 +55,7 @@ def fine_tune_folds(run: Run, keeper: Keeper) -> None:
     tested = run.lists.test is not None and not run.options.no_test
     tuning = _Tuning(run)
     if state.folds:
-        console.say(f"going on after fold {len(state.folds)} of {run.recipe.folds}")
+        console.say(f"continuing after fold {len(state.folds)} of {run.recipe.folds}")
     with keeper.stopping_at_once():
         while len(state.folds) < run.recipe.folds:
             fold = len(state.folds)
@@ -63,10 +63,12 @@ def fine_tune_folds(run: Run, keeper: Keeper) -> None:
                 state.folds.append([vars(mark) for mark in tuning.fold(fold)])
             keeper.save()
             evidence = tuning.evidence()
+            each = state.seconds[tuning.plan.name] / len(state.folds)
+            left = each * (run.recipe.folds - len(state.folds) + 1)  # all images come last
             console.say(
                 f"fold {fold + 1} of {run.recipe.folds} fine-tuned: so far {evidence.tuned.hits} "
                 f"of {counted(evidence.images, 'held-out image')} right, the head alone "
-                f"{evidence.head.hits}"
+                f"{evidence.head.hits}; at most {duration(left)} left"
             )
             enough = not evidence.better or (tested and evidence.images >= LEAST_VALIDATION)
             if fold and evidence.decided and enough:

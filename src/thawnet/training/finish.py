@@ -166,16 +166,16 @@ def measure_baselines(run: Run, measured: Measured) -> tuple[Baselines, Feed]:
     val = feed_of(run.val) if chooses else None
 
     def fitted() -> Baselines:
-        regression, learnt_from = solved, taken(len(run.train))
+        regression, learned_from = solved, taken(len(run.train))
         if regression is None:
             with console.progress("logistic regression on frozen features", len(PENALTIES)) as step:
                 regression = fit(
-                    joined(_pieces(run.train, train, learnt_from)),
+                    joined(_pieces(run.train, train, learned_from)),
                     None if val is None else joined(_pieces(run.val, val, np.arange(len(run.val)))),
                     len(run.source.classes),
                     step,
                 )
-        images = len(run.train) if solved is not None else len(learnt_from)
+        images = len(run.train) if solved is not None else len(learned_from)
         pieces = _pieces(measured.images, test, np.arange(len(measured.images)))
         return baselines(regression, images, frequent, pieces, own)
 

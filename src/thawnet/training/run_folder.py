@@ -90,7 +90,7 @@ def require_free(chosen: Path | None) -> None:
     if chosen is not None and chosen.is_dir() and any(chosen.iterdir()):
         raise RunError(
             f"--out '{chosen}': the folder already holds a run or other files; "
-            f"choose a new one, or go on with that run: {command_line('--resume', chosen)}"
+            f"choose a new one, or continue that run: {command_line('--resume', chosen)}"
         )
 
 

@@ -21,7 +21,7 @@ def page_facts(model: Model, name: str, examples: Iterable[str]) -> dict[str, An
         "classes": list(model.classes),
         "size": model.preprocess.size,
         "temperature": model.temperature,
-        "unfamiliar": model.unfamiliar is not None,
+        "flags_unfamiliar": model.unfamiliar is not None,
         "explains": model.class_weights is not None,
         "accuracy": _accuracy(model.facts),
         "examples": list(examples),

@@ -75,10 +75,10 @@
           "answer. Darkened edges were cut off before it looked.",
       ]);
     }
-    if (model.unfamiliar) {
+    if (model.flags_unfamiliar) {
       notes.push([
         "Unlike the training data",
-        "The image resembles nothing that the network learnt from, whatever the probability. About " +
+        "The image resembles nothing that the network learned from, whatever the probability. About " +
           "one familiar image in 20 is flagged too.",
       ]);
     }

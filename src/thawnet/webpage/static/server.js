@@ -57,7 +57,7 @@
   thawnet.predictor = {
     docs: "docs", // how programs ask it
 
-    // {name, backbone, classes, size, temperature, unfamiliar, explains, accuracy, limits, examples, collects}
+    // {name, backbone, classes, size, temperature, flags_unfamiliar, explains, accuracy, limits, examples, collects}
     async describe() {
       const answer = await ask("model");
       const said = await json(answer);

@@ -306,7 +306,7 @@
   }
 
   thawnet.predictor = {
-    // {name, backbone, classes, size, temperature, unfamiliar, explains, accuracy, limits, examples}
+    // {name, backbone, classes, size, temperature, flags_unfamiliar, explains, accuracy, limits, examples}
     async describe() {
       return model;
     },
