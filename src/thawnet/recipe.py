@@ -101,8 +101,11 @@ class Phase:
         _require(0 <= self.weight_decay <= 1, "weight_decay", self.weight_decay, "0 to 1")
         _require(0 < self.layer_decay <= 1, "layer_decay", self.layer_decay, "above 0, at most 1")
         _require(0 <= self.warmup <= 1, "warmup", self.warmup, "0 to 1")
-        _require(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing, "0 to 1")
-        _require(0 <= self.ema < 1, "ema", self.ema, "0 to 1")
+        _require(
+            *(0 <= self.label_smoothing < 1, "label_smoothing", self.label_smoothing),
+            "at least 0 and below 1",
+        )
+        _require(0 <= self.ema < 1, "ema", self.ema, "at least 0 and below 1")
         _require(0 <= self.views <= 1000, "views", self.views, "0 to 1000")
         _require(0 < self.bn_momentum <= 1, "bn_momentum", self.bn_momentum, "above 0, at most 1")
 

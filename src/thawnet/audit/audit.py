@@ -76,8 +76,9 @@ def audit(source: Source, size: int, watch: Watch = unwatched) -> Audit:
         readable.append(images)
     everything = _Readable(*map(np.concatenate, zip(*readable, strict=True)))
     groups = _groups(pictures, everything, thumbnails[: len(pictures)], source.mirror_safe, watch)
-    lists = arrange(replace(source, open_part=opened.__getitem__), Shares())
-    split_off = _split_off(source, lists)
+    usable = replace(source, parts=frozenset(opened), open_part=opened.__getitem__)
+    lists = arrange(usable, Shares())
+    split_off = {} if unusable else _split_off(usable, lists)  # training refuses them as they are
     test = frozenset(split_off["test"].names) if "test" in split_off else frozenset[str]()
     unjudged = Audit(
         name=source.name,

@@ -26,7 +26,8 @@ def judge(audit: Audit) -> Iterator[Finding]:
         yield Finding(
             "unusable-part",
             f"{reason[0].upper()}{reason[1:]}.",
-            "Training refuses it until then; --no-test trains without a test part.",
+            "Training refuses the data as it is; a faulty test part alone can be left out with "
+            "--no-test.",
         )
     for part in reversed(audit.parts[1:]):
         yield from _leaks(audit, part)
@@ -172,7 +173,7 @@ def _coarse(audit: Audit) -> Iterator[Finding]:
         (part.name, sum(part.counts.values()), f"Put more photos into {part.name}/")
         for part in audit.parts[1:]
     ]
-    if "test" in audit.split_off and not audit.unusable:
+    if "test" in audit.split_off:
         more = "Collect more photos, or put some into a folder test/ beside train/"
         parts.append(("test", audit.split_off["test"], more))
     for name, count, more in parts:

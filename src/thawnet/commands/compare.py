@@ -45,8 +45,8 @@ def compare(options: CompareOptions) -> None:
     if options.data is not None:
         _measured(options, options.data)
         return
-    if options.data_dir is not None:
-        raise UsageError(f"--data-dir '{options.data_dir}': needs --data beside it")
+    if options.data_dir is not None or options.reading != AS_IT_IS:
+        raise UsageError("options that say how DATA is read need --data")
     require_installed("comparing", COMPARE_PACKAGES)
     from ..report import compare as pair
     from ..report.compare_plot import plot_comparison

@@ -46,7 +46,8 @@ class DoctorOptions:
     """Check this machine; with DATA, estimate minutes and memory.
 
     Takes every option of `train`. Parts of a run are timed on a few of its images, which takes up
-    to two minutes. The test images are counted, not opened. Nothing is written.
+    to two minutes. The test images are counted, not opened. No run is started; data and weights are
+    downloaded if they are not there yet.
     """
 
     train: Annotated[TrainOptions, tyro.conf.arg(name="")] = TrainOptions(data="")  # noqa: RUF009 - frozen
@@ -320,7 +321,8 @@ def _forecasts(options: TrainOptions, backbones: Sequence[str]) -> tuple[str, li
     for name, call in calls.items():
         console.say(f"measuring for {kind}{name} ...")
         try:
-            rows.append(Row(name, forecast(call, source, lists, typical, opened, load)))
+            own = arrange(source, chosen(call)[0].shares)  # some cross-validate, some do not
+            rows.append(Row(name, forecast(call, source, own, typical, opened, load)))
         except ThawnetError as error:
             rows.append(Row(name, None, str(error)))
     train, val = lists.train, 0
@@ -411,7 +413,12 @@ def _gigabytes(size: float) -> str:
 def _as_dict(row: Row) -> dict[str, Any]:
     if row.forecast is None:
         return {"name": row.name, "problem": row.problem}
-    return {**asdict(row.forecast), "total": row.forecast.total, "problem": ""}
+    return {
+        "name": row.name,
+        **asdict(row.forecast),
+        "total": row.forecast.total,
+        "problem": "",
+    }
 
 
 # --- what is printed -----------------------------------------------------------------------------

@@ -188,7 +188,7 @@ def _litert_int8(options: ExportOptions, description: Description, model: Model,
     exact, rounded = (100 * hits / network.images for hits in network.hits)
     return (
         f"{_megabytes(len(network.content))}; on {network.images:,} validation images accuracy "
-        f"{rounded:.2f} % (float32 {exact:.2f} %); classes inside"
+        f"{rounded:.2f} % (float32 {exact:.2f} %); classes inside" + _worse(network.worse)
     )
 
 
@@ -240,8 +240,15 @@ def _int8(options: ExportOptions, description: Description, onnx: bytes, out: Pa
         f"validation images accuracy {100 * accuracy['int8']:.2f} % (float32 "
         f"{100 * accuracy['float32']:.2f} %), the same class for "
         f"{100 * figures['same_top_1']:.2f} %, {speed['int8']:,.0f} images/s (float32 "
-        f"{speed['float32']:,.0f})"
-        + (f"; worse than float32, written all the same ({network.worse})" if network.worse else "")
+        f"{speed['float32']:,.0f})" + _worse(network.worse)
+    )
+
+
+def _worse(evidence: str) -> str:
+    return (
+        f"; less accurate than float32 ({evidence}), written because of --anyway"
+        if evidence
+        else ""
     )
 
 

@@ -59,13 +59,13 @@ def inspect(options: InspectOptions) -> None:
 
     if options.size < 1:
         raise UsageError(f"--size {options.size}: must be at least 1")
+    if options.html is not None:
+        require_installed("--html", ("jinja2",))
     source = open_source(
         options.data, options.data_dir, tell=console.say, asked=options.reading
     ).opened_once()
     if "test" in source.parts:
         console.say("the test part's images are looked at for duplicates and damage only")
-    if options.html is not None:
-        require_installed("--html", ("jinja2",))
     audited = audit(source, options.size, console.progress)
     if options.html is not None:
         from ..report.page import render_audit

@@ -54,6 +54,7 @@ def to_coreml(description: Description, model: Model, out: Path) -> str:
                 package = Path(scratch) / "model.mlpackage"
                 converted.save(str(package))
                 _check(tools.utils.load_spec(str(package)).description, crop)
+                said = _compared(tools, package, model)
                 with new_folder(out) as folder:
                     shutil.copytree(package, folder, dirs_exist_ok=True)
     except BundleError:
@@ -62,10 +63,7 @@ def to_coreml(description: Description, model: Model, out: Path) -> str:
         raise BundleError(
             f"the network cannot be converted to Core ML ({first_line(error)})"
         ) from error
-    if sys.platform != "darwin":
-        return "its description was checked; only a Mac can run it"
-    off = _compared(tools, out, model)
-    return f"probabilities as model.onnx gives them (largest difference {off:.1e})"
+    return said
 
 
 def _check(description: Any, crop: int) -> None:
@@ -81,8 +79,10 @@ def _check(description: Any, crop: int) -> None:
         )
 
 
-def _compared(tools: Any, package: Path, model: Model) -> float:
-    """Return the largest difference of probabilities on a Mac."""
+def _compared(tools: Any, package: Path, model: Model) -> str:
+    """Return what a comparison of the package with `model` found, which only a Mac can make."""
+    if sys.platform != "darwin":
+        return "its description was checked; only a Mac can run it"
     loaded = tools.models.MLModel(str(package))
     squares = probe_squares(model.preprocess)
     rows = []
@@ -90,4 +90,5 @@ def _compared(tools: Any, package: Path, model: Model) -> float:
         answer = loaded.predict({INPUT: Image.fromarray(square)})
         shares = answer[loaded.get_spec().description.predictedProbabilitiesName]
         rows.append([shares[name] for name in model.classes])
-    return moved(np.array(rows, np.float32), model, squares, "Core ML")
+    off = moved(np.array(rows, np.float32), model, squares, "Core ML")
+    return f"probabilities as model.onnx gives them (largest difference {off:.1e})"

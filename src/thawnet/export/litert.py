@@ -35,12 +35,14 @@ QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "GLOG_minloglevel": "2"}
 
 @dataclass(frozen=True)
 class Quantised:
-    """A network in 8-bit integers that is as accurate as in float32."""
+    """A network in 8-bit integers, compared with float32."""
 
     content: bytes
     hits: tuple[int, int]
     """Validation images named right in float32, and in int8."""
     images: int
+    worse: str
+    """The evidence that it is less accurate, '' if there is none."""
 
 
 def to_litert(description: Description, model: Model) -> tuple[bytes, float]:
@@ -74,8 +76,8 @@ def to_litert_int8(
     with console.progress("comparing", len(squares)) as advance:
         answers = _answers(rounded, squares, advance)
     logits = np.log(np.maximum(answers, 1e-3)).astype(np.float32)  # of steps of 1/256, 0 included
-    hits, _ = judged(exact, logits, val.labels, anyway, "take --to litert")
-    return Quantised(_described(rounded, description), hits, len(val))
+    hits, worse = judged(exact, logits, val.labels, anyway, "take --to litert")
+    return Quantised(_described(rounded, description), hits, len(val), worse)
 
 
 def _converted(description: Description, squares: NDArray[np.uint8]) -> bytes:

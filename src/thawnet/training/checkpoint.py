@@ -24,7 +24,7 @@ from ..core.errors import (
     is_stop,
 )
 from ..core.files import stops_caught, write_atomic
-from ..core.text import command_line, counted, resume_command
+from ..core.text import counted, resume_command
 from ..core.typed import plain
 from ..metrics.result import WHOLE, Validation
 from ..recipe import (
@@ -253,9 +253,11 @@ def resumable(state: RunState, run: Path) -> Iterator[None]:
             raise
         raise DiskFullError(f"{error}: {resume_command(run)}") from error
     except torch.OutOfMemoryError as error:
+        in_memory = state.options.data == IN_MEMORY
+        again = "fit again" if in_memory else f"continue: {resume_command(run)}"
         raise RunError(
-            f"the GPU's memory is full ({first_line(error)}); close what else uses it and "
-            f"continue with {command_line('--resume', run)}, or begin again with a smaller --size"
+            f"the GPU's memory is full ({first_line(error)}); close what else uses it and {again}; "
+            "or begin again with a smaller --size"
         ) from error
     except NotImplementedError as error:
         if state.machine.device != "mps":

@@ -22,7 +22,7 @@ from ..bundle.format import (
 )
 from ..bundle.meaning import Meaning
 from ..core.typed import plain
-from ..data.sources.open import NAMED
+from ..data.sources.open import is_named
 from ..data.store import ImageStore
 from ..metrics.accuracy import (
     balanced_accuracy,
@@ -259,7 +259,7 @@ def _scores(part: Measured, temperature: float) -> Scores:
 
 def _opened_from(options: TrainOptions) -> OpenedFrom:
     folder = None if options.data_dir is None else str(options.data_dir.resolve())
-    is_path = options.data not in NAMED and folder is None
+    is_path = not is_named(options.data) and folder is None
     data = str(Path(options.data).resolve()) if is_path else options.data
     return OpenedFrom(data, folder, plain(options.reading.resolved()))
 

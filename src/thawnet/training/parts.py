@@ -48,7 +48,7 @@ def open_parts(
         if np.bincount(images.labels[first_of_each(images.ties)]).max() < 2:
             raise DataError(
                 copies
-                or f"{counted(len(images), 'training image')} are too few: a class needs at least "
+                or f"too few training images, {len(images)}: a class needs at least "
                 "2, one to learn from and one to validate on"
             )
         if copies is not None:
@@ -63,7 +63,7 @@ def open_parts(
         drawn = lists.test is not None and "test" not in source.parts
         raise DataError(
             copies
-            or f"{counted(len(images), 'training image')} are too few to validate on; "
+            or f"too few training images to validate on, {len(images)}; "
             f"a class needs at least {'3, of which one is held back to test' if drawn else '2'}"
         )
     if copies is not None:
@@ -96,7 +96,7 @@ def require_some(store: ImageStore, part: str) -> ImageStore:
         name, why = store.broken[0]
         raise DataError(
             f"none of the {len(store.broken):,} {part} images can be read; the first that failed: "
-            f"'{name}' ({why}); replace them, or take the {part} part away"
+            f"'{name}' ({why}); replace them, or remove the {part} part"
         )
     return store
 

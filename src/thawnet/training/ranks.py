@@ -144,7 +144,7 @@ ALONE = World()
 
 @contextmanager
 def joined() -> Iterator[World]:
-    """Join the processes of a run; their connections close at the end of the block."""
+    """Join the processes of a run; their connections close when the block ends without an error."""
     world = join()
     yield world
     if world.size > 1:

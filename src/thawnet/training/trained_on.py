@@ -11,7 +11,7 @@ from ..core.errors import BundleError, DataError, UsageError
 from ..core.typed import typed
 from ..data.items import Source
 from ..data.reading import AS_IT_IS, Reading
-from ..data.sources.open import NAMED, open_source
+from ..data.sources.open import NAMED, is_named, open_source
 from ..data.splits import TrainTest, arrange
 from ..data.store import ImageStore
 from ..image.preprocess import Reduction
@@ -96,7 +96,7 @@ def _recorded(
     where = ""
     if opened is not None and (data_dir is None or opened.data_dir is not None):
         folder = data_dir or (None if opened.data_dir is None else Path(opened.data_dir))
-        if folder is None and opened.data in NAMED:
+        if folder is None and is_named(opened.data):
             return opened.data, None
         path = Path() if opened.data in NAMED else Path(opened.data)
         path = path if folder is None else folder / path

@@ -120,8 +120,8 @@ def open_cifar(name: str, data_dir: Path | None, watch: Watch, tell: Tell) -> So
     classes = len(set(source.classes))
     if classes != layout.classes:
         raise DataError(
-            f"'{data_dir}' is not {name}: it has {counted(classes, 'class')}, "
-            f"{name} has {layout.classes}"
+            f"'{data_dir or 'the download'}' is not {name}: it has {counted(classes, 'class')}, "
+            f"{name} has {layout.classes}; give another --data-dir"
         )
     return replace(source, name=name)
 

@@ -36,6 +36,11 @@ HUB = re.compile(
 SHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 
 
+def is_named(data: str) -> bool:
+    """Return whether DATA is a data set's name, and no path."""
+    return data in NAMED or HUB.fullmatch(data) is not None
+
+
 def open_source(
     data: str,
     data_dir: Path | None = None,
@@ -70,7 +75,7 @@ def _open(data: str, data_dir: Path | None, watch: Watch, tell: Tell, asked: Rea
     if not os.path.exists(path):  # noqa: PTH110 - a name that no file can have raises in pathlib
         raise DataError(
             dead_link(path)
-            or f"no data at '{data}': no such file or folder, and not a known data set "
+            or f"no data at '{path}': no such file or folder, and not a known data set "
             f"({suggest(data, NAMED)})"
         )
     if path.is_dir():

@@ -187,8 +187,8 @@ def _labelled(
         own = rows.parts == part
         if own.any() and unlabelled[own].all():
             notes.append(
-                f"{counted(int(own.sum()), 'row')} of the {PARTS[part]} part have no label, so it "
-                "measures nothing and is left out"
+                f"the {PARTS[part]} part is left out: none of its {counted(int(own.sum()), 'row')} "
+                "has a label"
             )
             rows, unlabelled = rows.at(np.flatnonzero(~own)), unlabelled[~own]
     if unlabelled.any():
@@ -220,11 +220,13 @@ def _once_each(path: Path, rows: _Rows) -> tuple[_Rows, list[str]]:
             repeated.append(row)
     notes = []
     if repeated:
-        notes.append(f"{len(repeated):,} rows that repeat another are left out")
+        notes.append(f"{counted(len(repeated), 'row')} left out: another says the same")
         rows = rows.at(np.setdiff1d(np.arange(len(rows.labels)), repeated))
     both_parts = len(first) - len(anywhere)
     if both_parts:
-        notes.append(f"{both_parts:,} files are listed in more than one part of the split column")
+        notes.append(
+            f"{counted(both_parts, 'file')} listed in more than one part of the split column"
+        )
     return rows, notes
 
 

@@ -150,7 +150,7 @@ def _started(part: fx.GraphModule, shape: tuple[int, ...]) -> Any | None:
 
 def _say_once(text: str) -> None:
     """Print a message, only the first time: each part of a network is started on its own."""
-    if not _said:
+    if text not in _said:
         console.say(text)
         _said.append(text)
 
