@@ -29,4 +29,4 @@ def report(material: Material) -> None:
         write_report(material, material.folder / REPORT)
     except (ThawnetError, OSError, ValueError) as error:
         again = command_line("thawnet", "report", material.folder)
-        console.say(f"no report ({first_line(error)}); the run is finished all the same: {again}")
+        console.say(f"no report ({first_line(error)}); the run is complete. Write it with {again}")

@@ -75,7 +75,7 @@ def test_openvino_writes_two_files_that_it_runs(
         assert outputs[name] == pytest.approx(reference, rel=1e-3, abs=1e-3)
     Path("net.xml").unlink()
     status, _, err = called(capfd, *words)
-    occupied = "'net.bin' is there already; remove it, or choose another with --out"
+    occupied = "'net.bin' already exists; remove it, or choose another with --out"
     assert (status, err) == (2, f"thawnet: {occupied}\n")
     Path("net.bin").unlink()
     monkeypatch.setattr(openvino, "save_model", refuse)
@@ -160,7 +160,7 @@ def test_network_that_the_gate_refuses_leaves_nothing(
         (("--to", "page", "--data", "digits"), 1, "does not say what the network was trained"),
         (("--to", "pt2", "--data", "digits"), 2, "--data 'digits': --to pt2 reads no data"),
         (("--to", "onnx", "--data-dir", "d"), 2, "--data-dir 'd': --to onnx reads no data"),
-        (("--to", "onnx", "--out", "there.onnx"), 2, "'there.onnx' is there already; remove it"),
+        (("--to", "onnx", "--out", "there.onnx"), 2, "'there.onnx' already exists; remove it"),
         (("--to", "onnx-int8", "--out", "there"), 2, "'there' is there already"),
         (("--to", "onnx-int8", "--data", "digits"), 1, "does not say what the network was trained"),
         (("--to", "onnx", "--single-file"), 2, "--single-file: --to onnx writes no page; leave it"),
@@ -168,7 +168,7 @@ def test_network_that_the_gate_refuses_leaves_nothing(
         (("--to", "page", "--single-file", "--out", "a"), 2, "this writes a .html file; name it"),
         (("--to", "litert", "--data", "digits"), 2, "--to litert reads no data; leave it out"),
         (("--to", "coreml", "--out", "a.zip"), 2, "writes a .mlpackage file; name it so"),
-        (("--to", "page", "--out", "there"), 2, "'there' is there already; remove it"),
+        (("--to", "page", "--out", "there"), 2, "'there' already exists; remove it"),
     ],
 )
 def test_mistake_is_one_line_and_a_status(

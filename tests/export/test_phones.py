@@ -125,5 +125,5 @@ def test_core_ml_package_describes_a_classifier_of_images(
     status, _, err = called(capfd, *words)
     assert (status, err) == (
         2,
-        "thawnet: 'net.mlpackage' is there already; remove it, or choose another with --out\n",
+        "thawnet: 'net.mlpackage' already exists; remove it, or choose another with --out\n",
     )

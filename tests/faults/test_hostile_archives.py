@@ -68,7 +68,7 @@ def test_entries_are_counted_before_they_are_listed(
     monkeypatch.setattr(entries, "MAX_FILES", 1000)
     path = tmp_path / "x.zip"
     path.write_bytes(zip_listing(60_000, declared=3))
-    peak = refused(path, r"x.zip' holds more than 1,000 files; it is not unpacked$")
+    peak = refused(path, r"x.zip' is not unpacked: it holds more than 1,000 files$")
     assert peak < 2 * path.stat().st_size
 
 
@@ -117,7 +117,10 @@ def test_zip_that_asks_for_memory_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as file:
         file.writestr("a/1.png", b"content")
-    refused(path, r"x.zip' is packed by LZMA; pack it in zip's usual way; it is not unpacked$")
+    refused(
+        path,
+        r"x.zip' is not unpacked: it is compressed with LZMA; compress it with Deflate, zip's usual way$",
+    )
 
 
 def test_file_without_a_name_is_refused(tmp_path: Path) -> None:
@@ -128,7 +131,7 @@ def test_file_without_a_name_is_refused(tmp_path: Path) -> None:
     entry = content.index(b"PK\x01\x02")
     content[entry + 28], content[entry + 30] = 0, 1  # the letter is not the name's but an extra
     path.write_bytes(content)
-    refused(path, r"x.zip' holds a file whose name is ''; it is not unpacked$")
+    refused(path, r"x.zip' is not unpacked: it holds a file whose name is ''$")
 
 
 def test_xz_that_asks_for_memory_is_refused(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from thawnet.training import finish, outputs, parts, run
 from thawnet.training.run_folder import Outcome
 
 Photos = Callable[..., Path]
-SAFE = r"the trained network is safe in .*bundle.* --resume .*--no-test"
+SAFE = r"the trained network is saved in .*bundle.* --resume .*--no-test"
 
 
 def test_a_test_folder_that_can_not_be_measured_on_is_told_before_anything_is_trained(

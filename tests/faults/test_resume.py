@@ -130,7 +130,7 @@ def test_data_that_changed_and_features_that_no_longer_fit_are_refused(
 def test_checkpoint_of_another_version_is_refused(begun: Path) -> None:
     path = begun / "checkpoint" / "state.pt"
     torch.save({**torch.load(path, weights_only=True), "version": 1}, path)
-    refused(begun, r"is of version 1; this thawnet reads version \d")
+    refused(begun, r"is of version 1; this thawnet reads \d")
 
 
 # --- the same bits -------------------------------------------------------------------------------

@@ -322,7 +322,7 @@ def test_weights_that_see_no_difference_between_images_are_told(
         torch.save(tensors | {name: torch.zeros_like(tensors[name])}, tmp_path / "w.pth")
         job.train(replace(options, weights=str(tmp_path / "w.pth"), epochs=(1, 0)))
         said = capfd.readouterr().err
-        assert ("the frozen layers see next to no difference between these images" in said) == told
+        assert ("the frozen features are nearly the same for all images" in said) == told
 
 
 def test_misfit_tells_the_first_name_that_differs_on_both_sides(

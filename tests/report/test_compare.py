@@ -95,7 +95,7 @@ def test_discordant_images_are_counted_and_the_better_run_is_named(a: Path, b: P
 def test_no_difference_is_said_to_be_none(a: Path) -> None:
     other = write_run("runs/c", range(1, 13))
     assert said(compare(a, other)) == (
-        "no difference can be told: A 90.00 %, B 90.00 %, difference 0.00 points "
+        "no significant difference: A 90.00 %, B 90.00 %, difference 0.00 points "
         "(-3.73 to 3.73), McNemar p = 1 on 120 test images"
     )
 
@@ -116,9 +116,9 @@ def test_classes_are_listed_where_each_run_wins() -> None:
     one = write_run("one", [0, 3, 6, 1])  # three ants and a bee
     other = write_run("other", [1, 2, 5])  # the same bee and two cats
     lines = table(compare(one, other))
-    at = lines.index("where A wins most       A right  B right  images")
+    at = lines.index("where A is better       A right  B right  images")
     assert lines[at + 1] == "cat                     40       38       40"
-    at = lines.index("where B wins most       A right  B right  images")
+    at = lines.index("where B is better       A right  B right  images")
     assert lines[at + 1] == "ant                     37       40       40"
     assert lines[at + 2] == ""
 

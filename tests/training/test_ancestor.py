@@ -26,11 +26,11 @@ def test_accuracy_on_images_that_an_ancestor_learned_from_is_said_to_be_too_high
     options: TrainOptions, capfd: pytest.CaptureFixture[str]
 ) -> None:
     first = job.train(replace(options, epochs=(1, 1), recipe="seed", train_from="upper"))
-    assert "had learned from" not in capfd.readouterr().err
+    assert "was trained or selected on" not in capfd.readouterr().err
     job.train(replace(options, weights=str(first.folder), epochs=(1, 0)))
     assert (
-        f"'{first.folder}' had learned from, or was chosen by, 72 of the 72 images that measure "
-        "this network, whose accuracy is therefore too high"
+        f"'{first.folder}' was trained or selected on 72 of the 72 images that measure this network, "
+        "so its accuracy is too high"
     ) in capfd.readouterr().err
 
 
@@ -70,7 +70,7 @@ def test_classes_that_the_weights_do_not_know_begin_anew(
     first = job.train(replace(options, epochs=(1, 1), out=tmp_path / "first"))
     run = started_from(options, first.folder, "xy")
     assert (
-        "none of the classes is one of the weights' own (a, b, c): the head begins anew\n"
+        "the weights know none of these classes (theirs: a, b, c); the head starts from scratch\n"
     ) in capfd.readouterr().err
     torch.manual_seed(run.recipe.seed)
     assert torch.equal(run.network.head.weight.cpu(), Network(TINY, 2, 32).head.weight)
@@ -100,7 +100,7 @@ def test_ancestor_whose_head_goes_on_has_seen_what_that_learned_from(
 ) -> None:
     first = job.train(replace(options, epochs=(1, 0), recipe="seed"))
     job.train(replace(options, weights=str(first.folder), epochs=(1, 1)))
-    assert "had learned from, or was chosen by, 12 of the 12 images" in capfd.readouterr().err
+    assert "was trained or selected on 12 of the 12 images" in capfd.readouterr().err
 
 
 def test_ancestor_of_which_the_head_alone_learned_has_seen_nothing(
@@ -109,5 +109,5 @@ def test_ancestor_of_which_the_head_alone_learned_has_seen_nothing(
     first = job.train(replace(options, epochs=(1, 0)))
     job.train(replace(options, weights=str(first.folder), epochs=(1, 0)))
     said = capfd.readouterr().err
-    assert "had learned from" not in said
-    assert f"'{first.folder}' kept its head alone: the layers below are still those" in said
+    assert "was trained or selected on" not in said
+    assert f"'{first.folder}' kept its head alone: its other layers are those" in said

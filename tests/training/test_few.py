@@ -282,7 +282,7 @@ def test_share_of_data_with_parts_is_refused(
 
 def test_class_of_one_photo_each_is_refused(options: TrainOptions, photos: Photos) -> None:
     call = dataclasses.replace(options, data=str(photos({"a": 1, "b": 1}, "two")), epochs=None)
-    with pytest.raises(DataError, match="2 training images are too few: a class needs at least 2"):
+    with pytest.raises(DataError, match="too few training images, 2: a class needs at least 2"):
         run.train(call)
 
 

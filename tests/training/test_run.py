@@ -396,7 +396,7 @@ def test_run_folder_on_a_mount_without_locks_is_held_by_nobody_which_is_said(
     job = begin(options)
     monkeypatch.setattr(filelock.FileLock, "acquire", lock)
     with run_folder.claimed(job.folder):
-        assert "this mount knows no locks; let no other process resume" in capsys.readouterr().err
+        assert "this disk knows no locks; let no other process resume" in capsys.readouterr().err
 
 
 def test_flags_beside_resume_are_refused(options: TrainOptions) -> None:

@@ -163,8 +163,8 @@ def _copies(audit: Audit) -> Iterator[Finding]:
         "copies",
         f"{counted(len(groups), 'picture')} {_are(len(groups))} in the same class more than once: "
         f"{_kinds(exact, len(groups))}.{across}",
-        "Keep one of each. A split keeps exact copies on one side, near ones it does not know: "
-        "they flatter the accuracy.",
+        "Keep one of each. A split keeps exact copies together but not near ones, which make the "
+        "accuracy look better than it is.",
     )
 
 
@@ -244,10 +244,10 @@ def _cut(audit: Audit) -> Iterator[Finding]:
         read = sum(sum(part.counts.values()) for part in audit.parts)
         yield Finding(
             "cut-by-crop",
-            f"{counted(cut, 'image')} of {read:,} {_are(cut)} so wide or tall that the crop of the "
-            "middle cuts more than a third off.",
-            "If what names the class may lie near an end, train with --fit squash (all of it, out "
-            "of proportion) or --fit pad (all of it, with borders).",
+            f"{counted(cut, 'image')} of {read:,} {_are(cut)} so wide or tall that the crop to the "
+            "centre loses more than a third.",
+            "If the subject may be near an end, train with --fit squash (the whole image, out of "
+            "proportion) or --fit pad (the whole image, with borders).",
         )
 
 
@@ -264,8 +264,8 @@ def _deep(audit: Audit) -> Iterator[Finding]:
             "fewer-bits-than-stored",
             f"{counted(fewer.total(), 'image')} {_have(fewer.total())} grey levels in 16 bits that "
             f"use fewer: {kinds}.",
-            "Training reads all by the most bits that any of them uses, and so does the network "
-            "afterwards; save them with 8 bits if that is not what they mean.",
+            "Training scales all by the most bits that any of them uses, and so does the network "
+            "afterwards; if their bit depths really differ, save them with 8 bits.",
         )
 
 

@@ -106,7 +106,7 @@ def _check(options: ExportOptions) -> None:
     if options.single_file and to != PAGE:
         raise UsageError(f"--single-file: --to {to} writes no page; leave it out")
     if options.anyway and to not in ROUNDED:
-        raise UsageError(f"--anyway: --to {to} refuses no network; leave it out")
+        raise UsageError(f"--anyway: only for {' and '.join(ROUNDED)}; leave it out")
     if to == PAGE and out is not None and (out.suffix == ".html") != options.single_file:
         form = "a .html file" if options.single_file else "a folder (--single-file: one .html)"
         raise UsageError(f"--out '{out}': this writes {form}; name it so")
@@ -143,7 +143,7 @@ def _free(options: ExportOptions, description: Description) -> Path:
     out = options.out or Path(default)
     for path in (out, out.with_suffix(".bin")) if options.to == "openvino" else (out,):
         if path.exists():
-            raise UsageError(f"'{path}' is there already; remove it, or choose another with --out")
+            raise UsageError(f"'{path}' already exists; remove it, or choose another with --out")
     return out
 
 

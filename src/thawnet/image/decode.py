@@ -99,7 +99,7 @@ def _decoded(image: Image.Image, data: bytes, least_side: int | None, bits: int 
         elif not jpeg.streams(data):
             raise ImageError(
                 f"{width} x {height} pixels of a progressive JPEG; {_MOST}, or {MAX_JPEG_PIXELS:,} "
-                "of a baseline JPEG: save it so, or smaller"
+                "of a baseline JPEG: save it as a baseline JPEG, or smaller"
             )
     if width * height > MAX_JPEG_PIXELS:
         raise ImageError(
@@ -170,13 +170,13 @@ _quiet = _Quiet()
 def _upright_rgb(image: Image.Image, bits: int) -> Image.Image:
     if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
         raise ImageError(
-            "grey levels in 32 bits, of which no file says what is white; save it with 8 or 16 bits"
+            "grey levels in 32 bits, whose white level is not defined; save it with 8 or 16 bits"
         )
     upper_half = not image.mode.startswith("I") and ";16" in str(getattr(image, "tile", ""))
     image.load()
     if upper_half and np.asarray(image.convert("RGB")).max() < 16:
         raise ImageError(
-            "colours in 16 bits that use the lowest 12 at most; save it with 8 bits a colour"
+            "colours in 16 bits of which only the lowest 12 are used; save it with 8 bits a colour"
         )
     return _to_rgb(_upright(image), bits)
 

@@ -116,7 +116,7 @@ def verdict(pairs: Pairs, images: str) -> str:
 def headline(pairs: Pairs) -> str:
     """Return which classifier is better, or that no difference was found."""
     best = winner(pairs)
-    return f"{best} is better" if best else "no difference can be told"
+    return f"{best} is better" if best else "no significant difference"
 
 
 def evidence(pairs: Pairs, images: str) -> str:

@@ -38,10 +38,10 @@ def _heading(evaluation: Evaluation) -> str:
     own, known = len(evaluation.per_class), evaluation.model_classes
     text = (
         f"{evaluation.data}, {part}: {counted(evaluation.images, 'image')} in "
-        f"{counted(own, 'class')}, each taken for one of the model's {known:,}"
+        f"{counted(own, 'class')}, each named as one of the model's {known:,}"
     )
     if known > own:
-        text += f", {evaluation.taken_for_others:,} of them for a class that has no images here"
+        text += f", {evaluation.taken_for_others:,} of them as a class that has no images here"
     return text
 
 
@@ -59,8 +59,8 @@ def _classes(evaluation: Evaluation) -> Iterator[str]:
         ],
         numbers=True,
     )
-    yield "(precision: of the images taken for a class, those of it, 0 if none was; recall: of its"
-    yield " images, those taken for it; F1: the harmonic mean of the two)"
+    yield "(precision: of the images named as a class, the share that is of it, 0 if none was named"
+    yield " so; recall: of its images, the share that was named so; F1: their harmonic mean)"
 
 
 def _class(score: ClassScore) -> tuple[str, ...]:
@@ -71,11 +71,11 @@ def _class(score: ClassScore) -> tuple[str, ...]:
 def _confusions(evaluation: Evaluation) -> list[str]:
     pairs = evaluation.confusions
     if not pairs:
-        return ["no image was taken for another class"]
+        return ["no image was named as another class"]
     title = "most often confused"
     if len(pairs) > PAIRS:
         title += f", {PAIRS} of {len(pairs):,} pairs; {MORE}"
-    rows = [(pair.true, f"taken for {pair.predicted}", f"{pair.images:,}") for pair in pairs]
+    rows = [(pair.true, f"named as {pair.predicted}", f"{pair.images:,}") for pair in pairs]
     return [title, *aligned(rows[:PAIRS])]
 
 
@@ -109,7 +109,7 @@ def _accuracies(evaluation: Evaluation) -> Iterator[str]:
     count, unseen = evaluation.trained_on, evaluation.unseen
     among = "among those that the model was trained or chosen on"
     if unseen is None:
-        yield f"all images are {among}: this says nothing of new ones"
+        yield f"all images are {among}, so this says nothing about new ones"
         yield evaluation.line
     elif count:
         yield evaluation.line

@@ -61,7 +61,7 @@ class Network(nn.Module):
             self._chain = trace(self.net, self.head_name, size)
         except Exception as error:  # any of timm's 1,300 models may raise anything
             depends = isinstance(error, fx.proxy.TraceError)
-            reason = "it computes other things for other images" if depends else first_line(error)
+            reason = "what it computes depends on the pixels" if depends else first_line(error)
             raise UsageError(
                 f"--backbone '{backbone}' cannot be cut into a frozen and a trained part "
                 f"({reason}); choose another, such as {USUAL}"
@@ -184,11 +184,11 @@ class Network(nn.Module):
         if not most <= LARGEST_FEATURE:  # true for NaN too
             raise WeightsError(
                 f"--weights: the features that they compute reach {most:.0e}, far from any trained "
-                "network's; the file is damaged, or of other numbers than it says"
+                "network's; the file is damaged, or not in the format that it states"
             )
         if not torch.allclose(whole, staged, rtol=1e-3, atol=1e-4):
             raise UsageError(
-                f"--backbone '{self.backbone}' computes something else in stages than as a whole; "
+                f"--backbone '{self.backbone}' gives other results when split into stages; "
                 "choose another backbone"
             )
 

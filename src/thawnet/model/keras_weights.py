@@ -77,7 +77,7 @@ def read_keras(path: Path) -> dict[str, torch.Tensor]:
         layers = layers_of(file)
         if not layers:
             raise WeightsError(
-                f"--weights '{path}': no Keras model in a layout that is known: the file has "
+                f"--weights '{path}': no Keras model in a known layout: the file has "
                 f"{sorted(file)[:4]}, expected those of .keras, .weights.h5 or .h5"
             )
         tensors: dict[str, torch.Tensor] = {}
@@ -117,7 +117,7 @@ def _matched(
     for kind, number in Counter(kinds).items():
         if len(in_order.get(kind, [])) < number:
             raise WeightsError(
-                f"--weights '{path}': of Keras's networks MobileNetV2 is read, and this is another "
+                f"--weights '{path}': of Keras's networks only MobileNetV2 is read, and this is another "
                 f"({len(in_order.get(kind, []))} {kind or 'layers'}, expected {number}); timm has "
                 "most others: `thawnet backbones WORD`"
             )

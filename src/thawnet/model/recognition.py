@@ -54,8 +54,7 @@ def backbone_of(path: Path) -> str:
     found = recognised(tensors)
     if len(found) > 1:
         raise WeightsError(
-            f"--weights '{path}' do not say their network, and fit {' and '.join(found)}: say "
-            "which with --backbone"
+            f"--weights '{path}' may be of {' or '.join(found)}: choose one with --backbone"
         )
     return found[0] if found else ""
 

@@ -103,8 +103,8 @@ def _safetensors(path: Path) -> WeightsFile:
     # A dtype that torch lacks raises KeyError, and one that it cannot read RuntimeError.
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
         raise WeightsError(
-            f"--weights '{path}': no readable safetensors file ({first_line(error)}), nor one of "
-            "PyTorch or Keras"
+            f"--weights '{path}': not a readable file of safetensors, PyTorch or Keras "
+            f"({first_line(error)})"
         ) from error
     return WeightsFile(tensors, metadata)
 

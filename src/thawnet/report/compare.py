@@ -80,13 +80,13 @@ def _require_same_images(a: FinishedRun, b: FinishedRun) -> None:
         odd = min((mine - theirs) | (theirs - mine))
         raise RunError(
             f"'{a.folder}' and '{b.folder}' name the same images differently: "
-            f"'{odd}' is in one of them only"
+            f"'{odd}' is in one of them only; {_ANEW}"
         )
     for image, name, other_name in zip(one.images, one.classes, other.classes, strict=True):
         if name != other_name:
             raise RunError(
                 f"the predictions of '{a.folder}' or '{b.folder}' were changed: image '{image}' "
-                f"is of class '{name}' in one and '{other_name}' in the other"
+                f"is of class '{name}' in one and '{other_name}' in the other; train again"
             )
 
 
@@ -108,7 +108,7 @@ def _what_differs(a: FinishedRun, b: FinishedRun) -> list[str]:
     seeds = [run.facts.get("recipe split_seed", "unknown") for run in (a, b)]
     if seeds[0] != seeds[1]:
         reasons.append(f"split_seed {seeds[0]} against {seeds[1]}")
-    return reasons or ["as many, of the same classes and split_seed, but other pixels or labels"]
+    return reasons or ["the same number, classes and split_seed, but other pixels or labels"]
 
 
 # --- words ---------------------------------------------------------------------------------------
@@ -176,8 +176,8 @@ def _wins(a: FinishedRun, b: FinishedRun) -> Iterator[str]:
     for run, gain in (("A", right_a - right_b), ("B", right_b - right_a)):
         best = [rows[row] for row in np.argsort(-gain, kind="stable") if gain[row] > 0]
         if best:
-            title = (f"where {run} wins most", "A right", "B right", "images")
+            title = (f"where {run} is better", "A right", "B right", "images")
             yield from aligned([title, *(tuple(map(str, row)) for row in best[:MOST_CLASSES])])
         else:
-            yield f"{run} wins on no class"
+            yield f"{run} is better on no class"
         yield ""

@@ -74,7 +74,7 @@ def _features(run: TrainingData) -> Batch | None:
     try:
         recipe, weights, spec = fit_input(recipe, run.source, typical_image(run.lists.train))
     except ThawnetError as error:
-        console.say(f"the pretrained weights are not at hand ({first_line(error)})")
+        console.say(f"label errors are not looked for: no pretrained weights ({first_line(error)})")
         return None
     feed_of = pretrained_features(recipe, run.source, weights, spec, machine, ALONE)
     feed = feed_of(run.train)

@@ -39,8 +39,8 @@ def keep_known_classes(network: Network, weights: Weights, classes: Sequence[str
         expected = (len(rows), *target.shape[1:])
         if given.shape != expected or not torch.isfinite(given).all():
             raise WeightsError(
-                f"--weights: '{name}' is {tuple(given.shape)}, or holds NaN or infinity, where "
-                f"their {len(rows):,} classes ask for {expected}"
+                f"--weights: '{name}' is {tuple(given.shape)} or holds NaN or infinity, expected "
+                f"{expected} for their {len(rows):,} classes; the file is damaged"
             )
         with torch.no_grad():
             target[own.to(target.device)] = given[known].to(target)
@@ -56,14 +56,14 @@ def say_known_classes(name: str, weights: Weights, classes: Sequence[str]) -> No
     ancestor = _ancestor(name)
     if ancestor is not None and ancestor.facts.get("kept") == NAMES[0]:
         console.say(
-            f"'{name}' kept its head alone: the layers below are still those that it started from"
+            f"'{name}' kept its head alone: its other layers are those that it started from"
         )
     new = [name for name in classes if name not in weights.classes]
     gone = [name for name in weights.classes if name not in classes]
     if len(new) == len(classes):
         console.say(
-            f"none of the classes is one of the weights' own ({_some(weights.classes)}): the head "
-            "begins anew"
+            f"the weights know none of these classes (theirs: {_some(weights.classes)}); the head "
+            "starts from scratch"
         )
         return
     console.say(
@@ -106,7 +106,7 @@ def say_learned_before(run: Run, hashes: NDArray[np.uint8]) -> None:
     count = int(are_among(hashes, known).sum())
     if count:
         console.say(
-            f"'{weights}' had learned from, or was chosen by, {count:,} of the "
-            f"{counted(len(hashes), 'image')} that measure this network, whose accuracy is "
-            "therefore too high"
+            f"'{weights}' was trained or selected on {count:,} of the "
+            f"{counted(len(hashes), 'image')} that measure this network, so its accuracy is too "
+            "high"
         )

@@ -57,8 +57,8 @@ def _resumed(folder: Path, options: TrainOptions, ranks: int) -> RunState:
     ]
     if (lacking or changed) and not options.allow_different:
         raise RunError(
-            f"--resume '{folder}': this run cannot end here with the bits it would have had: "
-            f"{'; '.join(lacking + changed)}; continue where it ran, or with other bits: "
+            f"--resume '{folder}': the result would not be bit-identical here: "
+            f"{'; '.join(lacking + changed)}; resume where it ran, or accept that with "
             "--allow-different"
         )
     if state.ranks != ranks:

@@ -182,7 +182,7 @@ class Keeper:
             if self.signal or self._at_once:
                 raise KeyboardInterrupt
             self.signal = number
-            console.say("stopping after this step; once more stops at once")
+            console.say("stopping after this step; interrupt again to stop at once")
 
         return stops_caught(ask)
 
@@ -217,9 +217,13 @@ def load(run: Path) -> RunState:
     except FileNotFoundError:
         raise RunError(no_run(run)) from None
     except (OSError, RuntimeError, pickle.UnpicklingError, KeyError, AttributeError) as error:
-        raise RunError(f"'{path}' is not a readable checkpoint ({error})") from error
+        raise RunError(
+            f"'{path}' is not a readable checkpoint ({error}); start a new run"
+        ) from error
     if version != VERSION:
-        raise RunError(f"'{path}' is of version {version}; this thawnet reads version {VERSION}")
+        raise RunError(
+            f"'{path}' is of version {version}; this thawnet reads {VERSION}; use the one that wrote it"
+        )
     content["options"] = TrainOptions(**content["options"])
     content["recipe"] = parse_recipe(to_toml(content["recipe"]), str(run))
     content["machine"] = Machine(**content["machine"])

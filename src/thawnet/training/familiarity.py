@@ -89,7 +89,9 @@ def fit_familiarity(
     """
     stage = middle_of(run.network)
     if stage is None:
-        console.say(f"images unlike the training data: {run.network.backbone} cannot mark them")
+        console.say(
+            f"images unlike the training data will not be marked: {run.network.backbone} cannot"
+        )
         return None
     if len(run.val) < LEAST_VALIDATION:
         console.say(

@@ -91,7 +91,7 @@ def _network_stays(run: Run) -> Iterator[None]:
             raise
         bundle = run.folder / RUN_BUNDLE
         raise RunError(
-            f"{error}; the trained network is safe in '{bundle}', put that right and finish with "
+            f"{error}; the trained network is saved in '{bundle}'; fix this and finish with "
             + resume_command(run.folder)
             + ("" if run.options.no_test else ", or without the test part: add --no-test")
         ) from error
@@ -101,7 +101,7 @@ def _measure(run: Run, keeper: Keeper, part: str, images: ImageStore) -> Measure
     """Return metrics and logits of a part, reusing the logits of an earlier attempt."""
     with timed(run.state, "test"):
         logits_of = _logits(run, images)
-        with console.progress(f"reading {part}", len(images)) as advance:
+        with console.progress(f"evaluating {part}", len(images)) as advance:
             metrics, logits = evaluate(
                 logits_of,
                 images.labels,

@@ -37,8 +37,8 @@ def solve_head(run: Run, keeper: Keeper) -> None:
         views, val = training_views(run), val_features(run)
     if _are_alike(views[0]):
         console.say(
-            "the frozen layers see next to no difference between these images: look at the "
-            "images, and whether the weights are whole and of this network"
+            "the frozen features are nearly the same for all images: check the images, and that "
+            "the weights are complete and belong to this backbone"
         )
     started = time.perf_counter()
     with timed(state, plan.name):

@@ -38,8 +38,8 @@ class PhaseJob:
         state, machine = run.state, run.machine
         if self.phase.batch_size < 2 * run.world.size:
             raise UsageError(
-                f"a batch of {self.phase.batch_size} images cannot be shared by "
-                f"{run.world.size} processes, two images for each; start fewer"
+                f"a batch of {self.phase.batch_size} images is too small for {run.world.size} "
+                "processes, which need two images each; start fewer"
             )
         self.tail = self._new_tail()
         if number and state.head is not None and state.head.tensors is None:

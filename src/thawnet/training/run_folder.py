@@ -131,11 +131,13 @@ def claimed(run: Path) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            raise RunError(f"'{run}': another process is working on this run") from None
+            raise RunError(
+                f"'{run}': another process is working on this run; wait for it, or stop it"
+            ) from None
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise
-            console.say(f"{run}: this mount knows no locks; let no other process resume this run")
+            console.say(f"{run}: this disk knows no locks; let no other process resume this run")
     try:
         sweep(run)
         sweep(folder)

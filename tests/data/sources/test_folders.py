@@ -52,8 +52,8 @@ def test_part_without_labels_is_left_out_and_named_for_predict(
     assert source.parts == {"train"}
     assert source.unlabelled == (str(folder / part),)
     assert source.notes == (
-        f"left out: '{folder / part}', 2 images without a class of train, which thawnet predict "
-        "can name",
+        f"left out: '{folder / part}', 2 images without a class of train; thawnet predict can "
+        "classify them",
     )
 
 

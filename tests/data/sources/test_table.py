@@ -261,9 +261,7 @@ def test_part_without_labels_is_left_out_and_said(opened: Opened) -> None:
         "a/003.png,,test",
     )
     assert (source.parts, source.classes) == ({"train"}, ("cat", "dog"))
-    assert source.notes[0] == (
-        "2 rows of the test part have no label, so it measures nothing and is left out"
-    )
+    assert source.notes[0] == ("the test part is left out: none of its 2 rows has a label")
 
 
 @pytest.mark.parametrize(
@@ -329,7 +327,7 @@ def test_missing_files_are_broken_images_and_left_out(opened: Opened) -> None:
 def test_repeated_rows_count_once_and_are_said(opened: Opened) -> None:
     source = opened("path,label", *GOOD, "b/../b/000.png,dog")
     assert len(source.open_part("train")) == 4
-    assert source.notes == ("1 rows that repeat another are left out", LONE)
+    assert source.notes == ("1 row left out: another says the same", LONE)
 
 
 def test_file_and_group_in_two_parts_are_said(opened: Opened) -> None:
@@ -337,7 +335,7 @@ def test_file_and_group_in_two_parts_are_said(opened: Opened) -> None:
         "path,label,split,group", "a/000.png,cat,train,g1", "a/001.png,cat,test,g1",
         "b/000.png,dog,train,", "b/001.png,dog,test,", "b/000.png,dog,test,",
     )  # fmt: skip
-    assert source.notes[0] == "1 files are listed in more than one part of the split column"
+    assert source.notes[0] == "1 file listed in more than one part of the split column"
     assert source.notes[-1].startswith("images of 1 group are in more than one part")
     groups = source.open_part("train").groups
     assert groups is not None

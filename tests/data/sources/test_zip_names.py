@@ -100,7 +100,7 @@ def test_unicode_path_that_is_none_is_not_read(tmp_path: Path, path: bytes, cut:
 
 @pytest.mark.parametrize("path", [b"../evil.png", b"/etc/evil.png", b"a\0b.png"])
 def test_unicode_path_that_leaves_the_folder_is_refused(tmp_path: Path, path: bytes) -> None:
-    with pytest.raises(DataError, match="it is not unpacked"):
+    with pytest.raises(DataError, match="is not unpacked"):
         classes(tmp_path, entry("cat/1.png", path=path), entry("dog/1.png"))
     assert cache_entries() == []
 
@@ -120,11 +120,13 @@ def test_name_of_an_unknown_code_page_is_refused_and_shown_as_some_would_read_it
 ) -> None:
     with pytest.raises(DataError) as told:
         classes(tmp_path, entry("cat/1.png"), entry(f"{name}/1.png", encoding))
-    assert "d.zip' does not say how its names are encoded: one may be '" in str(told.value)
+    assert "d.zip' is not unpacked: it does not say how its names are encoded: one may be '" in str(
+        told.value
+    )
     assert shown in str(told.value)
     packed = tmp_path / "d.zip"
     assert str(told.value).endswith(
         "; pack it again with names in UTF-8, or unpack it by python -m zipfile "
-        f"--metadata-encoding CODE-PAGE -e {packed} FOLDER and give the folder; it is not unpacked"
+        f"--metadata-encoding CODE-PAGE -e {packed} FOLDER and give the folder"
     )
     assert cache_entries() == []

@@ -95,7 +95,7 @@ def read_entries(path: Path, file: IO[bytes]) -> Entries:
 
 def refusal(path: Path, reason: str) -> DataError:
     """Return the error for an archive that is not unpacked."""
-    return DataError(f"'{path}' {reason}; it is not unpacked")
+    return DataError(f"'{path}' is not unpacked: it {reason}")
 
 
 @contextmanager
@@ -117,7 +117,9 @@ def _zip_entries(path: Path, archive: zipfile.ZipFile) -> Iterator[Entry]:
             raise DataError(f"'{path}' is encrypted; unpack it and give the folder")
         if info.compress_type == zipfile.ZIP_LZMA:
             # Its decompressor takes as much memory as the archive declares, up to 4 GB.
-            raise refusal(path, "is packed by LZMA; pack it in zip's usual way")
+            raise refusal(
+                path, "is compressed with LZMA; compress it with Deflate, zip's usual way"
+            )
         name = name_of(info)
         if name is None and info.filename.endswith("/"):
             continue  # Python 3.14 writes folders in cp437, the files in them in UTF-8

@@ -109,7 +109,7 @@ def _notes(loose: int, train: ClassFolders, empty: list[Path]) -> Iterator[str]:
     if train.sorted:
         yield (
             f"a network sorted these images ({SORTED}): correct the folders by hand first, or the "
-            "accuracy is how far it agrees with itself"
+            "accuracy only says how far it agrees with itself"
         )
     if loose:
         yield f"left out: {_images_lie(loose)} beside the class folders, not in one"

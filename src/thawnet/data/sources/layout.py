@@ -77,7 +77,7 @@ def part_roots(path: Path, skipped: Skipped, by_class: bool = True) -> dict[str,
             alone = f"; to evaluate on one alone, give '{path / folders[0]}'"
         raise DataError(
             f"'{path}' holds {listed}{lacking}; name the parts train/, val/ and test/, "
-            f"and move elsewhere what is none{alone}"
+            f"and move other folders elsewhere{alone}"
         )
     extra = [name for name in folders if name not in PART_NAMES | flat]
     if "train" not in folders:
@@ -161,8 +161,8 @@ def require_classes(root: Path, folders: Iterable[str]) -> None:
         )
     if parted and len(parted) == len(names):
         raise DataError(
-            f"the class folders of '{root}' hold parts, as '{parted[0]}/train/'; the part comes "
-            f"first: file its images in train/{parted[0]}/, and those of other parts likewise"
+            f"the class folders of '{root}' hold parts, as in '{parted[0]}/train/'; put "
+            f"the part first: move them to train/{parted[0]}/, and the other parts likewise"
         )
 
 

@@ -58,7 +58,7 @@ def files_source(
         elif listing.unlabelled:
             said.append(
                 f"left out: '{root}', {counted(listing.unlabelled, 'image')} without a class of "
-                "train, which thawnet predict can name"
+                "train; thawnet predict can classify them"
             )
             unlabelled.append(str(root))
         else:

@@ -137,7 +137,7 @@ def make_feed(
         if cached:
             raise RunError(
                 "the features that this run reads no longer fit the disk budget; free some "
-                "space, raise THAWNET_CACHE_GB, or continue with other bits: --allow-different"
+                "space, raise THAWNET_CACHE_GB, or accept another result with --allow-different"
             )
         console.say("features do not fit the disk budget (THAWNET_CACHE_GB): recomputed as needed")
     return LiveFeed(origin, splits[0], views, seed, first)
