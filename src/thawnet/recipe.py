@@ -190,8 +190,8 @@ class Recipe:
 class TrainOptions:
     """Train a classifier: learn a new head, then fine-tune.
 
-    Progress goes to stderr, the results to stdout, the accuracy last. What no option says, the
-    recipe decides.
+    Progress goes to stderr, the results to stdout, the accuracy last. Options left out
+    come from the recipe.
     """
 
     data: Annotated[str, tyro.conf.Positional, option("[DATA]")] = "cifar100"

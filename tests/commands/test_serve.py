@@ -56,7 +56,7 @@ def test_stop_finishes_what_was_taken(bundle: Path, number: signal.Signals) -> N
         asking.join(60)
         assert job.wait(60) == 0
         assert job.stderr is not None
-        assert "every request that was taken is answered" in job.stderr.read()
+        assert "every request that was accepted is answered" in job.stderr.read()
     assert [reply.status for reply in replies] == [200]
     assert len(replies[0].json["images"]) == 60
 
@@ -130,7 +130,7 @@ def test_worker_that_is_killed_costs_no_request_and_one_line(bundle: Path) -> No
         assert job.stderr is not None
         assert job.stderr.read().splitlines() == [
             "a worker process ended (exit status -9); another one is started",
-            "stopped; every request that was taken is answered",
+            "stopped; every request that was accepted is answered",
         ]
 
 
@@ -162,7 +162,7 @@ def test_wrong_call_is_one_sentence(options: ServeOptions, sentence: str) -> Non
 def test_taken_port_is_one_sentence() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        with pytest.raises(UsageError, match="something listens there already"):
+        with pytest.raises(UsageError, match="the port is in use; choose another"):
             serve(ServeOptions(port=port))
 
 

@@ -98,7 +98,8 @@ def test_a_run_is_resumed_reported_and_used_by_the_commands_it_prints(
     with monkeypatch.context() as patch:
         patch.setattr(job, "write_report", functools.partial(_fail, OSError("no room")))
         assert cli.main(paste(resume)) == 0
-    report, use = commands(capfd.readouterr().err)
+    report, use, page = commands(capfd.readouterr().err)
+    assert paste(page)[:2] == ["serve", "--model"]
     assert cli.main(paste(report)) == 0
     assert Path("runs", f"{DATA}-quick-1", "report.html").is_file()
     capfd.readouterr()
@@ -133,9 +134,8 @@ def test_errors_name_the_run_so_that_it_can_be_resumed(
     with monkeypatch.context() as patch:
         patch.setattr(phase, "evaluate", functools.partial(_fail, torch.OutOfMemoryError("2 GiB")))
         assert cli.main([*train_words(options), "--out", "zwei Läufe"]) == 1
-    full = re.search(r"continue with (--resume .*), or begin again", capfd.readouterr().err)
-    assert full
-    fragments.append(full[1])
+    (full,) = commands(capfd.readouterr().err)
+    fragments.append(full.removeprefix("thawnet train "))
     pasted = [paste(f"thawnet train {each}") for each in fragments]
     assert pasted == [["train", "--resume", str(each)] for each in (folder, folder, "zwei Läufe")]
 

@@ -459,7 +459,7 @@ def test_network_that_tells_less_gets_a_page_that_promises_less(open_page: Open)
 def test_page_tells_how_accurate_the_network_is_and_names_few_classes(open_page: Open) -> None:
     page = open_page()
     expect(page.locator("#reading")).to_contain_text(
-        "Of 10,000 images, each new to the network that named it, 79\u00a0% were named right "
+        "79\u00a0% of 10,000 images that were new to the network were named right "
         "(95\u00a0% interval 78\u00a0% to 80\u00a0%)."
     )
     describe_by(page, classes=["daisy", "rose"], accuracy=None)
@@ -484,7 +484,7 @@ def test_token_is_asked_for_once(open_page: Open, embedded_model: Model) -> None
         expect(page.locator(".primary:visible")).to_have_text(["Unlock"])
         page.keyboard.type("wrong")
         page.keyboard.press("Enter")
-        expect(page.locator("#notice-text")).to_have_text("The service does not take this token.")
+        expect(page.locator("#notice-text")).to_have_text("The service refused this token.")
         page.keyboard.type("open sesame")
         page.keyboard.press("Enter")
         expect(answered(page, 1).locator(".best .name")).to_have_text("rocket")

@@ -29,8 +29,8 @@ def test_accuracy_on_images_that_an_ancestor_learned_from_is_said_to_be_too_high
     assert "was trained or selected on" not in capfd.readouterr().err
     job.train(replace(options, weights=str(first.folder), epochs=(1, 0)))
     assert (
-        f"'{first.folder}' was trained or selected on 72 of the 72 images that measure this network, "
-        "so its accuracy is too high"
+        f"'{first.folder}' was trained or selected on 72 of the 72 images that measure this "
+        "network, so its accuracy is too high"
     ) in capfd.readouterr().err
 
 

@@ -39,13 +39,13 @@ With thawnet installed:
 import thawnet
 
 model = thawnet.load("THIS_FOLDER")
-for found in model.predict(["photo.jpg"]):
-    print(found.classes[0], found.probabilities[0])
+for prediction in model.predict(["photo.jpg"]):
+    print(prediction.classes[0], prediction.probabilities[0])
 ```
 
 `model.onnx` takes uint8 RGB squares, (n, {crop}, {crop}, 3){enlarged}, and gives
 logits, (n, {count}); divided by the temperature {temperature:g} and put through a softmax they
-are probabilities. Before, images are turned upright, their colours converted to sRGB, and {fitted}
+are probabilities. First, images are turned upright, their colours converted to sRGB, and {fitted}
 (bicubic, antialiased). `model.safetensors` holds the weights in timm's names, `model.json` all of
 this for programs, `trained_on.bin` the beginning of the SHA-256 of every image that trained or
 validated it.
@@ -77,8 +77,8 @@ _INT8_CARD = """---
 
 # {title}
 
-{backbone} at {size} x {size} pixels, trained on {data} by thawnet and then put into 8-bit integers,
-its activations' ranges taken from {calibrated:,} training images. `model.json` names the float32
+{backbone} at {size} x {size} pixels, trained on {data} by thawnet and then quantised to 8-bit
+integers, with activation ranges from {calibrated:,} training images. `model.json` names the float32
 network that it was made from by its hashes.
 
 | on {images:,} validation images | float32 | int8 |

@@ -102,7 +102,7 @@ def report(audit: Audit, width: int) -> Iterator[str]:
 
 
 def _table(audit: Audit) -> Iterator[str]:
-    rows = [("part", "images", "a class", "MB", "width", "height", "stored as")]
+    rows = [("part", "images", "per class", "MB", "width", "height", "stored as")]
     for part in audit.parts:
         counts = sorted(part.counts.values())
         kinds = [_share(*kind, part) for kind in (*part.formats.items(), *part.modes.items())]
@@ -121,7 +121,7 @@ def _table(audit: Audit) -> Iterator[str]:
         )
     numbers = aligned([row[:-1] for row in rows], numbers=True, first=0)
     yield from (f"{line}  {row[-1]}" for line, row in zip(numbers, rows, strict=True))
-    yield "(a class, width and height: smallest / median / largest)"
+    yield "(per class, width and height: smallest / median / largest)"
     for name, count in audit.split_off.items():
         yield f"{name}: none; thawnet train splits it off train ({counted(count, 'image')})"
     if audit.folded:

@@ -91,7 +91,7 @@ def serve(options: ServeOptions) -> None:
     asks = "; it asks for the token" if token else ""
     console.say(f"serving at {address_of(listening)}{where} (Ctrl-C stops){asks}")
     run(make_app(model, settings), listening)
-    console.say("stopped; every request that was taken is answered")
+    console.say("stopped; every request that was accepted is answered")
 
 
 def _check(options: ServeOptions, token: str | None) -> None:
@@ -196,7 +196,7 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise UsageError(
-                f"--port {port}: something listens there already; choose another, or 0, a free one"
+                f"--port {port}: the port is in use; choose another, or 0 for any free one"
             ) from error
         raise UsageError(f"--host {host} --port {port}: {error.strerror}") from error
 

@@ -117,7 +117,7 @@ def _matched(
     for kind, number in Counter(kinds).items():
         if len(in_order.get(kind, [])) < number:
             raise WeightsError(
-                f"--weights '{path}': of Keras's networks only MobileNetV2 is read, and this is another "
+                f"--weights '{path}': of Keras's networks MobileNetV2 is read; this is another "
                 f"({len(in_order.get(kind, []))} {kind or 'layers'}, expected {number}); timm has "
                 "most others: `thawnet backbones WORD`"
             )

@@ -350,10 +350,10 @@ def _facts(material: Material) -> list[tuple[str, str]]:
             f"{result.data.name}: {len(material.train):,} training images, "
             f"{len(material.source.classes):,} classes",
         ),
-        ("Took", duration(sum(spent for _, spent in _stages(result.seconds)))),
-        ("On", f"{where}{threads}, {machine['dtype']}"),
+        ("Duration", duration(sum(spent for _, spent in _stages(result.seconds)))),
+        ("Hardware", f"{where}{threads}, {machine['dtype']}"),
         ("Finished", result.finished),
         ("Versions", ", ".join(f"{name} {value}" for name, value in versions.items() if value)),
         ("Command", result.command),
-        *(("Not as it began", why) for why in result.different),
+        *(("Resumed differently", why) for why in result.different),
     ]

@@ -222,7 +222,7 @@ def load(run: Path) -> RunState:
         ) from error
     if version != VERSION:
         raise RunError(
-            f"'{path}' is of version {version}; this thawnet reads {VERSION}; use the one that wrote it"
+            f"'{path}' is of version {version}; this thawnet reads {VERSION}; use the other"
         )
     content["options"] = TrainOptions(**content["options"])
     content["recipe"] = parse_recipe(to_toml(content["recipe"]), str(run))
@@ -257,11 +257,10 @@ def resumable(state: RunState, run: Path) -> Iterator[None]:
             raise
         raise DiskFullError(f"{error}: {resume_command(run)}") from error
     except torch.OutOfMemoryError as error:
-        in_memory = state.options.data == IN_MEMORY
-        again = "fit again" if in_memory else f"continue: {resume_command(run)}"
+        again = "" if state.options.data == IN_MEMORY else f", or continue: {resume_command(run)}"
         raise RunError(
-            f"the GPU's memory is full ({first_line(error)}); close what else uses it and {again}; "
-            "or begin again with a smaller --size"
+            f"the GPU's memory is full ({first_line(error)}); close what else uses it and begin "
+            f"again with a smaller --size{again}"
         ) from error
     except NotImplementedError as error:
         if state.machine.device != "mps":

@@ -66,7 +66,7 @@ def setup(
     if not options.no_test and lists.test is not None and "test" not in source.parts:
         by_val = lists.folded and "val" in source.parts
         console.say(
-            "no test part: the validation part tests, as few training images need none"
+            "no test part: the validation part tests, as few training images are cross-validated"
             if by_val
             else f"no test part: {len(lists.test()):,} of {len(lists.train) + len(lists.test()):,} "
             "images are held back to test"
@@ -74,20 +74,21 @@ def setup(
     for part, share in (("test", options.test_share), ("val", options.val_share)):
         if share is not None and (part in source.parts or (lists.folded and "val" in source.parts)):
             raise UsageError(
-                f"--{part}-share {share:g}: '{source.name}' has parts of its own, whose images are "
-                "not shared out anew; leave it out"
+                f"--{part}-share {share:g}: '{source.name}' has parts of its own, which stay as "
+                "they are; leave it out"
             )
     if options.folds is not None and not lists.folded:
         most = state.recipe.shares.few
         found = "has a part of its own" if lists.val is not None else f"has {len(lists.train):,}"
         raise UsageError(
-            f"--folds {options.folds}: recipe '{state.recipe.name}' folds up to {most:,} training "
-            f"images, if no others validate, and '{source.name}' {found}; leave it out"
+            f"--folds {options.folds}: recipe '{state.recipe.name}' cross-validates up to "
+            f"{most:,} training images without a validation part, and '{source.name}' {found}; "
+            "leave it out"
         )
     if lists.folded and world.size > 1:
         raise UsageError(
-            f"{len(lists.train):,} training images are folded, which one process does; start it "
-            "without torchrun, or hold images back with --val-share 0.1"
+            f"{len(lists.train):,} training images are cross-validated, which one process does; "
+            "start it without torchrun, or hold images back with --val-share 0.1"
         )
     typical = typical_image(lists.train)
     recipe, weights, spec = world.in_turn(lambda: fit_input(state.recipe, source, typical))

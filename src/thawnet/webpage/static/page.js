@@ -49,7 +49,7 @@
     if (predictor.docs) {
       const link = document.createElement("a");
       link.href = predictor.docs;
-      link.textContent = "How programs ask this service";
+      link.textContent = "How programs call this service";
       byId("api").replaceChildren(link);
     }
     const notes = [];
@@ -57,22 +57,22 @@
       const { share, least, most, images } = model.accuracy;
       notes.push([
         "Accuracy",
-        `Of ${number.format(images)} images, each new to the network that named it, ` +
-          `${percent(share)} were named right (95\u00a0% interval ${percent(least)} to ${percent(most)}).`,
+        `${percent(share)} of ${number.format(images)} images that were new to the network were named ` +
+          `right (95\u00a0% interval ${percent(least)} to ${percent(most)}).`,
       ]);
     }
     if (model.temperature !== 1) {
       notes.push([
         "Probability",
         "Calibrated on images kept apart from training: of many answers given with 80\u00a0%, about " +
-          "80 in 100 should be right. The fewer images were kept apart, the rougher that is.",
+          "80 in 100 should be right. With few such images it is less exact.",
       ]);
     }
     if (model.explains) {
       notes.push([
         "Heat map",
         "Roughly where the network saw a class, bright where it saw most: choose a class in an " +
-          "answer. Darkened edges were cut off before it looked.",
+          "answer. Darkened edges were cropped away.",
       ]);
     }
     if (model.flags_unfamiliar) {

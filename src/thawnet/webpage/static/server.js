@@ -5,7 +5,7 @@
   const TOKEN = "thawnet-token";
   // The service says why it refuses; what says nothing is a server in front of it.
   const UNSAID = {
-    413: "A server in front of the service takes no images as large as this; whoever runs it can raise the limit (nginx: client_max_body_size).",
+    413: "A proxy in front of the service refuses images as large as this; its operator can raise the limit (nginx: client_max_body_size).",
     502: "A server in front of the service does not reach it; is it still running?",
     504: "A server in front of the service waited too long for its answer.",
   };
@@ -31,8 +31,8 @@
     if (answer.status === 401) {
       throw new Refusal(
         token
-          ? "The service does not take this token."
-          : "The service asks for a token, which whoever runs it has.",
+          ? "The service refused this token."
+          : "The service asks for a token; its operator has it.",
         { locked: true },
       );
     }

@@ -141,7 +141,7 @@
 
   function outputs(explain) {
     const names = ["logits"];
-    if (model.unfamiliar) names.push("unfamiliarity");
+    if (model.flags_unfamiliar) names.push("unfamiliarity");
     if (explain && model.explains) names.push("feature_map");
     return names;
   }
@@ -229,7 +229,7 @@
         probability: Number(probabilities[place].toPrecision(6)),
       })),
     };
-    said.unfamiliar = model.unfamiliar ? found.unfamiliarity.data[0] > model.above : null;
+    said.unfamiliar = model.flags_unfamiliar ? found.unfamiliarity.data[0] > model.above : null;
     if (found.feature_map) {
       const { weights } = await network();
       const box = pixels.box(bitmap, model.preprocess);
