@@ -163,10 +163,10 @@ def test_grey_levels_of_fewer_bits_are_scaled_by_what_the_image_uses(bits: int, 
 
 
 def test_colour_of_twelve_bits_is_refused_not_read_as_black() -> None:
-    with pytest.raises(ImageError, match="use the lowest 12 at most; save it with 8 bits"):
+    with pytest.raises(ImageError, match="only the lowest 12 are used; save it with 8 bits"):
         decode(deep_colour([4095, 1000, 0]))
     for dark in ([255, 75, 3], [0, 0, 0]):  # which Pillow's upper 8 bits cannot tell apart
-        with pytest.raises(ImageError, match="use the lowest 12 at most"):
+        with pytest.raises(ImageError, match="only the lowest 12 are used"):
             decode(deep_colour(dark))
 
 

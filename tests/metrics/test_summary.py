@@ -148,7 +148,7 @@ def test_unreadable_images_are_listed_on_lines_of_their_own() -> None:
     [
         (0, "none of the images is among those that the model was trained or chosen on"),
         (100, "100 of 400 images (25.00 %) are among those that the model was trained or chosen"),
-        (400, "all images are among those that the model was trained or chosen on: this says"),
+        (400, "all images are among those that the model was trained or chosen on, so this says"),
     ],
 )
 def test_images_of_the_training_data_are_told_and_left_out(known: int, told: str) -> None:

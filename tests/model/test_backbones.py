@@ -227,7 +227,7 @@ def test_exported_network_computes_the_same_mended_or_not(network: Network) -> N
         ("resnet5o", "timm has no such model; the nearest are"),
         (
             "crossvit_tiny_240",
-            "cannot be cut into a frozen and a trained part (it computes",
+            "cannot be cut into a frozen and a trained part (what it computes",
         ),
         ("mobilenetv2_100.nonsense", "timm has no weights 'nonsense' of it; it has ra_in1k"),
         ("MOBILENETV2_100", "did you mean 'mobilenetv2_100'?"),

@@ -242,7 +242,7 @@ def without_one() -> Layers:
         ),
         (
             lambda: random_layers()[:80],
-            r"MobileNetV2 is read, and this is another \(\d+ layers, expected 104\)",
+            r"MobileNetV2 is read; this is another \(\d+ layers, expected 104\)",
         ),
         (
             without_one,
@@ -311,7 +311,7 @@ def test_a_file_that_is_none_of_keras_says_what_it_holds(tmp_path: Path) -> None
 def test_a_network_of_another_kind_in_keras_3s_layout_says_what_it_lacks(tmp_path: Path) -> None:
     path = write_keras_3(tmp_path / "w.weights.h5", random_layers()[:60])
     with pytest.raises(
-        WeightsError, match=r"MobileNetV2 is read, and this is another \(13 conv2d, expected 35\)"
+        WeightsError, match=r"MobileNetV2 is read; this is another \(13 conv2d, expected 35\)"
     ):
         read(path)
 

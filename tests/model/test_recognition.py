@@ -60,7 +60,7 @@ def test_the_mask_token_of_dinov2_is_no_other_network() -> None:
 def test_networks_that_shapes_do_not_tell_apart_are_asked_for(tmp_path: Path) -> None:
     torch.save(timm.create_model("tf_mobilenetv3_small_100").state_dict(), tmp_path / "w.pth")
     with pytest.raises(
-        WeightsError, match=r"fit mobilenetv3_small_100 and tf_mobilenetv3_small_100: say which"
+        WeightsError, match="mobilenetv3_small_100 or tf_mobilenetv3_small_100: choose one with"
     ):
         backbone_of(tmp_path / "w.pth")
 

@@ -114,7 +114,7 @@ def test_says_what_a_report_has_to(page: Page) -> None:
         "12 of 100 images",
         "found in 0.4 s",
         "reading images 1.2 s",
-        "the 1 clearest of 47,500 looked at",
+        "the 1 clearest of 47,500",
         "1 of 7 groups",
     ):
         assert told in re.sub(r"\s+", " ", page.text), told

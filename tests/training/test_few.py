@@ -242,7 +242,11 @@ def test_validation_part_beside_few_photos_tests_them(
             "test_share = 0.7: must be 0 to 0.5, as in 0.2 for a fifth",
         ),
         ({"folds": 20}, DataError, "--folds 20: 6 training images can form 6 folds at most"),
-        ({"recipe": "seed", "folds": 5, "train_from": "upper"}, UsageError, "recipe 'seed' folds"),
+        (
+            {"recipe": "seed", "folds": 5, "train_from": "upper"},
+            UsageError,
+            "'seed' cross-val",
+        ),
     ],
 )
 def test_flags_that_cannot_be_are_one_sentence(

@@ -502,7 +502,7 @@ def test_stop_that_torch_turned_into_its_own_error_is_still_a_stop(
 @pytest.mark.parametrize(
     ("changes", "kind", "message"),
     [
-        ({"data": "tiny"}, DataError, "too few to validate on"),
+        ({"data": "tiny"}, DataError, "too few training images to validate on"),
         ({"train_from": "blocks.9"}, UsageError, "--train-from 'blocks.9'"),
     ],
 )

@@ -122,7 +122,7 @@ def test_data_sets_beside_each_other_are_named(photos: Photos, tmp_path: Path, k
 def test_parts_below_classes_are_not_mixed(photos: Photos, tmp_path: Path) -> None:
     for name in PAIR:
         photos({"train": 2, "test": 1}, f"d/{name}")
-    with pytest.raises(DataError, match=r"hold parts, as 'cat/train/'; .* in train/cat/"):
+    with pytest.raises(DataError, match=r"hold parts, as in 'cat/train/'; .* to train/cat/"):
         open_source(str(tmp_path / "d"))
 
 
