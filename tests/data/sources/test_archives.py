@@ -159,12 +159,10 @@ def test_links_and_devices_are_refused(tmp_path: Path) -> None:
     }.items():
         member = tarfile.TarInfo("a/1.jpg")
         member.type, member.linkname = kind, "/etc/passwd"
-        refused(
-            tar_of(tmp_path / "x.tar", "a/0.jpg", member), f"'a/1.jpg', a {word}, where files and"
-        )
+        refused(tar_of(tmp_path / "x.tar", "a/0.jpg", member), f"'a/1.jpg', a {word}, where")
     info = zipfile.ZipInfo("a/1.jpg")
     info.external_attr = (stat.S_IFLNK | 0o777) << 16
-    refused(zip_of(tmp_path / "x.zip", info), "a link, where files and folders are expected; it is")
+    refused(zip_of(tmp_path / "x.zip", info), "a link, where files and folders are expected")
 
 
 def test_bomb_is_refused_before_it_is_unpacked(
