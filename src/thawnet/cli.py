@@ -66,7 +66,10 @@ Commands:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 0, 1 failed, 2 wrong call, 130/143 stopped."""
+    """Run one command and return its exit status.
+
+    0: done. 1: failed. 2: wrong call. 130, 143: stopped. 141: nobody reads stdout.
+    """
     words = fill_resume(sys.argv[1:] if arguments is None else arguments)
 
     def job() -> None:

@@ -81,7 +81,7 @@ def test_address_that_drips_anything_is_given_up(
     monkeypatch.setattr(image, "MOST_SECONDS", 0.5)
     url = answering(dripping(head, drop))
     started = time.monotonic()
-    with pytest.raises(ImageError, match=r"not there after 0 s|cannot be fetched"):
+    with pytest.raises(ImageError, match=r"not complete after 0 s|cannot be fetched"):
         fetch_image(url)
     assert time.monotonic() - started < 3
 

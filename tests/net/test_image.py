@@ -43,8 +43,8 @@ def test_redirect_is_followed() -> None:
             b"HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\n\r\n",
             "Redirection to url 'file:///etc/passwd' is not allowed",
         ),
-        (ok(CONTENT)[: -len(CONTENT) // 2], "cut short: 65,536 bytes of it did not come"),
-        (b"HTTP/1.1 200 OK\r\n\r\n" + bytes(10**6 + 1), "more than 1 MB came from there"),
+        (ok(CONTENT)[: -len(CONTENT) // 2], "cut short: 65,536 bytes are missing"),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + bytes(10**6 + 1), "the limit"),
     ],
 )
 def test_anything_else_is_a_reason(

@@ -8,14 +8,15 @@ from typing import Annotated, Literal
 import tyro
 
 from ..core import console
+from ..core.text import counted
 
 
 @dataclass(frozen=True)
 class CacheOptions:
     """List or clear the cache.
 
-    It holds decoded images, unpacked archives and the outputs of frozen layers, which later runs
-    read instead of computing them again.
+    It holds decoded images, downloads, unpacked archives and the outputs of frozen layers, which
+    later runs read instead of making them again.
     """
 
     action: Annotated[Literal["list", "clear"], tyro.conf.Positional]
@@ -37,4 +38,4 @@ def cache(options: CacheOptions) -> None:
         unfinished = " (unfinished)" if path.name.startswith(".") else ""
         console.result(f"{size / 1e6:12,.1f} MB  {path.relative_to(folder)}{unfinished}")
     total = sum(size for _, size in entries)
-    console.result(f"{total / 1e6:12,.1f} MB  in {len(entries)} entries under {folder}")
+    console.result(f"{total / 1e6:12,.1f} MB  in {counted(len(entries), 'entry')} under {folder}")

@@ -145,7 +145,9 @@ def checklist(options: TrainOptions, others: Others) -> Iterator[Check]:
         "runs disk", options.out or Path("runs"), "give a folder on a larger disk with --out"
     )
     sizes = [size for _, size in cache_entries()]
-    yield Check("cache", f"{len(sizes)} entries, {_gigabytes(sum(sizes))} (thawnet cache list)")
+    yield Check(
+        "cache", f"{counted(len(sizes), 'entry')}, {_gigabytes(sum(sizes))} (thawnet cache list)"
+    )
     if not missing(["huggingface_hub"]):
         yield _hub(options)
     values = [f"{name}={os.environ[name]}" for name in VARIABLES if name in os.environ]

@@ -36,8 +36,8 @@ ROUNDED = (INT8, LITERT_INT8)  # forms that may be less accurate
 class ExportOptions:
     """Convert a trained network for another program.
 
-    Every export is compared with the original network before it is written; a line on stdout says
-    how closely they agree.
+    Every export is compared with the original network before it is written (coreml: on a Mac); a
+    line on stdout says how closely they agree.
     """
 
     model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]

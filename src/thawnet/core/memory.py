@@ -41,7 +41,7 @@ def total_memory() -> int | None:
 def available_memory() -> int | None:
     """Return the bytes that can be allocated without swapping, or None if unknown."""
     try:
-        machine = _kilobytes(Path("/proc/meminfo"), "MemAvailable")
+        machine = _bytes_of(Path("/proc/meminfo"), "MemAvailable")
     except (OSError, KeyError):
         return None
     left = memory_left()
@@ -51,7 +51,7 @@ def available_memory() -> int | None:
 def used_memory() -> int:
     """Return this process's anonymous resident bytes; outside Linux its peak, on Windows 0."""
     try:
-        return _kilobytes(Path("/proc/self/status"), "RssAnon")
+        return _bytes_of(Path("/proc/self/status"), "RssAnon")
     except (OSError, KeyError):
         return _largest()
 
@@ -126,7 +126,8 @@ class PeakMemory:
             self.bytes = max(self.bytes, used_memory())
 
 
-def _kilobytes(path: Path, name: str) -> int:
+def _bytes_of(path: Path, name: str) -> int:
+    """Return a value of a file of proc(5), which counts in kB, in bytes."""
     for line in path.read_text(encoding="ascii").splitlines():
         if line.startswith(f"{name}:"):
             return 1024 * int(line.split()[1])

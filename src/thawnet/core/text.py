@@ -44,6 +44,8 @@ def counted(number: int, noun: str) -> str:
     """Return a number and its noun, in the plural unless it is one: '1 image', '2,000 classes'."""
     if number == 1:
         return f"1 {noun}"
+    if noun.endswith("ry"):
+        return f"{number:,} {noun[:-1]}ies"
     return f"{number:,} {noun}{'es' if noun.endswith('s') else 's'}"
 
 

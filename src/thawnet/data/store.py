@@ -149,7 +149,7 @@ def typical_image(items: Items) -> Typical:
             reason = reason or str(error)
     if not sides:
         raise DataError(
-            f"none of the first images can be read, for example '{items.names[0]}' "
+            f"none of the images that were tried can be read, for example '{items.names[0]}' "
             f"({reason}); expected {NAMED} files"
         )
     short, long = np.median(sides, axis=0)

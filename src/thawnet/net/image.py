@@ -39,7 +39,7 @@ def fetch_image(address: str) -> bytes:
         raise ImageError(f"the server answered {error.code} {error.reason}") from error
     except TimeoutError:
         if time.monotonic() >= ends:
-            raise ImageError(f"not there after {MOST_SECONDS:.0f} s") from None
+            raise ImageError(f"not complete after {MOST_SECONDS:.0f} s") from None
         raise ImageError(f"the server said nothing for {SILENCE_SECONDS:.0f} s") from None
     except ERRORS as error:
         raise ImageError(f"cannot be fetched ({reason(error)})") from error
@@ -52,9 +52,9 @@ def _content(address: str, ends: float) -> bytes:
         while piece := response.read1(CHUNK):
             content += piece
             if len(content) > MAX_BYTES:
-                raise ImageError(f"more than {MAX_BYTES / 1e6:,.0f} MB came from there")
+                raise ImageError(f"larger than {MAX_BYTES >> 20} MiB, the limit")
             if time.monotonic() > ends:  # the caller has given up already
                 raise TimeoutError
         if response.length:
-            raise ImageError(f"cut short: {response.length:,} bytes of it did not come")
+            raise ImageError(f"cut short: {response.length:,} bytes are missing")
     return bytes(content)

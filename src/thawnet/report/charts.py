@@ -73,7 +73,7 @@ class History:
 
 
 def accuracy_history(rows: Sequence[Validation], validated_on: str) -> History:
-    """Return the chart of accuracy over epochs. validated_on: 'validation' or 'test'."""
+    """Return the chart of accuracy over epochs. validated_on: see content.Report."""
     training = [row.train_accuracy for row in rows]
     validated = [row.val_accuracy for row in rows]
     y = _up(min(1.0, max(*training, *validated) * 1.1), _round_percent)
@@ -82,7 +82,7 @@ def accuracy_history(rows: Sequence[Validation], validated_on: str) -> History:
 
 
 def loss_history(rows: Sequence[Validation], validated_on: str) -> History:
-    """Return the chart of loss over epochs. validated_on: 'validation' or 'test'."""
+    """Return the chart of loss over epochs. validated_on: see content.Report."""
     training = [row.train_loss for row in rows]
     validated = [row.val_loss for row in rows]
     y = _up(max(*training, *validated) * 1.05, "{:g}".format)

@@ -127,7 +127,7 @@ class Report:
     result: Result
     history: list[Validation]
     validated_on: str
-    """'validation' or 'test'."""
+    """'validation', 'held-out' or 'test'."""
     flattered: bool
     """Whether the epoch or penalty was selected on the same images that are measured on."""
     more: More | None

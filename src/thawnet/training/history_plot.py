@@ -30,7 +30,7 @@ VAL: dict[str, Any] = {"color": "#0b4f8a", "linestyle": "-", "marker": "o", "mar
 def plot_history(path: Path, history: Sequence[Validation], title: str, validated_on: str) -> None:
     """Draw accuracy and loss over all epochs and write a PNG, 1800 x 810 pixels.
 
-    validated_on: 'validation' or 'test', for the legend.
+    validated_on: 'validation', 'held-out' or 'test', for the legend.
     """
     figure = Figure(figsize=(12, 5.4), dpi=150, layout="constrained")
     figure.suptitle(title, fontsize=14, fontweight="bold")

@@ -101,7 +101,7 @@ def test_names_that_give_no_classes_are_told(
 
 @pytest.mark.parametrize("data", ["digits", "cifar10", "labels.csv"])
 def test_what_says_its_labels_itself_does_not_take_the_flag(data: str) -> None:
-    with pytest.raises(DataError, match=f"--labels-from-names: '{data}' says itself what"):
+    with pytest.raises(DataError, match=f"--labels-from-names: '{data}' already says what"):
         open_source(data, asked=Reading(labels_from_names=True))
 
 

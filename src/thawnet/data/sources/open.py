@@ -189,13 +189,13 @@ def _require_no_columns(data: str, asked: Reading) -> None:
     ):
         if value is not None:
             raise DataError(
-                f"--{flag} '{value}': only CSV and parquet files have columns to choose, and "
-                f"'{data}' is none; leave it out"
+                f"--{flag} '{value}': it is for a CSV, or parquet files, and '{data}' is "
+                "neither; leave it out"
             )
 
 
 def _require_no_labels_from_names(data: str, asked: Reading) -> None:
     if asked.labels_from_names:
         raise DataError(
-            f"--labels-from-names: '{data}' says itself what its images are; leave the flag out"
+            f"--labels-from-names: '{data}' already says what its images are; leave the flag out"
         )
