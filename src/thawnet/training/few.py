@@ -109,7 +109,7 @@ class _Tuning:
         phase = self.plan.phase
         console.say(
             f"phase 2, {self.plan.name}: from {self.plan.layer}, in each of {run.recipe.folds} "
-            f"folds from the head of its own, {counted(phase.epochs, 'epoch')}, "
+            f"folds starting from that fold's head, {counted(phase.epochs, 'epoch')}, "
             f"batch {phase.batch_size}"
         )
 
