@@ -234,6 +234,12 @@ def test_folder_without_weights_lists_what_is_looked_for(tmp_path: Path) -> None
         load_weights(str(tmp_path), TINY)
 
 
+def test_run_that_is_not_finished_is_no_weights_yet(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint").mkdir()
+    with pytest.raises(WeightsError, match=r"is not finished; .* thawnet train --resume "):
+        load_weights(str(tmp_path), TINY)
+
+
 def test_folder_of_downloads_names_the_files_that_it_could_be(tmp_path: Path) -> None:
     (tmp_path / "resnet50-0676ba61.pth").touch()
     (tmp_path / "notes.txt").touch()

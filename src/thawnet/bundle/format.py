@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..core.errors import BundleError, first_line
 from ..core.files import new_folder, sha256_file, write_json, write_text
-from ..core.text import resume_command, shown
+from ..core.text import shown, unfinished
 from .meaning import Meaning, parse_meaning, require_text
 
 if TYPE_CHECKING:
@@ -171,9 +171,7 @@ def read_description(path: Path) -> Description:
     file = folder / DESCRIPTION
     if not file.is_file():
         if (path / "checkpoint").is_dir():
-            raise BundleError(
-                f"'{path}' is not finished; wait for it, or continue it: {resume_command(path)}"
-            )
+            raise BundleError(unfinished(path))
         reason = "holds no bundle" if path.is_dir() else "no such folder"
         if path.is_file():
             reason = "this is a file; unpack it, if it is an archive"

@@ -77,6 +77,11 @@ def resume_command(run: object) -> str:
     return command_line("thawnet", "train", "--resume", run)
 
 
+def unfinished(run: object) -> str:
+    """Return the error that the run in the folder `run` has no result yet."""
+    return f"'{run}' is not finished; wait for it, or continue it: {resume_command(run)}"
+
+
 def _quoted(word: str) -> str:
     if printable(word) == word:
         return shlex.quote(word)

@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ..core.errors import WeightsError, first_line
+from ..core.text import unfinished
 
 ZIP = b"PK\x03\x04"
 PICKLE = b"\x80"
@@ -80,6 +81,8 @@ def _folder(path: Path) -> WeightsFile:
         if (path / name).is_file():
             found = read_weights_file(path / name)
             return WeightsFile(found.tensors, {**found.metadata, **_config(path)})
+    if (path / "checkpoint").is_dir():
+        raise WeightsError(f"--weights: {unfinished(path)}")
     inside = sorted(file for file in path.iterdir() if _is_weights(file))
     files = [f"'{file.name}'" for file in inside[:MOST_NAMED]]
     files += ["..."] if len(inside) > MOST_NAMED else []

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import RunError
-from ..core.text import resume_command
+from ..core.text import unfinished
 from ..metrics.predictions import PREDICTIONS, Predictions, read_predictions
 from ..metrics.result import Result, Validation, read_log, read_result
 
@@ -65,9 +65,7 @@ def read_finished(folder: Path) -> FinishedRun:
     try:
         result = read_result(folder)
     except FileNotFoundError:
-        raise RunError(
-            f"'{folder}' is not finished; wait for it, or continue it: {resume_command(folder)}"
-        ) from None
+        raise RunError(unfinished(folder)) from None
     try:
         run = FinishedRun(
             folder=folder,

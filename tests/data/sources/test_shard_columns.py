@@ -253,7 +253,7 @@ def test_more_values_than_classes_are_told_before_they_fill_memory(
 def test_a_column_asked_for_of_data_without_columns_is_one_sentence(photos: Photos) -> None:
     asked = Reading(label_column="y")
     for data in ("digits", str(photos({"a": 2, "b": 2}))):
-        with pytest.raises(DataError, match="'y': only CSV and parquet files have columns to"):
+        with pytest.raises(DataError, match="'y': it is for a CSV, or parquet files, and"):
             open_source(data, asked=asked)
 
 
