@@ -15,6 +15,7 @@ from thawnet.data.sources.open import open_source
 from thawnet.export.pt2 import rebuild
 from thawnet.image.decode import decode
 from thawnet.image.preprocess import squared
+from thawnet.recipe import parse_recipe, to_toml
 from thawnet.training.gate import agreement, outputs
 
 IMAGES = 1000
@@ -57,3 +58,8 @@ def test_torch_onnx_and_predict_agree_on_real_images_and_with_what_it_says() -> 
     labels = [source.classes[test.labels[row]] for row in rows]
     accuracy = np.mean([name == label for name, label in zip(classes, labels, strict=True)])
     assert abs(accuracy - description.facts["metrics"]["test"]["accuracy"]) < 0.05
+
+
+def test_its_recipe_is_one_that_can_be_trained_again() -> None:
+    facts = read_description(embedded.BUNDLE).facts
+    assert parse_recipe(to_toml(facts["recipe"]), "model.json").backbone == embedded.BACKBONE
