@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from rows import NETWORKS, PANEL
+
 REFERENCE = 0.7135  # accuracy that the reference's author reports
 EPOCHS = 10  # of each phase, in the reference
 SPEED_ACCURACY = 0.7525  # of the from-scratch record; `speed` is timed until it passes this
@@ -180,7 +182,7 @@ def _panel(data: str, weights: str) -> Sequence[tuple[str, str, Callable[[Rows],
         return (run["data"], run["weights"]) == (data, f"{weights}_imagenet")
 
     def rival(rows: Rows) -> list[Any]:
-        return [run for run in rows["fastai"]["runs"] if among(run)]
+        return [run for run in rows[f"fastai-{weights}"]["runs"] if among(run)]
 
     start = f"fastai's fine_tune(5) on {data} from {weights}"
     return (
@@ -208,15 +210,19 @@ def _panel_mean(rows: Rows) -> Values:
     return [statistics.fmean(_by_set(rows["panel"]["runs"], _tested).values())]
 
 
+def _of_fastai(rows: Rows) -> list[Any]:
+    return [run for network in NETWORKS for run in rows[f"fastai-{network}"]["runs"]]
+
+
 def _ahead_of_fastai(rows: Rows) -> Values:
     ours = _by_set(rows["panel"]["runs"], _tested)
-    theirs = _by_set(rows["fastai"]["runs"], _hits)
+    theirs = _by_set(_of_fastai(rows), _hits)
     return [statistics.fmean(ours[kind] - theirs[kind] for kind in theirs)]
 
 
 def _share_of_fastai(rows: Rows) -> Values:
     ours = _by_set(rows["panel"]["runs"], lambda run: float(run["wall"]))
-    theirs = _by_set(rows["fastai"]["runs"], lambda run: float(run["seconds"]))
+    theirs = _by_set(_of_fastai(rows), lambda run: float(run["seconds"]))
     return [100 * sum(ours[kind] for kind in theirs) / sum(theirs.values())]
 
 
@@ -367,12 +373,7 @@ CPU: Sequence[tuple[str, str, Callable[[Rows], Values]]] = (
         for photos in (5, 10, 20, 40)
         for line in _few(data, photos)
     ),
-    *(
-        line
-        for weights in ("mobilenetv2_100", "tf_efficientnet_lite0")
-        for data in ("cifar100-50", "cifar100-10", "flowers", "sign-digits", "digits")
-        for line in _panel(data, weights)
-    ),
+    *(line for weights in NETWORKS for data in PANEL for line in _panel(data, weights)),
     ("`quick` on the panel, mean test accuracy", "{:.2f} %", _panel_mean),
     ("the same, less fastai's fine_tune(5)", "{:+.1f}", _ahead_of_fastai),
     ("wall time of `quick` on the panel / fastai's", "{:.0f} %", _share_of_fastai),

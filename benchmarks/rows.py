@@ -24,6 +24,7 @@ MOST_DEVIATION = 1e-3  # of features, as a share of the largest
 SMALL = (1, 4, 8, 16, 32, 64, 128)
 BATCHES = {"thawnet": (256, 1024), "onnxruntime": SMALL, "eager": SMALL}
 FEW = {"flowers": 100, "sign-digits": 60}  # test photos per class, by data set
+NETWORKS = ("mobilenetv2_100", "tf_efficientnet_lite0")
 PANEL = ("cifar100-50", "cifar100-10", "flowers", "sign-digits", "digits")
 EVERY = 1_000_000  # photos per class: all of them
 LOOP = ("--batch", "512", "--precision", "bfloat16")  # as in full-gpu
@@ -195,10 +196,12 @@ def panel(bench: Bench) -> Any:
     return {"runs": runs}
 
 
-def fastai(bench: Bench) -> Any:
-    """Run fastai's fine_tune(5) on the same data sets from the same networks, once each."""
+def fastai(bench: Bench, network: str) -> Any:
+    """Run fastai's fine_tune(5) on the same data sets from one of the networks, once each."""
     runs = []
     for name, weights in _panel(bench):
+        if not weights.stem.startswith(network):
+            continue
         with emptied(bench.scratch / "panel") as folder:
             (run,) = bench.script(
                 RIVALS / "fastai_tune.py",
@@ -273,12 +276,15 @@ CPU = (
     Row("full", "a whole run of `full`", 70, partial(whole, "full", ())),
     Row("few", "`quick` on 5, 10, 20 and 40 photos a class, three times each", 14, few),
     Row("panel", "`quick` on five sets from two networks, three times each", 60, panel),
-    Row(
-        "fastai",
-        "fastai's fine_tune(5) on the same sets from the same networks",
-        60,
-        fastai,
-        source="benchmarks/rivals",
+    *(
+        Row(
+            f"fastai-{network}",
+            f"fastai's fine_tune(5) on the same sets from {network}",
+            60,
+            partial(fastai, network=network),
+            source="benchmarks/rivals",
+        )
+        for network in NETWORKS
     ),
     Row("predict", "prediction: one image, folders, memory", 6, predict),
 )
