@@ -167,9 +167,9 @@ def test_maps_come_over_all_pictures_and_go(open_page: Open) -> None:
 def test_cell_of_the_matrix_is_read_out(open_page: Open) -> None:
     page = open_page("few")
     page.locator(".cells .miss path").first.hover()
-    expect(page.locator("#cell")).to_have_text(re.compile(r".+ called .+: \d+ of \d+"))
+    expect(page.locator("#cell")).to_have_text(re.compile(r".+ predicted as .+: \d+ of \d+"))
     row, column = page.locator(".names .lit").all_text_contents()
-    expect(page.locator("#cell")).to_contain_text(f"{row} called {column}:")
+    expect(page.locator("#cell")).to_contain_text(f"{row} predicted as {column}:")
 
 
 @pytest.mark.parametrize("name", ["hundred", "audit"])

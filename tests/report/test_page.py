@@ -223,7 +223,7 @@ def test_picture_stays_small_and_sharp_and_its_map_lies_over_its_box() -> None:
 
 def test_report_without_all_that_may_be_missing() -> None:
     page = Page(render(bare()))
-    assert "never called" in page.text
+    assert "never predicted" in page.text
     assert "These images also chose the epoch" in page.text
     assert "Divided by the temperature" not in page.text  # none was fitted
     assert "with 8 in all" in page.text
@@ -267,8 +267,12 @@ def test_matrix_of_many_classes_keeps_those_with_the_most_mistakes() -> None:
 def test_matrix_tells_strong_confusions_from_weak_ones() -> None:
     counts = np.array([[50, 40, 1], [0, 90, 0], [0, 0, 90]])
     svg = matrix_of(ConfusionMatrix(["a", "b", "c"], counts, counts.sum(axis=1)))
-    assert re.search(r'class="miss s8"><path d="M1 0h1v1h-1z"><title>a called b: 40 of 91<', svg)
-    assert re.search(r'class="miss s2"><path d="M2 0h1v1h-1z"><title>a called c: 1 of 91<', svg)
+    assert re.search(
+        r'class="miss s8"><path d="M1 0h1v1h-1z"><title>a predicted as b: 40 of 91<', svg
+    )
+    assert re.search(
+        r'class="miss s2"><path d="M2 0h1v1h-1z"><title>a predicted as c: 1 of 91<', svg
+    )
 
 
 def test_report_of_a_thousand_classes_and_its_pictures_stays_under_three_megabytes() -> None:

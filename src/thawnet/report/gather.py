@@ -140,14 +140,14 @@ def _stages(seconds: dict[str, float]) -> list[tuple[str, float]]:
 
 
 def _class_rows(matrix: NDArray[np.int64], classes: Sequence[str]) -> list[ClassRow]:
-    images, called, hits = matrix.sum(axis=1), matrix.sum(axis=0), matrix.diagonal()
+    images, predicted, hits = matrix.sum(axis=1), matrix.sum(axis=0), matrix.diagonal()
     wrong = matrix - np.diag(hits)
     return [
         ClassRow(
             name=classes[position],
             images=int(images[position]),
             recall=float(hits[position] / images[position]),
-            precision=float(hits[position] / called[position]) if called[position] else None,
+            precision=float(hits[position] / predicted[position]) if predicted[position] else None,
             confused_with=classes[wrong[position].argmax()],
             confusions=int(wrong[position].max()),
         )

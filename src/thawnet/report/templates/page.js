@@ -42,7 +42,7 @@
   const heads = [...table.tHead.rows[0].cells];
   const order = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
 
-  // A cell's number; what is none, such as "never called", comes after all numbers.
+  // A cell's number; what is none, such as "never predicted", comes after all numbers.
   const figure = (cell) => {
     const value = parseFloat(cell.textContent.replaceAll(",", ""));
     return Number.isNaN(value) ? Infinity : value;
