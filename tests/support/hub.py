@@ -29,6 +29,8 @@ class HubHandler(http.server.BaseHTTPRequestHandler):
     """What the hub has made of them, in a branch of its own."""
     asked: list[str]
     address: str
+    missing = False
+    """Whether it has no repository of the name that is asked for, or does not show it."""
     to = ""
     commit = SHA
 
@@ -39,7 +41,12 @@ class HubHandler(http.server.BaseHTTPRequestHandler):
         files = self.converted if converted else self.files
         self.commit = CONVERTED_SHA if converted else SHA
         path = path.replace("refs/convert/parquet", CONVERTED_SHA)
-        if "/api/" in path and "/tree/" in path:
+        if self.missing and "/api/" in path:
+            self.send_response(404)
+            self.send_header("X-Error-Code", "RepoNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        elif "/api/" in path and "/tree/" in path:
             entries = [
                 {"type": "file", "path": name, "size": len(content), "oid": name_of(content)}
                 for name, content in files.items()

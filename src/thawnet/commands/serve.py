@@ -15,6 +15,7 @@ from ..core.errors import RunError, UsageError
 from ..core.flags import Section, Switch, option
 from ..core.packages import require_installed
 from ..core.text import command_line
+from ..net.http import is_loopback
 
 if TYPE_CHECKING:
     from ..bundle.model import Model
@@ -113,7 +114,7 @@ def _check(options: ServeOptions, token: str | None) -> None:
             raise UsageError(f"{flag} '{address}': expected an address as https://example.org")
     if not token and not options.insecure:
         opened = options.public_url and f"--public-url {options.public_url}"
-        if not _is_loopback(options.host):
+        if not is_loopback(options.host):
             opened = f"--host {options.host}"
         if opened:
             raise UsageError(
@@ -135,10 +136,6 @@ def origin_of(address: str) -> str | None:
     return f"{parts.scheme}://{host}{port}"
 
 
-def _is_loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")
-
-
 def _settings(options: ServeOptions, model: Model, token: str | None) -> Settings:
     from ..serve.app import Settings
     from ..serve.intake import Limits
@@ -150,7 +147,7 @@ def _settings(options: ServeOptions, model: Model, token: str | None) -> Setting
     return Settings(
         name=name_for_people(model, options.model),
         token=token,
-        local=_is_loopback(options.host),
+        local=is_loopback(options.host),
         public=options.public_url and origin_of(options.public_url),
         origins=tuple(map(str, map(origin_of, options.allow_origin))),
         examples=_pictures(folder) if folder is not None else {},
@@ -171,7 +168,7 @@ def _collection(options: ServeOptions, model: Model) -> Collection | None:
         collection = Collection(options.collect, model.classes, options.collect_mb * 2**20)
     except (RunError, OSError) as error:
         raise UsageError(f"--collect '{options.collect}': {error}; name another folder") from error
-    console.say(f"photos whose class visitors name are kept in {options.collect}")
+    console.say(f"photos that visitors correct or confirm are kept in {options.collect}")
     return collection
 
 

@@ -104,7 +104,7 @@ def require_https(address: str) -> None:
     try:
         parts = urlsplit(address)
         allowed = parts.scheme == "https" or (
-            parts.scheme == "http" and (_is_loopback(parts.hostname) or parts.hostname in named)
+            parts.scheme == "http" and (is_loopback(parts.hostname) or parts.hostname in named)
         )
     except ValueError:  # brackets that do not close, as in https://[::1
         allowed = False
@@ -115,7 +115,8 @@ def require_https(address: str) -> None:
         )
 
 
-def _is_loopback(host: str | None) -> bool:
+def is_loopback(host: str | None) -> bool:
+    """Return whether a host name or IP address is this machine's own, for itself alone."""
     try:
         return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
     except ValueError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,8 +15,10 @@ from .http import FetchError, MinimumPace, answered, reason, require_https
 T = TypeVar("T")
 
 CONVERTED = "refs/convert/parquet"  # a branch of every data set that the hub can read
-OWN_FOLDER = "data"  # of a data set with a single configuration
-MOST_NAMED = 8  # configurations
+
+
+class MissingError(FetchError):
+    """The hub answered, and has not what was asked for, or does not show it."""
 
 
 def endpoint() -> str:
@@ -59,35 +61,40 @@ def fetch_shards(repository: str) -> Path:
     return shards[0].parent
 
 
-def fetch_dataset(repository: str, config: str | None, tell: Callable[[str], None]) -> Path:
-    """Fetch the parquet files of a data set, once, and return their folder.
+Choose = Callable[[list[str]], list[str]]
 
-    The hub converts the data sets that hold none (in the branch CONVERTED). config: the name of one
-    of several configurations. tell: receives one line before a download.
-    Raises FetchError, also if there are several configurations and none is named, or not this one.
+
+def fetch_dataset(
+    repository: str, config: str | None, choose: Choose, tell: Callable[[str], None]
+) -> tuple[Path, list[Path]]:
+    """Fetch parquet files of a data set, once; return their folder and these files.
+
+    The hub converts the data sets that hold none (in the branch CONVERTED). choose: returns which
+    of their names are of the configuration `config`; it may raise what it likes. tell: receives one
+    line before a download.
+    Raises FetchError.
     """
     from huggingface_hub import snapshot_download
 
     note = cache_folder() / "hub" / f"{fingerprint([endpoint(), repository, config])}.json"
     if note.exists():
         kept = json.loads(note.read_text(encoding="utf-8"))
-        if all((Path(kept["root"]) / name).exists() for name in kept["files"]):
-            return Path(kept["folder"])
+        files = [Path(kept["root"]) / name for name in kept["files"]]
+        if all(file.exists() for file in files):
+            return Path(kept["root"]), files
     require_answer()
     with _fetch_errors():
-        branch, names = _parquet_names(repository)
-        configs = sorted({_config_of(name) for name in names})
-        chosen = _chosen(configs, config)
-        files = [name for name in names if _config_of(name) == chosen]
-        tell(f"fetching {repository} from {endpoint()}: {counted(len(files), 'file')}")
+        branch, found = _parquet_names(repository)
+    names = choose(found)
+    tell(f"fetching {repository} from {endpoint()}: {counted(len(names), 'file')}")
+    with _fetch_errors():
         root = Path(
             snapshot_download(
-                repository, repo_type="dataset", revision=branch, allow_patterns=files
+                repository, repo_type="dataset", revision=branch, allow_patterns=names
             )
         )
-    folder = root / chosen
-    write_json(note, {"root": str(root), "folder": str(folder), "files": files})
-    return folder
+    write_json(note, {"root": str(root), "files": names})
+    return root, [root / name for name in names]
 
 
 def _parquet_names(repository: str) -> tuple[str | None, list[str]]:
@@ -100,26 +107,9 @@ def _parquet_names(repository: str) -> tuple[str | None, list[str]]:
             names = HfApi().list_repo_files(repository, repo_type="dataset", revision=branch)
         except RevisionNotFoundError:
             continue
-        if found := [name for name in names if name.lower().endswith(".parquet")]:
+        if found := sorted(name for name in names if name.lower().endswith(".parquet")):
             return branch, found
-    raise FetchError("it holds no parquet files, and the hub has made none of it")
-
-
-def _config_of(name: str) -> str:
-    """Return the configuration of a file, '' if its data set has a single one."""
-    folder = name.split("/")[0] if "/" in name else ""
-    return "" if folder == OWN_FOLDER else folder
-
-
-def _chosen(configs: Sequence[str], config: str | None) -> str:
-    if config in configs:
-        return str(config)
-    if config is None and len(configs) == 1:
-        return configs[0]
-    listed = ", ".join(configs[:MOST_NAMED]) + ", ..." * (len(configs) > MOST_NAMED)
-    if config is None:
-        raise FetchError(f"it has several configurations, {listed}: add one, as in :{configs[0]}")
-    raise FetchError(f"it has no configuration '{config}'; there are {listed or 'none'}")
+    raise MissingError("it holds no parquet files, and the hub has made none of it")
 
 
 def fetch_files(
@@ -189,10 +179,17 @@ def require_answer() -> None:
 
 @contextmanager
 def _fetch_errors() -> Iterator[None]:
+    from huggingface_hub.errors import RepositoryNotFoundError
+
     try:
         yield
     except FetchError:
         raise
+    except RepositoryNotFoundError as error:  # also of what one may not see
+        raise MissingError(
+            "there is none of that name, or it needs a login; check the name, or log in with "
+            "`hf auth login`"
+        ) from error
     except Exception as error:  # the client and timm raise many kinds
         raise FetchError(reason(error)) from error
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ...core.errors import DataError, suggest
 from ...net.http import FetchError
-from ...net.hub import endpoint, fetch_dataset
+from ...net.hub import MissingError, endpoint, fetch_dataset
 from ...net.published import Tell
 from ..items import Source, Watch, unwatched
 from ..reading import AS_IT_IS, Reading
@@ -21,7 +21,7 @@ from .class_names import with_class_names
 from .file_names import from_file_names
 from .folders import from_class_folders
 from .layout import OWN_LISTS, data_root
-from .shard_files import SUFFIX, parquet_files
+from .shard_files import SUFFIX, of_configuration, parquet_files
 from .shards import from_shards
 from .superclasses import with_superclasses
 from .table import from_table
@@ -31,7 +31,7 @@ NAMED = (*LAYOUTS, "digits")
 TABLES = (".csv", ".tsv", ".txt")
 # A data set on the Hugging Face hub, and the configuration of it: hf:USER/NAME[:CONFIG].
 HUB = re.compile(
-    r"(?:hf:(?://datasets/)?|https://huggingface\.co/datasets/)([\w.-]+(?:/[\w.-]+)?)(?::([\w.-]+))?/?"
+    r"(?:hf:(?://datasets/)?|https://huggingface\.co/datasets/)([\w.-]+(?:/[\w.-]+)?)(?::([\w./-]*[\w.-]))?/?"
 )
 SHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 
@@ -65,9 +65,13 @@ def _open(data: str, data_dir: Path | None, watch: Watch, tell: Tell, asked: Rea
         return digits() if data == "digits" else open_cifar(data, data_dir, watch, tell)
     if repository := HUB.fullmatch(data):
         _require_no_labels_from_names(data, asked)
-        folder = _from_hub(data, repository[1], repository[2], tell)
-        source = from_shards(folder, parquet_files(folder), asked.image_column, asked.label_column)
-        return replace(source, name=repository[1].split("/")[-1])
+        if data_dir is not None:
+            raise DataError(
+                f"--data-dir '{data_dir}': it is for cifar10 and cifar100; leave it out, or give a "
+                f"folder of parquet files instead of '{data}'"
+            )
+        folder, files = _from_hub(data, repository[1], repository[2], tell)
+        return replace(_from_shards(folder, files, asked), name=repository[1].split("/")[-1])
     path = Path(data) if data_dir is None else data_dir / data
     suffix = path.suffix.lower()
     if suffix in (SUFFIX, *TABLES):
@@ -84,7 +88,7 @@ def _open(data: str, data_dir: Path | None, watch: Watch, tell: Tell, asked: Rea
     if archives.is_archive(path):
         return _from_archive(path, watch, tell, asked)
     if suffix == SUFFIX:
-        return from_shards(path, [path], asked.image_column, asked.label_column)
+        return _from_shards(path, [path], asked)
     if suffix in TABLES:
         return from_table(path, watch, asked)
     if suffix in SHEETS:
@@ -95,15 +99,35 @@ def _open(data: str, data_dir: Path | None, watch: Watch, tell: Tell, asked: Rea
     )
 
 
-def _from_hub(data: str, repository: str, config: str | None, tell: Tell) -> Path:
-    """Return the folder of a data set's parquet files, fetched if need be."""
+def _from_hub(
+    data: str, repository: str, config: str | None, tell: Tell
+) -> tuple[Path, list[Path]]:
+    """Return the folder of a data set on the hub and its parquet files, fetched if need be."""
+
+    def choose(names: list[str]) -> list[str]:
+        try:
+            return of_configuration(names, config)
+        except DataError as error:
+            raise DataError(f"'{data}': {error}") from error
+
     try:
-        return fetch_dataset(repository, config, tell)
+        return fetch_dataset(repository, config, choose, tell)
+    except MissingError as error:
+        raise DataError(f"'{data}': {error}") from error
     except FetchError as error:
         raise DataError(
             f"'{data}' could not be fetched from {endpoint()}: {error}. Without that network, give "
             "a folder of its parquet files, or name a mirror with the variable HF_ENDPOINT"
         ) from error
+
+
+def _from_shards(path: Path, shards: list[Path], asked: Reading) -> Source:
+    if asked.images is not None:
+        raise DataError(
+            f"--images '{asked.images}': it is for a CSV, and '{path}' holds parquet files, with "
+            "the images in them; leave it out"
+        )
+    return from_shards(path, shards, asked.image_column, asked.label_column)
 
 
 def _from_folder(path: Path, watch: Watch, asked: Reading) -> Source:
@@ -112,7 +136,7 @@ def _from_folder(path: Path, watch: Watch, asked: Reading) -> Source:
         return from_file_names(path, watch)
     shards = parquet_files(path)
     if shards:
-        return from_shards(path, shards, asked.image_column, asked.label_column)
+        return _from_shards(path, shards, asked)
     tables = _tables(path)
     try:
         source = from_class_folders(path, watch)

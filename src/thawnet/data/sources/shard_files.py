@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
+from collections.abc import Iterable
+from pathlib import Path, PurePath, PurePosixPath
 
 from ...core.errors import DataError
 from ...core.text import counted
@@ -17,6 +18,9 @@ from .visible import is_folder, is_image, visible
 
 WORDS = {**PART_OF, "dev": "val", "eval": "test", "evaluation": "test"}
 SUFFIX = ".parquet"
+PARTIAL = "partial-"  # begins a part's folder where the hub converted large data in part
+DEFAULT = "default"  # the configuration of files that no folder gives one
+MOST_NAMED = 8  # configurations
 DEPTH = 2  # folders between DATA and its shards: a configuration and a part
 
 
@@ -27,6 +31,26 @@ def parquet_files(folder: Path) -> list[Path]:
     """
     data = folder / "data"
     return _own(folder) or (_own(data) if data.is_dir() else []) or _below(folder, DEPTH)
+
+
+def of_configuration(names: Iterable[str], config: str | None) -> list[str]:
+    """Return those parquet files of a data set that are of one of its configurations.
+
+    names: relative to the data set. config: None for the only one.
+    Raises DataError if there are several and none is named, or not this one.
+    """
+    known: dict[str, list[str]] = {}
+    for name in names:
+        known.setdefault(_part_and_set(PurePosixPath(name))[1] or DEFAULT, []).append(name)
+    configs = sorted(known)
+    if config in known:
+        return known[config]
+    if config is None and len(configs) == 1:
+        return known[configs[0]]
+    listed = ", ".join(configs[:MOST_NAMED]) + ", ..." * (len(configs) > MOST_NAMED)
+    if config is None:
+        raise DataError(f"it has several configurations, {listed}: add one, as in :{configs[0]}")
+    raise DataError(f"it has no configuration '{config}', only {listed}")
 
 
 def parts_of(path: Path, files: list[Path]) -> tuple[dict[str, list[Path]], tuple[str, ...]]:
@@ -42,16 +66,18 @@ def parts_of(path: Path, files: list[Path]) -> tuple[dict[str, list[Path]], tupl
         alone = f"'{path.name}' alone is read, one of {count[1]} shards; give its folder for all"
         return {"train": files}, (alone,)
     parts: dict[str, list[Path]] = {}
-    sets: set[str] = set()
+    sets: dict[str, Path] = {}
     for file in files:
         part, data_set = _part_and_set(file.relative_to(path))
         parts.setdefault(part, []).append(file)
-        sets.add(data_set or ".")
+        sets.setdefault(data_set or ".", file)
     if len(sets) > 1:
         listed = ", ".join(f"'{name}'" for name in sorted(sets))
+        one = max(sets)
+        folder = next(each for each in sets[one].parents if each.name == Path(one).name)
         raise DataError(
             f"'{path}' holds {len(sets)} data sets: {listed}; give the folder of one, such as "
-            f"'{path / max(sets)}'"
+            f"'{folder}'"
         )
     unnamed = parts.pop("", [])
     if not parts:
@@ -63,10 +89,13 @@ def parts_of(path: Path, files: list[Path]) -> tuple[dict[str, list[Path]], tupl
         )
     for own in parts.values():
         _check_all_there(own)
-    if not unnamed:
-        return parts, ()
-    left_out = counted(len(unnamed), "parquet file")
-    return parts, (f"left out: {left_out} named for no part, such as '{unnamed[0].name}'",)
+    notes = []
+    if unnamed:
+        left_out = counted(len(unnamed), "parquet file")
+        notes.append(f"left out: {left_out} named for no part, such as '{unnamed[0].name}'")
+    if any(file.parent.name.startswith(PARTIAL) for own in parts.values() for file in own):
+        notes.append("this is only the beginning of the data set: the hub converted no more of it")
+    return parts, tuple(notes)
 
 
 def _own(folder: Path) -> list[Path]:
@@ -98,7 +127,7 @@ def _below(folder: Path, depth: int) -> list[Path]:
     return sorted(files)
 
 
-def _part_and_set(file: Path) -> tuple[str, str]:
+def _part_and_set(file: PurePath) -> tuple[str, str]:
     """Return a file's part, '' if no name gives it, and the name of its configuration.
 
     file: relative to DATA. The file's own name takes precedence over its folder's.

@@ -130,7 +130,7 @@ def _collect(
                     "put quotes around a value that holds the separator"
                 )
             cells += [""] * (len(header) - len(cells))
-            image = cells[columns.image]
+            image = cells[columns.image].strip()
             if not image or "\0" in image:
                 raise DataError(f"'{path}', line {line}: no path of an image")
             label = unicodedata.normalize("NFC", cells[columns.label].strip())
@@ -233,7 +233,7 @@ def _once_each(path: Path, rows: _Rows) -> tuple[_Rows, list[str]]:
 def _stay_inside(path: Path, rows: _Rows) -> None:
     for row, name in enumerate(rows.paths):
         inner = Path(os.path.normpath(name))
-        if inner.is_absolute() or inner.parts[0] == "..":
+        if inner.is_absolute() or inner.parts[:1] == ("..",):
             raise DataError(f"'{path}', line {rows.lines[row]}: '{name}' lies outside the archive")
 
 
