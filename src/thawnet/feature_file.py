@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -36,17 +36,23 @@ def feature_file(path: Path, count: int) -> Iterator[FeatureFile]:
 
     A .npy file holds an array (count, d) of float32; the row of an image that could not be read is
     NaN. A .parquet file has the columns `image` and `features`, null for such an image.
-    Raises UsageError for another suffix, and for parquet where pyarrow is missing.
+    path: see `require_writable`.
     """
+    with (
+        new_file(path) as file,
+        closing(_Parquet(file) if path.suffix == ".parquet" else _Npy(file, count)) as opened,
+    ):
+        yield opened
+        opened.end()
+
+
+def require_writable(path: Path) -> None:
+    """Raise UsageError for a suffix not in SUFFIXES, and for parquet where pyarrow is missing."""
     if path.suffix not in SUFFIXES:
         raise UsageError(f"--features '{path}': name a file that ends in .npy or .parquet")
     if path.suffix == ".parquet":
         install = command_line("pip", "install", "pyarrow")
         require_installed("writing parquet", ("pyarrow",), install)
-    with new_file(path) as file:
-        opened = _Parquet(file) if path.suffix == ".parquet" else _Npy(file, count)
-        yield opened
-        opened.end()
 
 
 class _Npy:
@@ -71,6 +77,9 @@ class _Npy:
         if not self.width:
             np.save(self.file, np.empty((self.count, 0), np.float32))
 
+    def close(self) -> None:
+        """Leave the file to whoever opened it."""
+
     def _write(self, rows: NDArray[Any]) -> None:
         self.file.write(rows.astype("<f4").tobytes())
 
@@ -91,6 +100,9 @@ class _Parquet:
 
     def end(self) -> None:
         self._write()
+
+    def close(self) -> None:
+        """Write the footer, while the file is open; without one, a stop would do it too late."""
         self.writer.close()
 
     def _write(self) -> None:

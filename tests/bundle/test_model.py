@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -103,9 +104,9 @@ def test_photo_is_turned_as_exif_says(bundle: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (Path("nowhere.jpg"), "image 2: no such file"),
-        (Path(), "image 2: not a file"),
-        ("a\0b", "image 2: "),
+        (Path("nowhere.jpg"), r"image 2 \(nowhere.jpg\): no such file"),
+        (Path(), r"image 2 \(\.\): not a file"),
+        ("a\0b", "image 2 "),
         (np.zeros((5, 5, 3), np.float32), r"image 2: received \(5, 5, 3\) float32; expected"),
         (np.zeros((5, 5, 4), np.uint8), r"received \(5, 5, 4\) uint8"),
         (np.zeros((0, 5), np.uint8), r"received \(0, 5\) uint8"),
@@ -116,6 +117,16 @@ def test_photo_is_turned_as_exif_says(bundle: Path, tmp_path: Path) -> None:
 def test_what_is_no_image_is_named_by_its_number(bundle: Path, image: object, message: str) -> None:
     with pytest.raises(ImageError, match=message):
         thawnet.load(bundle).predict([draw(0, 0), image])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize(
+    "image", ["photos", Path("photos"), b"\xff\xd8", draw(0, 0), np.asarray(draw(0, 0)), bytes]
+)
+def test_a_single_image_is_asked_for_in_a_list(bundle: Path, image: Any) -> None:
+    model = thawnet.load(bundle)
+    for use in (model.predict, model.features, model.stream):
+        with pytest.raises(UsageError, match="where several images are expected: put it in a list"):
+            use(image)
 
 
 def test_broken_image_costs_only_its_own_prediction(bundle: Path) -> None:

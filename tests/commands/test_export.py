@@ -22,7 +22,7 @@ from thawnet import cli
 from thawnet.core.errors import BundleError
 from thawnet.core.packages import TRAIN_PACKAGES
 from thawnet.export import int8
-from thawnet.training import trained_on
+from thawnet.training import reopening
 from thawnet.training.run_folder import Outcome
 
 
@@ -143,7 +143,7 @@ def test_int8_bundle_predicts(
 def test_network_that_the_gate_refuses_leaves_nothing(
     bundle: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trained_on, "reopen_train_val", lambda *_: (None, None))
+    monkeypatch.setattr(reopening, "reopen_train_val", lambda *_: (None, None))
     monkeypatch.setattr(int8, "quantise", refuse)
     status, out, err = called(capfd, "export", bundle, "--to", "onnx-int8")
     assert (status, out) == (1, "")

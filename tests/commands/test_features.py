@@ -48,7 +48,7 @@ def test_features_of_a_broken_image_are_an_error_that_names_it(
 ) -> None:
     Path(names[3]).write_bytes(b"broken")
     model = thawnet.load(bundle)
-    with pytest.raises(ImageError, match=r"image 4: .*not an image"):
+    with pytest.raises(ImageError, match=r"image 4 \(.*003.png\): not an image"):
         model.features(names)
     with pytest.raises(UsageError, match="no images"):
         model.features([])

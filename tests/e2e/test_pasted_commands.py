@@ -127,7 +127,7 @@ def test_errors_name_the_run_so_that_it_can_be_resumed(
     fragments: list[str] = []
     with pytest.raises(RunError) as taken:
         run_folder.require_free(folder)
-    fragments.append(str(taken.value).rpartition(": ")[2])
+    fragments.append(str(taken.value).rpartition(": thawnet train ")[2])
     with pytest.raises(RankLostError) as lost, losses_told(World(Ranks(0, 2)), folder):
         raise RuntimeError("[gloo] Connection closed by peer")
     fragments.append(str(lost.value).rpartition(" with ")[2])

@@ -27,8 +27,8 @@ from thawnet.recipe import TrainOptions
 from thawnet.training import run
 from thawnet.training.familiarity import middle_of, pooled
 from thawnet.training.gate import outputs
+from thawnet.training.reopening import reopen_train_val
 from thawnet.training.run_folder import Outcome
-from thawnet.training.trained_on import reopen_train_val
 
 
 def quantised(folder: Path, **more: Any) -> Quantised:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from support.awaiting import wait_until
-from support.photos import draw
+from support.photos import draw, write_photos
 from support.runs import epochs_of
 from thawnet import job
 from thawnet.core.errors import InterruptedRunError, UsageError
@@ -62,7 +62,7 @@ def stopped_after(options: TrainOptions, rounds: int, monkeypatch: pytest.Monkey
 
 
 def test_tensorboard_shows_a_point_per_validation_and_the_thaw(
-    options: TrainOptions, monkeypatch: pytest.MonkeyPatch
+    options: TrainOptions, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -80,24 +80,28 @@ def test_tensorboard_shows_a_point_per_validation_and_the_thaw(
     assert [point.value for point in events.Scalars("phase")] == [1, 1, 2, 2]
     (thawed,) = events.Tensors("thawed/text_summary")
     assert thawed.step == 3
-    assert b"from epoch 3 on, blocks." in thawed.tensor_proto.string_val[0]
+    assert b"after epoch 2: blocks." in thawed.tensor_proto.string_val[0]
     (final,) = events.Scalars("final test/accuracy")
     assert final.value == pytest.approx(outcome.result.metrics["test"].accuracy)
     (recipe,) = events.Tensors("recipe/text_summary")
-    assert b"| finetune.lr | 0.0007 |" in recipe.tensor_proto.string_val[0]
+    row = f"| finetune.lr | {outcome.result.phases[1].lr} |"
+    assert row.encode() in recipe.tensor_proto.string_val[0]
     assert len(events.Images("history")) == 1
+    assert f"tensorboard logs to {outcome.folder / 'tensorboard'}\n" in capfd.readouterr().err
 
 
 def test_mlflow_keeps_parameters_points_and_files(options: TrainOptions, store: Any) -> None:
     outcome = job.train(dataclasses.replace(options, tracker=("mlflow",)))
     (run,) = runs_in(store)
     assert (run.info.run_name, run.info.status) == ("run", "FINISHED")
-    assert run.data.params["finetune.lr"] == "0.0007"
+    assert run.data.params["finetune.lr"] == str(outcome.result.phases[1].lr)
     assert run.data.params["data"] == "photos"
     history = store.get_metric_history(run.info.run_id, "validation/accuracy")
     assert [each.step for each in history] == [1, 2, 3, 4]
     assert [each.value for each in history] == [row["val_accuracy"] for row in epochs_of(outcome)]
-    assert run.data.tags["thawed"].startswith("from epoch 3 on, blocks.")
+    assert run.data.tags["thawed"].startswith("after epoch 2: blocks.")
+    kept, *lines = run.data.tags["result"].split("\n\n")
+    assert (kept, tuple(lines)) == (f"kept: {outcome.result.kept}", outcome.result.lines)
     final = run.data.metrics["final test/accuracy"]
     assert final == outcome.result.metrics["test"].accuracy
     names = {each.path for each in store.list_artifacts(run.info.run_id)}
@@ -119,6 +123,29 @@ def test_a_run_that_goes_on_is_the_same_run(
     steps = {each.step for each in store.get_metric_history(run.info.run_id, "validation/accuracy")}
     assert steps == {1, 2, 3, 4}
     assert run.data.metrics["final test/loss"] == outcome.result.metrics["test"].loss
+
+
+def test_what_is_logged_is_what_runs_and_what_is_quoted(
+    options: TrainOptions, tmp_path: Path, store: Any
+) -> None:
+    """Of few photos: the head is solved, and the accuracy is cross-validated."""
+    few = dataclasses.replace(
+        options,
+        data=str(write_photos(tmp_path / "few", {"cat": 8, "dog": 8})),
+        epochs=None,
+        tracker=("mlflow",),
+    )
+    outcome = job.train(few)
+    (run,) = runs_in(store)
+    assert run.data.params["head.solved"] == "True"
+    assert run.data.params["finetune.train_from"] == outcome.result.phases[1].trains_from
+    assert run.data.params["finetune.epochs"] == str(outcome.result.phases[1].epochs)
+    assert run.data.params["finetune.batch_size"] == str(outcome.result.phases[1].batch_size)
+    final = {name for name in run.data.metrics if name.startswith("final ")}
+    assert final == {
+        f"final cross-validated/{score}"
+        for score in ("accuracy", "balanced_accuracy", "loss", "expected_calibration_error")
+    }
 
 
 def records_of(file: Path) -> Iterator[Any]:
@@ -178,9 +205,11 @@ class Failing:
     """A tracker whose server goes away at some point."""
 
     known_as = "7"
+    place = "nowhere"
 
     def __init__(self, at: str) -> None:
         self.at = at
+        self.stopped = False
 
     def __call__(self, _start: Start) -> Failing:
         self._fail("start")
@@ -201,7 +230,8 @@ class Failing:
         self._fail("end")
 
     def stop(self) -> None:
-        raise AssertionError("the run was not stopped")
+        self.stopped = True
+        raise ConnectionError("still no route to host")
 
 
 @pytest.mark.parametrize("at", ["start", "point", "note", "end"])
@@ -211,11 +241,13 @@ def test_a_tracker_that_fails_says_one_line_and_the_run_ends_well(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(tensorboard, "TensorBoard", Failing(at))
+    failing = Failing(at)
+    monkeypatch.setattr(tensorboard, "TensorBoard", failing)
     outcome = job.train(dataclasses.replace(options, tracker=("tensorboard",), no_report=True))
     assert outcome.line.startswith("test accuracy: ")
     said = [line for line in capfd.readouterr().err.splitlines() if "--tracker" in line]
     assert said == ["--tracker tensorboard failed (no route to host): the run continues without it"]
+    assert failing.stopped == (at != "start")
 
 
 def test_a_server_that_is_not_there_costs_seconds_and_a_line(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +13,7 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from support.photos import draw
+from support.photos import draw, write_photos
 from support.runs import TINY
 from thawnet import job
 from thawnet.core.errors import WeightsError
@@ -110,4 +112,44 @@ def test_ancestor_of_which_the_head_alone_learned_has_seen_nothing(
     job.train(replace(options, weights=str(first.folder), epochs=(1, 0)))
     said = capfd.readouterr().err
     assert "was trained or selected on" not in said
-    assert f"'{first.folder}' kept its head alone: its other layers are those" in said
+    assert f"'{first.folder}' kept only its head, and a new one is computed here" in said
+    assert "the weights know 3 of the 3 classes; the head is computed anew for all of them" in said
+
+
+@pytest.mark.parametrize("form", ["run", "file"])
+def test_what_an_ancestors_ancestor_learned_from_is_known(
+    form: str, options: TrainOptions, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The second network keeps its head alone, on layers that the first has fine-tuned."""
+    call = replace(options, recipe="seed", train_from="upper", out=tmp_path / "first")
+    first = job.train(replace(call, epochs=(1, 1)))
+    other = write_photos(tmp_path / "other", dict.fromkeys("abc", 20), start=500)
+    call = replace(options, data=str(other), epochs=(1, 0), out=tmp_path / "second")
+    second = job.train(replace(call, weights=str(first.folder)))
+    capfd.readouterr()
+    file = second.folder / "bundle" / "model.safetensors"
+    weights = second.folder if form == "run" else file
+    third = job.train(replace(options, weights=str(weights), epochs=(1, 0), out=tmp_path / "third"))
+    said = capfd.readouterr().err
+    assert re.search(r"was trained or selected on (\d+) of the \1 images", said)
+    assert "no effect" not in said
+    assert third.result.weights.learned_from > 0
+
+
+def test_file_of_ours_without_its_list_says_that_it_cannot_tell(
+    options: TrainOptions, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    first = job.train(replace(options, epochs=(1, 0)))
+    file = shutil.copy(first.folder / "bundle" / "model.safetensors", tmp_path / "w.safetensors")
+    job.train(replace(options, weights=str(file), epochs=(1, 0)))
+    assert f"'{file}' does not say which images it learned from" in capfd.readouterr().err
+
+
+def test_head_that_goes_on_from_a_head_says_where_the_other_layers_are_from(
+    options: TrainOptions, capfd: pytest.CaptureFixture[str]
+) -> None:
+    first = job.train(replace(options, epochs=(1, 0)))
+    job.train(replace(options, weights=str(first.folder), epochs=(1, 0), recipe="seed"))
+    said = capfd.readouterr().err
+    assert f"'{first.folder}' kept only its head: its other layers are those" in said
+    assert "computed anew" not in said

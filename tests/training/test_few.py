@@ -24,7 +24,7 @@ from thawnet.training import few, run
 from thawnet.training.checkpoint import RunState
 from thawnet.training.evidence import Evidence, Side
 from thawnet.training.outputs import ITSELF
-from thawnet.training.trained_on import reopen
+from thawnet.training.reopening import reopen
 
 Photos = Callable[..., Path]
 

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from .. import embedded
 from ..core.errors import BundleError, ImageError, UsageError, first_line
 from ..core.memory import available_cores
-from ..core.text import counted
+from ..core.text import counted, escaped
 from ..image.preprocess import Preprocess
 from .class_maps import class_map, read_class_weights
 from .format import Description, read_description, read_onnx
 from .meaning import Unfamiliar
 from .onnx import FEATURE_MAP, FEATURES, IMAGES, LOGITS, UNFAMILIARITY
-from .picture import Box, Picture, cut_square
+from .picture import Box, Picture, cut_square, require_several
 from .session import open_session
 
 T = TypeVar("T")
@@ -172,31 +172,46 @@ class Model:
         top_k: number of classes to name; all if there are fewer. explain: also return where each
         was seen, if the network has class maps.
         Raises ImageError naming the first image that cannot be read, and UsageError for a top_k
-        below 1.
+        below 1 and for a single image that is not in a list.
         """
-        predictions: list[Prediction] = []
-        for number, prediction in enumerate(self.stream(images, top_k, explain), start=1):
-            if isinstance(prediction, ImageError):
-                raise ImageError(f"image {number}: {prediction}")
-            predictions.append(prediction)
-        return predictions
+        return self._all(images, top_k, explain)
 
     def features(self, images: Iterable[Picture]) -> NDArray[np.float32]:
         """Return the input of the head, (n, d): what the network sees in each image, in order.
 
         Images that look alike have similar features, also where the network knows no class of them.
         images: as for `predict`.
-        Raises ImageError naming the first image that cannot be read.
+        Raises ImageError naming the first image that cannot be read, and UsageError where there is
+        no image or a single one that is not in a list.
         """
-        rows: list[NDArray[np.float32]] = []
-        for number, found in enumerate(self.stream(images, features=True), start=1):
-            if isinstance(found, ImageError):
-                raise ImageError(f"image {number}: {found}")
-            assert found.features is not None
-            rows.append(found.features)
+        rows = [found.features for found in self._all(images, features=True)]
         if not rows:
             raise UsageError("no images: features have a width only where there is an image")
-        return np.stack(rows)
+        return np.stack([row for row in rows if row is not None])
+
+    def _all(
+        self,
+        images: Iterable[Picture],
+        top_k: int = 5,
+        explain: bool = False,
+        features: bool = False,
+    ) -> list[Prediction]:
+        """Return what `stream` yields. Raises ImageError naming the first unreadable image."""
+        names: list[str] = []
+
+        def noted(images: Iterable[Picture]) -> Iterator[Picture]:
+            for number, image in enumerate(images, start=1):
+                name = f" ({escaped(str(image))})" if isinstance(image, str | Path) else ""
+                names.append(f"image {number}{name}")
+                yield image
+
+        predictions: list[Prediction] = []
+        require_several(images)
+        for found in self.stream(noted(images), top_k, explain, features):
+            if isinstance(found, ImageError):
+                raise ImageError(f"{names[len(predictions)]}: {found}")
+            predictions.append(found)
+        return predictions
 
     def stream(
         self,
@@ -211,8 +226,9 @@ class Model:
         per thread in advance, and each thread decodes one image at a time. features: also return
         the features of each.
         """
+        require_several(images)
         if top_k < 1:
-            raise UsageError(f"--top-k {top_k}: must be at least 1")
+            raise UsageError(f"top_k = {top_k}: must be at least 1")
         return self._streamed(
             images, lambda batch: self.predict_batch(batch, top_k, explain, features)
         )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..core.errors import ImageError
+from ..core.errors import ImageError, UsageError
 from ..image.decode import decode, upright_rgb
 from ..image.files import read_file
 from ..image.preprocess import Preprocess, seen_box, squared
@@ -17,6 +17,17 @@ from ..image.preprocess import Preprocess, seen_box, squared
 # A callable returns encoded bytes when a thread needs them; it may raise ImageError or OSError.
 Picture = str | Path | bytes | Image.Image | NDArray[np.uint8] | Callable[[], bytes]
 Box = tuple[float, float, float, float]  # left, top, right, bottom; see preprocess.seen_box
+
+
+def require_several(images: Iterable[Picture]) -> None:
+    """Raise UsageError for a single image, whose characters or rows would be taken for images."""
+    is_one = isinstance(images, np.ndarray) and (images.ndim < 3 or images.shape[2:] == (3,))
+    if is_one or callable(images) or isinstance(images, str | Path | bytes | Image.Image):
+        name = f"'{images}'" if isinstance(images, str | Path) else "a single image"
+        raise UsageError(
+            f"received {name} where several images are expected: put it in a list; for a "
+            "folder, give Path(FOLDER).glob('*.jpg')"
+        )
 
 
 def cut_square(picture: Picture, spec: Preprocess) -> tuple[NDArray[np.uint8], Box] | ImageError:

@@ -179,7 +179,7 @@ def _litert(description: Description, model: Model, out: Path) -> str:
 def _litert_int8(options: ExportOptions, description: Description, model: Model, out: Path) -> str:
     from ..bundle.format import require_weights
     from ..export.litert import to_litert_int8
-    from ..training.trained_on import reopen_train_val
+    from ..training.reopening import reopen_train_val
 
     require_weights(description)  # a quantised network is not quantised again
     train, val = reopen_train_val(description, options.data, options.data_dir)
@@ -226,7 +226,7 @@ def _page(
 def _int8(options: ExportOptions, description: Description, onnx: bytes, out: Path) -> str:
     from ..bundle.format import read_trained_on, require_weights
     from ..export.int8 import quantise, write_quantised
-    from ..training.trained_on import reopen_train_val
+    from ..training.reopening import reopen_train_val
 
     require_weights(description)  # a quantised network is not quantised again
     trained_on = read_trained_on(description)

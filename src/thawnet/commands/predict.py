@@ -235,6 +235,10 @@ def _check(options: PredictOptions) -> None:
         raise UsageError("--json and --csv: choose one")
     if options.top_k < 1:
         raise UsageError(f"--top-k {options.top_k}: must be at least 1")
+    if options.features is not None:
+        from ..feature_file import require_writable
+
+        require_writable(options.features)
     if options.sort_into is not None:
         other = next(
             filter(partial(getattr, options), ("json", "csv", "out", "shard", "features")), ""

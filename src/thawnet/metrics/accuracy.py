@@ -66,14 +66,14 @@ def more_photos(curve: Sequence[LearningPoint]) -> str:
     half, whole = curve[1], curve[-1]
     low, high = half.gain_95
     reached = (
-        f"The head alone reaches {100 * half.accuracy:.1f} % with {half.images:,} photos and "
-        f"{100 * whole.accuracy:.1f} % with {whole.images:,}."
+        f"The head alone is right for {100 * half.accuracy:.1f} % of other photos after learning "
+        f"from {half.images:,}, and for {100 * whole.accuracy:.1f} % after {whole.images:,}."
     )
     if low > 0:
         return f"{reached} More photos would still help."
     if high < HELPS:
         return f"{reached} More photos like these would help little; better or other photos may."
-    return f"{reached} That may be chance: these photos cannot tell whether more would help."
+    return f"{reached} These photos are too few to tell whether more would help."
 
 
 def calibrated(errors: CalibrationErrors, fitted_on: int) -> str:

@@ -156,6 +156,8 @@ class StartingWeights:
 
     origin: str
     sha256: str
+    learned_from: int = 0
+    """Number of images that earlier runs trained them on or selected them by, as far as known."""
 
 
 @dataclass(frozen=True)

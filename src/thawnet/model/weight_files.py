@@ -83,6 +83,11 @@ def _folder(path: Path) -> WeightsFile:
             return WeightsFile(found.tensors, {**found.metadata, **_config(path)})
     if (path / "checkpoint").is_dir():
         raise WeightsError(f"--weights: {unfinished(path)}")
+    if (path / "model.onnx").is_file():
+        raise WeightsError(
+            f"--weights '{path}': a bundle of a quantised network, which cannot be trained; give "
+            "the run or bundle that it was made from"
+        )
     inside = sorted(file for file in path.iterdir() if _is_weights(file))
     files = [f"'{file.name}'" for file in inside[:MOST_NAMED]]
     files += ["..."] if len(inside) > MOST_NAMED else []

@@ -63,6 +63,8 @@ class Weights:
     """Whether the source states `mean` and `std`; else timm's for the backbone are assumed."""
     classes: tuple[str, ...] = ()
     """Names of the head's rows, in order; empty where the source does not name them."""
+    read_from: Path | None = None
+    """The file or folder that they were read from, if it may be of a run or bundle."""
 
 
 def load_weights(
@@ -158,6 +160,7 @@ def _from_file(path: Path, backbone: str, name: str) -> Weights:
             digest=_digest(given),
             tells_pixels="mean" in metadata and "std" in metadata,
             classes=_names(metadata.get("classes", "[]")),
+            read_from=path,
         )
     except ValueError as error:
         raise WeightsError(

@@ -18,8 +18,8 @@ from ..training.machine import choose_device, decide
 from ..training.parts import content_of
 from ..training.pretrained import fit_input, pretrained_features
 from ..training.ranks import ALONE
+from ..training.reopening import TrainingData, reopen
 from ..training.run_folder import read_held_out
-from ..training.trained_on import TrainingData, reopen
 from ..training.trunk.feeds import Batch
 from .run_reader import FinishedRun, read_finished
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from ..core.files import clear_disk_errors, write_atomic
@@ -13,6 +14,7 @@ from ..image.decode import SUFFIXES
 from .refusals import Refused
 
 COLUMNS = ("image", "class", "predicted")
+NAMED = 20  # classes that a refusal names
 NAME = 32  # hexadecimal digits of a photo's SHA-256 that name it
 
 
@@ -48,9 +50,11 @@ class Collection:
         Raises Refused for an unknown class or a full folder, RunError on a disk error.
         """
         if label not in self.labels:
+            classes = self.labels[:-1]
+            listed = ", ".join(classes[:NAMED]) + ", ..." * (len(classes) > NAMED)
             raise Refused(
                 422,
-                f"'{label[:100]}' is none of the {counted(len(self.labels) - 1, 'class')}, "
+                f"'{label[:100]}' is none of the {counted(len(classes), 'class')} ({listed}), "
                 f"nor '{UNSURE}'",
             )
         name = hashlib.sha256(photo).hexdigest()[:NAME]
@@ -72,6 +76,8 @@ class Collection:
                 else:
                     target.parent.mkdir(exist_ok=True)
                     before.rename(target)
+                    with suppress(OSError):  # a class without photos would keep it from training
+                        before.parent.rmdir()
                 self._kept[name] = target
             kept = target.relative_to(self.folder)
             self._note(csv_row(kept.name, label, predicted))

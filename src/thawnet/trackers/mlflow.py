@@ -8,10 +8,10 @@ from pathlib import Path
 
 from .tracker import FILES, Start, Values
 
-# Unless the user says otherwise, a server that does not answer is given up within seconds, and
-# nothing is reported to MLflow's makers.
+# Unless the user says otherwise, a server that does not answer is given up within a minute (MLflow
+# itself tries for an hour), and nothing is reported to MLflow's makers.
 SETTINGS = {
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",  # it may store a bundle elsewhere before it answers
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
@@ -24,6 +24,7 @@ class MLflow:
     def __init__(self, start: Start) -> None:
         for name, value in SETTINGS.items():
             os.environ.setdefault(name, value)
+        import mlflow
         from mlflow import MlflowClient
         from mlflow.entities import Metric, Param
 
@@ -34,11 +35,14 @@ class MLflow:
             experiment = known.experiment_id if known else self.client.create_experiment(name)
             run = self.client.create_run(experiment, run_name=start.folder.name)
             self.known_as = run.info.run_id
-            parameters = [Param(name, text[:LONGEST]) for name, text in start.parameters.items()]
+            parameters = [
+                Param(name, str(value)[:LONGEST]) for name, value in start.parameters.items()
+            ]
             self.client.log_batch(self.known_as, params=parameters)
         else:
             self.known_as = start.known_as
             self.client.update_run(self.known_as, status="RUNNING")
+        self.place = mlflow.get_tracking_uri()
 
     def point(self, step: int, values: Values) -> None:
         """See Tracker."""

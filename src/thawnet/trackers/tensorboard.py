@@ -20,7 +20,7 @@ class TensorBoard:
         from torch.utils.tensorboard import SummaryWriter
 
         folder = start.folder / FOLDER
-        self.known_as = FOLDER
+        self.known_as, self.place = FOLDER, str(folder)
         # What an interrupted run wrote after its last checkpoint comes again.
         self.writer = SummaryWriter(str(folder), purge_step=start.points + 1)
         self.parameters = dict(start.parameters)

@@ -10,6 +10,7 @@ from typing import Protocol
 from ..metrics.result import PLOT
 
 Values = Mapping[str, float]
+Parameter = bool | int | float | str
 FILES = ("report.html", PLOT)  # of a run folder, for trackers that keep files
 
 
@@ -21,8 +22,8 @@ class Start:
     """The run folder."""
     project: str
     """The name of the data."""
-    parameters: Mapping[str, str]
-    """Everything that the recipe decides, by dotted name."""
+    parameters: Mapping[str, Parameter]
+    """Everything that is decided before training, by dotted name."""
     points: int
     """Validations that the tracker has seen already."""
     known_as: str | None
@@ -34,6 +35,8 @@ class Tracker(Protocol):
 
     known_as: str
     """The tracker's own name for the run."""
+    place: str
+    """Where its user finds the run: a folder or an address."""
 
     def point(self, step: int, values: Values) -> None:
         """Keep the values of a validation. step: its number, from 1."""

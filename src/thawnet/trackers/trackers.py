@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from ..core.files import write_json
 from ..core.packages import require_installed
 from ..core.text import command_line
 from ..metrics.result import Result, Validation
-from .tracker import Start, Tracker
+from .tracker import Parameter, Start, Tracker
 
 # By the name that --tracker takes: the package, which is the module here too, and the class.
 KNOWN = {"tensorboard": "TensorBoard", "mlflow": "MLflow", "wandb": "WandB"}
@@ -35,29 +36,31 @@ class Trackers:
     def __init__(self) -> None:
         self._open: dict[str, Tracker] = {}
         self._points = 0
-        self._phase = 0
+        self._last: Validation | None = None
 
-    def start(self, names: Sequence[str], start: Start, phase: int) -> None:
-        """Open trackers, or open them again. phase: of the last validation, 0 before any."""
-        self._points, self._phase = start.points, phase
+    def start(self, names: Sequence[str], start: Start, last: Validation | None) -> None:
+        """Open trackers, or open them again. last: the last validation before."""
+        self._points, self._last = start.points, last
         if not names:
             return
-        file = start.folder / NAMES
-        known: dict[str, str] = json.loads(file.read_text("utf-8")) if file.exists() else {}
         for name in dict.fromkeys(names):
-            self._try(name, partial(self._begin, name, replace(start, known_as=known.get(name))))
-        write_json(file, known | {name: run.known_as for name, run in self._open.items()})
+            self._try(name, partial(self._begin, name, start))
 
     def _begin(self, name: str, start: Start) -> None:
         module = importlib.import_module(f".{name}", __package__)
-        self._open[name] = getattr(module, KNOWN[name])(start)
+        file = start.folder / NAMES
+        known: dict[str, str] = json.loads(file.read_text("utf-8")) if file.exists() else {}
+        tracker = getattr(module, KNOWN[name])(replace(start, known_as=known.get(name)))
+        self._open[name] = tracker
+        write_json(file, known | {name: tracker.known_as})
+        console.say(f"{name} logs to {tracker.place}")
 
     def point(self, row: Validation, layer: str) -> None:
         """Tell of a validation. layer: the first one that trains."""
         self._points += 1
-        if row.phase > self._phase:
-            self._phase = row.phase
-            text = f"from epoch {row.epoch:g} on, {layer} and all later layers train"
+        last, self._last = self._last, row
+        if last is not None and row.phase > last.phase:
+            text = f"after epoch {last.epoch:g}: {layer} and all later layers train"
             self._each(lambda tracker: tracker.note(self._points, "thawed", text))
         values = {
             "epoch": row.epoch,
@@ -70,9 +73,12 @@ class Trackers:
         }
         self._each(lambda tracker: tracker.point(self._points, values))
 
-    def end(self, result: Result, folder: Path) -> None:
-        """Tell of the result, give the files, and close."""
-        values = dict(_final(result))
+    def end(self, result: Result, classes: int, folder: Path) -> None:
+        """Tell of the result, give the files, and close. classes: their number."""
+        values = dict(_final(result, classes))
+        # The curve may be of fine-tuning, and the network that is kept the head alone.
+        text = "\n\n".join((f"kept: {result.kept}", *result.lines))
+        self._each(lambda tracker: tracker.note(self._points, "result", text))
         self._each(lambda tracker: tracker.end(values, folder))
         self._open.clear()
 
@@ -88,6 +94,8 @@ class Trackers:
         for name, tracker in list(self._open.items()):
             if not self._try(name, partial(tell, tracker)):
                 del self._open[name]
+                with suppress(Exception):  # it has failed already, and that was said
+                    tracker.stop()
 
     def _try(self, name: str, act: Callable[[], object]) -> bool:
         try:
@@ -100,18 +108,19 @@ class Trackers:
         return True
 
 
-def parameters(recipe: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the values of a recipe's tables, each with its dotted name."""
-    for name, value in recipe.items():
+def parameters(tables: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Parameter]]:
+    """Yield the values of nested tables, each with its dotted name."""
+    for name, value in tables.items():
         if isinstance(value, Mapping):
             yield from parameters(value, f"{prefix}{name}.")
         else:
-            yield prefix + name, str(value)
+            yield prefix + name, value if isinstance(value, Parameter) else str(value)
 
 
-def _final(result: Result) -> Iterator[tuple[str, float]]:
-    for part, scores in result.metrics.items():
-        for name in ("accuracy", "top_5", "balanced_accuracy", "loss"):
-            yield f"final {part}/{name}", getattr(scores, name)
+def _final(result: Result, classes: int) -> Iterator[tuple[str, float]]:
+    for name, scores in result.metrics.items():
+        part = result.quoted if name == result.headline else name
+        for score in ("accuracy", *(["top_5"] if classes > 5 else []), "balanced_accuracy", "loss"):
+            yield f"final {part}/{score}", getattr(scores, score)
         errors = scores.expected_calibration_error
         yield f"final {part}/expected_calibration_error", errors.calibrated

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from pathlib import Path
 
 from .tracker import FILES, Start, Values
 
-PATIENCE = 30.0  # seconds that a server may take to begin a run
+PATIENCE = 30.0  # seconds that a server may take to begin a run, or a user to log in
 
 
 class WandB:
@@ -21,14 +22,17 @@ class WandB:
         self.wandb = wandb
         self.known_as = start.known_as or secrets.token_hex(4)
         self.run = wandb.init(
-            project=os.environ.get("WANDB_PROJECT", start.project),
+            project=os.environ.get("WANDB_PROJECT") or re.sub(r"[/\\#?%:]", "-", start.project),
             name=start.folder.name,
             id=self.known_as,
             resume="allow",
             dir=str(start.folder),
             config=dict(start.parameters),
-            settings=wandb.Settings(init_timeout=PATIENCE, silent=True, console="off"),
+            settings=wandb.Settings(
+                init_timeout=PATIENCE, login_timeout=PATIENCE, silent=True, console="off"
+            ),
         )
+        self.place = self.run.url or self.run.dir  # offline there is no address
         self.run.define_metric("*", step_metric="epoch")
 
     def point(self, step: int, values: Values) -> None:
@@ -42,7 +46,7 @@ class WandB:
     def end(self, values: Values, folder: Path) -> None:
         """See Tracker."""
         self.run.summary.update(dict(values))
-        kept = self.wandb.Artifact(f"{self.run.project}-{self.known_as}", type="model")
+        kept = self.wandb.Artifact(f"run-{self.known_as}", type="model")
         kept.add_dir(str(folder / "bundle"), name="bundle")
         for name in FILES:
             if (folder / name).exists():

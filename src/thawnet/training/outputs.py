@@ -50,6 +50,7 @@ from ..metrics.result import (
     write_result,
 )
 from ..recipe import TrainOptions, to_table
+from .ancestor import learned_before
 from .context import Run
 from .familiarity import fit_familiarity
 from .gate import Agreement, export
@@ -115,7 +116,9 @@ def write_network(run: Run, parts: Parts) -> Saved:
             exported.class_weights if exported else None,
         ),
         meaning,
-        short_hashes(np.concatenate([run.train.hashes, run.val.hashes])),
+        np.union1d(
+            short_hashes(np.concatenate([run.train.hashes, run.val.hashes])), learned_before(run)
+        ),
         *_description(run, saved, result),
     )
     return saved
@@ -184,7 +187,7 @@ def _result(run: Run, saved: Saved, parts: Parts) -> Result:
             own_test=state.own_test,
             content={name: content_of(part.images, classes) for name, part in parts.items()},
         ),
-        weights=StartingWeights(run.weights.origin, run.weights.digest),
+        weights=StartingWeights(run.weights.origin, run.weights.digest, len(learned_before(run))),
         kept=state.kept,
         validated_on=run.validated_on,
         folds=0 if run.folds is None else run.recipe.folds,

@@ -61,7 +61,7 @@ def train(
             if run.folds is not None and run.state.kept == NAMES[1]:
                 run.val = run.train.subset(np.sort(held_out(run)))
             outcome = finish(run, keeper, report)
-            run.trackers.end(outcome.result, outcome.folder)
+            run.trackers.end(outcome.result, len(run.source.classes), outcome.folder)
             return outcome
 
 

@@ -22,7 +22,7 @@ from ..core.files import (
     write_json,
     write_text,
 )
-from ..core.text import command_line
+from ..core.text import resume_command
 from ..data.store import ImageStore
 from ..metrics.result import PLOT, RESULT, Result, read_result
 from ..recipe import Recipe, TrainOptions, to_table, to_toml
@@ -90,7 +90,7 @@ def require_free(chosen: Path | None) -> None:
     if chosen is not None and chosen.is_dir() and any(chosen.iterdir()):
         raise RunError(
             f"--out '{chosen}': the folder already holds a run or other files; "
-            f"choose a new one, or continue that run: {command_line('--resume', chosen)}"
+            f"choose a new one, or continue that run: {resume_command(chosen)}"
         )
 
 

@@ -107,7 +107,6 @@ def setup(
             f"std {_list(weights.std)} are assumed, as timm's for {recipe.backbone}"
         )
     network = world.agree(lambda: build_network(recipe, source, weights, machine))
-    say_known_classes(recipe.weights, weights, source.classes)
     small = is_small(recipe, network, spec, len(lists.train), lists.folded)
     recipe = with_layer(recipe, small)
     if resumed is None and not world.agree(lambda: learns_in(machine, network, recipe)):
@@ -129,12 +128,13 @@ def setup(
             run_folder.remove_run_folder(folder, options.out)
         raise
     plan = _plan(state, network, len(train), lists.folded, small)
+    say_known_classes(recipe.weights, weights, source.classes, plan[0].solved)
     if state.network is not None:
         network.net.load_state_dict(state.network)
     if world.leads:
         run_folder.write_start(folder, state.recipe, train, val)
     console.say(f"run folder: {folder}")
-    trackers = _trackers(state, folder, source.name) if world.leads else Trackers()
+    trackers = _trackers(state, plan, folder, source.name) if world.leads else Trackers()
     held.enter_context(trackers)
     return Run(
         folder=folder,
@@ -153,15 +153,17 @@ def setup(
     )
 
 
-def _trackers(state: RunState, folder: Path, data: str) -> Trackers:
+def _trackers(state: RunState, plan: Plan, folder: Path, data: str) -> Trackers:
     """Return the trackers that the call names, told of the run."""
     trackers, history = Trackers(), state.history
-    recipe = {"data": data, **dict(parameters(to_table(state.recipe)))}
-    trackers.start(
-        state.options.tracker,
-        Start(folder, data, recipe, points=len(history), known_as=None),
-        history[-1].phase if history else 0,
+    recipe = to_table(state.recipe)
+    for name, adapted in zip(("head", "finetune"), plan, strict=False):
+        recipe[name] = to_table(adapted.phase) | {"train_from": adapted.layer}
+        recipe[name]["solved"] = adapted.solved
+    start = Start(
+        folder, data, {"data": data, **dict(parameters(recipe))}, len(history), known_as=None
     )
+    trackers.start(state.options.tracker, start, history[-1] if history else None)
     return trackers
 
 

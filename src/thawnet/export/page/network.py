@@ -69,7 +69,7 @@ def validation_squares(
     require_installed("--data", TRAIN_PACKAGES)
     from ...data.items import spread_over
     from ...training.gate import GATE_IMAGES, squares_of
-    from ...training.trained_on import reopen_train_val
+    from ...training.reopening import reopen_train_val
 
     try:
         _, val = reopen_train_val(description, data, data_dir)

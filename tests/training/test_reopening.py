@@ -18,7 +18,7 @@ from thawnet.data.splits import arrange
 from thawnet.recipe import TrainOptions, load_recipe, to_table
 from thawnet.training import run
 from thawnet.training.parts import content_of, open_parts
-from thawnet.training.trained_on import reopen, reopen_train_val
+from thawnet.training.reopening import reopen, reopen_train_val
 
 
 def hashes(images: Any) -> set[bytes]:
