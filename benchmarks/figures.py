@@ -182,7 +182,7 @@ def _panel(data: str, weights: str) -> Sequence[tuple[str, str, Callable[[Rows],
         return (run["data"], run["weights"]) == (data, f"{weights}_imagenet")
 
     def rival(rows: Rows) -> list[Any]:
-        return [run for run in rows[f"fastai-{weights}"]["runs"] if among(run)]
+        return [rows[f"fastai-{weights}-{data}"]["run"]]
 
     start = f"fastai's fine_tune(5) on {data} from {weights}"
     return (
@@ -211,7 +211,7 @@ def _panel_mean(rows: Rows) -> Values:
 
 
 def _of_fastai(rows: Rows) -> list[Any]:
-    return [run for network in NETWORKS for run in rows[f"fastai-{network}"]["runs"]]
+    return [rows[f"fastai-{network}-{data}"]["run"] for network in NETWORKS for data in PANEL]
 
 
 def _ahead_of_fastai(rows: Rows) -> Values:

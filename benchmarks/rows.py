@@ -196,29 +196,23 @@ def panel(bench: Bench) -> Any:
     return {"runs": runs}
 
 
-def fastai(bench: Bench, network: str) -> Any:
-    """Run fastai's fine_tune(5) on the same data sets from one of the networks, once each."""
-    runs = []
-    for name, weights in _panel(bench):
-        if not weights.stem.startswith(network):
-            continue
-        with emptied(bench.scratch / "panel") as folder:
-            (run,) = bench.script(
-                RIVALS / "fastai_tune.py",
-                _of_panel(bench, name, folder / name),
-                weights.stem.removesuffix("_imagenet"),
-                weights,
-                "--epochs",
-                bench.size(5, 1),
-            )
-        runs.append({**run, "data": name, "weights": weights.stem})
-    return {"runs": runs}
+def fastai(bench: Bench, network: str, data: str) -> Any:
+    """Run fastai's fine_tune(5) on one of these data sets from one of the networks, once."""
+    name = bench.size(data, "digits")
+    (weights,) = (each for each in bench.panel if each.stem == f"{network}_imagenet")
+    with emptied(bench.scratch / "panel") as folder:
+        (run,) = bench.script(
+            RIVALS / "fastai_tune.py",
+            *(_of_panel(bench, name, folder / name), network, weights),
+            *("--epochs", bench.size(5, 1)),
+        )
+    return {"run": {**run, "data": name, "weights": weights.stem}}
 
 
 def _panel(bench: Bench) -> Sequence[tuple[str, Path]]:
     """Return the names of the panel's data sets, each with both networks' weights."""
     names = bench.size(PANEL, ("digits",))
-    return [(name, weights) for weights in (bench.weights, bench.lite) for name in names]
+    return [(name, weights) for weights in bench.panel for name in names]
 
 
 def _of_panel(bench: Bench, name: str, folder: Path) -> Path:
@@ -278,13 +272,14 @@ CPU = (
     Row("panel", "`quick` on five sets from two networks, three times each", 60, panel),
     *(
         Row(
-            f"fastai-{network}",
-            f"fastai's fine_tune(5) on the same sets from {network}",
-            60,
-            partial(fastai, network=network),
+            f"fastai-{network}-{data}",
+            f"fastai's fine_tune(5) on {data} from {network}",
+            minutes * cost,
+            partial(fastai, network=network, data=data),
             source="benchmarks/rivals",
         )
-        for network in NETWORKS
+        for network, cost in zip(NETWORKS, (1.0, 1.3), strict=True)
+        for data, minutes in zip(PANEL, (25, 7, 20, 9, 8), strict=True)
     ),
     Row("predict", "prediction: one image, folders, memory", 6, predict),
 )

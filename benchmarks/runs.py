@@ -163,9 +163,10 @@ class Bench:
         return rehearsed if self.rehearsing else whole
 
     @property
-    def lite(self) -> Path:
-        """EfficientNet-Lite0's weights from ImageNet."""
-        return self.weights.with_name("tf_efficientnet_lite0_imagenet.safetensors")
+    def panel(self) -> tuple[Path, Path]:
+        """MobileNetV2's and EfficientNet-Lite0's weights from ImageNet."""
+        lite = self.weights.with_name("tf_efficientnet_lite0_imagenet.safetensors")
+        return self.weights, lite
 
     @property
     def compiling(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from figures import Rows
+from rows import PANEL
 
 
 def epochs(*points: tuple[float, float]) -> list[dict[str, Any]]:
@@ -82,24 +83,24 @@ def cpu_rows() -> Rows:
                 {
                     **trial((5, 0.5), wall=60.0, test=test),
                     "baselines": {"logistic_regression_on_frozen_features": {"accuracy": 0.7}},
-                    "data": "flowers",
+                    "data": data,
                     "weights": f"{weights}_imagenet",
                 }
+                for data in PANEL
                 for weights, test in (("mobilenetv2_100", 0.8), ("tf_efficientnet_lite0", 0.82))
             ]
         },
         **{
-            f"fastai-{network}": {
-                "runs": [
-                    {
-                        "data": "flowers",
-                        "weights": f"{network}_imagenet",
-                        "accuracy": right,
-                        "images": 500,
-                        "seconds": 300.0,
-                    }
-                ]
+            f"fastai-{network}-{data}": {
+                "run": {
+                    "data": data,
+                    "weights": f"{network}_imagenet",
+                    "accuracy": right,
+                    "images": 500,
+                    "seconds": 300.0,
+                }
             }
+            for data in PANEL
             for network, right in (("mobilenetv2_100", 0.7), ("tf_efficientnet_lite0", 0.72))
         },
         predict={
