@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +21,7 @@ from support.systems import POSIX
 from thawnet import cli
 from thawnet.commands.doctor import DoctorOptions
 from thawnet.core.cache import building
+from thawnet.core.errors import DiskFullError, WeightsError
 from thawnet.data.reading import Reading
 from thawnet.recipe import TrainOptions
 
@@ -293,3 +296,24 @@ def test_stop_that_was_taken_for_a_failure_is_a_stop(
     monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
     assert cli.guarded(job) == 130
     assert "stopped" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (WeightsError("not a readable file"), 130, "thawnet: stopped\n"),
+        (RuntimeError("could not determine the shape"), 130, "thawnet: stopped\n"),
+        (DiskFullError("the disk is full"), 1, "thawnet: the disk is full\n"),
+    ],
+)
+def test_stop_that_c_code_has_replaced_by_an_error_is_a_stop(
+    error: Exception, status: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def job() -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+            time.sleep(10)
+        raise error
+
+    assert cli.guarded(job) == status
+    assert capsys.readouterr().err == said

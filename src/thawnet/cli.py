@@ -28,7 +28,14 @@ from .commands.serve import ServeOptions, serve
 from .commands.train import train
 from .core import console
 from .core.columns import aligned
-from .core.errors import InterruptedRunError, ThawnetError, UsageError, is_stop, suggest
+from .core.errors import (
+    DiskFullError,
+    InterruptedRunError,
+    ThawnetError,
+    UsageError,
+    is_stop,
+    suggest,
+)
 from .core.files import find_temporary_folder
 from .core.flags import parse
 from .recipe import TrainOptions
@@ -108,7 +115,7 @@ def entry() -> None:
 
 def guarded(job: Callable[[], object]) -> int:
     """Run a job; turn a user error or a stop into one line on stderr and an exit status."""
-    stop = signal.SIGINT
+    stop: signal.Signals | None = None
     console.prepare()
     find_temporary_folder()
 
@@ -132,19 +139,22 @@ def guarded(job: Callable[[], object]) -> int:
         console.drop_stdout()
         return 141  # 128 + SIGPIPE, which Windows does not define
     except (Exception, KeyboardInterrupt) as error:
-        if not isinstance(error, ThawnetError) and not is_stop(error):
+        # C++ code may replace KeyboardInterrupt by an error of its own: safetensors' reader does.
+        stopped = stop is not None or is_stop(error)
+        if not isinstance(error, ThawnetError) and not stopped:
             raise
         # The job is over; another signal would only cut off its last message.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-        if isinstance(error, ThawnetError) and not isinstance(error, InterruptedRunError):
+        told = isinstance(error, DiskFullError) or not stopped
+        if told and isinstance(error, ThawnetError) and not isinstance(error, InterruptedRunError):
             console.fail(str(error))
             return error.exit_code
         console.say(f"thawnet: {error if isinstance(error, InterruptedRunError) else 'stopped'}")
         # After a KeyboardInterrupt passed through an `exec`, as in dataclasses, Python exits by
         # SIGINT whatever its exit status, until the next `exec`.
         exec("")  # noqa: S102 - nothing is executed, see above
-        return 128 + stop
+        return 128 + (stop or signal.SIGINT)
     return 0
 
 

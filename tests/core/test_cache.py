@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from thawnet.core import cache
 from thawnet.core.cache import ABANDONED, Building, Pace, building, clear_cache, remove
 from thawnet.core.errors import DataError, RunError
 from thawnet.core.files import cache_folder
@@ -108,6 +109,28 @@ def test_entry_that_is_being_built_is_neither_removed_nor_swept(entry: Path) -> 
         assert part.is_dir()
         assert not other.exists()
     assert told == [f"{part} stays: another process is building it"]
+    assert remove(entry)
+    assert list(entry.parent.iterdir()) == []
+
+
+def test_removal_that_is_stopped_leaves_no_entry_that_looks_whole(
+    entry: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with building(entry, nobody) as work:
+        for name in ("1", "2"):
+            (began(work).folder / name).touch()
+
+    def stop(folder: Path) -> None:
+        (folder / "1").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache.shutil, "rmtree", stop)
+        with pytest.raises(KeyboardInterrupt):
+            remove(entry)
+    assert not entry.is_dir()
+    with building(entry, nobody) as work:  # anew, from nothing
+        assert list(began(work).folder.iterdir()) == []
     assert remove(entry)
     assert list(entry.parent.iterdir()) == []
 

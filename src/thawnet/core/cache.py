@@ -178,15 +178,20 @@ def _sweep(parent: Path) -> None:
 def remove(entry: Path) -> bool:
     """Remove an entry, finished or not; if it is being built, leave it and return False.
 
-    Raises RunError on a disk error.
+    What a stop leaves of it is an unfinished entry. Raises RunError on a disk error.
     """
     from filelock import FileLock, Timeout
 
-    lock = _lock_file(entry.parent / entry.name.removeprefix(".").removesuffix(PART))
+    path = entry.parent / entry.name.removeprefix(".").removesuffix(PART)
+    part, lock = _part(path), _lock_file(path)
     with clear_disk_errors(entry):
         try:
-            with FileLock(lock, timeout=0):
-                shutil.rmtree(entry, ignore_errors=True)
+            with FileLock(lock, timeout=0), suppress(FileNotFoundError):
+                if entry != part:
+                    if part.is_dir():
+                        shutil.rmtree(part)
+                    entry.rename(part)
+                shutil.rmtree(part)
                 _unlink(lock)
         except Timeout:
             return False

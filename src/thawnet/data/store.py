@@ -173,6 +173,7 @@ def open_store(
         store = load(path, items)
         if not (any(why.startswith(LACKING) for _, why in store.broken) and reads_heic()):
             return store
+        del store  # Windows keeps files that are open
         remove(path)  # the package that some images needed is now installed
     build(path, items, how, progress, workers, tell)
     return load(path, items)
