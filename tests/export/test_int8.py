@@ -65,7 +65,7 @@ def test_int8_network_is_small_and_looks_the_same_from_outside(
     assert ends(network.onnx) == ends(before)
     assert len(network.onnx) < 0.4 * len(before)
     train, val = reopen_train_val(description, options.data, None)
-    (calibrated, count), (measured, _) = looked_at
+    (calibrated, count), (measured, _), _timed = looked_at
     assert count == network.figures["calibration_images"] == 30
     assert calibrated < set(train.names)
     assert measured == set(val.names)

@@ -18,7 +18,7 @@ from ..bundle.format import Description
 from ..bundle.model import Model
 from ..bundle.onnx import probe_squares
 from ..core import console
-from ..core.errors import BundleError, first_line
+from ..core.errors import BundleError, ThawnetError, first_line
 from ..core.files import new_folder
 from .probabilities import Probabilities, moved
 
@@ -57,7 +57,7 @@ def to_coreml(description: Description, model: Model, out: Path) -> str:
                 said = _compared(tools, package, model)
                 with new_folder(out) as folder:
                     shutil.copytree(package, folder, dirs_exist_ok=True)
-    except BundleError:
+    except ThawnetError:
         raise
     except Exception as error:  # any of timm's 1,300 models may raise anything
         raise BundleError(

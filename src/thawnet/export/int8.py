@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from ..core import console
 from ..core.errors import BundleError, first_line
 from ..data.items import spread_over
 from ..data.store import ImageStore
-from ..metrics.accuracy import SIGNIFICANT
+from ..metrics.accuracy import SIGNIFICANT, slices
 from ..metrics.paired import count_pairs, mcnemar
 from ..training.gate import GATE_TIE, agreement, squares_of
 
@@ -73,11 +73,12 @@ def quantise(
     rows = spread_over(len(train), CALIBRATION_IMAGES)
     with console.progress("calibrating", len(rows)) as advance:
         onnx = _static(description, content, squares_of(train, rows, crop), advance)
-    squares = squares_of(val, np.arange(len(val)), crop)
     models = [Model(description, each) for each in (content, onnx)]
-    exact, rounded = (model.all_logits(squares) for model in models)
+    parts = [[model.all_logits(squares) for model in models] for squares in all_squares(val, crop)]
+    exact, rounded = (np.concatenate(each) for each in zip(*parts, strict=True))
     hits, worse = judged(exact, rounded, val.labels, anyway, "keep float32")
-    speeds = images_per_second(models, squares[:TIMED_IMAGES])
+    timed = squares_of(val, np.arange(min(len(val), TIMED_IMAGES)), crop)
+    speeds = images_per_second(models, timed)
     figures = {
         "form": "onnx-int8",
         "calibration_images": len(rows),
@@ -86,6 +87,13 @@ def quantise(
         "images_per_second": {"float32": speeds[0], "int8": speeds[1]},
     }
     return Quantised(onnx, figures, worse)
+
+
+def all_squares(images: ImageStore, crop: int) -> Iterator[NDArray[np.uint8]]:
+    """Yield the networks' input for all images in blocks, (n, crop, crop, 3): they may be 8 GB."""
+    rows = np.arange(len(images))
+    for block in slices(len(images)):
+        yield squares_of(images, rows[block], crop)
 
 
 def write_quantised(

@@ -24,7 +24,7 @@ from ..core.errors import BundleError, first_line
 from ..data.items import spread_over
 from ..data.store import ImageStore
 from ..training.gate import squares_of
-from .int8 import CALIBRATION_IMAGES, judged
+from .int8 import CALIBRATION_IMAGES, all_squares, judged
 from .probabilities import Probabilities, moved
 
 LABELS = "labels.txt"  # inside the file, which is a ZIP archive from there on
@@ -71,12 +71,14 @@ def to_litert_int8(
     content = _converted(description, probe_squares(model.preprocess))
     rows = spread_over(len(train), CALIBRATION_IMAGES)
     rounded = _quantised(content, squares_of(train, rows, crop))
-    squares = squares_of(val, np.arange(len(val)), crop)
-    exact = model.all_logits(squares)
-    with console.progress("comparing", len(squares)) as advance:
-        answers = _answers(rounded, squares, advance)
-    logits = np.log(np.maximum(answers, 1e-3)).astype(np.float32)  # of steps of 1/256, 0 included
-    hits, worse = judged(exact, logits, val.labels, anyway, "take --to litert")
+    exact, answers = [], []
+    with console.progress("comparing", len(val)) as advance:
+        for squares in all_squares(val, crop):
+            exact.append(model.all_logits(squares))
+            answers.append(_answers(rounded, squares, advance))
+    # Of steps of 1/256, 0 included.
+    logits = np.log(np.maximum(np.concatenate(answers), 1e-3)).astype(np.float32)
+    hits, worse = judged(np.concatenate(exact), logits, val.labels, anyway, "take --to litert")
     return Quantised(_described(rounded, description), hits, len(val), worse)
 
 
