@@ -9,5 +9,5 @@ RUN pip install --no-cache-dir --constraint /thawnet/constraints.txt "/thawnet[s
 USER 10001
 EXPOSE 8000
 HEALTHCHECK --start-period=60s \
-    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/readyz')"]
+    CMD ["python", "-c", "import urllib.request as r; r.build_opener(r.ProxyHandler({})).open('http://127.0.0.1:8000/readyz')"]
 ENTRYPOINT ["thawnet", "serve", "--host", "0.0.0.0"]

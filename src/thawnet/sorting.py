@@ -7,6 +7,7 @@ import itertools
 import os
 import re
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -201,8 +202,17 @@ _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", 
 def check_folder_names(classes: tuple[str, ...], flag: str = "--sort-into") -> None:
     """Raise UsageError, naming the flag, for a class that no folder can be named after.
 
-    That is a name that file systems or thawnet itself refuse, and `unsure`.
+    That is a name that file systems or thawnet itself refuse, `unsure`, and, where upper and lower
+    case are the same to the file system, one that differs from another in case alone.
     """
+    if sys.platform in ("win32", "darwin"):
+        folded = [name.casefold() for name in (*classes, UNSURE)]
+        twice = next((name for name in classes if folded.count(name.casefold()) > 1), None)
+        if twice is not None:
+            raise UsageError(
+                f"{flag}: the class {shown(twice)} differs from another folder in upper and lower "
+                "case alone, which are the same here; rename it in the data and train again"
+            )
     for name in classes:
         if (
             not name.strip()

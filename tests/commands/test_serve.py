@@ -38,6 +38,18 @@ def test_printed_address_can_be_opened(host: str) -> None:
         socket.create_connection((address.hostname, address.port), timeout=10).close()
 
 
+def test_all_addresses_are_those_of_both_families() -> None:
+    from thawnet.serve.connection import listen
+
+    try:
+        listening = listen("::", 0)
+    except OSError:
+        pytest.skip("needs IPv6")
+    with listening:
+        address = urlsplit(address_of(listening))
+        socket.create_connection((address.hostname, address.port), timeout=10).close()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @POSIX
 def test_stop_finishes_what_was_taken(bundle: Path, number: signal.Signals) -> None:
@@ -254,6 +266,7 @@ def test_schemathesis_finds_no_unexpected_status(tmp_path: Path) -> None:
         (["--public-url", "https://[x"], "expected an address as https://example.org"),
         (["--public-url", "https://me@x.org", "--insecure"], "expected an address as"),
         (["--allow-origin", "null"], "--allow-origin 'null': expected an address as"),
+        (["--token", "caf\u00e9"], "only ASCII letters, digits, signs and blanks can be sent"),
         (["--public-url", "https://x.org/photos"], "https://x.org/photos lets other machines ask"),
     ],
 )
@@ -268,4 +281,5 @@ def test_origin_is_an_address_without_its_path() -> None:
     assert origin_of("https://Photos.example.org:8443/classify/") == (
         "https://photos.example.org:8443"
     )
-    assert origin_of("http://[::1]:80/") == "http://[::1]:80"
+    assert origin_of("http://[::1]:80/") == "http://[::1]"
+    assert origin_of("https://b\u00fccher.example:443") == "https://xn--bcher-kva.example"

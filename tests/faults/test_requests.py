@@ -345,6 +345,24 @@ def test_closing_connection_does_not_wait_for_ever(
             assert time.monotonic() - begun < 4
 
 
+def test_client_that_reads_nothing_is_cut(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "UNREAD", 0.3)
+    many = (
+        b"GET /openapi.json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 1_000_000
+    )  # 45 MB, more than any buffer
+    with socket.socket() as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        line.settimeout(20)
+        line.connect(("127.0.0.1", service.port))
+        begun = time.monotonic()
+        with pytest.raises(ConnectionError):  # and no TimeoutError
+            line.sendall(many)
+        assert time.monotonic() - begun < 10
+    assert service.ask("GET", "/healthz").status == 200
+
+
 def test_failure_nobody_foresaw_is_the_last_answer_of_its_connection(
     serving: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,9 @@ from thawnet.bundle.model import Model
 from thawnet.commands.serve import ServeOptions, serve
 from thawnet.core.errors import UsageError
 from thawnet.data.sources.open import open_source
+from thawnet.serve import collection as collection_module
 from thawnet.serve.collection import Collection
+from thawnet.serve.refusals import Refused
 
 MEGABYTE = 2**20
 Serving = Callable[..., Service]
@@ -68,6 +71,47 @@ def test_what_is_there_counts_and_is_found_again_after_a_start(
     assert not (tmp_path / one).exists()  # nothing of that class is left to train on
 
 
+def test_owner_may_delete_and_move_photos_meanwhile(model: Model, tmp_path: Path) -> None:
+    photo, (one, other, third, *_) = picture("red"), model.classes
+    collection = Collection(tmp_path, model.classes, MEGABYTE)
+    (tmp_path / collection.keep(photo, one, ".png")).unlink()
+    kept = collection.keep(photo, one, ".png")
+    assert kept_in(tmp_path) == [f"{one}.png"]
+    (tmp_path / other).mkdir()
+    (tmp_path / kept).rename(tmp_path / other / kept.name)
+    collection.keep(photo, third, ".png")
+    assert kept_in(tmp_path) == [f"{third}.png"]
+
+
+def test_list_of_what_was_named_counts_too(model: Model, tmp_path: Path) -> None:
+    photo, (one, other, *_) = picture("red"), model.classes
+    collection = Collection(tmp_path, model.classes, len(photo) + 2000)
+    for _ in range(100):
+        collection.keep(photo, one, ".png")
+    assert len((tmp_path / "collected.csv").read_text().splitlines()) == 2  # the same choice
+
+    def name_it_again_and_again() -> None:
+        for _ in range(100):
+            collection.keep(photo, one, ".png")
+            collection.keep(photo, other, ".png")
+
+    with pytest.raises(Refused, match="are kept already"):
+        name_it_again_and_again()
+    assert 1000 < (tmp_path / "collected.csv").stat().st_size <= 2000
+
+
+def test_a_full_disk_is_507(
+    model: Model, serving: Serving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = serving(collection=Collection(tmp_path, model.classes, MEGABYTE))
+
+    def write(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(collection_module, "write_atomic", write)
+    assert teach(service, model.classes[0], picture("red")) == 507
+
+
 def test_a_service_that_does_not_collect_says_so(serving: Serving) -> None:
     service = serving()
     assert service.ask("GET", "/model").json["collects"] is False
@@ -79,7 +123,7 @@ def test_what_cannot_be_kept_is_one_sentence(
     model: Model, serving: Serving, tmp_path: Path
 ) -> None:
     photo = picture("red")
-    service = serving(collection=Collection(tmp_path, model.classes, len(photo) + 10))
+    service = serving(collection=Collection(tmp_path, model.classes, len(photo) + 120))
 
     def refused(path: str, body: bytes, headers: dict[str, str] = PNG) -> tuple[int, str]:
         reply = service.ask("POST", path, body, headers)

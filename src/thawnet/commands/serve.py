@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 SERVE_PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 INSTALL = command_line("pip", "install", "thawnet[serve]")
+PORTS = {"http": 80, "https": 443}
 TOKEN = "THAWNET_TOKEN"  # noqa: S105 - the name of a variable
 MOST_EXAMPLES = 12
 
@@ -76,7 +78,7 @@ def serve(options: ServeOptions) -> None:
     Raises UsageError for wrong options or an address that cannot be listened on, BundleError if
     there is no network to predict with.
     """
-    token = options.token or os.environ.get(TOKEN) or None
+    token = (options.token or os.environ.get(TOKEN) or "").strip() or None
     _check(options, token)
     require_installed("serving", SERVE_PACKAGES, INSTALL)
     from ..bundle.model import load
@@ -112,6 +114,11 @@ def _check(options: ServeOptions, token: str | None) -> None:
     for flag, address in addresses:
         if origin_of(address) is None:
             raise UsageError(f"{flag} '{address}': expected an address as https://example.org")
+    if token and not re.fullmatch(r"[\x20-\x7e]+", token):
+        raise UsageError(
+            f"the token in ${TOKEN}, or of --token: only ASCII letters, digits, signs and blanks "
+            "can be sent; `openssl rand -hex 24` makes one"
+        )
     if not token and not options.insecure:
         opened = options.public_url and f"--public-url {options.public_url}"
         if not is_loopback(options.host):
@@ -124,15 +131,19 @@ def _check(options: ServeOptions, token: str | None) -> None:
 
 
 def origin_of(address: str) -> str | None:
-    """Return the origin of an http or https address, without its path; None for any other text."""
+    """Return the origin of an http or https address as browsers send it; None for any other text.
+
+    That is without a path, without the scheme's own port, and with an international name in ASCII.
+    """
     try:
         parts = urlsplit(address)
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
+        port = f":{parts.port}" if parts.port not in (None, PORTS.get(parts.scheme)) else ""
+        name = (parts.hostname or "").encode("idna").decode("ascii")
+    except ValueError:  # UnicodeError is one
         return None
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+    if parts.scheme not in PORTS or not name or parts.username:
         return None
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    host = f"[{name}]" if ":" in name else name
     return f"{parts.scheme}://{host}{port}"
 
 

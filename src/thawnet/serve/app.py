@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from ..bundle.model import Model
-from ..core.errors import ImageError, suggest
+from ..core.errors import DiskFullError, ImageError, suggest
 from ..image.decode import MAX_PIXELS
 from ..webpage import HOUSE, ICON
 from ..webpage.facts import STATIC, page_facts
@@ -34,6 +34,7 @@ from .refusals import Busy, Failed, Refused
 from .workers import Answer
 
 TOP_K = 1000  # largest value of top_k
+EXPLAINED = 10  # the same with explain, as a map is a hundred numbers
 PARAMETERS = ("top_k", "explain")
 
 
@@ -215,7 +216,10 @@ def _collect(app: FastAPI, collection: Collection, intake: Intake, batcher: Batc
             suffix = Path(upload.name or "").suffix.lower()
             photo = bytes(upload.data)
             predicted = answer.as_dict(1)["predictions"][0]["class"]
-            kept = await asyncio.to_thread(collection.keep, photo, label, suffix, predicted)
+            try:
+                kept = await asyncio.to_thread(collection.keep, photo, label, suffix, predicted)
+            except DiskFullError as error:
+                raise Refused(507, "the disk is full: nothing more is kept here") from error
         return JSONResponse({"image": kept.as_posix()})
 
 
@@ -238,6 +242,8 @@ def _parameters(query: QueryParams) -> tuple[int, bool]:
         raise Refused(422, f"top_k is '{top_k[:50]}'; it must be 1 to {TOP_K}")
     if explain not in ("true", "false"):
         raise Refused(422, f"explain is '{explain[:50]}'; it must be true or false")
+    if explain == "true" and int(top_k) > EXPLAINED:
+        raise Refused(422, f"top_k is {top_k}; with explain it must be 1 to {EXPLAINED}")
     return int(top_k), explain == "true"
 
 

@@ -30,6 +30,7 @@ DRAIN = 2**20  # bytes; an unread rest of a request up to this is read before th
 DRAIN_SECONDS = 2.0  # for reading it
 SILENCE = 2.0  # seconds without a byte after which a closing connection is cut
 LINGER = 30.0  # seconds after which it is cut in any case, as in nginx
+UNREAD = 30.0  # seconds in which a client has to read some of a response; each time, 64 KiB of it
 NOTICE = 1.0  # seconds in which responses announce a stop, before idle connections are closed
 STOP_SECONDS = 45  # for requests accepted before the stop
 
@@ -37,7 +38,8 @@ STOP_SECONDS = 45  # for requests accepted before the stop
 def listen(host: str, port: int) -> socket.socket:
     """Return a listening socket; port 0 takes a free one. Raises OSError."""
     family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-    listening = socket.create_server((host, port), family=family, backlog=2048)
+    both = host == "::" and socket.has_dualstack_ipv6()  # all addresses, of IPv4 too
+    listening = socket.create_server((host, port), family=family, backlog=2048, dualstack_ipv6=both)
     # Connections inherit this option, which asyncio sets only on sockets that it created itself.
     # Without it, a response's body waits 40 ms for the client to acknowledge the headers.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -186,8 +188,12 @@ class _Transport(asyncio.Transport):
         self._closing()
 
     def cut(self) -> None:
-        """Close the connection at once, whatever is still to come."""
+        """Close the connection, whatever is still to come, once the client has read it all."""
         self._transport.close()
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        self._transport.abort()
 
 
 class PunctualProtocol(H11Protocol):
@@ -200,17 +206,18 @@ class PunctualProtocol(H11Protocol):
 
     _line: _Transport
     _deadline: asyncio.TimerHandle | None = None
+    _unread = False  # whether more of its responses waits than the buffer should hold
     _closed = math.inf  # when closing began, by the loop's clock
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # TCP
-        """Set the first deadline; above the cap, cut the connection whose deadline is nearest."""
+        """Set the first deadline; above the cap, end the connection whose deadline is nearest."""
         self._line = _Transport(transport, self._linger)
         super().connection_made(self._line)
         self._restart(SECONDS)
         if len(self.connections) > MOST:
             oldest = min(cast("set[PunctualProtocol]", self.connections), key=lambda own: own.due)
             if oldest.due < math.inf:
-                oldest._line.cut()
+                oldest._line.abort()
 
     @property
     def due(self) -> float:
@@ -232,15 +239,30 @@ class PunctualProtocol(H11Protocol):
             return True
         return False
 
+    def pause_writing(self) -> None:
+        """Set a deadline for a client that reads no more of its response."""
+        super().pause_writing()
+        self._unread = True
+        self._restart(UNREAD)
+
+    def resume_writing(self) -> None:
+        """Cancel that deadline."""
+        super().resume_writing()
+        self._unread = False
+        if self._answering():
+            self._stop()
+        elif not self.transport.is_closing():
+            self._restart(KEEP_ALIVE + SECONDS)
+
     def handle_events(self) -> None:
         """Cancel the deadline once a request is complete."""
         super().handle_events()
-        if self._answering():
+        if self._answering() and not self._unread:
             self._stop()
 
     def on_response_complete(self) -> None:
         """Set the deadline for the next request."""
-        if not self.transport.is_closing():
+        if not self.transport.is_closing() and not self._unread:
             self._restart(KEEP_ALIVE + SECONDS)
         super().on_response_complete()
 
@@ -263,7 +285,11 @@ class PunctualProtocol(H11Protocol):
 
     def _restart(self, seconds: float) -> None:
         self._stop()
-        self._deadline = self.loop.call_later(seconds, self._line.cut)
+        self._deadline = self.loop.call_later(seconds, self._expire)
+
+    def _expire(self) -> None:
+        self._line.cut()
+        self._deadline = self.loop.call_later(UNREAD, self._line.abort)
 
     def _stop(self) -> None:
         if self._deadline is not None:

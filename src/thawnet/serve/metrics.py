@@ -46,7 +46,9 @@ class Counts:
             "thawnet_batch_images", "Images computed at once", buckets=IMAGES, registry=registry
         )
         self.computing = Counter(
-            "thawnet_computing_seconds", "Spent decoding and computing", registry=registry
+            "thawnet_computing_seconds",
+            "From sending batches to their answers",
+            registry=registry,
         )
         Gauge("thawnet_waiting_images", "Images in the queue", registry=registry).set_function(
             waiting

@@ -115,16 +115,27 @@ class Worker:
             "a worker process ended (exit status %s); another one is started",
             self._process.exitcode,
         )
-        await asyncio.sleep(PAUSE)  # processes that end at once must not use up the CPU
-        await self._start()
+        while True:
+            await asyncio.sleep(PAUSE)  # processes that end at once must not use up the CPU
+            try:
+                await self._start()
+            except OSError as error:  # no memory, no more open files: for the moment
+                logging.getLogger(__name__).error("no worker can be started: %s", error)
+            else:
+                return
 
     async def _start(self) -> None:
         ours, theirs = socket.socketpair()
-        self._process = _processes.Process(
+        process = _processes.Process(
             target=_work, args=(theirs,), name="thawnet worker", daemon=True
         )
-        self._process.start()
-        theirs.close()
+        with theirs:
+            try:
+                process.start()
+            except OSError:
+                ours.close()
+                raise
+        self._process = process
         self._reader, self._writer = await asyncio.open_connection(sock=ours)
         # Not as an argument: `start` would block for ever if the process ended before reading it.
         self._writer.write(pickle.dumps(self._model, pickle.HIGHEST_PROTOCOL))

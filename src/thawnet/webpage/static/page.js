@@ -302,7 +302,12 @@
     speak("all images removed");
   }
 
-  async function teach(card, label) {
+  // One after the other, so that the last choice is the one that is kept.
+  function teach(card, label) {
+    card.taught = (card.taught ?? Promise.resolve()).then(() => send(card, label));
+  }
+
+  async function send(card, label) {
     try {
       await predictor.collect(card.file, label);
       card.told(label === "unsure" ? "Kept as none of these." : `Kept as \u2068${label}\u2069.`, true);

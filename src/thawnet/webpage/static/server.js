@@ -19,8 +19,18 @@
     }
   }
 
+  // Browsers that keep no data of sites refuse even to be asked.
+  let kept = null;
+  function remembered() {
+    try {
+      return sessionStorage.getItem(TOKEN) ?? kept;
+    } catch {
+      return kept;
+    }
+  }
+
   async function ask(address, options = {}) {
-    const token = sessionStorage.getItem(TOKEN);
+    const token = remembered();
     const headers = token ? { Authorization: `Bearer ${token}` } : {};
     let answer;
     try {
@@ -94,8 +104,14 @@
     },
 
     // Use a token from now on, until the tab is closed.
+    // Characters that no header can hold are left out: they came with a paste.
     unlock(token) {
-      sessionStorage.setItem(TOKEN, token);
+      kept = token.replace(/[^\x20-\x7e]/g, "").trim();
+      try {
+        sessionStorage.setItem(TOKEN, kept);
+      } catch {
+        // It is remembered until the page is left.
+      }
     },
 
     // Where images go, for people.
