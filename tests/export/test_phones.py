@@ -11,6 +11,7 @@ import pytest
 
 from support.commands import called
 from thawnet import embedded, load
+from thawnet.bundle.format import read_description
 from thawnet.bundle.model import softmax
 from thawnet.export import int8, litert
 from thawnet.export.page.network import MOST_OFF
@@ -91,6 +92,34 @@ def test_int8_is_smaller_and_measured_on_the_validation_images(
     assert not Path("worse.tflite").exists()
     status, _, err = called(capfd, *words, "--anyway")
     assert status == 0, err
+
+
+class Squares:
+    """Images of the network's own size, as a store holds them."""
+
+    def __init__(self, squares: np.ndarray, labels: np.ndarray) -> None:
+        self.squares, self.labels = squares, labels
+
+    def __len__(self) -> int:
+        return len(self.squares)
+
+    def batch(self, positions: np.ndarray) -> np.ndarray:
+        return self.squares[positions]
+
+
+def test_network_that_enlarges_its_images_keeps_its_answers_in_int8(converter: None) -> None:
+    model = load()
+    photos = [squared(decode(path.read_bytes()), model.preprocess) for path in EXAMPLES.iterdir()]
+    moved = [np.roll(photo, (x, y), (0, 1)) for photo in photos for x in range(4) for y in (0, 3)]
+    squares = np.stack(moved)
+    labels = model.all_logits(squares).argmax(1)
+    images: Any = Squares(squares, labels)
+    found = litert.to_litert_int8(
+        read_description(embedded.BUNDLE), model, images, images, anyway=True
+    )
+    assert 2.5e6 < len(found.content) < 3.5e6  # a byte for each weight
+    answers = litert._answers(found.content, squares)
+    assert (answers.argmax(1) == labels).mean() > 0.75  # of oddly cut photos; 0.01 by chance
 
 
 def test_form_that_answers_otherwise_is_not_written(

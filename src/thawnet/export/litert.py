@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import os
+import re
 import warnings
 import zipfile
 from dataclasses import dataclass
@@ -54,9 +55,8 @@ def to_litert(description: Description, model: Model) -> tuple[bytes, float]:
     Raises BundleError when the network cannot be converted or its answers differ.
     """
     squares = probe_squares(model.preprocess)
-    content = _converted(description, squares)
-    off = moved(_answers(content, squares), model, squares, "LiteRT")
-    return _described(content, description), off
+    content = _described(_converted(description, squares), description)
+    return content, moved(_answers(content, squares), model, squares, "LiteRT")
 
 
 def to_litert_int8(
@@ -70,7 +70,7 @@ def to_litert_int8(
     crop = model.preprocess.crop
     content = _converted(description, probe_squares(model.preprocess))
     rows = spread_over(len(train), CALIBRATION_IMAGES)
-    rounded = _quantised(content, squares_of(train, rows, crop))
+    rounded = _described(_quantised(content, squares_of(train, rows, crop)), description)
     exact, answers = [], []
     with console.progress("comparing", len(val)) as advance:
         for squares in all_squares(val, crop):
@@ -79,7 +79,7 @@ def to_litert_int8(
     # Of steps of 1/256, 0 included.
     logits = np.log(np.maximum(np.concatenate(answers), 1e-3)).astype(np.float32)
     hits, worse = judged(np.concatenate(exact), logits, val.labels, anyway, "take --to litert")
-    return Quantised(_described(rounded, description), hits, len(val), worse)
+    return Quantised(rounded, hits, len(val), worse)
 
 
 def _converted(description: Description, squares: NDArray[np.uint8]) -> bytes:
@@ -104,17 +104,43 @@ def _quantised(content: bytes, squares: NDArray[np.uint8]) -> bytes:
     """Return a .tflite file in 8-bit integers, with ranges from squares, (n, crop, crop, 3)."""
     quantizer: Any = importlib.import_module("ai_edge_quantizer.quantizer")
     recipe: Any = importlib.import_module("ai_edge_quantizer.recipe")
+    known: Any = importlib.import_module("ai_edge_quantizer.qtyping").TFLOperationName
     signature, name = _signature(_interpreter(content))
     try:
         with warnings.catch_warnings(), console.without_output():
             warnings.simplefilter("ignore")
             job = quantizer.Quantizer(bytearray(content), recipe.static_wi8_ai8())
+            for kind, output in _kept_in_float(content):
+                if kind in known.__members__:
+                    job.update_quantization_recipe(
+                        regex=re.escape(output),
+                        operation_name=known[kind],
+                        algorithm_key="no_quantize",
+                    )
             ranges = job.calibrate({signature: [{name: square[None]} for square in squares]})
             return bytes(job.quantize(ranges).quantized_model)
     except Exception as error:
         raise BundleError(
             f"the network cannot be quantised for LiteRT ({first_line(error)})"
         ) from error
+
+
+def _kept_in_float(content: bytes) -> list[tuple[str, str]]:
+    """Return the kind and the output of each operation up to the first convolution.
+
+    They stay in float32, as in int8.py: the matrices that enlarge an image are wrong in integers.
+    """
+    tflite: Any = importlib.import_module("ai_edge_litert.schema_py_generated")
+    network = tflite.ModelT.InitFromObj(tflite.Model.GetRootAsModel(bytearray(content), 0))
+    kinds = {number: name for name, number in vars(tflite.BuiltinOperator).items()}
+    (graph,) = network.subgraphs
+    found: list[tuple[str, str]] = []
+    for operation in graph.operators:
+        kind = kinds[network.operatorCodes[operation.opcodeIndex].builtinCode]
+        found.append((kind, graph.tensors[operation.outputs[0]].name.decode()))
+        if kind == "CONV_2D":
+            return found
+    return []
 
 
 def _interpreter(content: bytes) -> Any:
@@ -158,6 +184,10 @@ def _described(content: bytes, description: Description) -> bytes:
     flatbuffers: Any = importlib.import_module("flatbuffers")
     tflite: Any = importlib.import_module("ai_edge_litert.schema_py_generated")
     network = tflite.ModelT.InitFromObj(tflite.Model.GetRootAsModel(bytearray(content), 0))
+    for weights in network.buffers:
+        if weights.offset > 1:  # they lie behind the model, where the quantizer puts them
+            weights.data = np.frombuffer(content, np.uint8, weights.size, weights.offset)
+            weights.offset = weights.size = 0
     buffer, entry = tflite.BufferT(), tflite.MetadataT()
     buffer.data = list(_metadata(description))
     network.buffers.append(buffer)
