@@ -1,6 +1,6 @@
 """Measure thawnet and what a user would run instead, and write RESULTS.md and a picture.
 
-    make bench                     # every row: about four hours on 2 cores
+    make bench                     # every row: about nine hours on 2 cores
     make bench ROW=trunk           # one row, or several: ROW="trunk share"
     make bench-gpu ROW=full-0      # a row on a GPU
     make bench-gpu BENCH_FLAGS="--seconds 700"   # what fits into the time, the most valuable first
