@@ -199,7 +199,7 @@ def panel(bench: Bench) -> Any:
 def fastai(bench: Bench, network: str, data: str) -> Any:
     """Run fastai's fine_tune(5) on one of these data sets from one of the networks, once."""
     name = bench.size(data, "digits")
-    (weights,) = (each for each in bench.panel if each.stem == f"{network}_imagenet")
+    weights = _weights(bench, network)
     with emptied(bench.scratch / "panel") as folder:
         (run,) = bench.script(
             RIVALS / "fastai_tune.py",
@@ -212,7 +212,12 @@ def fastai(bench: Bench, network: str, data: str) -> Any:
 def _panel(bench: Bench) -> Sequence[tuple[str, Path]]:
     """Return the names of the panel's data sets, each with both networks' weights."""
     names = bench.size(PANEL, ("digits",))
-    return [(name, weights) for weights in bench.panel for name in names]
+    return [(name, _weights(bench, network)) for network in NETWORKS for name in names]
+
+
+def _weights(bench: Bench, network: str) -> Path:
+    """Return a network's weights from ImageNet, which lie beside MobileNetV2's."""
+    return bench.weights.with_name(f"{network}_imagenet.safetensors")
 
 
 def _of_panel(bench: Bench, name: str, folder: Path) -> Path:

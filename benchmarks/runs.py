@@ -163,12 +163,6 @@ class Bench:
         return rehearsed if self.rehearsing else whole
 
     @property
-    def panel(self) -> tuple[Path, Path]:
-        """MobileNetV2's and EfficientNet-Lite0's weights from ImageNet."""
-        lite = self.weights.with_name("tf_efficientnet_lite0_imagenet.safetensors")
-        return self.weights, lite
-
-    @property
     def compiling(self) -> str:
         """The value of --compile: 'yes' if possible, but not in a rehearsal."""
         can = decide("cpu", "auto", "auto").compile != "no"

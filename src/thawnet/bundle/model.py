@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -187,7 +187,7 @@ class Model:
         rows = [found.features for found in self._all(images, features=True)]
         if not rows:
             raise UsageError("no images: features have a width only where there is an image")
-        return np.stack([row for row in rows if row is not None])
+        return np.stack(cast("list[NDArray[np.float32]]", rows))
 
     def _all(
         self,

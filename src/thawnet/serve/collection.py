@@ -37,7 +37,7 @@ class Collection:
         with clear_disk_errors(folder):  # before the first visitor finds out
             folder.mkdir(parents=True, exist_ok=True)
             files = [file for file in folder.rglob("*") if file.is_file()]
-            self._kept = {file.stem: file for file in folder.glob("*/*")}
+            self._kept = {file.stem: file for file in files if file.parent.parent == folder}
             self._held = sum(file.stat().st_size for file in files)
         if not (folder / COLLECTED).exists():
             self._note(csv_row(*COLUMNS))

@@ -188,7 +188,7 @@ class _Transport(asyncio.Transport):
         self._closing()
 
     def cut(self) -> None:
-        """Close the connection, whatever is still to come, once the client has read it all."""
+        """Close the connection once the client has read what was written to it."""
         self._transport.close()
 
     def abort(self) -> None:
