@@ -130,8 +130,7 @@ def _kept_in_float(content: bytes) -> list[tuple[str, str]]:
 
     They stay in float32, as in int8.py: the matrices that enlarge an image are wrong in integers.
     """
-    tflite: Any = importlib.import_module("ai_edge_litert.schema_py_generated")
-    network = tflite.ModelT.InitFromObj(tflite.Model.GetRootAsModel(bytearray(content), 0))
+    tflite, network = _parsed(content)
     kinds = {number: name for name, number in vars(tflite.BuiltinOperator).items()}
     (graph,) = network.subgraphs
     found: list[tuple[str, str]] = []
@@ -141,6 +140,17 @@ def _kept_in_float(content: bytes) -> list[tuple[str, str]]:
         if kind == "CONV_2D":
             return found
     return []
+
+
+def _parsed(content: bytes) -> tuple[Any, Any]:
+    """Return the module of the format, and a .tflite file's model with all weights in it."""
+    tflite: Any = importlib.import_module("ai_edge_litert.schema_py_generated")
+    network = tflite.ModelT.InitFromObj(tflite.Model.GetRootAsModel(bytearray(content), 0))
+    for weights in network.buffers:
+        if weights.offset > 1:  # they lie behind the model, where the quantizer puts them
+            weights.data = np.frombuffer(content, np.uint8, weights.size, weights.offset)
+            weights.offset = weights.size = 0
+    return tflite, network
 
 
 def _interpreter(content: bytes) -> Any:
@@ -182,12 +192,7 @@ def _described(content: bytes, description: Description) -> bytes:
     (https://ai.google.dev/edge/litert/models/metadata)
     """
     flatbuffers: Any = importlib.import_module("flatbuffers")
-    tflite: Any = importlib.import_module("ai_edge_litert.schema_py_generated")
-    network = tflite.ModelT.InitFromObj(tflite.Model.GetRootAsModel(bytearray(content), 0))
-    for weights in network.buffers:
-        if weights.offset > 1:  # they lie behind the model, where the quantizer puts them
-            weights.data = np.frombuffer(content, np.uint8, weights.size, weights.offset)
-            weights.offset = weights.size = 0
+    tflite, network = _parsed(content)
     buffer, entry = tflite.BufferT(), tflite.MetadataT()
     buffer.data = list(_metadata(description))
     network.buffers.append(buffer)
