@@ -140,14 +140,14 @@ def guarded(job: Callable[[], object]) -> int:
         return 141  # 128 + SIGPIPE, which Windows does not define
     except (Exception, KeyboardInterrupt) as error:
         # C++ code may replace KeyboardInterrupt by an error of its own: safetensors' reader does.
-        stopped = stop is not None or is_stop(error)
-        if not isinstance(error, ThawnetError) and not stopped:
+        stopped = stop is not None or is_stop(error) or isinstance(error, InterruptedRunError)
+        if not stopped and not isinstance(error, ThawnetError):
             raise
         # The job is over; another signal would only cut off its last message.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
-        told = isinstance(error, DiskFullError) or not stopped
-        if told and isinstance(error, ThawnetError) and not isinstance(error, InterruptedRunError):
+        # What fails in a job that is being stopped is not worth a message, but a full disk is.
+        if isinstance(error, DiskFullError if stopped else ThawnetError):
             console.fail(str(error))
             return error.exit_code
         console.say(f"thawnet: {error if isinstance(error, InterruptedRunError) else 'stopped'}")

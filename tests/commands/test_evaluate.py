@@ -30,7 +30,9 @@ def test_table_ends_with_the_accuracy_as_it_is_quoted(
     assert second == "evaluating on the test part of data: 15 images"
     assert third.startswith("15 images in ")
     lines = out.splitlines()
-    assert lines[0].startswith("data, its test part: 15 images in 2 classes, each named as one of")
+    assert lines[0].startswith(
+        "data, its test part: 15 images in 2 classes, each predicted as one of"
+    )
     assert lines[-1] == thawnet.evaluate(bundle, str(data)).line
     assert lines[-1].startswith("test accuracy: ")
 

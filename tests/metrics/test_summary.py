@@ -109,7 +109,7 @@ def test_table_of_few_classes_has_all_of_them_and_their_means() -> None:
     lines = list(table(evaluated(classes=12, of=7)))
     others = evaluated(classes=12, of=7).taken_for_others
     assert lines[0] == (
-        "photos, its test part: 400 images in 7 classes, each named as one of the model's 12, "
+        "photos, its test part: 400 images in 7 classes, each predicted as one of the model's 12, "
         f"{others} of them as a class that has no images here"
     )
     rows = [line for line in lines if line.startswith("class 0") and line.count("%") == 3]
@@ -129,7 +129,7 @@ def test_table_of_many_classes_has_the_worst_of_them() -> None:
     at = next(at for at, line in enumerate(lines) if line.startswith("most often confused, 10 of "))
     first = found.confusions[0]
     assert lines[at + 1].split("  ")[0] == first.true
-    assert f"named as {first.predicted}  {first.images}" in lines[at + 1]
+    assert f"predicted as {first.predicted}  {first.images}" in lines[at + 1]
     assert lines[at + 11] == ""
     assert len(lines) < 45
 
@@ -178,4 +178,4 @@ def test_no_confusion_is_said() -> None:
     labels = np.arange(IMAGES) % 12
     perfect = np.eye(12, dtype=np.float32)[labels]
     found = sum_up(perfect, labels, np.zeros(IMAGES, bool), None, **facts(12))
-    assert "no image was named as another class" in table(found)
+    assert "no image was predicted as another class" in table(found)

@@ -21,6 +21,7 @@ from thawnet.image.decode import SUFFIXES
 from thawnet.image.heic import add_heic
 from thawnet.serve import schema
 from thawnet.serve.intake import Limits
+from thawnet.serve.metrics import Counts
 from thawnet.serve.workers import Worker
 from thawnet.webpage.facts import EXAMPLES, STATIC
 
@@ -363,3 +364,19 @@ def test_sites_that_are_allowed_get_cors_headers_and_others_none(embedded_model:
     with served(embedded_model) as service:
         reply = service.ask("GET", "/model")
         assert not any(name.startswith("access-control") for name in reply.headers)
+
+
+def test_an_unexpected_failure_is_answered_with_the_headers_of_any_answer(
+    embedded_model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_counts: Counts) -> bytes:
+        raise RuntimeError("/secret/path")
+
+    monkeypatch.setattr(Counts, "text", fail)
+    site = "https://app.example.com"
+    with served(embedded_model, origins=(site,)) as service:
+        reply = service.ask("GET", "/metrics", headers={"Origin": site})
+    assert reply.status == 500
+    assert reply.json == {"error": "this failed here; the service's log says why"}
+    assert reply.headers["x-content-type-options"] == "nosniff"
+    assert reply.headers["access-control-allow-origin"] == site

@@ -38,7 +38,7 @@ def _heading(evaluation: Evaluation) -> str:
     own, known = len(evaluation.per_class), evaluation.model_classes
     text = (
         f"{evaluation.data}, {part}: {counted(evaluation.images, 'image')} in "
-        f"{counted(own, 'class')}, each named as one of the model's {known:,}"
+        f"{counted(own, 'class')}, each predicted as one of the model's {known:,}"
     )
     if known > own:
         text += f", {evaluation.taken_for_others:,} of them as a class that has no images here"
@@ -59,8 +59,8 @@ def _classes(evaluation: Evaluation) -> Iterator[str]:
         ],
         numbers=True,
     )
-    yield "(precision: of the images named as a class, the share that is of it, 0 if none was named"
-    yield " so; recall: of its images, the share that was named so; F1: their harmonic mean)"
+    yield "(precision: of the images predicted as a class, the share that is of it, 0 if there are"
+    yield " none; recall: of its images, the share predicted as it; F1: their harmonic mean)"
 
 
 def _class(score: ClassScore) -> tuple[str, ...]:
@@ -71,11 +71,11 @@ def _class(score: ClassScore) -> tuple[str, ...]:
 def _confusions(evaluation: Evaluation) -> list[str]:
     pairs = evaluation.confusions
     if not pairs:
-        return ["no image was named as another class"]
+        return ["no image was predicted as another class"]
     title = "most often confused"
     if len(pairs) > PAIRS:
         title += f", {PAIRS} of {len(pairs):,} pairs; {MORE}"
-    rows = [(pair.true, f"named as {pair.predicted}", f"{pair.images:,}") for pair in pairs]
+    rows = [(pair.true, f"predicted as {pair.predicted}", f"{pair.images:,}") for pair in pairs]
     return [title, *aligned(rows[:PAIRS])]
 
 

@@ -30,7 +30,7 @@ from .collection import Collection
 from .guard import OPEN, Guard, refusal
 from .intake import Intake, Limits, Upload, reader_of
 from .metrics import Counted, Counts
-from .refusals import Busy, Failed, Refused
+from .refusals import Busy, Refused
 from .workers import Answer
 
 TOP_K = 1000  # largest value of top_k
@@ -100,7 +100,7 @@ def make_app(model: Model, settings: Settings) -> FastAPI:
             allow_headers=["Authorization", "Content-Type"],
             expose_headers=["Retry-After"],
         )
-    _answer_errors(app)
+    _answer_refusals(app)
     limits = settings.limits
     facts = {
         **page_facts(model, settings.name, settings.examples),
@@ -259,8 +259,8 @@ def _as_dict(upload: Upload, answer: Answer, top_k: int) -> dict[str, Any]:
     return fields
 
 
-def _answer_errors(app: FastAPI) -> None:
-    """Answer every error with {"error": sentence}."""
+def _answer_refusals(app: FastAPI) -> None:
+    """Answer every refusal with {"error": sentence}."""
 
     @app.exception_handler(Refused)
     async def refused(_request: Request, error: Refused) -> Response:
@@ -275,7 +275,3 @@ def _answer_errors(app: FastAPI) -> None:
         sentence = sentences.get(error.status_code, str(error.detail))
         headers = dict(error.headers or {})
         return await refused(request, Refused(error.status_code, sentence, headers))
-
-    @app.exception_handler(Exception)
-    async def failed(request: Request, _error: Exception) -> Response:
-        return await refused(request, Failed())

@@ -1,4 +1,4 @@
-"""Checks on every request (host, origin, token), and the security headers."""
+"""Checks on every request (host, origin, token), the security headers, and refusals."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .refusals import Refused
+from .refusals import Failed, Refused
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 # Served without the token: the page that asks for it, the API's documentation, health checks.
@@ -34,6 +34,8 @@ HEADERS = {
 
 class Guard:
     """ASGI middleware that refuses requests of strangers and adds the security headers.
+
+    What fails in the application is answered here too, so that this answer has the headers as well.
 
     A page of another site can send requests to a service on the machine of a user who has the page
     open. The browser names the site in Origin. Host names what it looked up, which exposes DNS
@@ -69,8 +71,12 @@ class Guard:
         if scope["method"] == "HEAD":  # sent by proxies as a health check
             scope = {**scope, "method": "GET"}  # the server omits the response's body
 
+        started = False
+
         async def send_guarded(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
@@ -78,11 +84,13 @@ class Guard:
 
         try:
             self._check(scope["path"], Headers(scope=scope))
+            await self.app(scope, receive, send_guarded)
         except Refused as refused:
-            answer = refusal(refused)
-            await answer(scope, receive, send_guarded)
-            return
-        await self.app(scope, receive, send_guarded)
+            await refusal(refused)(scope, receive, send_guarded)
+        except Exception:
+            if not started:
+                await refusal(Failed())(scope, receive, send_guarded)
+            raise  # the server logs it
 
     def _check(self, path: str, headers: Headers) -> None:
         host, origin = headers.get("host", ""), headers.get("origin")
