@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
 import figures
+import page
 from figures import Rows
+from runs import ROOT
 from support.benchmark_rows import cpu_rows, epochs, trial
 
 
 def value(lines: list[tuple[str, str]], start: str) -> str:
     (found,) = [value for title, value in lines if title.startswith(start)]
     return found
+
+
+@pytest.mark.parametrize(
+    ("recipe", "kind", "title"),
+    [
+        ("quick", "cpu", "test accuracy of `quick`"),
+        ("full", "cpu", "test accuracy of `full`"),
+        ("full-gpu", "gpu", "test accuracy of `full`"),
+        ("seed", "cpu", "test accuracy of `main.py`"),
+    ],
+)
+def test_what_is_told_of_a_recipe_is_what_was_measured(recipe: str, kind: str, title: str) -> None:
+    rows = page.measured(page.load(ROOT / "benchmarks", kind))
+    measured = value(figures.lines(kind, rows), title)
+    opening, _, _ = (ROOT / f"src/thawnet/recipes/{recipe}.toml").read_text().partition("\nname = ")
+    assert measured in opening
+    (row,) = re.findall(rf"^\| `{recipe}` \|.*$", (ROOT / "docs/recipes.md").read_text(), re.M)
+    assert measured in row
+    assert kind == "gpu" or f"| {measured} " in (ROOT / "README.md").read_text()
 
 
 def test_a_spread_is_told_around_the_median() -> None:
